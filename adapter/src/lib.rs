@@ -1,1 +1,174 @@
-//! adapter
+//! Envoy's external authorization, answered by the same policies and the same code as at API Gateway.
+//!
+//! Envoy asks over gRPC (`envoy.service.auth.v3.Authorization/Check`), the gate of `authz` decides, Envoy lets the
+//! request pass or not. An allowed request reaches its workload without its API key (unless the policy forwards it) and
+//! with headers that say who calls, which nobody but the adapter can set.
+//!
+//! | variable | meaning | default | required |
+//! |---|---|---|---|
+//! | `CAUSEWAY_ADAPTER_ADDRESS` | IP address and port to listen on | `127.0.0.1:9191` | no |
+//! | `CAUSEWAY_BUNDLE` | the bundle file with the policies | `/opt/causeway/mesh.bundle` | no |
+//! | `CAUSEWAY_WORKLOAD_NAMESPACE` | namespace of the workload whose policies count | Envoy names it | with the next |
+//! | `CAUSEWAY_WORKLOAD_LABELS` | its labels, `app=ratings,version=v1` | Envoy names it | with the one before |
+//! | `CAUSEWAY_API_KEYS_TABLE` | the DynamoDB table of API keys | API keys are refused | with the next |
+//! | `CAUSEWAY_PEPPER_SECRET` | the Secrets Manager id of the pepper that API keys are hashed with | API keys are refused | with the one before |
+//! | `AWS_REGION`, `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN` | Region and credentials | | with the two before |
+//! | `AWS_ENDPOINT_URL`, `AWS_ENDPOINT_URL_DYNAMODB`, `AWS_ENDPOINT_URL_SECRETS_MANAGER` | stand-ins for the AWS services | AWS | no |
+//!
+//! Envoy may name the workload itself, in the `context_extensions` of a route: `namespace` and `app`, both or neither.
+
+mod answer;
+mod check;
+pub mod config;
+mod server;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use authz::Policies;
+use envoy_types::ext_authz::v3::pb::{CheckRequest, CheckResponse};
+use platform::bundle::{Bundle, BundleError, Section};
+use platform::clock::SystemClock;
+use platform::env::EnvError;
+use platform::front::{self, Front, Seen};
+use platform::jwks::JwksSource;
+use platform::log::Log;
+use platform::secrets::SecretsManager;
+use platform::store::DynamoDb;
+
+pub use answer::{CLIENT_ID_HEADER, IDENTITY_PREFIX, PRINCIPAL_HEADER};
+pub use config::Config;
+pub use platform::front::{ApiKeyStore, Deps};
+pub use server::Bound;
+
+use check::Check;
+use config::Workload;
+
+/// The adapter cannot start or go on; the text names what to change.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A variable is missing or wrong.
+    #[error(transparent)]
+    Env(#[from] EnvError),
+    /// The bundle cannot be used.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// The bundle's policies cannot be used.
+    #[error("the bundle: {0}")]
+    Policies(#[from] authz::OpenError),
+    /// A key set in the bundle cannot be used.
+    #[error("the bundle: {0}; make it again with `causeway bundle`")]
+    Keys(#[from] authz::JwksError),
+    /// The port cannot be had.
+    #[error("cannot listen on {address}: {source}; choose another CAUSEWAY_ADAPTER_ADDRESS")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// What the operating system says.
+        source: std::io::Error,
+    },
+    /// The server failed.
+    #[error("the server stopped: {0}")]
+    Serve(#[from] tonic::transport::Error),
+}
+
+impl Error {
+    /// The exit status that belongs to the error: 64 for what is configured wrongly, 1 for what happened later.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Env(_) | Self::Bundle(_) | Self::Policies(_) | Self::Keys(_) | Self::Bind { .. } => platform::EXIT_USAGE,
+            Self::Serve(_) => 1,
+        }
+    }
+}
+
+/// The surroundings of an adapter in AWS, as configured. Connects to nobody yet.
+pub fn deps(config: &Config, log: Log) -> Deps {
+    let clock = Arc::new(SystemClock);
+    let api_keys = config.api_keys.as_ref().map(|keys| ApiKeyStore {
+        records: Arc::new(DynamoDb::new(&keys.table, keys.aws.clone())),
+        secrets: Arc::new(SecretsManager::new(keys.aws.clone())),
+        pepper_id: keys.pepper_secret.clone(),
+    });
+    Deps { api_keys, jwks: Arc::new(JwksSource::new(clock.clone())), clock, log }
+}
+
+/// The adapter. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Adapter(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    front: Front,
+    workload: Option<Workload>,
+}
+
+impl Adapter {
+    /// Reads the configured bundle and binds the port. Must be called within a Tokio runtime.
+    ///
+    /// # Errors
+    /// The bundle cannot be used, or the port cannot be had.
+    pub fn bind(config: Config, deps: Deps) -> Result<Bound, Error> {
+        let bundle = Bundle::open(&config.bundle)?;
+        let policies = Policies::open(bundle.section(Section::Access)?)?;
+        Self::new(config.workload, policies, deps)?.listen(config.address)
+    }
+
+    /// An adapter for `policies`.
+    ///
+    /// # Errors
+    /// [`Error::Keys`].
+    pub fn new(workload: Option<Workload>, policies: Policies, deps: Deps) -> Result<Self, Error> {
+        Ok(Self(Arc::new(Inner { front: Front::new(policies, deps)?, workload })))
+    }
+
+    /// Binds `address`; with port 0, any free port. Must be called within a Tokio runtime.
+    ///
+    /// # Errors
+    /// [`Error::Bind`].
+    pub fn listen(self, address: SocketAddr) -> Result<Bound, Error> {
+        Bound::new(address, self)
+    }
+
+    /// Answers one question of Envoy's.
+    pub async fn check(&self, check: CheckRequest) -> CheckResponse {
+        #[allow(clippy::disallowed_types, reason = "a duration inside one request")]
+        let started = std::time::Instant::now();
+        let Inner { front, workload } = &*self.0;
+        let parsed = front::unpanicked(async { Check::parse(check, workload.as_ref()) }).await;
+        let (decision, asked) = match parsed {
+            Ok(Ok(asked)) => {
+                let decision = front.decide(&asked.request, &asked.target).await;
+                (answer::presentable(decision, &asked.request), Some(asked))
+            }
+            Ok(Err(deny)) => (deny.into(), None),
+            Err(front::Panicked) => (front::fault(), None),
+        };
+        let request = asked.as_ref().map(|asked| &asked.request);
+        front.record(
+            &decision,
+            &Seen {
+                request,
+                status: answer::status(&decision),
+                api_id: "",
+                stage: "",
+                request_id: asked.as_ref().map_or("", |asked| &asked.request_id),
+                latency: started.elapsed(),
+            },
+        );
+        answer::answer(&decision, request)
+    }
+}
+
+/// Waits for SIGTERM (Kubernetes) or SIGINT (a terminal).
+pub async fn terminated() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        // Without handlers the default action ends the process, only less gently.
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = term.recv() => (),
+        _ = int.recv() => (),
+    }
+}

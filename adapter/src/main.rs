@@ -1,2 +1,30 @@
-//! entry
-fn main() {}
+//! The Deployment next to the mesh: reads its configuration and the bundle, binds its port, serves until SIGTERM.
+
+use std::process::ExitCode;
+
+use adapter::{Adapter, Config, Error};
+use platform::env::ProcessEnv;
+use platform::log::Log;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let log = Log::stdout();
+    platform::front::quiet_panics(&log);
+    match run(log).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => refuse(&error),
+    }
+}
+
+async fn run(log: Log) -> Result<(), Error> {
+    let config = Config::from_env(&ProcessEnv)?;
+    let deps = adapter::deps(&config, log);
+    let bound = Adapter::bind(config, deps)?;
+    bound.run(adapter::terminated()).await
+}
+
+#[allow(clippy::print_stderr, reason = "the one line that says why the program does not run")]
+fn refuse(error: &Error) -> ExitCode {
+    eprintln!("adapter: {error}");
+    ExitCode::from(error.exit_code())
+}

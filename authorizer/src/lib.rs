@@ -1,1 +1,245 @@
-//! authorizer
+//! The Lambda authorizer of API Gateway: who calls, and may they.
+//!
+//! An event comes in ([`event`]), the gate of `authz` decides, one answer goes out ([`response`]). Everything that is
+//! odd, missing, unknown or unreachable denies, with its reason in one log line per decision.
+//!
+//! | variable | meaning | default | required |
+//! |---|---|---|---|
+//! | `CAUSEWAY_BUNDLE` | the bundle file with the policies | `/opt/causeway/mesh.bundle` | no |
+//! | `CAUSEWAY_RESPONSE` | `simple` or `iam`: whether the API's authorizer of payload format 2.0 has simple responses | `simple` | no |
+//! | `CAUSEWAY_ENVIRONMENT` | the environment that this function serves; APIs of another one in the bundle are denied | every one | no |
+//! | `CAUSEWAY_API_KEYS_TABLE` | the DynamoDB table of API keys | API keys are refused | with the next |
+//! | `CAUSEWAY_PEPPER_SECRET` | the Secrets Manager id of the pepper that API keys are hashed with | API keys are refused | with the one before |
+//! | `AWS_REGION`, `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN` | Region and credentials; Lambda sets them | | with the two before |
+//! | `AWS_ENDPOINT_URL`, `AWS_ENDPOINT_URL_DYNAMODB`, `AWS_ENDPOINT_URL_SECRETS_MANAGER` | stand-ins for the AWS services | AWS | no |
+
+pub mod config;
+pub mod event;
+pub mod response;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use authz::{Deny, Hop, Policies, Reason, Target};
+use lambda_runtime::LambdaEvent;
+use platform::bundle::{Bundle, BundleError, Section};
+use platform::env::{Env, EnvError};
+use platform::front::{self, Front, Seen};
+use platform::jwks::JwksSource;
+use platform::log::Log;
+use platform::secrets::SecretsManager;
+use platform::store::DynamoDb;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+pub use config::Config;
+pub use platform::front::{ApiKeyStore, Deps};
+pub use response::{Answer, Unauthorized};
+
+use event::{Event, Form, Refused};
+
+/// The program cannot start; the text names what to change.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A variable is missing or wrong.
+    #[error(transparent)]
+    Env(#[from] EnvError),
+    /// The bundle cannot be used.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// The bundle's policies cannot be used.
+    #[error("the bundle: {0}")]
+    Policies(#[from] authz::OpenError),
+    /// A key set in the bundle cannot be used.
+    #[error("the bundle: {0}; make it again with `causeway bundle`")]
+    Keys(#[from] authz::JwksError),
+    /// The operating system gives no event loop.
+    #[error("cannot set up the event loop: {0}")]
+    Runtime(std::io::Error),
+    /// The program was not started by Lambda.
+    #[error("{0} is not set; this program is started by AWS Lambda, or by its runtime interface emulator")]
+    NotLambda(&'static str),
+}
+
+/// The authorizer. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Authorizer(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    config: Config,
+    front: Front,
+    outputs: Vec<String>,
+}
+
+impl Authorizer {
+    /// An authorizer for `policies`. Fetches nothing and connects to nobody.
+    ///
+    /// # Errors
+    /// [`Error::Keys`].
+    pub fn new(config: Config, policies: Policies, deps: Deps) -> Result<Self, Error> {
+        let outputs = policies.output_headers();
+        let front = Front::new(policies, deps)?;
+        Ok(Self(Arc::new(Inner { config, front, outputs })))
+    }
+
+    /// The authorizer as Lambda runs it: the configured bundle, and AWS for what a request may need.
+    ///
+    /// # Errors
+    /// The bundle cannot be read or used.
+    pub fn from_config(config: Config, log: Log) -> Result<Self, Error> {
+        let bundle = Bundle::open(&config.bundle)?;
+        let policies = Policies::open(bundle.section(Section::Access)?)?;
+        let clock = Arc::new(platform::clock::SystemClock);
+        let api_keys = config.api_keys.as_ref().map(|keys| ApiKeyStore {
+            records: Arc::new(DynamoDb::new(&keys.table, keys.aws.clone())),
+            secrets: Arc::new(SecretsManager::new(keys.aws.clone())),
+            pepper_id: keys.pepper_secret.clone(),
+        });
+        let deps = Deps { api_keys, jwks: Arc::new(JwksSource::new(clock.clone())), clock, log };
+        Self::new(config, policies, deps)
+    }
+
+    /// Answers one event, given as its JSON text.
+    ///
+    /// # Errors
+    /// [`Unauthorized`], which API Gateway turns into 401.
+    pub async fn authorize(&self, event: &str) -> Result<Answer, Unauthorized> {
+        #[allow(clippy::disallowed_types, reason = "a duration inside one request")]
+        let started = std::time::Instant::now();
+        let Inner { config, front, outputs } = &*self.0;
+        let (decision, asked) = match front::unpanicked(async { self.parse(event) }).await {
+            Ok(Ok(event)) => {
+                let decision = match self.environment(&event) {
+                    Ok(()) => front.decide(&event.request, &event.target).await,
+                    Err(deny) => deny.into(),
+                };
+                (response::presentable(decision, &event.seen.request_id, outputs), Asked::from(event))
+            }
+            Ok(Err(refused)) => {
+                let Refused { reason, detail, form, seen } = *refused;
+                (Deny::new(reason, Hop::Request, detail).into(), Asked { request: None, form, seen })
+            }
+            Err(front::Panicked) => {
+                let form = event::form_of_unread(event, config.response);
+                (front::fault(), Asked { request: None, form, seen: event::Seen::default() })
+            }
+        };
+        front.record(
+            &decision,
+            &Seen {
+                request: asked.request.as_ref(),
+                status: response::status(&decision),
+                api_id: &asked.seen.api_id,
+                stage: &asked.seen.stage,
+                request_id: &asked.seen.request_id,
+                latency: started.elapsed(),
+            },
+        );
+        response::answer(&decision, &asked.form, &asked.seen.request_id, outputs)
+    }
+
+    /// As [`authorize`](Self::authorize), for callers that hold the event as a value.
+    ///
+    /// # Errors
+    /// [`Unauthorized`].
+    pub async fn handle(&self, event: &Value) -> Result<Value, Unauthorized> {
+        let answer = self.authorize(&event.to_string()).await?;
+        // An answer is a plain structure of texts; should it ever not be one, nobody gets in.
+        serde_json::to_value(&answer).map_err(|_| Unauthorized)
+    }
+
+    fn parse(&self, event: &str) -> Result<Event, Box<Refused>> {
+        let policies = self.0.front.policies();
+        Event::parse(event, self.0.config.response, |api_id, stage, domain| {
+            policies.api_gateway(api_id, stage, domain).and_then(|gateway| gateway.base_path)
+        })
+    }
+
+    /// "A credential of one environment never opens another" (DESIGN 3): a bundle may cover several environments, a
+    /// function that is told its own serves that one only.
+    fn environment(&self, event: &Event) -> Result<(), Deny> {
+        let (Some(own), Target::ApiGateway { api_id, stage, domain }) = (&self.0.config.environment, &event.target) else {
+            return Ok(());
+        };
+        match self.0.front.policies().api_gateway(api_id, stage, domain) {
+            Some(gateway) if gateway.environment != own => {
+                let detail = format!(
+                    "{} serves the environment {}, but CAUSEWAY_ENVIRONMENT is {own}",
+                    gateway.name, gateway.environment
+                );
+                Err(Deny::new(Reason::ConfigurationInvalid, Hop::Request, detail))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What was asked, as far as it could be read.
+struct Asked {
+    request: Option<authz::Request>,
+    form: Form,
+    seen: event::Seen,
+}
+
+impl From<Event> for Asked {
+    fn from(event: Event) -> Self {
+        Self { request: Some(event.request), form: event.form, seen: event.seen }
+    }
+}
+
+/// The raw JSON text is enough: an event that is no object, or has a field of another type, is then ours to deny, where
+/// a typed payload would fail in the runtime, as an error that API Gateway answers with 500.
+impl tower::Service<LambdaEvent<Box<RawValue>>> for Authorizer {
+    type Response = Answer;
+    type Error = Unauthorized;
+    type Future = Pin<Box<dyn Future<Output = Result<Answer, Unauthorized>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Unauthorized>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, event: LambdaEvent<Box<RawValue>>) -> Self::Future {
+        let authorizer = self.clone();
+        Box::pin(async move { authorizer.authorize(event.payload.get()).await })
+    }
+}
+
+/// The same for callers inside the process.
+impl tower::Service<Value> for Authorizer {
+    type Response = Value;
+    type Error = Unauthorized;
+    type Future = Pin<Box<dyn Future<Output = Result<Value, Unauthorized>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Unauthorized>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, event: Value) -> Self::Future {
+        let authorizer = self.clone();
+        Box::pin(async move { authorizer.handle(&event).await })
+    }
+}
+
+/// Starts as a Lambda function: configuration, bundle, runtime; returns when the runtime ends.
+///
+/// # Errors
+/// The configuration or the bundle is refused, or this is not Lambda.
+pub fn run(env: &dyn Env, log: Log) -> Result<ExitCode, Error> {
+    let config = Config::from_env(env)?;
+    // The runtime client panics where one of these is missing.
+    for name in ["AWS_LAMBDA_RUNTIME_API", "AWS_LAMBDA_FUNCTION_NAME", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "AWS_LAMBDA_FUNCTION_VERSION"] {
+        if env.get(name)?.is_none() {
+            return Err(Error::NotLambda(name));
+        }
+    }
+    let authorizer = Authorizer::from_config(config, log)?;
+    // One thread: a sandbox has one request at a time.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
+    // Without the tracing layer that `lambda_runtime::run` adds: the decision line is the log.
+    let ended = runtime.block_on(lambda_runtime::Runtime::new(authorizer).run());
+    Ok(if ended.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,1 +1,255 @@
-//! extension
+//! The egress proxy of a legacy Lambda or ECS task: plain HTTP comes in on a loopback port, mutual TLS with the
+//! workload's own SPIFFE identity and an access token goes out to the mesh.
+//!
+//! Whatever cannot be done is answered with a reason word in the header `x-causeway-error`, and nothing is ever sent to
+//! the mesh in the clear. In Lambda the function lives on whatever happens here.
+//!
+//! [`Extension::bind`] gives a [`Bound`] that knows its address; [`Bound::run`] serves until the end. The program and
+//! the local stack drive the same two.
+
+mod access_log;
+mod body;
+mod endpoint;
+mod headers;
+mod issuer;
+mod keepalive;
+mod proxy;
+mod refresh;
+mod renewal;
+mod retry;
+mod token;
+mod upstream;
+
+pub mod config;
+pub mod lifecycle;
+pub mod listener;
+pub mod reason;
+pub mod routes;
+
+use std::future::Future;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use identity::TrustDomain;
+use platform::bundle::{Bundle, Section};
+use platform::clock::{Clock, SystemClock};
+use platform::log::Log;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+pub use config::{BundleSource, Config, ConnectTo, Egress, LambdaApi};
+pub use reason::Reason;
+pub use routes::Routes;
+
+use endpoint::Dialer;
+use issuer::Issuer;
+use lifecycle::LifecycleError;
+use proxy::{Parts, Proxy};
+use refresh::Refresh;
+use renewal::SvidSource;
+use token::TokenSource;
+use upstream::Upstream;
+
+/// How long requests in hand may take after SHUTDOWN. Lambda gives 2 s to all extensions together, and the function is
+/// gone by then; the aim is to exit within 300 ms.
+const LAMBDA_DRAIN: Duration = Duration::from_millis(150);
+
+/// The same for a plain process after SIGTERM.
+const PROCESS_DRAIN: Duration = Duration::from_secs(5);
+
+/// What the extension takes from the outside world.
+#[derive(Clone)]
+pub struct Deps {
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// Where access log and events go.
+    pub log: Log,
+}
+
+impl Deps {
+    /// The machine's clock and standard output.
+    pub fn system() -> Deps {
+        Deps { clock: Arc::new(SystemClock), log: Log::stdout() }
+    }
+}
+
+/// Why the extension does not run (any more).
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configuration cannot be used. (In Lambda this is no error: requests are answered 503 with the reason.)
+    #[error("{0}")]
+    Configuration(String),
+    /// The port cannot be bound.
+    #[error("cannot listen on 127.0.0.1:{port}: {source}; set CAUSEWAY_PROXY_PORT to a free port")]
+    Port {
+        /// The port.
+        port: u16,
+        /// What the operating system says.
+        source: std::io::Error,
+    },
+    /// The Extensions API failed.
+    #[error(transparent)]
+    Lifecycle(#[from] LifecycleError),
+}
+
+impl Error {
+    /// The exit status of the program: 64 for what the operator has to change, 1 otherwise.
+    pub fn exit_status(&self) -> u8 {
+        match self {
+            Error::Configuration(_) | Error::Port { .. } => platform::EXIT_USAGE,
+            Error::Lifecycle(_) => 1,
+        }
+    }
+}
+
+/// The extension, before it has a port.
+#[derive(Clone, Copy, Debug)]
+pub struct Extension;
+
+impl Extension {
+    /// Binds the loopback port and prepares everything that needs no network. Requests that arrive from here on wait
+    /// in the listener's queue.
+    ///
+    /// # Errors
+    /// When the port cannot be bound; in a plain process also when the configuration cannot be used.
+    pub async fn bind(config: Config, deps: Deps) -> Result<Bound, Error> {
+        let parts = parts(&config, &deps);
+        if let (Err(problem), None) = (&parts, &config.lambda) {
+            return Err(Error::Configuration(problem.clone()));
+        }
+        let port = config.port;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await;
+        let listener = listener.map_err(|source| Error::Port { port, source })?;
+        let address = listener.local_addr().map_err(|source| Error::Port { port, source })?;
+        deps.log.write(&serde_json::json!({
+            "event": "start",
+            "address": address.to_string(),
+            "lambda": config.lambda.is_some(),
+            "routes": parts.as_ref().map_or(0, |parts| parts.routes.len()),
+            "error": parts.as_ref().err(),
+        }));
+        let proxy = Arc::new(Proxy { parts, clock: deps.clock, log: deps.log });
+        Ok(Bound { listener, address, proxy, lambda: config.lambda })
+    }
+}
+
+/// The extension with its port.
+pub struct Bound {
+    listener: TcpListener,
+    address: SocketAddr,
+    proxy: Arc<Proxy>,
+    lambda: Option<LambdaApi>,
+}
+
+impl Bound {
+    /// Where applications reach the proxy.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `shutdown` or, in Lambda, the SHUTDOWN event; then finishes the requests in hand, bounded.
+    ///
+    /// # Errors
+    /// When the Extensions API fails.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
+        let (stop, stopped) = watch::channel(false);
+        let serving = tokio::spawn(listener::serve(self.listener, Arc::clone(&self.proxy), stopped));
+        let tick = || self.proxy.start_if_due();
+        let ended = match &self.lambda {
+            // Lambda starts the function's runtime once all extensions have registered: the port is open by now, and
+            // the first SVID comes while the runtime starts.
+            Some(api) => tokio::select! {
+                ended = lifecycle::live(api, &self.proxy.log, tick) => ended,
+                () = shutdown => Ok(()),
+            },
+            None => {
+                tick();
+                shutdown.await;
+                Ok(())
+            }
+        };
+        let drain = if self.lambda.is_some() { LAMBDA_DRAIN } else { PROCESS_DRAIN };
+        stop.send_replace(true);
+        let _ = tokio::time::timeout(drain, serving).await;
+        Ok(ended?)
+    }
+}
+
+/// Binds and runs. In Lambda a port that cannot be bound is logged, and the extension goes on asking for events: its
+/// absence would take the function down, while this way only the calls to the mesh fail.
+///
+/// # Errors
+/// As [`Extension::bind`] and [`Bound::run`].
+pub async fn run(config: Config, deps: Deps, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
+    let (lambda, log) = (config.lambda.clone(), deps.log.clone());
+    match (Extension::bind(config, deps).await, lambda) {
+        (Ok(bound), _) => bound.run(shutdown).await,
+        (Err(error), None) => Err(error),
+        (Err(error), Some(api)) => {
+            log.write(&serde_json::json!({ "event": "not_listening", "error": error.to_string() }));
+            tokio::select! {
+                ended = lifecycle::live(&api, &log, || ()) => Ok(ended?),
+                () = shutdown => Ok(()),
+            }
+        }
+    }
+}
+
+/// Ends with SIGTERM or SIGINT.
+pub async fn terminated() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let wait = |kind| async move {
+        match signal(kind) {
+            Ok(mut stream) => {
+                stream.recv().await;
+            }
+            // Without a handler the signal itself ends the process.
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = wait(SignalKind::terminate()) => {}
+        () = wait(SignalKind::interrupt()) => {}
+    }
+}
+
+fn parts(config: &Config, deps: &Deps) -> Result<Parts, String> {
+    let egress = config.egress.as_ref().map_err(|error| error.to_string())?;
+    let routes = open(&egress.bundle)?;
+    let trust_domain: TrustDomain =
+        routes.trust_domain().parse().map_err(|error| format!("the bundle's trust domain: {error}"))?;
+    if let Some(expected) = &egress.trust_domain
+        && *expected != trust_domain
+    {
+        return Err(format!(
+            "CAUSEWAY_TRUST_DOMAIN is {expected}, but the bundle was made for {trust_domain}; set the one that the mesh has"
+        ));
+    }
+    let clock = &deps.clock;
+    let issuer = Arc::new(Issuer::new(egress, Arc::clone(clock)));
+    let token = egress.audience.clone().map(|audience| {
+        let scope = egress.scope.clone();
+        let source = TokenSource::new(Arc::clone(&issuer), audience, scope, Arc::clone(clock), deps.log.clone());
+        Refresh::new(source, Arc::clone(clock))
+    });
+    let source = SvidSource::new(issuer, trust_domain, Arc::clone(clock), deps.log.clone());
+    let dialer = Dialer::new(egress.connect_to.clone());
+    Ok(Parts {
+        routes,
+        identity: Refresh::new(source, Arc::clone(clock)),
+        token,
+        upstream: Arc::new(Upstream::new(dialer, Arc::clone(clock), egress.response_timeout)),
+        wait: egress.identity_wait,
+    })
+}
+
+fn open(source: &BundleSource) -> Result<Routes, String> {
+    let bundle = match source {
+        BundleSource::File(path) => Bundle::open(path),
+        BundleSource::Bytes(bytes) => Bundle::from_bytes(bytes.clone()),
+    };
+    let bundle = bundle.map_err(|error| error.to_string())?;
+    let section = bundle.section(Section::Egress).map_err(|error| error.to_string())?;
+    Routes::open(section).map_err(|error| error.to_string())
+}

@@ -1,1 +1,231 @@
-//! key-issuer
+//! The key issuer: OAuth access tokens, the keys that verify them, and X.509-SVIDs, as one Lambda function with two
+//! ways in.
+//!
+//! The public door (an HTTP API) answers the discovery documents, `/jwks.json` and `/oauth2/token` for clients with a
+//! secret. The IAM door (a Function URL with AWS_IAM) answers `/oauth2/token` and `/v1/svid` for callers whose IAM role
+//! the registry knows. Each has its own closed route table.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use platform::aws::AwsConfig;
+use platform::clock::{Clock, SystemClock};
+use platform::env::{Env, EnvError, Reader};
+use platform::log::Log;
+use platform::random::{Random, SystemRandom};
+use platform::secrets::{Secrets, SecretsManager};
+use platform::store::{Clients, DynamoDb};
+use serde_json::Value;
+
+mod audit;
+pub mod bootstrap;
+mod ca;
+mod client_auth;
+mod config;
+mod event;
+mod form;
+mod iam;
+mod jwks;
+mod metadata;
+mod refusal;
+mod registry;
+mod routes;
+mod secret_cache;
+mod signing_key;
+mod svid;
+mod token;
+
+pub use ca::SVID_LIFE_SECONDS;
+pub use client_auth::secret_hash;
+pub use config::Config;
+pub use event::{MAX_BODY_BYTES, UnsupportedEvent};
+pub use form::{Form, FormError, MAX_PARAMETERS};
+pub use iam::{InvalidRoleArn, RoleArn};
+pub use registry::{Registration, Registry};
+pub use svid::MAX_CSR_BYTES;
+
+use audit::Facts;
+use ca::Authority;
+use event::{Request, Response};
+use iam::Door;
+use refusal::Refusal;
+use routes::{NoRoute, Route};
+use secret_cache::SecretCache;
+use signing_key::SigningKeys;
+
+/// What the issuer stands on.
+#[derive(Clone)]
+pub struct Deps {
+    /// OAuth clients.
+    pub clients: Arc<dyn Clients>,
+    /// Signing keys and certificate authority.
+    pub secrets: Arc<dyn Secrets>,
+    /// Times of issue and ages of caches.
+    pub clock: Arc<dyn Clock>,
+    /// Token ids and serial numbers.
+    pub random: Arc<dyn Random>,
+    /// The audit log.
+    pub log: Log,
+}
+
+/// The issuer: a `tower` service from a Lambda event to a proxy response. Cheap to clone; clones share the keys.
+#[derive(Clone)]
+pub struct KeyIssuer(Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) config: Config,
+    pub(crate) deps: Deps,
+    metadata: String,
+    signing_keys: SecretCache<SigningKeys>,
+    authority: Option<SecretCache<Authority>>,
+}
+
+impl KeyIssuer {
+    /// An issuer. No secret is read before a request needs it.
+    pub fn new(config: Config, deps: Deps) -> Self {
+        let metadata = metadata::Metadata::new(&config.issuer).to_json();
+        let signing_keys = SecretCache::new(&config.signing_secret, |secret, _| SigningKeys::from_secret(secret));
+        let trust_domain = config.trust_domain.clone();
+        let authority = config
+            .ca_secret
+            .as_deref()
+            .map(|id| SecretCache::new(id, move |secret, now| Authority::from_secret(secret, &trust_domain, now)));
+        Self(Arc::new(Inner { config, deps, metadata, signing_keys, authority }))
+    }
+
+    /// An issuer on AWS: DynamoDB, Secrets Manager, this machine's clock and randomness, standard output.
+    ///
+    /// # Errors
+    /// Names the first variable that is wrong, unknown, missing or half given.
+    pub fn from_env(env: &dyn Env) -> Result<Self, EnvError> {
+        let config = Config::from_env(env)?;
+        let table = config.clients_table.clone().ok_or_else(|| EnvError::Missing {
+            name: "CAUSEWAY_CLIENTS_TABLE".to_owned(),
+            hint: "the DynamoDB table of OAuth clients".to_owned(),
+        })?;
+        let aws = AwsConfig::from_env(&Reader::new(env))?;
+        let deps = Deps {
+            clients: Arc::new(DynamoDb::new(table, aws.clone())),
+            secrets: Arc::new(SecretsManager::new(aws)),
+            clock: Arc::new(SystemClock),
+            random: Arc::new(SystemRandom),
+            log: Log::stdout(),
+        };
+        Ok(Self::new(config, deps))
+    }
+
+    /// Answers one event. Every HTTP event gets an HTTP answer.
+    ///
+    /// # Errors
+    /// When the event is none of HTTP, see [`UnsupportedEvent`].
+    pub async fn handle(&self, event: Value) -> Result<Value, UnsupportedEvent> {
+        let request = Request::try_from(event)?;
+        let issuer = &self.0;
+        let mut facts = Facts::default();
+        let outcome = issuer.answer(&request, &mut facts).await;
+        let refusal = outcome.as_ref().err();
+        audit::write(&issuer.deps.log, issuer.deps.clock.unix(), &request, &facts, refusal);
+        let mut response = outcome.unwrap_or_else(|refusal| refusal.response());
+        if request.method == "HEAD" {
+            response.body.clear();
+        }
+        Ok(response.into_payload())
+    }
+}
+
+impl Inner {
+    async fn answer(&self, request: &Request, facts: &mut Facts) -> Result<Response, Refusal> {
+        let door = iam::door(request, &self.config.iam_door_ids)?;
+        facts.door = Some(door.name());
+        let table = match &door {
+            Door::Public { iam_ignored } => {
+                facts.iam_ignored = *iam_ignored;
+                routes::PUBLIC
+            }
+            Door::Iam(role) => {
+                facts.role_arn = Some(role.to_string());
+                if self.authority.is_some() { routes::IAM } else { routes::IAM_WITHOUT_CA }
+            }
+        };
+        let route = table.find(&request.method, &request.path).map_err(|no_route| match no_route {
+            NoRoute::Path => Refusal::new(404, "not_found", "there is nothing at this path"),
+            NoRoute::Method(allow) => {
+                Refusal::new(405, "method_not_allowed", format!("this path takes {allow}")).with_header("Allow", allow)
+            }
+        })?;
+        facts.route = Some(route.name());
+        match (route, &door) {
+            (Route::Metadata, _) => Ok(Response::public_json(metadata::MAX_AGE_SECONDS, self.metadata.clone())),
+            (Route::Jwks, _) => jwks::answer(self.signing_keys().await?.as_ref(), request),
+            (Route::Token, door) => token::answer(self, request, door, facts).await,
+            (Route::Svid, Door::Iam(role)) => svid::answer(self, request, role, facts).await,
+            // No table has this; the type system does not know.
+            (Route::Svid, Door::Public { .. }) => Err(Refusal::internal("an SVID route at the public door")),
+        }
+    }
+
+    pub(crate) async fn signing_keys(&self) -> Result<Arc<SigningKeys>, Refusal> {
+        self.load(&self.signing_keys).await
+    }
+
+    pub(crate) async fn authority(&self) -> Result<Arc<Authority>, Refusal> {
+        match &self.authority {
+            Some(cache) => self.load(cache).await,
+            None => Err(Refusal::internal("there is no certificate authority")),
+        }
+    }
+
+    async fn load<T>(&self, cache: &SecretCache<T>) -> Result<Arc<T>, Refusal> {
+        let Deps { secrets, log, clock, .. } = &self.deps;
+        cache.get(secrets.as_ref(), log, clock.unix()).await.map_err(Refusal::unavailable)
+    }
+}
+
+impl tower::Service<Value> for KeyIssuer {
+    type Response = Value;
+    type Error = UnsupportedEvent;
+    type Future = Pin<Box<dyn Future<Output = Result<Value, UnsupportedEvent>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), UnsupportedEvent>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, event: Value) -> Self::Future {
+        let issuer = self.clone();
+        Box::pin(async move { issuer.handle(event).await })
+    }
+}
+
+/// Lower-case hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Exactly 32 bytes of hexadecimal.
+pub(crate) fn unhex(text: &str) -> Option<[u8; 32]> {
+    if text.len() != 64 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return None;
+    }
+    let mut bytes = [0; 32];
+    for (place, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(text.get(2 * place..2 * place + 2)?, 16).ok()?;
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hexadecimal() {
+        let bytes: [u8; 32] = std::array::from_fn(|i| u8::try_from(i * 8).unwrap_or(0));
+        assert_eq!(unhex(&hex(&bytes)), Some(bytes));
+        assert_eq!(unhex(&hex(&bytes).to_uppercase()), Some(bytes));
+        assert_eq!(unhex(&"0".repeat(63)), None);
+        assert_eq!(unhex(&"+f".repeat(32)), None);
+        assert_eq!(unhex(&"é".repeat(32)), None);
+    }
+}

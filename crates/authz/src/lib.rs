@@ -1,1 +1,40 @@
-//! crates/authz
+//! Who may do what: credential → principal → policies → [`Decision`].
+//!
+//! Pure and synchronous. Time, keys and key records are arguments; there is no clock, no environment, no
+//! socket and no task in here. Istio's semantics are followed to the letter, with the additions of the
+//! strict mode; the sentence of Istio or of the RFC stands at the branch that implements it.
+//!
+//! The way through:
+//! 1. [`compile`] turns [`istio::Resources`] into bytes when a bundle is made, and refuses what it
+//!    cannot represent;
+//! 2. [`Policies::open`] checks those bytes and evaluates them in place;
+//! 3. a front builds a [`Request`] and a [`Target`], asks [`credentials`] what has to be fetched first,
+//!    and then [`decide`]. Only `decide` can make an [`Allow`].
+
+pub mod api_key;
+mod authenticate;
+pub mod claims;
+pub mod compile;
+pub mod compiled;
+pub mod decision;
+mod evaluate;
+pub mod gate;
+mod hops;
+pub mod jwk;
+pub mod jwt;
+pub mod matchers;
+pub mod path;
+pub mod policies;
+pub mod reason;
+pub mod request;
+
+pub use api_key::{ApiKey, ApiKeyRecord, KeyRecordLookup, KeyState};
+pub use claims::Claims;
+pub use compile::{CompileError, CompileOptions, compile};
+pub use compiled::Mode;
+pub use decision::{Allow, Decision, Deny, HeaderChanges, Hop};
+pub use gate::{Credentials, KeysNeeded, PresentedKey, credentials, decide};
+pub use jwk::{Jwks, JwksError, KeyOrigin, KeySets};
+pub use policies::{ApiGatewayInfo, OpenError, Policies};
+pub use reason::Reason;
+pub use request::{Peer, Request, Target};

@@ -1,1 +1,30 @@
-//! crates/platform
+//! The outside world of the Causeway programs: environment, clock, randomness, log, bundle file, stores, HTTPS and AWS.
+//!
+//! The decision core (`authz`) and the resource types (`istio`) know nothing of these; each program takes them as
+//! arguments, so that a test or the local stack can put its own in their place. Every AWS part is behind a feature,
+//! since each dependency on a Lambda's start path costs start time.
+
+pub mod bundle;
+pub mod clock;
+pub mod env;
+pub mod log;
+pub mod random;
+pub mod secrets;
+pub mod store;
+
+#[cfg(feature = "aws")]
+pub mod aws;
+#[cfg(feature = "jwks")]
+pub mod front;
+#[cfg(feature = "https")]
+pub mod https;
+#[cfg(feature = "jwks")]
+pub mod jwks;
+#[cfg(feature = "aws")]
+pub mod sigv4;
+
+/// Exit status of a program that refuses its configuration (`EX_USAGE` of sysexits.h).
+pub const EXIT_USAGE: u8 = 64;
+
+/// A future that a trait object can return.
+pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn std::future::Future<Output = T> + Send + 'a>>;

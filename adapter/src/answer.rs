@@ -1,0 +1,112 @@
+//! The one place where a decision becomes Envoy's answer.
+
+use authz::{Allow, Decision, Deny, Reason, Request};
+use envoy_types::ext_authz::v3::pb::{
+    CheckResponse, HeaderAppendAction, HeaderValue, HeaderValueOption, HttpResponse, HttpStatus, HttpStatusCode,
+};
+use envoy_types::ext_authz::v3::pb::{DeniedHttpResponse, OkHttpResponse};
+use envoy_types::pb::google::rpc;
+use tonic::Code;
+
+/// Headers that say who the caller is. Only the adapter sets them: every header of a request that begins like this is
+/// taken out, or replaced, before the upstream sees it.
+pub const IDENTITY_PREFIX: &str = "x-causeway-";
+/// The verified caller, `ISSUER/SUBJECT`.
+pub const PRINCIPAL_HEADER: &str = "x-causeway-principal";
+/// The verified caller's OAuth client.
+pub const CLIENT_ID_HEADER: &str = "x-causeway-client-id";
+
+/// What Envoy is told to do with `request`.
+pub(crate) fn answer(decision: &Decision, request: Option<&Request>) -> CheckResponse {
+    match (decision, request) {
+        (Decision::Allow(allow), Some(request)) => allowed(allow, request),
+        // The default is a denial: also for an allow without the request that it is about, which nothing makes.
+        _ => denied(decision),
+    }
+}
+
+/// Denies what could not be handed on: Envoy writes header values as it is given them, and a claim with a line break
+/// would become a header of the caller's making.
+pub(crate) fn presentable(decision: Decision, request: &Request) -> Decision {
+    let Decision::Allow(allow) = &decision else { return decision };
+    let clean = |text: &str| !text.chars().any(char::is_control);
+    let identity = [allow.principal(), allow.client_id()];
+    let changes = allow.header_changes(request);
+    if identity.into_iter().flatten().all(clean) && changes.set.iter().all(|(_, value)| clean(value)) {
+        return decision;
+    }
+    let detail = "a claim of the caller has control characters and cannot be a header";
+    Deny::new(Reason::TokenMalformed, allow.hop(), detail).into()
+}
+
+fn allowed(allow: &Allow, request: &Request) -> CheckResponse {
+    let changes = allow.header_changes(request);
+    let mut set: Vec<(String, String)> =
+        changes.set.into_iter().filter(|(name, _)| !name.starts_with(IDENTITY_PREFIX)).collect();
+    for (name, value) in [(PRINCIPAL_HEADER, allow.principal()), (CLIENT_ID_HEADER, allow.client_id())] {
+        if let Some(value) = value {
+            set.push((name.to_owned(), value.to_owned()));
+        }
+    }
+    let mut remove = changes.remove;
+    let spoofed = request.headers.iter().map(|(name, _)| name).filter(|name| name.starts_with(IDENTITY_PREFIX));
+    remove.extend(spoofed.cloned());
+    // Envoy removes after it has set, so a header that is set must not be on the list; setting replaces all its lines.
+    remove.retain(|name| !set.iter().any(|(kept, _)| kept == name));
+    remove.sort_unstable();
+    remove.dedup();
+    CheckResponse {
+        status: Some(grpc(Code::Ok)),
+        http_response: Some(HttpResponse::OkResponse(OkHttpResponse {
+            headers: set.into_iter().map(|(name, value)| overwrite(name, value)).collect(),
+            headers_to_remove: remove,
+            ..OkHttpResponse::default()
+        })),
+        dynamic_metadata: None,
+    }
+}
+
+fn denied(decision: &Decision) -> CheckResponse {
+    let (code, word) = coarse(decision);
+    let status = if code == HttpStatusCode::Unauthorized { Code::Unauthenticated } else { Code::PermissionDenied };
+    CheckResponse {
+        status: Some(grpc(status)),
+        http_response: Some(HttpResponse::DeniedResponse(DeniedHttpResponse {
+            status: Some(HttpStatus { code: code.into() }),
+            headers: vec![overwrite("content-type".to_owned(), "application/json".to_owned())],
+            body: format!("{{\"error\":\"{word}\"}}\n"),
+        })),
+        dynamic_metadata: None,
+    }
+}
+
+/// The status that the client gets, where the adapter answers.
+pub(crate) fn status(decision: &Decision) -> u16 {
+    match decision {
+        Decision::Allow(_) => 200,
+        Decision::Deny(_) if coarse(decision).0 == HttpStatusCode::Unauthorized => 401,
+        Decision::Deny(_) => 403,
+    }
+}
+
+/// What the caller learns: whether to come with another credential. The reason is for the operator's log, since it would
+/// tell whoever tries keys which of them exist.
+fn coarse(decision: &Decision) -> (HttpStatusCode, &'static str) {
+    match decision.status() {
+        401 => (HttpStatusCode::Unauthorized, "unauthenticated"),
+        _ => (HttpStatusCode::Forbidden, "denied"),
+    }
+}
+
+fn grpc(code: Code) -> rpc::Status {
+    rpc::Status { code: code.into(), message: String::new(), details: Vec::new() }
+}
+
+fn overwrite(key: String, value: String) -> HeaderValueOption {
+    HeaderValueOption {
+        header: Some(HeaderValue { key, value, raw_value: Vec::new() }),
+        append_action: HeaderAppendAction::OverwriteIfExistsOrAdd.into(),
+        keep_empty_value: true,
+        ..HeaderValueOption::default()
+    }
+}

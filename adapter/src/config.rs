@@ -1,0 +1,158 @@
+//! What the adapter is told at its start. See the table in the crate's documentation.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use platform::aws::AwsConfig;
+use platform::bundle;
+use platform::env::{Env, EnvError, Reader};
+
+/// Where the adapter listens unless it is told otherwise: this host only, next to Envoy in one pod.
+const DEFAULT_ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9191);
+/// The most labels of a workload, and the most bytes of each part of one (Kubernetes allows 63 and a DNS prefix).
+const MAX_LABELS: usize = 64;
+const MAX_LABEL: usize = 317;
+
+/// The adapter's configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `CAUSEWAY_ADAPTER_ADDRESS`: address and port to listen on; loopback unless it says otherwise.
+    pub address: SocketAddr,
+    /// `CAUSEWAY_BUNDLE`: the bundle file.
+    pub bundle: PathBuf,
+    /// `CAUSEWAY_WORKLOAD_NAMESPACE` and `CAUSEWAY_WORKLOAD_LABELS`: the workload whose policies are asked for when
+    /// Envoy names none.
+    pub workload: Option<Workload>,
+    /// Where API keys are kept; without it, every API key is refused as `api_key_unavailable`.
+    pub api_keys: Option<ApiKeyStore>,
+}
+
+/// A workload of the mesh, as policies select it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Workload {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its labels.
+    pub labels: Vec<(String, String)>,
+}
+
+/// The AWS side of API keys.
+#[derive(Clone, Debug)]
+pub struct ApiKeyStore {
+    /// `CAUSEWAY_API_KEYS_TABLE`: the DynamoDB table.
+    pub table: String,
+    /// `CAUSEWAY_PEPPER_SECRET`: the id of the secret whose text is the key of the key hashes.
+    pub pepper_secret: String,
+    /// Region, credentials and endpoints.
+    pub aws: AwsConfig,
+}
+
+impl Config {
+    /// Reads the environment.
+    ///
+    /// # Errors
+    /// Names the variable that is missing, malformed, half given or unknown.
+    pub fn from_env(env: &dyn Env) -> Result<Self, EnvError> {
+        let env = Reader::new(env);
+        let address = env.checked("CAUSEWAY_ADAPTER_ADDRESS", |text| {
+            text.parse().map_err(|_| "expected an IP address and a port, such as 127.0.0.1:9191".to_owned())
+        })?;
+        let bundle = env.optional("CAUSEWAY_BUNDLE")?;
+        let workload = env.pair("CAUSEWAY_WORKLOAD_NAMESPACE", "CAUSEWAY_WORKLOAD_LABELS")?;
+        let workload = match workload {
+            None => None,
+            Some((namespace, _)) => {
+                let labels = env.checked("CAUSEWAY_WORKLOAD_LABELS", labels)?.unwrap_or_default();
+                Some(Workload { namespace, labels })
+            }
+        };
+        let api_keys = match env.pair("CAUSEWAY_API_KEYS_TABLE", "CAUSEWAY_PEPPER_SECRET")? {
+            None => None,
+            Some((table, pepper_secret)) => Some(ApiKeyStore { table, pepper_secret, aws: AwsConfig::from_env(&env)? }),
+        };
+        env.finish()?;
+        Ok(Self {
+            address: address.unwrap_or(DEFAULT_ADDRESS),
+            bundle: bundle.map_or_else(|| PathBuf::from(bundle::DEFAULT_PATH), PathBuf::from),
+            workload,
+            api_keys,
+        })
+    }
+}
+
+/// `app=ratings,version=v1`
+fn labels(text: &str) -> Result<Vec<(String, String)>, String> {
+    let mut labels: Vec<(String, String)> = Vec::new();
+    for label in text.split(',') {
+        let (name, value) =
+            label.split_once('=').ok_or_else(|| format!("expected NAME=VALUE pairs with commas between, found {label:?}"))?;
+        let (name, value) = (name.trim(), value.trim());
+        if name.is_empty() || name.len() > MAX_LABEL || value.len() > MAX_LABEL {
+            return Err(format!("the label {label:?} has an empty or overlong name or value"));
+        }
+        if labels.iter().any(|(seen, _)| seen == name) {
+            return Err(format!("the label {name:?} is given twice"));
+        }
+        if labels.len() == MAX_LABELS {
+            return Err(format!("more than {MAX_LABELS} labels"));
+        }
+        labels.push((name.to_owned(), value.to_owned()));
+    }
+    Ok(labels)
+}
+
+#[cfg(test)]
+mod tests {
+    use platform::env::MapEnv;
+
+    use super::*;
+
+    #[test]
+    fn defaults_are_loopback_and_the_layer_s_bundle() {
+        let config = Config::from_env(&MapEnv::default()).unwrap();
+        assert_eq!(config.address.to_string(), "127.0.0.1:9191");
+        assert_eq!(config.bundle, PathBuf::from("/opt/causeway/mesh.bundle"));
+        assert!(config.workload.is_none() && config.api_keys.is_none());
+    }
+
+    #[test]
+    fn a_whole_configuration() {
+        let config = Config::from_env(&MapEnv::from([
+            ("CAUSEWAY_ADAPTER_ADDRESS", "[::]:9000"),
+            ("CAUSEWAY_BUNDLE", "/etc/causeway/mesh.bundle"),
+            ("CAUSEWAY_WORKLOAD_NAMESPACE", "bookinfo"),
+            ("CAUSEWAY_WORKLOAD_LABELS", "app=ratings, version=v1"),
+            ("CAUSEWAY_API_KEYS_TABLE", "api-keys"),
+            ("CAUSEWAY_PEPPER_SECRET", "pepper"),
+            ("AWS_REGION", "eu-central-1"),
+            ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"),
+            ("AWS_SECRET_ACCESS_KEY", "hunter2"),
+        ]))
+        .unwrap();
+        let workload = config.workload.clone().unwrap();
+        assert_eq!(workload.namespace, "bookinfo");
+        assert_eq!(workload.labels, [("app", "ratings"), ("version", "v1")].map(|(n, v)| (n.to_owned(), v.to_owned())));
+        assert_eq!(config.api_keys.as_ref().unwrap().table, "api-keys");
+        assert!(!format!("{config:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn each_wrong_value_is_named() {
+        let labels = |value| MapEnv::from([("CAUSEWAY_WORKLOAD_NAMESPACE", "n"), ("CAUSEWAY_WORKLOAD_LABELS", value)]);
+        for (env, expected) in [
+            (MapEnv::from([("CAUSEWAY_ADAPTER_ADDRESS", "9191")]), "CAUSEWAY_ADAPTER_ADDRESS"),
+            (MapEnv::from([("CAUSEWAY_ADAPTER_ADDRESS", "localhost:9191")]), "expected an IP address and a port"),
+            (MapEnv::from([("CAUSEWAY_WORKLOAD_NAMESPACE", "n")]), "CAUSEWAY_WORKLOAD_LABELS is not set"),
+            (labels("app"), "expected NAME=VALUE"),
+            (labels("=x"), "empty or overlong"),
+            (labels("app=a,app=b"), "given twice"),
+            (labels("app=a,"), "expected NAME=VALUE"),
+            (MapEnv::from([("CAUSEWAY_API_KEYS_TABLE", "t")]), "CAUSEWAY_PEPPER_SECRET is not set"),
+            (MapEnv::from([("CAUSEWAY_API_KEYS_TABLE", "t"), ("CAUSEWAY_PEPPER_SECRET", "p")]), "AWS_REGION is not set"),
+            (MapEnv::from([("CAUSEWAY_ADAPTER_ADRESS", "127.0.0.1:1")]), "did you mean CAUSEWAY_ADAPTER_ADDRESS?"),
+        ] {
+            let error = Config::from_env(&env).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}

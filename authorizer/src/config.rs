@@ -1,0 +1,114 @@
+//! What the authorizer is told at its start. See the table in the crate's documentation.
+
+use std::path::PathBuf;
+
+use platform::aws::AwsConfig;
+use platform::bundle;
+use platform::env::{Env, EnvError, Reader};
+
+use crate::event::ResponseKind;
+
+/// The authorizer's configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `CAUSEWAY_BUNDLE`: the bundle file.
+    pub bundle: PathBuf,
+    /// `CAUSEWAY_RESPONSE`: what the authorizer answers to events of payload format 2.0.
+    pub response: ResponseKind,
+    /// `CAUSEWAY_ENVIRONMENT`: the environment that this function serves; without it, every one in the bundle.
+    pub environment: Option<String>,
+    /// Where API keys are kept; without it, every API key is refused as `api_key_unavailable`.
+    pub api_keys: Option<ApiKeyStore>,
+}
+
+/// The AWS side of API keys.
+#[derive(Clone, Debug)]
+pub struct ApiKeyStore {
+    /// `CAUSEWAY_API_KEYS_TABLE`: the DynamoDB table.
+    pub table: String,
+    /// `CAUSEWAY_PEPPER_SECRET`: the id of the secret whose text is the key of the key hashes.
+    pub pepper_secret: String,
+    /// Region, credentials and endpoints.
+    pub aws: AwsConfig,
+}
+
+impl Config {
+    /// Reads the environment.
+    ///
+    /// # Errors
+    /// Names the variable that is missing, malformed, half given or unknown.
+    pub fn from_env(env: &dyn Env) -> Result<Self, EnvError> {
+        let env = Reader::new(env);
+        let bundle = env.optional("CAUSEWAY_BUNDLE")?;
+        let response = env.checked("CAUSEWAY_RESPONSE", |word| match word {
+            "simple" => Ok(ResponseKind::Simple),
+            "iam" => Ok(ResponseKind::Iam),
+            _ => Err("expected simple (the authorizer has EnableSimpleResponses) or iam".to_owned()),
+        })?;
+        let environment = env.checked("CAUSEWAY_ENVIRONMENT", |word| {
+            let plain = word.len() <= 32 && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+            plain.then(|| word.to_owned()).ok_or_else(|| "expected 1 to 32 lower-case letters and digits".to_owned())
+        })?;
+        let api_keys = match env.pair("CAUSEWAY_API_KEYS_TABLE", "CAUSEWAY_PEPPER_SECRET")? {
+            None => None,
+            Some((table, pepper_secret)) => Some(ApiKeyStore { table, pepper_secret, aws: AwsConfig::from_env(&env)? }),
+        };
+        env.finish()?;
+        Ok(Self {
+            bundle: bundle.map_or_else(|| PathBuf::from(bundle::DEFAULT_PATH), PathBuf::from),
+            response: response.unwrap_or_default(),
+            environment,
+            api_keys,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use platform::env::MapEnv;
+
+    use super::*;
+
+    #[test]
+    fn the_empty_environment_is_a_configuration() {
+        let config = Config::from_env(&MapEnv::default()).unwrap();
+        assert_eq!(config.bundle, PathBuf::from("/opt/causeway/mesh.bundle"));
+        assert_eq!(config.response, ResponseKind::Simple);
+        assert!(config.api_keys.is_none());
+    }
+
+    #[test]
+    fn a_whole_configuration() {
+        let config = Config::from_env(&MapEnv::from([
+            ("CAUSEWAY_BUNDLE", "/var/task/mesh.bundle"),
+            ("CAUSEWAY_RESPONSE", "iam"),
+            ("CAUSEWAY_ENVIRONMENT", "dev"),
+            ("CAUSEWAY_API_KEYS_TABLE", "api-keys"),
+            ("CAUSEWAY_PEPPER_SECRET", "pepper"),
+            ("AWS_REGION", "eu-central-1"),
+            ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"),
+            ("AWS_SECRET_ACCESS_KEY", "hunter2"),
+        ]))
+        .unwrap();
+        assert_eq!(config.bundle, PathBuf::from("/var/task/mesh.bundle"));
+        assert_eq!(config.response, ResponseKind::Iam);
+        assert_eq!(config.environment.as_deref(), Some("dev"));
+        let store = config.api_keys.as_ref().unwrap();
+        assert_eq!((store.table.as_str(), store.pepper_secret.as_str()), ("api-keys", "pepper"));
+        assert!(!format!("{config:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn each_wrong_value_is_named() {
+        for (env, expected) in [
+            (MapEnv::from([("CAUSEWAY_RESPONSE", "json")]), "CAUSEWAY_RESPONSE=\"json\" is not valid: expected simple"),
+            (MapEnv::from([("CAUSEWAY_ENVIRONMENT", "Dev ")]), "CAUSEWAY_ENVIRONMENT=\"Dev \" is not valid"),
+            (MapEnv::from([("CAUSEWAY_PEPPER_SECRET", "p")]), "CAUSEWAY_API_KEYS_TABLE is not set"),
+            (MapEnv::from([("CAUSEWAY_API_KEYS_TABLE", "t"), ("CAUSEWAY_PEPPER_SECRET", "p")]), "AWS_REGION is not set"),
+            (MapEnv::from([("CAUSEWAY_BUNDEL", "x")]), "did you mean CAUSEWAY_BUNDLE?"),
+        ] {
+            let error = Config::from_env(&env).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}

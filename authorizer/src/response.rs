@@ -1,0 +1,194 @@
+//! What API Gateway gets back: the one place where a decision becomes an answer.
+//!
+//! * proven and allowed: `isAuthorized: true`, or a policy that allows this request's ARN only;
+//! * no credential or a bad one: the error whose message is exactly `Unauthorized`, which API Gateway turns into 401;
+//! * everything else: `isAuthorized: false`, or a policy that denies, which is 403.
+//!
+//! "Any other error, timeout or bad shape" would be 500 to the client, so nothing else is ever returned.
+
+use std::collections::BTreeMap;
+
+use authz::claims::Json;
+use authz::{Allow, Decision, Deny, Reason};
+use lambda_runtime::Diagnostic;
+use serde::Serialize;
+
+use crate::event::Form;
+
+/// The context keys of every answer, always all there: a key that is missing would leave a header of the same name that
+/// a client sent as it is, where the integration maps the key to that header.
+pub const CONTEXT_KEYS: [&str; 9] = ["aud", "client_id", "iss", "policy", "principal", "reason", "request_id", "scope", "sub"];
+
+/// The most bytes of one context value. A cut value could be somebody else's name, so a longer one denies.
+const MAX_VALUE: usize = 2_048;
+/// The most bytes of all context values: WebSocket APIs take 8 KB of result, the others more.
+const MAX_CONTEXT: usize = 6_144;
+
+/// An answer to API Gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Answer {
+    /// The simple response of payload format 2.0.
+    Simple(Simple),
+    /// An IAM policy, for format 1.0 and for 2.0 without simple responses.
+    Policy(Policy),
+}
+
+/// `{"isAuthorized": …, "context": …}`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Simple {
+    is_authorized: bool,
+    context: BTreeMap<String, String>,
+}
+
+/// `{"principalId": …, "policyDocument": …, "context": …}`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Policy {
+    principal_id: String,
+    policy_document: Document,
+    context: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Document {
+    version: &'static str,
+    statement: [Statement; 1],
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Statement {
+    action: &'static str,
+    effect: &'static str,
+    resource: String,
+}
+
+/// The error that API Gateway turns into 401. Its message is the whole contract, so it carries nothing else; the reason
+/// is in the decision log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("Unauthorized")]
+pub struct Unauthorized;
+
+impl From<Unauthorized> for Diagnostic {
+    fn from(error: Unauthorized) -> Self {
+        Diagnostic { error_type: "Unauthorized".to_owned(), error_message: error.to_string() }
+    }
+}
+
+/// Turns a decision into the answer to its event. `outputs` are the configured output headers, in lower case.
+///
+/// # Errors
+/// [`Unauthorized`] when the caller has to come with another credential.
+pub fn answer(
+    decision: &Decision,
+    form: &Form,
+    request_id: &str,
+    outputs: &[String],
+) -> Result<Answer, Unauthorized> {
+    let authorized = match decision {
+        Decision::Allow(_) => true,
+        Decision::Deny(deny) if is_about_credentials(deny.reason) => return Err(Unauthorized),
+        Decision::Deny(_) => false,
+    };
+    let context = context(decision, request_id, outputs);
+    Ok(match form {
+        Form::Simple => Answer::Simple(Simple { is_authorized: authorized, context }),
+        Form::Policy { arn } => Answer::Policy(Policy {
+            // An issuer always stands before a slash, so no caller can be called this.
+            principal_id: decision.principal().unwrap_or("anonymous").to_owned(),
+            policy_document: Document {
+                version: "2012-10-17",
+                statement: [Statement {
+                    action: "execute-api:Invoke",
+                    effect: if authorized { "Allow" } else { "Deny" },
+                    // This request alone: a cached policy is evaluated again for the next one, which then asks anew.
+                    resource: arn.clone(),
+                }],
+            },
+            context,
+        }),
+    })
+}
+
+/// The status that the client gets for a decision.
+pub fn status(decision: &Decision) -> u16 {
+    match decision {
+        Decision::Allow(_) => 200,
+        Decision::Deny(deny) if is_about_credentials(deny.reason) => 401,
+        Decision::Deny(_) => 403,
+    }
+}
+
+/// Whether another credential could help. A policy's denial of a caller without any is among these (`no_credential`),
+/// and so is a token for another audience, where Envoy says 403. Answers to these are never cached by API Gateway, which
+/// is as it must be for key sets and stores that could not be reached.
+fn is_about_credentials(reason: Reason) -> bool {
+    matches!(reason, Reason::NoCredential | Reason::TokenAudience) || reason.status() == 401
+}
+
+/// Denies what could not be handed on whole: an allowed caller whose claims do not fit into the context.
+pub fn presentable(decision: Decision, request_id: &str, outputs: &[String]) -> Decision {
+    let Decision::Allow(allow) = &decision else { return decision };
+    let context = context(&decision, request_id, outputs);
+    let total: usize = context.values().map(String::len).sum();
+    let fits = total <= MAX_CONTEXT && context.values().all(|value| value.len() <= MAX_VALUE);
+    // An integration may map a value to a header.
+    let clean = context.values().all(|value| !value.contains(|c: char| c.is_control()));
+    if fits && clean {
+        return decision;
+    }
+    let detail = "the caller's claims are too long, or have control characters, and cannot be handed to the integration";
+    Deny {
+        principal: allow.principal().filter(|principal| principal.len() <= MAX_VALUE).map(str::to_owned),
+        ..Deny::new(Reason::TokenMalformed, allow.hop(), detail)
+    }
+    .into()
+}
+
+fn context(decision: &Decision, request_id: &str, outputs: &[String]) -> BTreeMap<String, String> {
+    let mut context: BTreeMap<String, String> = BTreeMap::new();
+    let allow = match decision {
+        Decision::Allow(allow) => Some(allow),
+        Decision::Deny(_) => None,
+    };
+    for header in outputs {
+        let value = allow.and_then(|allow| output(allow, header)).unwrap_or_default();
+        context.insert(context_key(header), value.to_owned());
+    }
+    let claim = |name: &str| allow.and_then(Allow::claims).and_then(|claims| claims.text(name)).unwrap_or_default();
+    for key in CONTEXT_KEYS {
+        let value = match key {
+            "aud" => allow.map(audiences).unwrap_or_default(),
+            "client_id" => allow.and_then(Allow::client_id).unwrap_or_default().to_owned(),
+            "policy" => decision.policy().unwrap_or_default().to_owned(),
+            "principal" => allow.and_then(Allow::principal).unwrap_or_default().to_owned(),
+            "reason" => decision.reason().as_str().to_owned(),
+            "request_id" => request_id.to_owned(),
+            _ => claim(key).to_owned(),
+        };
+        // Last, so that no configured header takes the place of one of ours.
+        context.insert(key.to_owned(), value);
+    }
+    context
+}
+
+fn output<'a>(allow: &'a Allow, header: &str) -> Option<&'a str> {
+    allow.upstream_headers().iter().find(|(name, _)| name == header).map(|(_, value)| value.as_str())
+}
+
+/// `x-jwt-iss` is `x_jwt_iss`: context keys are `[a-z0-9_]`.
+fn context_key(header: &str) -> String {
+    header.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' }).collect()
+}
+
+/// The audiences with spaces between, since a context value is a string.
+fn audiences(allow: &Allow) -> String {
+    match allow.claims().and_then(|claims| claims.get("aud")) {
+        Some(Json::String(audience)) => audience.clone(),
+        Some(Json::List(list)) => list.iter().filter_map(Json::as_str).collect::<Vec<_>>().join(" "),
+        _ => String::new(),
+    }
+}

@@ -1,0 +1,658 @@
+//! The local stack: every program of Causeway in this process, wired as on AWS and in the mesh, on loopback ports.
+//!
+//! Real are the programs, their signatures, their TLS and their sockets. Played are API Gateway and the IAM door
+//! (`gateway`), the stores (in memory) and the mesh's Envoys (`mesh`).
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use adapter::Adapter;
+use authorizer::Authorizer;
+use authz::api_key::{ApiKey, ApiKeyRecord, KeyState};
+use authz::{KeySets, Policies, Target};
+use identity::{Secret, Svid, TrustBundle, TrustDomain};
+use istio::{Resources, SourceFile};
+use key_issuer::KeyIssuer;
+use platform::aws::{AwsConfig, Credentials};
+use platform::bundle::{Bundle, Section};
+use platform::clock::{Clock, FixedClock, SystemClock};
+use platform::env::MapEnv;
+use platform::jwks::JwksSource;
+use platform::log::Log;
+use platform::random::{Random, SystemRandom};
+use platform::store::{ApiKeys, ClientRecord, ClientState, Clients, Embedded};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+use super::gateway::{
+    Authorizer as GatewayAuthorizer, Caller, FunctionError, FunctionUrl, FunctionUrlConfig, Gateway, GatewayConfig,
+    InProcess, Integration, Invoker, Route, UrlAuth,
+};
+use super::http::send;
+use super::mesh::{Ingress, Sidecar};
+use crate::bundle;
+
+/// The issuer identifier of the examples.
+pub const ISSUER: &str = "https://issuer.bookinfo.example";
+/// The domain of the central API.
+pub const API_DOMAIN: &str = "api.bookinfo.example";
+/// A second domain of the same API, which no policy document describes.
+pub const OTHER_DOMAIN: &str = "internal.bookinfo.example";
+/// The service that the legacy function calls.
+pub const RATINGS_URL: &str = "http://ratings.bookinfo.svc.cluster.local:9080/ratings/0";
+/// A service whose place an impostor has taken.
+pub const DETAILS_URL: &str = "http://details.bookinfo.svc.cluster.local:9080/details/0";
+
+const TRUST_DOMAIN: &str = "cluster.local";
+const ENVIRONMENT: &str = "dev";
+const DOOR_ID: &str = "localdoor";
+const REGION: &str = "eu-central-1";
+const ACCOUNT: &str = "123456789012";
+const ACCESS_KEY: &str = "AKIDREVIEWS";
+const ROLE: &str = "bookinfo-reviews";
+
+/// The configuration files of the examples, and what the local stack adds to them.
+pub const EXAMPLES: [(&str, &str); 7] = [
+    ("examples/bookinfo/access.yaml", include_str!("../../../examples/bookinfo/access.yaml")),
+    ("examples/bookinfo/egress.yaml", include_str!("../../../examples/bookinfo/egress.yaml")),
+    ("examples/bookinfo/gateway.yaml", include_str!("../../../examples/bookinfo/gateway.yaml")),
+    ("examples/bookinfo/mesh.yaml", include_str!("../../../examples/bookinfo/mesh.yaml")),
+    ("examples/bookinfo/routes.yaml", include_str!("../../../examples/bookinfo/routes.yaml")),
+    ("examples/bookinfo/services.yaml", include_str!("../../../examples/bookinfo/services.yaml")),
+    ("local/details.yaml", include_str!("details.yaml")),
+];
+
+/// Why the stack does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StackError {
+    /// The embedded configuration is refused, which is a bug of ours.
+    #[error("the embedded configuration is refused: {0}")]
+    Configuration(String),
+    /// A port cannot be had.
+    #[error("{part} cannot listen at {address}: {why}")]
+    Bind {
+        /// The part.
+        part: &'static str,
+        /// Where it should listen.
+        address: SocketAddr,
+        /// What the operating system says.
+        why: String,
+    },
+    /// A part does not come up.
+    #[error("{part}: {why}")]
+    Part {
+        /// The part.
+        part: &'static str,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+/// The loopback ports of the stack.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ports {
+    /// The central API.
+    pub api: u16,
+    /// The issuer's public door.
+    pub issuer: u16,
+    /// The issuer's IAM door.
+    pub door: u16,
+    /// The extension's proxy.
+    pub proxy: u16,
+    /// The mesh's gateway that asks the adapter.
+    pub ingress: u16,
+    /// The adapter.
+    pub adapter: u16,
+    /// The sidecar of ratings.
+    pub ratings: u16,
+}
+
+impl Ports {
+    /// The ports of `causeway dev`.
+    pub const FIXED: Self =
+        Self { api: 8080, issuer: 8081, door: 8082, proxy: 15001, ingress: 8083, adapter: 9191, ratings: 15443 };
+}
+
+/// Takes the log lines of all parts, each with the name of its part.
+pub type Lines = Arc<dyn Fn(&'static str, &str) + Send + Sync>;
+
+/// A running stack. Dropping it ends it.
+pub struct Stack {
+    /// The central API Gateway.
+    pub api: SocketAddr,
+    /// The issuer's public door.
+    pub issuer: SocketAddr,
+    /// The issuer's IAM door.
+    pub door: SocketAddr,
+    /// The extension's proxy.
+    pub proxy: SocketAddr,
+    /// The mesh's gateway.
+    pub ingress: SocketAddr,
+    /// The sidecar of ratings.
+    pub ratings: SocketAddr,
+    /// The secret of the client `reader`, whose scope opens the page.
+    pub reader_secret: Secret<String>,
+    /// The secret of the client `auditor`, whose scope does not.
+    pub auditor_secret: Secret<String>,
+    /// A key of the client `partner`.
+    pub partner_key: ApiKey,
+    /// A key of the client `partner` that has been revoked.
+    pub revoked_key: ApiKey,
+    /// An issuer with the same keys whose clock stands two hours back, for tokens that have expired.
+    past_issuer: KeyIssuer,
+    tasks: JoinSet<()>,
+}
+
+impl Stack {
+    /// Starts everything.
+    pub async fn start(ports: Ports, lines: Lines) -> Result<Self, StackError> {
+        let logs = Logs(lines);
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let mut tasks = JoinSet::new();
+        let credentials = Seeds::new(clock.unix()).await?;
+
+        // The issuer and its two doors.
+        let issuer_config = credentials.issuer_config()?;
+        let issuer =
+            KeyIssuer::new(issuer_config.clone(), credentials.issuer_deps(clock.clone(), logs.of("key-issuer")));
+        let past: Arc<dyn Clock> = Arc::new(FixedClock::at(clock.unix() - 7_200));
+        let past_issuer = KeyIssuer::new(issuer_config, credentials.issuer_deps(past, logs.of("key-issuer")));
+        let invoker: Arc<dyn Invoker> = InProcess::service(issuer.clone());
+        let issuer_door = serve(
+            &mut tasks,
+            "issuer",
+            Gateway::bind(issuer_api(invoker.clone()), loopback(ports.issuer)),
+            ports.issuer,
+        )
+        .await?;
+        let iam_door = serve(
+            &mut tasks,
+            "IAM door",
+            FunctionUrl::bind(credentials.door(invoker), loopback(ports.door)),
+            ports.door,
+        )
+        .await?;
+
+        // What the programs know: the examples, with the issuer's keys embedded.
+        let jwks = send(issuer_door, "GET", "/jwks.json", &[("host", "issuer.bookinfo.example")], "").await;
+        let jwks = jwks.map_err(|why| StackError::Part { part: "issuer", why })?.body;
+        let resources = resources().map_err(|errors| StackError::Configuration(errors.join("; ")))?;
+        let bundle = bundle::build(&resources, BTreeMap::from([(ISSUER.to_owned(), jwks)]));
+        let bundle = bundle.map_err(|errors| StackError::Configuration(errors.join("; ")))?;
+        let opened =
+            Bundle::from_bytes(bundle.clone()).map_err(|error| StackError::Configuration(error.to_string()))?;
+        let policies = || policies(&opened);
+
+        // The mesh.
+        let listener = listen("ratings", ports.ratings).await?;
+        let ratings = local(&listener, "ratings")?;
+        tasks.spawn(
+            credentials
+                .sidecar(&issuer, "ratings", policies()?, clock.clone(), logs.of("ratings sidecar"))
+                .await?
+                .run(listener),
+        );
+        let listener = listen("the impostor", 0).await?;
+        let impostor = local(&listener, "the impostor")?;
+        tasks.spawn(
+            credentials
+                .sidecar(&issuer, "intruder", policies()?, clock.clone(), logs.of("impostor"))
+                .await?
+                .run(listener),
+        );
+
+        // The egress side of the legacy function.
+        let bound = credentials
+            .extension(bundle, iam_door, [(15_443, ratings), (15_444, impostor)], ports.proxy, logs.of("extension"))
+            .await?;
+        let proxy = bound.address();
+        tasks.spawn(async move {
+            // Without a Lambda API to fail there is no error.
+            let _ = bound.run(std::future::pending()).await;
+        });
+
+        // The central API with its authorizer.
+        let deps = credentials.front_deps(clock.clone(), logs.of("authorizer"));
+        let authorizer = Authorizer::new(authorizer_config(), policies()?, deps);
+        let authorizer = authorizer.map_err(|error| StackError::Part { part: "authorizer", why: error.to_string() })?;
+        let api = central_api(InProcess::service(authorizer), proxy);
+        let api = serve(&mut tasks, "API Gateway", Gateway::bind(api, loopback(ports.api)), ports.api).await?;
+
+        // The mesh's gateway with the adapter.
+        let workload = adapter::config::Workload {
+            namespace: "bookinfo".to_owned(),
+            labels: vec![("app".to_owned(), "ratings".to_owned())],
+        };
+        let deps = credentials.front_deps(clock, logs.of("adapter"));
+        let bound =
+            Adapter::new(Some(workload), policies()?, deps).and_then(|adapter| adapter.listen(loopback(ports.adapter)));
+        let bound = bound.map_err(|error| match error {
+            adapter::Error::Bind { address, source } => {
+                StackError::Bind { part: "adapter", address, why: source.to_string() }
+            }
+            other => StackError::Part { part: "adapter", why: other.to_string() },
+        })?;
+        let listener = listen("the mesh gateway", ports.ingress).await?;
+        let ingress = local(&listener, "the mesh gateway")?;
+        tasks.spawn(Ingress { adapter: bound.address(), log: logs.of("mesh gateway") }.run(listener));
+        tasks.spawn(async move {
+            // A server that stops ends the stack, which says so.
+            let _ = bound.run(std::future::pending()).await;
+        });
+
+        let Seeds { reader_secret, auditor_secret, partner_key, revoked_key, .. } = credentials;
+        Ok(Self {
+            api,
+            issuer: issuer_door,
+            door: iam_door,
+            proxy,
+            ingress,
+            ratings,
+            reader_secret,
+            auditor_secret,
+            partner_key,
+            revoked_key,
+            past_issuer,
+            tasks,
+        })
+    }
+
+    /// An access token of `reader` that expired more than an hour ago.
+    pub async fn expired_token(&self) -> Result<String, String> {
+        let basic = super::basic_credentials("reader", self.reader_secret.expose());
+        let event = json!({
+            "version": "2.0", "routeKey": "POST /oauth2/token", "rawPath": "/oauth2/token", "rawQueryString": "",
+            "headers": {"authorization": basic, "content-type": "application/x-www-form-urlencoded"},
+            "requestContext": {"accountId": ACCOUNT, "apiId": "issuer", "domainName": "issuer.bookinfo.example", "stage": "$default",
+                "requestId": "past", "routeKey": "POST /oauth2/token",
+                "http": {"method": "POST", "path": "/oauth2/token", "protocol": "HTTP/1.1", "sourceIp": "127.0.0.1", "userAgent": "demo"}},
+            "body": "grant_type=client_credentials", "isBase64Encoded": false,
+        });
+        let answer = self.past_issuer.handle(event).await.map_err(|error| error.to_string())?;
+        let body: Value = answer["body"].as_str().and_then(|body| serde_json::from_str(body).ok()).unwrap_or_default();
+        body["access_token"].as_str().map(str::to_owned).ok_or_else(|| format!("no token in {answer}"))
+    }
+
+    /// Waits until a part ends, which none does by itself.
+    pub async fn ended(&mut self) {
+        self.tasks.join_next().await;
+    }
+}
+
+/// The examples, as the programs see them.
+pub fn resources() -> Result<Resources, Vec<String>> {
+    let sources: Vec<SourceFile> =
+        EXAMPLES.iter().map(|(name, text)| SourceFile { name: (*name).to_owned(), text: (*text).to_owned() }).collect();
+    bundle::parse(&sources)
+}
+
+fn policies(bundle: &Bundle) -> Result<Policies, StackError> {
+    let section = bundle.section(Section::Access).map_err(|error| StackError::Configuration(error.to_string()))?;
+    Policies::open(section).map_err(|error| StackError::Configuration(error.to_string()))
+}
+
+/// The issuer's public API: every route open, since the issuer itself proves its clients.
+pub fn issuer_api(issuer: Arc<dyn Invoker>) -> GatewayConfig {
+    let keys = [
+        "POST /oauth2/token",
+        "GET /jwks.json",
+        "GET /.well-known/openid-configuration",
+        "GET /.well-known/oauth-authorization-server",
+    ];
+    GatewayConfig {
+        domains: vec!["issuer.bookinfo.example".to_owned()],
+        routes: keys.map(|key| Route::new(key, "key-issuer")).to_vec(),
+        integrations: vec![Integration::new("key-issuer", issuer)],
+        ..GatewayConfig::new("issuer", "$default")
+    }
+}
+
+/// The central API: everything guarded by the authorizer, no caching.
+pub fn central_api_with(
+    authorizer: Arc<dyn Invoker>,
+    productpage: Arc<dyn Invoker>,
+    reviews: Arc<dyn Invoker>,
+) -> GatewayConfig {
+    let guarded = |key: &str, integration: &str| Route::new(key, integration).guarded_by("causeway");
+    GatewayConfig {
+        domains: vec![API_DOMAIN.to_owned(), OTHER_DOMAIN.to_owned()],
+        routes: vec![
+            guarded("GET /productpage", "productpage"),
+            guarded("ANY /reviews/{proxy+}", "reviews"),
+            guarded("$default", "productpage"),
+        ],
+        authorizers: vec![GatewayAuthorizer::new("causeway", authorizer)],
+        integrations: vec![Integration::new("productpage", productpage), Integration::new("reviews", reviews)],
+        ..GatewayConfig::new("bookinfo", "$default")
+    }
+}
+
+fn central_api(authorizer: Arc<dyn Invoker>, proxy: SocketAddr) -> GatewayConfig {
+    let productpage = InProcess::function(|_| async {
+        Ok(
+            json!({"statusCode": 200, "headers": {"content-type": "text/html"}, "body": "<h1>The Comedy of Errors</h1>"}),
+        )
+    });
+    central_api_with(authorizer, productpage, reviews(proxy))
+}
+
+/// The legacy function: it knows a host name and HTTP_PROXY, and nothing of Causeway.
+fn reviews(proxy: SocketAddr) -> Arc<dyn Invoker> {
+    InProcess::function(move |_| async move {
+        let ratings = send(proxy, "GET", RATINGS_URL, &[("host", "ratings.bookinfo.svc.cluster.local:9080")], "").await;
+        let ratings =
+            ratings.map_err(|error_message| FunctionError { error_type: "Ratings".to_owned(), error_message })?;
+        let body = if ratings.status == 200 {
+            json!({"id": 0, "reviews": "An extremely entertaining play by Shakespeare.", "ratings": serde_json::from_str::<Value>(&ratings.body).ok()})
+        } else {
+            json!({"id": 0, "reviews": "An extremely entertaining play by Shakespeare.", "error": "ratings service is currently unavailable"})
+        };
+        Ok(json!({"statusCode": 200, "headers": {"content-type": "application/json"}, "body": body.to_string()}))
+    })
+}
+
+/// Every secret, key and record that the stack starts with, made anew each time.
+struct Seeds {
+    secrets: Arc<platform::secrets::Embedded>,
+    store: Arc<Embedded>,
+    roots: String,
+    access_key: Secret<String>,
+    reader_secret: Secret<String>,
+    auditor_secret: Secret<String>,
+    partner_key: ApiKey,
+    revoked_key: ApiKey,
+}
+
+impl Seeds {
+    async fn new(now: u64) -> Result<Self, StackError> {
+        let part = |part: &'static str| move |why: String| StackError::Part { part, why };
+        let trust_domain = trust_domain()?;
+        let signing =
+            key_issuer::bootstrap::new_signing_secret().map_err(|error| part("key-issuer")(error.to_string()))?;
+        let authority = key_issuer::bootstrap::new_ca_secret(&trust_domain, now)
+            .map_err(|error| part("key-issuer")(error.to_string()))?;
+        let roots = serde_json::from_str::<Value>(authority.expose()).ok();
+        let roots = roots.and_then(|ca| ca["root-cert.pem"].as_str().map(str::to_owned));
+        let roots = roots.ok_or_else(|| part("key-issuer")("the new authority has no root".to_owned()))?;
+        let pepper = random_text()?;
+        let secrets = platform::secrets::Embedded::default();
+        secrets.put("signing", signing.expose().clone());
+        secrets.put("ca", authority.expose().clone());
+        secrets.put("pepper", pepper.expose().clone());
+
+        let (reader_secret, auditor_secret) = (random_text()?, random_text()?);
+        let store = Embedded::in_memory();
+        for (client_id, secret, scope) in
+            [("reader", &reader_secret, "reviews.read"), ("auditor", &auditor_secret, "orders.read")]
+        {
+            let client = ClientRecord {
+                client_id: client_id.to_owned(),
+                secret_hashes: vec![key_issuer::secret_hash(secret)],
+                scopes: vec![scope.to_owned()],
+                audiences: vec!["bookinfo".to_owned(), "orders".to_owned()],
+                grants: vec!["client_credentials".to_owned()],
+                state: ClientState::Active,
+            };
+            Clients::put(&store, &client).await.map_err(|error| part("store")(error.to_string()))?;
+        }
+        let pepper = Secret::new(pepper.expose().clone().into_bytes());
+        let (partner_key, revoked_key) = (new_key()?, new_key()?);
+        for (key, state) in [(&partner_key, KeyState::Active), (&revoked_key, KeyState::Revoked)] {
+            let record = key_record(key, "partner", state, &pepper);
+            ApiKeys::put(&store, &record).await.map_err(|error| part("store")(error.to_string()))?;
+        }
+        let access_key = random_text()?;
+        Ok(Self {
+            secrets: Arc::new(secrets),
+            store: Arc::new(store),
+            roots,
+            access_key,
+            reader_secret,
+            auditor_secret,
+            partner_key,
+            revoked_key,
+        })
+    }
+
+    fn issuer_config(&self) -> Result<key_issuer::Config, StackError> {
+        let role = |name: &str| format!("arn:aws:iam::{ACCOUNT}:role/{name}");
+        let entry = |name: &str, account: &str| {
+            json!({"role_arn": role(name), "namespace": "bookinfo", "service_account": account, "client_id": account,
+                "scopes": ["ratings.read"], "audiences": ["bookinfo"]})
+        };
+        let registry = json!([
+            entry(ROLE, "bookinfo-reviews"),
+            entry("ratings", "bookinfo-ratings"),
+            entry("intruder", "bookinfo-intruder")
+        ]);
+        let env = MapEnv::from([
+            ("CAUSEWAY_ISSUER", ISSUER),
+            ("CAUSEWAY_SIGNING_SECRET", "signing"),
+            ("CAUSEWAY_CA_SECRET", "ca"),
+            ("CAUSEWAY_TRUST_DOMAIN", TRUST_DOMAIN),
+            ("CAUSEWAY_IAM_DOOR_IDS", DOOR_ID),
+        ])
+        .with("CAUSEWAY_REGISTRY", registry.to_string());
+        key_issuer::Config::from_env(&env).map_err(|error| StackError::Configuration(error.to_string()))
+    }
+
+    fn issuer_deps(&self, clock: Arc<dyn Clock>, log: Log) -> key_issuer::Deps {
+        key_issuer::Deps {
+            clients: self.store.clone(),
+            secrets: self.secrets.clone(),
+            clock,
+            random: Arc::new(SystemRandom),
+            log,
+        }
+    }
+
+    fn door(&self, issuer: Arc<dyn Invoker>) -> FunctionUrlConfig {
+        let caller = Caller {
+            secret_access_key: self.access_key.clone(),
+            session_token: None,
+            account_id: ACCOUNT.to_owned(),
+            user_arn: format!("arn:aws:sts::{ACCOUNT}:assumed-role/{ROLE}/reviews"),
+            caller_id: "AROAREVIEWS:reviews".to_owned(),
+            principal_org_id: None,
+        };
+        FunctionUrlConfig::new(DOOR_ID, UrlAuth::AwsIam(BTreeMap::from([(ACCESS_KEY.to_owned(), caller)])), issuer)
+    }
+
+    /// A sidecar with an SVID of the issuer, got as any workload gets one, but without the way over the network.
+    async fn sidecar(
+        &self,
+        issuer: &KeyIssuer,
+        role: &'static str,
+        policies: Policies,
+        clock: Arc<dyn Clock>,
+        log: Log,
+    ) -> Result<Sidecar, StackError> {
+        let part = |why: String| StackError::Part { part: role, why };
+        let svid = svid(issuer, role).await.map_err(part)?;
+        let roots =
+            TrustBundle::from_pem(trust_domain()?, self.roots.as_bytes()).map_err(|error| part(error.to_string()))?;
+        let tls = identity::tls::server_config(&svid, &roots, &["istio-http/1.1", "istio", "http/1.1"])
+            .map_err(|error| part(error.to_string()))?;
+        Ok(Sidecar {
+            name: role,
+            tls,
+            keys: KeySets::embedded(&policies).map_err(|error| part(error.to_string()))?,
+            policies,
+            workload: ratings_workload(),
+            clock,
+            log,
+        })
+    }
+
+    /// The extension as a process outside Lambda, whose mesh endpoints are at `connect_to`, by their ports.
+    async fn extension(
+        &self,
+        bundle: Vec<u8>,
+        door: SocketAddr,
+        connect_to: [(u16, SocketAddr); 2],
+        port: u16,
+        log: Log,
+    ) -> Result<extension::Bound, StackError> {
+        let aws = AwsConfig {
+            region: REGION.to_owned(),
+            credentials: Credentials {
+                access_key_id: ACCESS_KEY.to_owned(),
+                secret_access_key: self.access_key.clone(),
+                session_token: None,
+            },
+            dynamodb_endpoint: None,
+            secretsmanager_endpoint: None,
+        };
+        let egress = extension::Egress {
+            bundle: extension::BundleSource::Bytes(bundle),
+            trust_domain: Some(trust_domain()?),
+            issuer_url: format!("http://{door}"),
+            issuer_service: "lambda".to_owned(),
+            aws,
+            audience: Some("bookinfo".to_owned()),
+            scope: None,
+            identity_wait: PATIENCE,
+            response_timeout: PATIENCE,
+            connect_to: connect_to
+                .map(|(port, address)| extension::ConnectTo { host: "eastwest.mesh.example".to_owned(), port, address })
+                .to_vec(),
+        };
+        let config = extension::Config { port, lambda: None, egress: Ok(egress) };
+        let deps = extension::Deps { clock: Arc::new(SystemClock), log };
+        extension::Extension::bind(config, deps).await.map_err(|error| match error {
+            extension::Error::Port { source, .. } => {
+                StackError::Bind { part: "extension", address: loopback(port), why: source.to_string() }
+            }
+            other => StackError::Part { part: "extension", why: other.to_string() },
+        })
+    }
+
+    /// What authorizer and adapter look API keys up in.
+    fn front_deps(&self, clock: Arc<dyn Clock>, log: Log) -> platform::front::Deps {
+        let api_keys = platform::front::ApiKeyStore {
+            records: self.store.clone(),
+            secrets: self.secrets.clone(),
+            pepper_id: "pepper".to_owned(),
+        };
+        platform::front::Deps { api_keys: Some(api_keys), jwks: Arc::new(JwksSource::new(clock.clone())), clock, log }
+    }
+}
+
+/// The authorizer's configuration where nothing is read from files or the environment.
+fn authorizer_config() -> authorizer::Config {
+    authorizer::Config {
+        bundle: std::path::PathBuf::new(),
+        response: Default::default(),
+        environment: Some(ENVIRONMENT.to_owned()),
+        api_keys: None,
+    }
+}
+
+struct Logs(Lines);
+
+impl Logs {
+    fn of(&self, part: &'static str) -> Log {
+        let lines = self.0.clone();
+        Log::to(move |line| lines(part, line))
+    }
+}
+
+/// How the policies know ratings.
+fn ratings_workload() -> Target {
+    Target::Workload { namespace: "bookinfo".to_owned(), labels: vec![("app".to_owned(), "ratings".to_owned())] }
+}
+
+fn trust_domain() -> Result<TrustDomain, StackError> {
+    TRUST_DOMAIN.parse().map_err(|error| StackError::Configuration(format!("{error}")))
+}
+
+/// A record for a new key of `client_id`.
+pub fn key_record(key: &ApiKey, client_id: &str, state: KeyState, pepper: &Secret<Vec<u8>>) -> ApiKeyRecord {
+    ApiKeyRecord {
+        id: key.id().to_owned(),
+        client_id: client_id.to_owned(),
+        environment: key.environment().to_owned(),
+        hashes: vec![authz::api_key::hex(&key.hash(pepper))],
+        scope: "reviews.read".to_owned(),
+        audiences: vec!["bookinfo".to_owned()],
+        state,
+        not_before: None,
+        expires_at: None,
+    }
+}
+
+/// A new API key of the stack's environment.
+pub fn new_key() -> Result<ApiKey, StackError> {
+    let mut bytes = [0; 48];
+    fill(&mut bytes)?;
+    ApiKey::generate(ENVIRONMENT, &bytes).map_err(|error| StackError::Part { part: "API key", why: error.to_string() })
+}
+
+/// 256 random bits as text, for client secrets and peppers.
+pub fn random_text() -> Result<Secret<String>, StackError> {
+    let mut bytes = [0; 32];
+    fill(&mut bytes)?;
+    Ok(Secret::new(authz::api_key::hex(&bytes)))
+}
+
+fn fill(bytes: &mut [u8]) -> Result<(), StackError> {
+    SystemRandom.fill(bytes).map_err(|error| StackError::Part { part: "random numbers", why: error.to_string() })
+}
+
+/// A new SVID for `role`: a key made here, a request signed with it, and the issuer's answer to the role.
+async fn svid(issuer: &KeyIssuer, role: &str) -> Result<Svid, String> {
+    let key = rcgen::KeyPair::generate().map_err(|error| error.to_string())?;
+    let request = rcgen::CertificateParams::default().serialize_request(&key).map_err(|error| error.to_string())?;
+    let request = request.pem().map_err(|error| error.to_string())?;
+    let event = json!({
+        "version": "2.0", "routeKey": "$default", "rawPath": "/v1/svid", "rawQueryString": "",
+        "headers": {"content-type": "application/json"},
+        "requestContext": {"accountId": ACCOUNT, "apiId": DOOR_ID, "domainName": format!("{DOOR_ID}.lambda-url.{REGION}.on.aws"),
+            "stage": "$default", "requestId": role, "routeKey": "$default",
+            "authorizer": {"iam": {"accessKey": "AKIDMESH", "accountId": ACCOUNT, "callerId": "AROAMESH:mesh", "userId": "AROAMESH:mesh",
+                "userArn": format!("arn:aws:sts::{ACCOUNT}:assumed-role/{role}/mesh")}},
+            "http": {"method": "POST", "path": "/v1/svid", "protocol": "HTTP/1.1", "sourceIp": "127.0.0.1", "userAgent": "mesh"}},
+        "body": json!({"csr": request}).to_string(), "isBase64Encoded": false,
+    });
+    let answer = issuer.handle(event).await.map_err(|error| error.to_string())?;
+    let body: Value = answer["body"].as_str().and_then(|body| serde_json::from_str(body).ok()).unwrap_or_default();
+    let chain: Vec<&str> = body["chain"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    // The last one is the root, which a peer has already.
+    let shown = chain.split_last().map(|(_, shown)| shown.concat()).unwrap_or_default();
+    Svid::from_pem(shown.as_bytes(), key.serialize_pem().as_bytes())
+        .map_err(|error| format!("{error} (the issuer answered {answer})"))
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
+
+async fn listen(part: &'static str, port: u16) -> Result<TcpListener, StackError> {
+    let address = loopback(port);
+    TcpListener::bind(address).await.map_err(|error| StackError::Bind { part, address, why: error.to_string() })
+}
+
+fn local(listener: &TcpListener, part: &'static str) -> Result<SocketAddr, StackError> {
+    listener.local_addr().map_err(|error| StackError::Part { part, why: error.to_string() })
+}
+
+async fn serve(
+    tasks: &mut JoinSet<()>,
+    part: &'static str,
+    bound: impl Future<Output = Result<super::gateway::Bound, super::gateway::BindError>>,
+    port: u16,
+) -> Result<SocketAddr, StackError> {
+    let bound =
+        bound.await.map_err(|error| StackError::Bind { part, address: loopback(port), why: error.to_string() })?;
+    let address = bound.address();
+    tasks.spawn(async move {
+        bound.run(std::future::pending()).await;
+    });
+    Ok(address)
+}
+
+/// How long the demo waits for a part.
+pub const PATIENCE: Duration = Duration::from_secs(30);

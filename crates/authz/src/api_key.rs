@@ -1,0 +1,462 @@
+//! API keys: their text, their hash, and what the store keeps about them.
+//!
+//! A key reads `cwk_<environment>_<id><secret><checksum>`: the prefix lets scanners find leaked keys, the
+//! checksum lets everybody refuse a mistyped or made-up one without asking the store, the id is the handle
+//! to look it up by, and the secret is known to its holder alone.
+
+use std::fmt;
+
+use aws_lc_rs::{constant_time, digest, hmac};
+use identity::Secret;
+use serde::{Deserialize, Serialize};
+
+/// The longest text that is looked at, in bytes.
+pub const MAX_BYTES: usize = 128;
+
+/// The longest environment name, in bytes.
+pub const MAX_ENVIRONMENT_BYTES: usize = 32;
+
+const PREFIX: &str = "cwk_";
+const ID: usize = 12;
+const SECRET: usize = 32;
+const CHECKSUM: usize = 6;
+const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+/// A well-formed API key: right shape, right checksum. Whether it exists is the store's to say.
+#[derive(Clone)]
+pub struct ApiKey {
+    environment: String,
+    id: String,
+    text: Secret<String>,
+}
+
+/// The text is not an API key.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Malformed {
+    /// More than [`MAX_BYTES`].
+    #[error("api key is longer than 128 bytes")]
+    TooLong,
+    /// Not `cwk_<environment>_` and 50 letters and digits.
+    #[error("api key does not read cwk_<environment>_ and 50 letters and digits")]
+    Shape,
+    /// The environment is not 1 to 32 lower-case letters and digits.
+    #[error("environment of an api key is not 1 to 32 lower-case letters and digits")]
+    Environment,
+    /// The last six characters do not belong to the rest: mistyped or made up.
+    #[error("checksum of the api key is wrong")]
+    Checksum,
+}
+
+impl ApiKey {
+    /// Reads a presented key. Needs no store and no secret.
+    ///
+    /// # Errors
+    /// [`Malformed`] says what is wrong; none of its texts quotes the key.
+    pub fn parse(text: &str) -> Result<Self, Malformed> {
+        if text.len() > MAX_BYTES {
+            return Err(Malformed::TooLong);
+        }
+        let rest = text.strip_prefix(PREFIX).ok_or(Malformed::Shape)?;
+        let (environment, body) = rest.split_once('_').ok_or(Malformed::Shape)?;
+        check_environment(environment)?;
+        let alphanumeric = body.bytes().all(|b| b.is_ascii_alphanumeric());
+        if !alphanumeric || body.len() != ID + SECRET + CHECKSUM {
+            return Err(Malformed::Shape);
+        }
+        let (covered, checksum) = text.split_at_checked(text.len() - CHECKSUM).ok_or(Malformed::Shape)?;
+        if checksum_of(covered) != checksum {
+            return Err(Malformed::Checksum);
+        }
+        Ok(Self {
+            environment: environment.to_owned(),
+            id: body.chars().take(ID).collect(),
+            text: Secret::new(text.to_owned()),
+        })
+    }
+
+    /// Makes a new key for `environment` from 48 random bytes.
+    ///
+    /// # Errors
+    /// [`Malformed::Environment`].
+    pub fn generate(environment: &str, random: &[u8; 48]) -> Result<Self, Malformed> {
+        check_environment(environment)?;
+        let body = base62::<{ ID + SECRET }>(random);
+        let covered = format!("{PREFIX}{environment}_{body}");
+        let text = format!("{covered}{}", checksum_of(&covered));
+        Self::parse(&text)
+    }
+
+    /// The public handle that the store knows the key by.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The environment that the key says it is for.
+    pub fn environment(&self) -> &str {
+        &self.environment
+    }
+
+    /// The whole key, to be shown to its holder once and never stored.
+    pub fn text(&self) -> &Secret<String> {
+        &self.text
+    }
+
+    /// What the store keeps instead of the key: HMAC-SHA-256 of its whole text under the pepper, so that
+    /// the environment and the id are bound to the secret.
+    pub fn hash(&self, pepper: &Secret<Vec<u8>>) -> [u8; 32] {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, pepper.expose());
+        let tag = hmac::sign(&key, self.text.expose().as_bytes());
+        let mut hash = [0; 32];
+        hash.copy_from_slice(tag.as_ref());
+        hash
+    }
+}
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ApiKey")
+            .field("environment", &self.environment)
+            .field("id", &self.id)
+            .field("text", &"***")
+            .finish()
+    }
+}
+
+/// What the store knows about one API key.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApiKeyRecord {
+    /// The key's public handle.
+    pub id: String,
+    /// The OAuth client that the key belongs to.
+    pub client_id: String,
+    /// The environment that it opens.
+    pub environment: String,
+    /// Hex of [`ApiKey::hash`]; one live value, or two while the key is rotated.
+    pub hashes: Vec<String>,
+    /// Scopes, separated by spaces; may be empty.
+    #[serde(default)]
+    pub scope: String,
+    /// Audiences; may be empty.
+    #[serde(default)]
+    pub audiences: Vec<String>,
+    /// Whether it may be used.
+    pub state: KeyState,
+    /// Not valid before this moment, in seconds since 1970.
+    #[serde(default)]
+    pub not_before: Option<u64>,
+    /// Not valid from this moment on, in seconds since 1970.
+    #[serde(default)]
+    pub expires_at: Option<u64>,
+}
+
+/// Whether an API key may be used.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeyState {
+    /// It may.
+    Active,
+    /// Not at present.
+    Disabled,
+    /// Never again.
+    Revoked,
+}
+
+/// What the store answered for a key's id.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum KeyRecordLookup {
+    /// The record.
+    Found(ApiKeyRecord),
+    /// There is no such key.
+    NotFound,
+    /// The store did not answer.
+    Unavailable,
+}
+
+/// Why a well-formed key is not accepted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Refusal {
+    Unknown,
+    Damaged,
+    Environment,
+    Disabled,
+    Revoked,
+    NotYetValid,
+    Expired,
+}
+
+/// Checks `key` against the store's answer. The secret is proven first: what a record says is told to
+/// nobody who does not hold its key. An unknown id costs the same comparison as a known one.
+pub(crate) fn check<'a>(
+    key: &ApiKey,
+    record: Option<&'a ApiKeyRecord>,
+    pepper: &Secret<Vec<u8>>,
+    environment: Option<&str>,
+    now: u64,
+) -> Result<&'a ApiKeyRecord, Refusal> {
+    let hash = key.hash(pepper);
+    let Some(record) = record else {
+        let _same_work = constant_time::verify_slices_are_equal(&hash, &[0; 32]);
+        return Err(Refusal::Unknown);
+    };
+    if record.id != key.id {
+        return Err(Refusal::Damaged);
+    }
+    let hashes: Option<Vec<[u8; 32]>> = record.hashes.iter().map(|hex| unhex(hex)).collect();
+    let hashes = match hashes {
+        Some(hashes) if (1..=2).contains(&hashes.len()) => hashes,
+        _ => return Err(Refusal::Damaged),
+    };
+    // Every hash is compared, so that the time does not say which of the two it was.
+    let matches = hashes
+        .iter()
+        .map(|stored| constant_time::verify_slices_are_equal(&hash, stored).is_ok())
+        .fold(false, |any, equal| any | equal);
+    if !matches {
+        return Err(Refusal::Unknown);
+    }
+    if record.client_id.is_empty() {
+        return Err(Refusal::Damaged);
+    }
+    if record.environment != key.environment || environment.is_some_and(|environment| environment != record.environment)
+    {
+        return Err(Refusal::Environment);
+    }
+    match record.state {
+        KeyState::Active => {}
+        KeyState::Disabled => return Err(Refusal::Disabled),
+        KeyState::Revoked => return Err(Refusal::Revoked),
+    }
+    if record.not_before.is_some_and(|not_before| now < not_before) {
+        return Err(Refusal::NotYetValid);
+    }
+    if record.expires_at.is_some_and(|expires_at| now >= expires_at) {
+        return Err(Refusal::Expired);
+    }
+    Ok(record)
+}
+
+/// Lower-case hex of a hash, as [`ApiKeyRecord::hashes`] has it.
+pub fn hex(hash: &[u8; 32]) -> String {
+    use fmt::Write;
+    hash.iter().fold(String::with_capacity(64), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// SHA-256 of a presented value in hex: a name for it in caches, never a proof.
+pub fn fingerprint(text: &str) -> String {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest::digest(&digest::SHA256, text.as_bytes()).as_ref());
+    hex(&hash)
+}
+
+fn unhex(text: &str) -> Option<[u8; 32]> {
+    let digits: Option<Vec<u8>> = text.chars().map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok())).collect();
+    let digits = digits?;
+    if digits.len() != 64 {
+        return None;
+    }
+    let mut bytes = [0; 32];
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = pair.iter().fold(0, |byte, digit| (byte << 4) | digit);
+    }
+    Some(bytes)
+}
+
+fn check_environment(environment: &str) -> Result<(), Malformed> {
+    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    if (1..=MAX_ENVIRONMENT_BYTES).contains(&environment.len()) && environment.bytes().all(allowed) {
+        Ok(())
+    } else {
+        Err(Malformed::Environment)
+    }
+}
+
+/// CRC-32 of `covered` in six base62 digits, most significant first (as GitHub's tokens end).
+fn checksum_of(covered: &str) -> String {
+    base62::<CHECKSUM>(&crc32fast::hash(covered.as_bytes()).to_be_bytes())
+}
+
+/// The last `N` base62 digits of a big-endian number, most significant first.
+///
+/// 48 random bytes hold 384 bits and 44 digits 262: taking the remainder favours no key by more than
+/// 2^-122.
+fn base62<const N: usize>(number: &[u8]) -> String {
+    let mut number = number.to_vec();
+    let mut digits = [b'0'; N];
+    for digit in digits.iter_mut().rev() {
+        let mut remainder: u32 = 0;
+        for byte in &mut number {
+            let value = (remainder << 8) | u32::from(*byte);
+            // value < 62 * 256, so the quotient fits a byte.
+            *byte = u8::try_from(value / 62).unwrap_or(u8::MAX);
+            remainder = value % 62;
+        }
+        let index = usize::try_from(remainder).unwrap_or(0);
+        *digit = ALPHABET.get(index).copied().unwrap_or(b'0');
+    }
+    digits.iter().map(|&digit| char::from(digit)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn pepper() -> Secret<Vec<u8>> {
+        Secret::new(b"a pepper of at least thirty-two bytes".to_vec())
+    }
+
+    fn key() -> ApiKey {
+        ApiKey::generate("dev", &[7; 48]).unwrap()
+    }
+
+    fn record(key: &ApiKey) -> ApiKeyRecord {
+        ApiKeyRecord {
+            id: key.id().to_owned(),
+            client_id: "reader".to_owned(),
+            environment: "dev".to_owned(),
+            hashes: vec![hex(&key.hash(&pepper()))],
+            scope: "reviews.read".to_owned(),
+            audiences: vec!["bookinfo".to_owned()],
+            state: KeyState::Active,
+            not_before: None,
+            expires_at: None,
+        }
+    }
+
+    #[test]
+    fn a_made_key_reads_back() {
+        let key = key();
+        let text = key.text().expose().clone();
+        assert_eq!(text.len(), "cwk_dev_".len() + 50);
+        let read = ApiKey::parse(&text).unwrap();
+        assert_eq!((read.id(), read.environment()), (key.id(), "dev"));
+        assert!(!format!("{key:?}").contains(&text[20..52]), "Debug shows the secret");
+    }
+
+    #[test]
+    fn checksum_is_crc32_in_base62() {
+        // 62^2 + 1 and the largest CRC, worked out by hand.
+        assert_eq!(base62::<6>(&3845_u32.to_be_bytes()), "000101");
+        assert_eq!(base62::<6>(&u32::MAX.to_be_bytes()), "4gfFC3");
+        assert_eq!(base62::<6>(&[0; 4]), "000000");
+    }
+
+    #[test]
+    fn what_is_no_key_is_refused() {
+        let good = key().text().expose().clone();
+        let cases = [
+            (String::new(), Malformed::Shape),
+            ("cwk_".to_owned(), Malformed::Shape),
+            (good.replace("cwk_", "cwx_"), Malformed::Shape),
+            (format!("{good}a"), Malformed::Shape),
+            (good[..good.len() - 1].to_owned(), Malformed::Shape),
+            (format!(" {good}"), Malformed::Shape),
+            (format!("{good},{good}"), Malformed::Shape),
+            (good.replace("cwk_dev_", "cwk_DEV_"), Malformed::Environment),
+            (good.replace("cwk_dev_", "cwk__"), Malformed::Environment),
+            (good.replace("cwk_dev_", "cwk_prod_"), Malformed::Checksum),
+            ("x".repeat(MAX_BYTES), Malformed::Shape),
+            ("x".repeat(MAX_BYTES + 1), Malformed::TooLong),
+            (format!("cwk_dev_{}", "é".repeat(25)), Malformed::Shape),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(ApiKey::parse(&text).err(), Some(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn environments_have_a_grammar() {
+        for bad in ["", "Dev", "a-b", "a_b", &"x".repeat(33)] {
+            assert_eq!(ApiKey::generate(bad, &[0; 48]).err(), Some(Malformed::Environment), "{bad}");
+        }
+        assert!(ApiKey::generate(&"x".repeat(32), &[0; 48]).is_ok());
+    }
+
+    #[test]
+    fn every_refusal_has_its_reason() {
+        let key = key();
+        let other = ApiKey::generate("dev", &[9; 48]).unwrap();
+        let good = record(&key);
+        let with = |change: fn(&mut ApiKeyRecord)| {
+            let mut record = record(&key);
+            change(&mut record);
+            record
+        };
+        let check = |record: &ApiKeyRecord| check(&key, Some(record), &pepper(), Some("dev"), 1000).map(|_| ());
+        assert_eq!(check(&good), Ok(()));
+        let cases: [(&str, ApiKeyRecord, Refusal); 11] = [
+            (
+                "other secret",
+                ApiKeyRecord { hashes: vec![hex(&other.hash(&pepper()))], ..good.clone() },
+                Refusal::Unknown,
+            ),
+            ("other id", with(|r| r.id = "AAAAAAAAAAAA".to_owned()), Refusal::Damaged),
+            ("no hash", with(|r| r.hashes.clear()), Refusal::Damaged),
+            ("bad hash", with(|r| r.hashes.push("zz".to_owned())), Refusal::Damaged),
+            ("three hashes", with(|r| r.hashes = vec![r.hashes[0].clone(); 3]), Refusal::Damaged),
+            ("no client", with(|r| r.client_id.clear()), Refusal::Damaged),
+            ("other environment", with(|r| r.environment = "prod".to_owned()), Refusal::Environment),
+            ("disabled", with(|r| r.state = KeyState::Disabled), Refusal::Disabled),
+            ("revoked", with(|r| r.state = KeyState::Revoked), Refusal::Revoked),
+            ("early", with(|r| r.not_before = Some(1001)), Refusal::NotYetValid),
+            ("late", with(|r| r.expires_at = Some(1000)), Refusal::Expired),
+        ];
+        for (name, record, expected) in cases {
+            assert_eq!(check(&record), Err(expected), "{name}");
+        }
+        assert_eq!(check(&with(|r| r.expires_at = Some(1001))), Ok(()));
+        assert_eq!(check(&with(|r| r.not_before = Some(1000))), Ok(()));
+    }
+
+    #[test]
+    fn both_live_values_work_and_the_gateways_environment_counts() {
+        let key = key();
+        let mut record = record(&key);
+        record.hashes.insert(0, hex(&[1; 32]));
+        assert!(check(&key, Some(&record), &pepper(), Some("dev"), 0).is_ok());
+        let elsewhere = check(&key, Some(&record), &pepper(), Some("prod"), 0);
+        assert_eq!(elsewhere.err(), Some(Refusal::Environment));
+        assert_eq!(check(&key, None, &pepper(), None, 0).err(), Some(Refusal::Unknown));
+        let other_pepper = Secret::new(b"another".to_vec());
+        let peppered = check(&key, Some(&record), &other_pepper, Some("dev"), 0);
+        assert_eq!(peppered.err(), Some(Refusal::Unknown));
+    }
+
+    #[test]
+    fn a_record_reads_as_json() {
+        let record = record(&key());
+        let text = serde_json::to_string(&record).unwrap();
+        assert!(text.contains(r#""state":"active""#), "{text}");
+        assert_eq!(serde_json::from_str::<ApiKeyRecord>(&text).unwrap(), record);
+        let surplus = text.replacen('{', r#"{"stat":"revoked","#, 1);
+        assert!(serde_json::from_str::<ApiKeyRecord>(&surplus).is_err());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn reading_never_panics(text in "\\PC{0,140}") {
+            let _ = ApiKey::parse(&text);
+        }
+
+        #[test]
+        fn one_changed_byte_is_noticed(random in any::<[u8; 24]>(), at in 8..58_usize, to in 0..62_usize) {
+            let mut bytes = [0; 48];
+            bytes[..24].copy_from_slice(&random);
+            let good = ApiKey::generate("dev", &bytes).unwrap().text().expose().clone();
+            let mut changed = good.clone().into_bytes();
+            changed[at] = ALPHABET[to];
+            let changed = String::from_utf8(changed).unwrap();
+            prop_assert_eq!(ApiKey::parse(&changed).is_ok(), changed == good);
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! The compiled form of the policies: what a bundle holds and what is evaluated in place.
+//!
+//! Everything that needs thought was done by [`compile`](fn@crate::compile): values are patterns, short
+//! hosts are full, references are resolved. A list that is empty was absent and restricts nothing, with the
+//! one exception that is Istio's: a policy without rules matches nothing.
+
+use rkyv::{Archive, Deserialize, Serialize};
+
+use crate::matchers::{NamespaceGlob, Pattern, RequestPrincipal};
+
+/// Version of this form. A set of another version is not opened.
+pub const VERSION: u32 = 1;
+
+/// How strictly tokens are read.
+#[derive(Archive, Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[rkyv(derive(Debug, Clone, Copy, PartialEq))]
+pub enum Mode {
+    /// The default: also refuses tokens without `exp`, with `crit` and so on.
+    #[default]
+    Strict,
+}
+
+impl Mode {
+    /// The word of the decision log.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Strict => "strict",
+        }
+    }
+}
+
+/// All policies of a mesh.
+#[derive(Archive, Clone, Debug, Deserialize, Serialize)]
+pub struct PolicySet {
+    /// [`VERSION`].
+    pub version: u32,
+    /// How strictly tokens are read.
+    pub mode: Mode,
+    /// Policies of this namespace reach every workload.
+    pub root_namespace: String,
+    /// The mesh's own trust domain.
+    pub trust_domain: String,
+    /// Policies by namespace, sorted by its name.
+    pub namespaces: Vec<Namespace>,
+    /// Where the keys of the JWT rules come from.
+    pub key_sources: Vec<KeySource>,
+    /// The APIs of API Gateway.
+    pub api_gateways: Vec<ApiGateway>,
+}
+
+/// The policies of one namespace.
+#[derive(Archive, Clone, Debug, Default, Deserialize, Serialize)]
+pub struct Namespace {
+    /// Its name.
+    pub name: String,
+    /// `AuthorizationPolicy` with action DENY.
+    pub deny: Vec<AuthorizationPolicy>,
+    /// `AuthorizationPolicy` with action ALLOW.
+    pub allow: Vec<AuthorizationPolicy>,
+    /// `RequestAuthentication`, sorted by name.
+    pub request_authentications: Vec<RequestAuthentication>,
+    /// `ApiKeyAuthentication`.
+    pub api_key_authentications: Vec<ApiKeyAuthentication>,
+}
+
+/// A label that a workload has, or must have.
+#[derive(Archive, Clone, Debug, Deserialize, Serialize)]
+pub struct Label {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+}
+
+/// One `AuthorizationPolicy`. It matches when one of its rules does.
+#[derive(Archive, Clone, Debug, Deserialize, Serialize)]
+pub struct AuthorizationPolicy {
+    /// Its name; the namespace is the one that it stands in.
+    pub name: String,
+    /// Labels that a workload must have.
+    pub selector: Vec<Label>,
+    /// Its rules, in order: the index is part of the rule's id.
+    pub rules: Vec<Rule>,
+}
+
+/// One rule: `from` and `to` and `when`.
+#[derive(Archive, Clone, Debug, Default, Deserialize, Serialize)]
+pub struct Rule {
+    /// One of these must match.
+    pub from: Vec<Source>,
+    /// One of these must match.
+    pub to: Vec<Operation>,
+    /// All of these must match.
+    pub when: Vec<Condition>,
+    /// Whether the rule looks at the destination's port anywhere.
+    pub needs_port: bool,
+}
+
+/// Values of which one must match, and values of which none may.
+#[derive(Archive, Clone, Debug, Default, Deserialize, Serialize)]
+pub struct Patterns {
+    /// One of these must match.
+    pub values: Vec<Pattern>,
+    /// None of these may match.
+    pub not_values: Vec<Pattern>,
+}
+
+/// As [`Patterns`], for request principals.
+#[derive(Archive, Clone, Debug, Default, Deserialize, Serialize)]
+pub struct RequestPrincipals {
+    /// One of these must match.
+    pub values: Vec<RequestPrincipal>,
+    /// None of these may match.
+    pub not_values: Vec<RequestPrincipal>,
+}
+
+/// As [`Patterns`], for namespaces of the peer.
+#[derive(Archive, Clone, Debug, Default, Deserialize, Serialize)]
+pub struct Namespaces {
+    /// One of these must match.
+    pub values: Vec<NamespaceGlob>,
+    /// None of these may match.
+    pub not_values: Vec<NamespaceGlob>,
+}
+
+/// As [`Patterns`], for ports of the destination.
+#[derive(Archive, Clone, Debug, Default, Deserialize, Serialize)]
+pub struct Ports {
+    /// One of these must match.
+    pub values: Vec<u16>,
+    /// None of these may match.
+    pub not_values: Vec<u16>,
+}
+
+/// `from[].source`: all parts must match.
+#[derive(Archive, Clone, Debug, Default, Deserialize, Serialize)]
+pub struct Source {
+    /// `principals`, the trust domain already migrated.
+    pub principals: Patterns,
+    /// `requestPrincipals`.
+    pub request_principals: RequestPrincipals,
+    /// `namespaces`.
+    pub namespaces: Namespaces,
+}
+
+/// `to[].operation`: all parts must match.
+#[derive(Archive, Clone, Debug, Default, Deserialize, Serialize)]
+pub struct Operation {
+    /// `hosts`.
+    pub hosts: Patterns,
+    /// `ports`.
+    pub ports: Ports,
+    /// `methods`.
+    pub methods: Patterns,
+    /// `paths`.
+    pub paths: Patterns,
+}
+
+/// `when[]`.
+#[derive(Archive, Clone, Debug, Deserialize, Serialize)]
+pub enum Condition {
+    /// `request.headers[NAME]`.
+    Header(HeaderCondition),
+    /// `request.auth.claims[A][B]…`, `request.auth.audiences` and `request.auth.presenter`.
+    Claim(ClaimCondition),
+    /// `request.auth.principal`.
+    RequestPrincipal(RequestPrincipals),
+    /// `source.principal`.
+    Principal(Patterns),
+    /// `source.namespace`.
+    Namespace(Namespaces),
+    /// `destination.port`.
+    Port(Ports),
+}
+
+/// A condition on a header.
+#[derive(Archive, Clone, Debug, Deserialize, Serialize)]
+pub struct HeaderCondition {
+    /// The name in lower case; may be a pseudo-header such as `:method`.
+    pub name: String,
+    /// What it must be.
+    pub patterns: Patterns,
+}
+
+/// A condition on a claim.
+#[derive(Archive, Clone, Debug, Deserialize, Serialize)]
+pub struct ClaimCondition {
+    /// The names from the outermost claim inwards; at least one.
+    pub path: Vec<String>,
+    /// What it must be.
+    pub patterns: Patterns,
+}
+
+/// One `RequestAuthentication`.
+#[derive(Archive, Clone, Debug, Deserialize, Serialize)]
+pub struct RequestAuthentication {
+    /// Its name.
+    pub name: String,
+    /// Labels that a workload must have.
+    pub selector: Vec<Label>,
+    /// Its rules, in order.
+    pub rules: Vec<JwtRule>,
+}
+
+/// One rule of a `RequestAuthentication`.
+#[derive(Archive, Clone, Debug, Deserialize, Serialize)]
+pub struct JwtRule {
+    /// The exact `iss`; empty accepts any.
+    pub issuer: String,
+    /// Accepted audiences in normal form; empty accepts any.
+    pub audiences: Vec<String>,
+    /// Index into [`PolicySet::key_sources`].
+    pub keys: u32,
+    /// Whether the destination sees the token.
+    pub forward_original_token: bool,
+    /// Headers that hold a token.
+    pub headers: Vec<TokenHeader>,
+    /// Query parameters that hold a token.
+    pub parameters: Vec<String>,
+    /// Claims that the destination gets as headers.
+    pub outputs: Vec<ClaimToHeader>,
+}
+
+/// A header that holds a token.
+#[derive(Archive, Clone, Debug, Deserialize, Serialize)]
+pub struct TokenHeader {
+    /// Its name in lower case.
+    pub name: String,
+    /// Text in front of the token; may be empty.
+    pub prefix: String,
+}
+
+/// A claim that the destination gets as a header.
+#[derive(Archive, Clone, Debug, Deserialize, Serialize)]
+pub struct ClaimToHeader {
+    /// Name of the header in lower case.
+    pub header: String,
+    /// The names from the outermost claim inwards.
+    pub path: Vec<String>,
+}
+
+/// Where keys come from.
+#[derive(Archive, Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct KeySource {
+    /// The issuer of the rule.
+    pub issuer: String,
+    /// Where they are published; absent means that [`document`](Self::document) is all there is.
+    pub jwks_uri: Option<String>,
+    /// The key set itself: the inline one, or what was published when the bundle was made.
+    pub document: Option<String>,
+    /// SHA-256 of [`document`](Self::document) in hex: the name that its keys are held under.
+    pub fingerprint: Option<String>,
+}
+
+/// One `ApiKeyAuthentication`.
+#[derive(Archive, Clone, Debug, Deserialize, Serialize)]
+pub struct ApiKeyAuthentication {
+    /// Its name.
+    pub name: String,
+    /// Labels that a workload must have.
+    pub selector: Vec<Label>,
+    /// `iss` of the claims that a key stands for.
+    pub issuer: String,
+    /// The header that holds the key, in lower case.
+    pub header_name: String,
+    /// Whether the destination sees the key.
+    pub forward_original_key: bool,
+}
+
+/// One `ApiGateway`, with the routes of the Istio gateway that it plays.
+#[derive(Archive, Clone, Debug, Deserialize, Serialize)]
+pub struct ApiGateway {
+    /// `NAMESPACE/NAME` of the document.
+    pub name: String,
+    /// Id of the API.
+    pub api_id: String,
+    /// Stage of the API.
+    pub stage: String,
+    /// Hosts that the API answers to, in lower case.
+    pub domains: Vec<String>,
+    /// Path in front of the API's own paths.
+    pub base_path: Option<String>,
+    /// The environment that it serves.
+    pub environment: String,
+    /// Namespace of the gateway workload.
+    pub namespace: String,
+    /// Labels of the gateway workload.
+    pub labels: Vec<Label>,
+    /// `TRUST_DOMAIN/ns/NAMESPACE/sa/SERVICE_ACCOUNT` of the gateway workload: the peer that the
+    /// destination sees.
+    pub principal: String,
+    /// Port of the gateway workload, when its servers leave no choice.
+    pub port: Option<u16>,
+    /// Its routes, no two for one host.
+    pub virtual_hosts: Vec<VirtualHost>,
+}
+
+/// The routes for one host.
+#[derive(Archive, Clone, Debug, Deserialize, Serialize)]
+pub struct VirtualHost {
+    /// In lower case: a host, `*.SUFFIX`, or `*`.
+    pub host: String,
+    /// The first route that matches is taken.
+    pub routes: Vec<Route>,
+}
+
+/// One `http[]` of a `VirtualService`.
+#[derive(Archive, Clone, Debug, Deserialize, Serialize)]
+pub struct Route {
+    /// One of these must match; empty matches every request.
+    pub matches: Vec<UriMatch>,
+    /// Where the request goes.
+    pub destination: Destination,
+}
+
+/// `match[]` of a route.
+#[derive(Archive, Clone, Debug, Deserialize, Serialize)]
+pub enum UriMatch {
+    /// Every path.
+    Any,
+    /// The path is equal.
+    Exact(String),
+    /// The path begins with this text.
+    Prefix(String),
+}
+
+/// The workload behind a route.
+#[derive(Archive, Clone, Debug, Deserialize, Serialize)]
+pub struct Destination {
+    /// Its fully qualified host.
+    pub host: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its labels.
+    pub labels: Vec<Label>,
+    /// The port of the workload; absent when the documents do not say which.
+    pub port: Option<u16>,
+}

@@ -1,0 +1,239 @@
+//! What the gate answers.
+
+use std::fmt;
+
+use crate::claims::Claims;
+use crate::reason::Reason;
+use crate::request::Request;
+
+/// The answer to one request.
+#[derive(Clone, Debug)]
+pub enum Decision {
+    /// The request may pass.
+    Allow(Allow),
+    /// The request may not pass.
+    Deny(Deny),
+}
+
+impl Decision {
+    /// Whether the request may pass.
+    pub fn is_allowed(&self) -> bool {
+        matches!(self, Self::Allow(_))
+    }
+
+    /// Why.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Allow(allow) => allow.reason,
+            Self::Deny(deny) => deny.reason,
+        }
+    }
+
+    /// The status that Envoy would answer with; 200 when allowed.
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::Allow(_) => 200,
+            Self::Deny(deny) => deny.status,
+        }
+    }
+
+    /// Istio's id of the rule that decided, such as `ns[bookinfo]-policy[reviews]-rule[0]`.
+    pub fn policy(&self) -> Option<&str> {
+        match self {
+            Self::Allow(allow) => allow.policy(),
+            Self::Deny(deny) => deny.policy.as_deref(),
+        }
+    }
+
+    /// The verified caller, `ISSUER/SUBJECT`.
+    pub fn principal(&self) -> Option<&str> {
+        match self {
+            Self::Allow(allow) => allow.principal(),
+            Self::Deny(deny) => deny.principal.as_deref(),
+        }
+    }
+
+    /// The verified caller's OAuth client.
+    pub fn client_id(&self) -> Option<&str> {
+        match self {
+            Self::Allow(allow) => allow.client_id(),
+            Self::Deny(deny) => deny.client_id.as_deref(),
+        }
+    }
+
+    /// The hop that decided.
+    pub fn hop(&self) -> Hop {
+        match self {
+            Self::Allow(allow) => allow.hop,
+            Self::Deny(deny) => deny.hop,
+        }
+    }
+}
+
+/// A request may pass. Only [`gate::decide`](crate::gate::decide) makes one: the fields are private
+/// and there is no constructor outside this crate's gate.
+#[derive(Clone, Debug)]
+pub struct Allow {
+    reason: Reason,
+    hop: Hop,
+    policy: Option<String>,
+    principal: Option<String>,
+    claims: Option<Claims>,
+    upstream_headers: Vec<(String, String)>,
+}
+
+/// Proof that the caller is the gate: its only constructor is private to that module.
+pub(crate) struct AllowParts {
+    pub(crate) reason: Reason,
+    pub(crate) hop: Hop,
+    pub(crate) policy: Option<String>,
+    pub(crate) claims: Option<Claims>,
+    pub(crate) upstream_headers: Vec<(String, String)>,
+}
+
+impl Allow {
+    /// Makes an allow. `_seal` can be made by the gate alone.
+    pub(crate) fn new(_seal: crate::gate::Seal, parts: AllowParts) -> Self {
+        let AllowParts { reason, hop, policy, claims, upstream_headers } = parts;
+        let principal = claims.as_ref().and_then(Claims::principal);
+        Self { reason, hop, policy, principal, claims, upstream_headers }
+    }
+
+    /// Why: [`Reason::AllowedByPolicy`] or [`Reason::AllowedNoPolicy`].
+    pub fn reason(&self) -> Reason {
+        self.reason
+    }
+
+    /// The last hop that was asked.
+    pub fn hop(&self) -> Hop {
+        self.hop
+    }
+
+    /// Istio's id of the ALLOW rule that matched; the destination's where both hops have one.
+    pub fn policy(&self) -> Option<&str> {
+        self.policy.as_deref()
+    }
+
+    /// The verified caller, `ISSUER/SUBJECT`; absent when the request carried no credential.
+    pub fn principal(&self) -> Option<&str> {
+        self.principal.as_deref()
+    }
+
+    /// The verified caller's OAuth client: the claim `client_id`, or else `azp`.
+    pub fn client_id(&self) -> Option<&str> {
+        self.claims.as_ref().and_then(Claims::client_id)
+    }
+
+    /// The verified claims of the token, or those that the API key stands for. They are the ones
+    /// that the first hop saw.
+    pub fn claims(&self) -> Option<&Claims> {
+        self.claims.as_ref()
+    }
+
+    /// The complete set of headers that the upstream gets: names in lower case, what must not be
+    /// forwarded taken out, the configured claim headers put in (and nobody else's).
+    pub fn upstream_headers(&self) -> &[(String, String)] {
+        &self.upstream_headers
+    }
+
+    /// What an intermediary has to change in `request` so that the upstream gets
+    /// [`upstream_headers`](Self::upstream_headers).
+    pub fn header_changes(&self, request: &Request) -> HeaderChanges {
+        let lines = |headers: &[(String, String)], name: &str| -> Vec<String> {
+            headers.iter().filter(|(n, _)| n == name).map(|(_, value)| value.clone()).collect()
+        };
+        let mut changes = HeaderChanges::default();
+        for (name, _) in &request.headers {
+            let gone = !self.upstream_headers.iter().any(|(n, _)| n == name);
+            if gone && !changes.remove.contains(name) {
+                changes.remove.push(name.clone());
+            }
+        }
+        for (name, value) in &self.upstream_headers {
+            if lines(&request.headers, name) != lines(&self.upstream_headers, name) {
+                changes.set.push((name.clone(), value.clone()));
+            }
+        }
+        changes
+    }
+}
+
+/// The difference between the headers of a request and those that its upstream must get.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct HeaderChanges {
+    /// Names, in lower case, of headers to take out.
+    pub remove: Vec<String>,
+    /// Headers to set, replacing what is there.
+    pub set: Vec<(String, String)>,
+}
+
+/// A request may not pass.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Deny {
+    /// Why.
+    pub reason: Reason,
+    /// The status that Envoy would answer with.
+    pub status: u16,
+    /// Istio's id of the DENY rule that matched.
+    pub policy: Option<String>,
+    /// The caller, `ISSUER/SUBJECT`, as far as it was verified before the denial.
+    pub principal: Option<String>,
+    /// The caller's OAuth client, as far as it was verified before the denial.
+    pub client_id: Option<String>,
+    /// One sentence for the operator's log. It never holds a credential, and is not for the client.
+    pub detail: String,
+    /// The hop that denied.
+    pub hop: Hop,
+}
+
+impl Deny {
+    /// A denial with the status that belongs to `reason`, without a policy and a principal.
+    pub fn new(reason: Reason, hop: Hop, detail: impl Into<String>) -> Self {
+        Self {
+            reason,
+            status: reason.status(),
+            policy: None,
+            principal: None,
+            client_id: None,
+            detail: detail.into(),
+            hop,
+        }
+    }
+}
+
+impl From<Deny> for Decision {
+    fn from(deny: Deny) -> Self {
+        Self::Deny(deny)
+    }
+}
+
+/// Whose policies decided.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Hop {
+    /// Nobody's: the request itself was refused before any workload was looked at.
+    Request,
+    /// The gateway workload that an API plays (the first of two hops).
+    Gateway,
+    /// The destination behind the gateway (the second of two hops).
+    Destination,
+    /// The only workload that was asked.
+    Workload,
+}
+
+impl Hop {
+    /// The word of the decision log.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Request => "request",
+            Self::Gateway => "gateway",
+            Self::Destination => "destination",
+            Self::Workload => "workload",
+        }
+    }
+}
+
+impl fmt::Display for Hop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

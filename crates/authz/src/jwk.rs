@@ -1,0 +1,474 @@
+//! JSON Web Key Sets: which keys are usable, and the one place that checks a signature.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use aws_lc_rs::signature::{ECDSA_P521_SHA512_FIXED, UnparsedPublicKey};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::DecodingKey;
+
+use crate::claims::{Json, JsonLimits};
+use crate::policies::{KeySourceInfo, Policies};
+
+/// The longest key set, in bytes (API Gateway's own limit).
+pub const MAX_BYTES: usize = 150_000;
+
+/// Keys in a set, at most.
+pub const MAX_KEYS: usize = 100;
+
+const LIMITS: JsonLimits = JsonLimits { depth: 8, members: 5_000 };
+
+/// The shortest secret of an `oct` key, in bytes: RFC 7518 §3.2 asks for the size of the hash.
+const MIN_SECRET_BYTES: usize = 32;
+
+/// A signature algorithm of RFC 7518 or RFC 8037 that we verify.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[allow(missing_docs)] // The names are RFC 7518's own.
+pub enum Algorithm {
+    HS256,
+    HS384,
+    HS512,
+    RS256,
+    RS384,
+    RS512,
+    PS256,
+    PS384,
+    PS512,
+    ES256,
+    ES384,
+    ES512,
+    EdDSA,
+}
+
+impl Algorithm {
+    /// The algorithm with exactly this name; `none` is not one.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Some(match name {
+            "HS256" => Self::HS256,
+            "HS384" => Self::HS384,
+            "HS512" => Self::HS512,
+            "RS256" => Self::RS256,
+            "RS384" => Self::RS384,
+            "RS512" => Self::RS512,
+            "PS256" => Self::PS256,
+            "PS384" => Self::PS384,
+            "PS512" => Self::PS512,
+            "ES256" => Self::ES256,
+            "ES384" => Self::ES384,
+            "ES512" => Self::ES512,
+            "EdDSA" => Self::EdDSA,
+            _ => return None,
+        })
+    }
+
+    /// The kind of key that the algorithm needs. The curve belongs to it: RFC 7518 §3.4 ties ES256 to
+    /// P-256 and so on.
+    fn kind(self) -> KeyKind {
+        match self {
+            Self::HS256 | Self::HS384 | Self::HS512 => KeyKind::Secret,
+            Self::RS256 | Self::RS384 | Self::RS512 => KeyKind::Rsa,
+            Self::PS256 | Self::PS384 | Self::PS512 => KeyKind::Rsa,
+            Self::ES256 => KeyKind::P256,
+            Self::ES384 => KeyKind::P384,
+            Self::ES512 => KeyKind::P521,
+            Self::EdDSA => KeyKind::Ed25519,
+        }
+    }
+
+    /// jsonwebtoken's name for it; it has no ES512.
+    fn jsonwebtoken(self) -> Option<jsonwebtoken::Algorithm> {
+        use jsonwebtoken::Algorithm as A;
+        Some(match self {
+            Self::HS256 => A::HS256,
+            Self::HS384 => A::HS384,
+            Self::HS512 => A::HS512,
+            Self::RS256 => A::RS256,
+            Self::RS384 => A::RS384,
+            Self::RS512 => A::RS512,
+            Self::PS256 => A::PS256,
+            Self::PS384 => A::PS384,
+            Self::PS512 => A::PS512,
+            Self::ES256 => A::ES256,
+            Self::ES384 => A::ES384,
+            Self::EdDSA => A::EdDSA,
+            Self::ES512 => return None,
+        })
+    }
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum KeyKind {
+    Secret,
+    Rsa,
+    P256,
+    P384,
+    P521,
+    Ed25519,
+}
+
+/// Where a key set comes from, which decides what may be in it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum KeyOrigin {
+    /// Written into the policy itself (`jwks`): may hold symmetric keys.
+    Inline,
+    /// Published at a URL: a symmetric key there is no secret, and such a set is refused.
+    Fetched,
+}
+
+/// A key set, ready to verify with.
+#[derive(Clone, Debug)]
+pub struct Jwks {
+    keys: Vec<Key>,
+    skipped: Vec<SkippedKey>,
+}
+
+/// A key of a set that is not used, and why.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SkippedKey {
+    /// Its `kid`, if it has one.
+    pub kid: Option<String>,
+    /// Why it is not used.
+    pub why: &'static str,
+}
+
+/// A whole key set that is refused. The set that was held before stays in use.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum JwksError {
+    /// More than [`MAX_BYTES`].
+    #[error("key set has {0} bytes, expected at most 150000")]
+    TooLarge(usize),
+    /// More than [`MAX_KEYS`].
+    #[error("key set has {0} keys, expected at most 100")]
+    TooManyKeys(usize),
+    /// Not JSON, or a member twice.
+    #[error("key set is not valid JSON: {0}")]
+    Json(String),
+    /// Not an object with a list `keys` of objects.
+    #[error("key set is not an object with a list \"keys\" of objects")]
+    Shape,
+    /// A private member (`d`, `p`, …) is published: the key is compromised.
+    #[error("key set publishes a private key; its issuer must replace that key")]
+    PrivateKey,
+    /// A symmetric key in a fetched set, or beside asymmetric ones.
+    #[error("key set has a symmetric key; only an inline set of symmetric keys alone may")]
+    Symmetric,
+    /// Two keys with one `kid`: it cannot be said which one is meant.
+    #[error("key set has the kid {0:?} twice")]
+    DuplicateKid(String),
+}
+
+#[derive(Clone)]
+struct Key {
+    kid: Option<String>,
+    kind: KeyKind,
+    /// The JWK's own `alg`: the only one it may be used with.
+    algorithm: Option<Algorithm>,
+    material: Material,
+}
+
+#[derive(Clone)]
+enum Material {
+    /// Everything that jsonwebtoken verifies exactly.
+    Jsonwebtoken(DecodingKey),
+    /// An uncompressed point on P-521: jsonwebtoken has no ES512.
+    P521(Vec<u8>),
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The material of an `oct` key is a secret.
+        f.debug_struct("Key").field("kid", &self.kid).field("kind", &self.kind).finish()
+    }
+}
+
+/// Why a signature was not accepted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum SignatureRefusal {
+    /// No key for this `kid`, or several could be meant.
+    KeyUnknown,
+    /// There is a key, but not for this algorithm.
+    Algorithm,
+    /// The signature is not the key's.
+    Signature,
+}
+
+impl Jwks {
+    /// Reads a key set.
+    ///
+    /// Keys that cannot verify a signature of ours are [`skipped`](Self::skipped): an unknown `kty`
+    /// (RFC 7517 §5 says to ignore it), another `use`, RSA below 2048 bits or with an exponent other
+    /// than 3 and 65537, a curve we do not know.
+    ///
+    /// # Errors
+    /// What makes the whole set untrustworthy: see [`JwksError`].
+    pub fn parse(json: &str, origin: KeyOrigin) -> Result<Self, JwksError> {
+        if json.len() > MAX_BYTES {
+            return Err(JwksError::TooLarge(json.len()));
+        }
+        let json = Json::parse(json.as_bytes(), LIMITS).map_err(|error| JwksError::Json(error.to_string()))?;
+        let Some(Json::List(list)) = json.get("keys") else { return Err(JwksError::Shape) };
+        if list.len() > MAX_KEYS {
+            return Err(JwksError::TooManyKeys(list.len()));
+        }
+        if !list.iter().all(|jwk| matches!(jwk, Json::Object(_))) {
+            return Err(JwksError::Shape);
+        }
+        if list.iter().any(has_private_members) {
+            return Err(JwksError::PrivateKey);
+        }
+        let symmetric = list.iter().filter(|jwk| is_symmetric(jwk)).count();
+        // A set of both kinds is ambiguous, and in a fetched one the secret is everybody's.
+        if symmetric > 0 && (origin == KeyOrigin::Fetched || symmetric < list.len()) {
+            return Err(JwksError::Symmetric);
+        }
+
+        let mut keys: Vec<Key> = Vec::new();
+        let mut skipped = Vec::new();
+        for jwk in list {
+            match Key::from_jwk(jwk) {
+                Ok(key) => keys.push(key),
+                Err(why) => {
+                    let kid = jwk.get("kid").and_then(Json::as_str).map(str::to_owned);
+                    skipped.push(SkippedKey { kid, why });
+                }
+            }
+        }
+        let mut kids: Vec<&str> = keys.iter().filter_map(|key| key.kid.as_deref()).collect();
+        kids.sort_unstable();
+        if let Some([kid, _]) = kids.windows(2).find(|pair| matches!(pair, [a, b] if a == b)) {
+            return Err(JwksError::DuplicateKid((*kid).to_owned()));
+        }
+        Ok(Self { keys, skipped })
+    }
+
+    /// How many keys can be used.
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Whether no key can be used. Such a set is valid: it revokes every token.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// The keys that are not used, and why.
+    pub fn skipped(&self) -> &[SkippedKey] {
+        &self.skipped
+    }
+
+    /// Whether a usable key has this `kid`; a front may refetch the set when none has.
+    pub fn has_kid(&self, kid: &str) -> bool {
+        self.keys.iter().any(|key| key.kid.as_deref() == Some(kid))
+    }
+
+    /// Checks `signature` (base64url) over `message` with the one key that is meant by `kid`.
+    ///
+    /// With a `kid` that is the key of this name, or, if no key has it, the only nameless one. Without
+    /// a `kid` it is the only key for the algorithm: no key is ever tried after another one failed.
+    pub(crate) fn verify(
+        &self,
+        algorithm: Algorithm,
+        kid: Option<&str>,
+        message: &str,
+        signature: &str,
+    ) -> Result<(), SignatureRefusal> {
+        let mut candidates: Vec<&Key> = match kid {
+            Some(kid) => self.keys.iter().filter(|key| key.kid.as_deref() == Some(kid)).collect(),
+            None => self.keys.iter().collect(),
+        };
+        if candidates.is_empty() {
+            candidates = self.keys.iter().filter(|key| key.kid.is_none()).collect();
+        }
+        if candidates.is_empty() {
+            return Err(SignatureRefusal::KeyUnknown);
+        }
+        candidates.retain(|key| key.accepts(algorithm));
+        match candidates.as_slice() {
+            [] => Err(SignatureRefusal::Algorithm),
+            [key] => key.verify(algorithm, message, signature),
+            _ => Err(SignatureRefusal::KeyUnknown),
+        }
+    }
+}
+
+impl Key {
+    fn from_jwk(jwk: &Json) -> Result<Self, &'static str> {
+        let text = |name: &str| match jwk.get(name) {
+            None => Ok(None),
+            Some(Json::String(text)) => Ok(Some(text.as_str())),
+            Some(_) => Err("a member has the wrong type"),
+        };
+        let bytes = |name: &str| -> Result<Vec<u8>, &'static str> {
+            let text = text(name)?.ok_or("a member is missing")?;
+            URL_SAFE_NO_PAD.decode(text).map_err(|_| "a member is not base64url")
+        };
+        if text("use")?.is_some_and(|usage| usage != "sig") {
+            return Err("its use is not \"sig\"");
+        }
+        if let Some(operations) = jwk.get("key_ops") {
+            let Json::List(operations) = operations else {
+                return Err("a member has the wrong type");
+            };
+            if !operations.iter().any(|operation| operation.as_str() == Some("verify")) {
+                return Err("its key_ops lack \"verify\"");
+            }
+        }
+        let algorithm = match text("alg")? {
+            None => None,
+            Some(name) => Some(Algorithm::from_name(name).ok_or("its alg is not one we know")?),
+        };
+        let (kind, material) = match (text("kty")?, text("crv")?) {
+            (Some("RSA"), _) => (KeyKind::Rsa, rsa(&bytes("n")?, &bytes("e")?)?),
+            (Some("EC"), Some("P-256")) => (KeyKind::P256, ec(&bytes("x")?, &bytes("y")?, 32)?),
+            (Some("EC"), Some("P-384")) => (KeyKind::P384, ec(&bytes("x")?, &bytes("y")?, 48)?),
+            (Some("EC"), Some("P-521")) => (KeyKind::P521, ec(&bytes("x")?, &bytes("y")?, 66)?),
+            (Some("OKP"), Some("Ed25519")) => (KeyKind::Ed25519, ed25519(&bytes("x")?)?),
+            (Some("oct"), _) => (KeyKind::Secret, secret(&bytes("k")?)?),
+            (Some("EC" | "OKP"), _) => return Err("its curve is not one we know"),
+            _ => return Err("its kty is not one we know"),
+        };
+        if algorithm.is_some_and(|algorithm| algorithm.kind() != kind) {
+            return Err("its alg does not belong to its kty and crv");
+        }
+        let kid = text("kid")?.map(str::to_owned);
+        Ok(Self { kid, kind, algorithm, material })
+    }
+
+    /// The algorithm is bound to the type of the key and to the key's own `alg`, never the other way
+    /// round (RFC 8725 §3.1): a public key cannot become the secret of an HMAC.
+    fn accepts(&self, algorithm: Algorithm) -> bool {
+        algorithm.kind() == self.kind && self.algorithm.is_none_or(|own| own == algorithm)
+    }
+
+    fn verify(&self, algorithm: Algorithm, message: &str, signature: &str) -> Result<(), SignatureRefusal> {
+        let valid = match (&self.material, algorithm.jsonwebtoken()) {
+            (Material::Jsonwebtoken(key), Some(algorithm)) => {
+                jsonwebtoken::crypto::verify(signature, message.as_bytes(), key, algorithm).unwrap_or(false)
+            }
+            (Material::P521(point), None) => URL_SAFE_NO_PAD.decode(signature).is_ok_and(|signature| {
+                UnparsedPublicKey::new(&ECDSA_P521_SHA512_FIXED, point).verify(message.as_bytes(), &signature).is_ok()
+            }),
+            _ => false,
+        };
+        if valid { Ok(()) } else { Err(SignatureRefusal::Signature) }
+    }
+}
+
+fn rsa(n: &[u8], e: &[u8]) -> Result<Material, &'static str> {
+    let bits = match n {
+        // RFC 7518 §6.3.1.1: no leading zero octets.
+        [] | [0, ..] => return Err("its modulus is not minimal"),
+        [first, rest @ ..] => rest.len() * 8 + 8 - first.leading_zeros() as usize,
+    };
+    if !(2048..=8192).contains(&bits) {
+        return Err("its modulus is not 2048 to 8192 bits long");
+    }
+    // Envoy: "RSA e must be 3 or 65537".
+    if e != [3] && e != [1, 0, 1] {
+        return Err("its exponent is neither 3 nor 65537");
+    }
+    Ok(Material::Jsonwebtoken(DecodingKey::from_rsa_raw_components(n, e)))
+}
+
+fn ec(x: &[u8], y: &[u8], size: usize) -> Result<Material, &'static str> {
+    // RFC 7518 §6.2.1.2: "The length of this octet string MUST be the full size of a coordinate".
+    if x.len() != size || y.len() != size {
+        return Err("its coordinates have the wrong length");
+    }
+    // SEC 1 §2.3.3: an uncompressed point.
+    let mut point = Vec::with_capacity(1 + 2 * size);
+    point.push(4);
+    point.extend_from_slice(x);
+    point.extend_from_slice(y);
+    Ok(if size == 66 { Material::P521(point) } else { Material::Jsonwebtoken(DecodingKey::from_ec_der(&point)) })
+}
+
+fn ed25519(x: &[u8]) -> Result<Material, &'static str> {
+    if x.len() != 32 {
+        return Err("its public key has the wrong length");
+    }
+    Ok(Material::Jsonwebtoken(DecodingKey::from_ed_der(x)))
+}
+
+fn secret(k: &[u8]) -> Result<Material, &'static str> {
+    if k.len() < MIN_SECRET_BYTES {
+        return Err("its secret is shorter than 32 bytes");
+    }
+    Ok(Material::Jsonwebtoken(DecodingKey::from_secret(k)))
+}
+
+fn is_symmetric(jwk: &Json) -> bool {
+    jwk.get("kty").and_then(Json::as_str) == Some("oct") || jwk.get("k").is_some()
+}
+
+fn has_private_members(jwk: &Json) -> bool {
+    ["d", "p", "q", "dp", "dq", "qi", "oth"].iter().any(|member| jwk.get(member).is_some())
+}
+
+/// The key sets that are at hand for one decision: a snapshot, cheap to clone.
+///
+/// Inline sets belong to the rule that they stand in and cannot be replaced. Fetched ones go by the URL
+/// that they come from: two rules that name one issuer and two URLs do not share keys.
+#[derive(Clone, Debug, Default)]
+pub struct KeySets {
+    /// By the fingerprint of their document: policies that are replaced cannot meet the keys of a rule
+    /// that is not theirs.
+    inline: BTreeMap<String, Arc<Jwks>>,
+    /// By URL.
+    fetched: BTreeMap<String, Arc<Jwks>>,
+    generation: u64,
+}
+
+impl KeySets {
+    /// The key sets that the policies bring along: inline ones, and those fetched when the bundle was
+    /// made.
+    ///
+    /// # Errors
+    /// When one of them is not acceptable; `compile` lets none of those through.
+    pub fn embedded(policies: &Policies) -> Result<Self, JwksError> {
+        let mut sets = Self::default();
+        for source in policies.key_sources() {
+            let (Some(document), Some(fingerprint)) = (source.document, source.fingerprint) else {
+                continue;
+            };
+            match source.jwks_uri {
+                None => {
+                    let jwks = Jwks::parse(document, KeyOrigin::Inline)?;
+                    sets.inline.insert(fingerprint.to_owned(), Arc::new(jwks));
+                }
+                Some(uri) => {
+                    let jwks = Jwks::parse(document, KeyOrigin::Fetched)?;
+                    sets.fetched.insert(uri.to_owned(), Arc::new(jwks));
+                }
+            }
+        }
+        Ok(sets)
+    }
+
+    /// Puts in what was fetched from `jwks_uri`, in place of what was there, and starts a new
+    /// generation.
+    pub fn insert(&mut self, jwks_uri: &str, jwks: Arc<Jwks>) {
+        self.fetched.insert(jwks_uri.to_owned(), jwks);
+        self.generation = self.generation.wrapping_add(1);
+    }
+
+    /// The set fetched from `jwks_uri`.
+    pub fn fetched(&self, jwks_uri: &str) -> Option<&Arc<Jwks>> {
+        self.fetched.get(jwks_uri)
+    }
+
+    /// Changes with every [`insert`](Self::insert): part of the key of a cache of verified tokens.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The set of one key source; `None` when it could not be had.
+    pub(crate) fn of_source(&self, source: &KeySourceInfo<'_>) -> Option<&Jwks> {
+        match source.jwks_uri {
+            None => self.inline.get(source.fingerprint?).map(Arc::as_ref),
+            Some(uri) => self.fetched.get(uri).map(Arc::as_ref),
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! JSON Web Tokens: read once, strictly, into a typed value that says in its name what it is worth.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use crate::claims::{Claims, Json, TOKEN_LIMITS, audiences};
+use crate::jwk::{Algorithm, Jwks, SignatureRefusal};
+use crate::reason::Reason;
+
+/// The longest token of the strict mode, in bytes.
+pub const MAX_BYTES: usize = 8 * 1024;
+
+/// How far the issuer's clock and ours may be apart, in seconds, for `exp` and `nbf`: Envoy's value.
+pub const LEEWAY_SECONDS: u64 = 60;
+
+/// A compact JWS of the right form. Nothing in it is proven.
+#[derive(Clone, Debug)]
+pub struct UnverifiedJws {
+    algorithm: Algorithm,
+    kid: Option<String>,
+    payload: Vec<u8>,
+    /// Header and payload as sent, with the dot between them: what is signed.
+    message: String,
+    signature: String,
+}
+
+/// A token of the right form. Nothing in it is proven.
+#[derive(Clone, Debug)]
+pub struct UnverifiedToken {
+    jws: UnverifiedJws,
+    claims: Json,
+    exp: u64,
+    nbf: Option<u64>,
+}
+
+/// A token that is not accepted, and why.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct TokenRefusal {
+    /// The word.
+    pub reason: Reason,
+    /// The sentence; it quotes nothing of the token but numbers.
+    pub detail: String,
+}
+
+impl TokenRefusal {
+    fn new(reason: Reason, detail: impl Into<String>) -> Self {
+        Self { reason, detail: detail.into() }
+    }
+}
+
+fn malformed(detail: impl Into<String>) -> TokenRefusal {
+    TokenRefusal::new(Reason::TokenMalformed, detail)
+}
+
+/// What one rule of a workload demands of a token.
+#[derive(Clone, Copy, Debug)]
+pub struct Expectation<'a> {
+    /// The exact `iss`; empty accepts any.
+    pub issuer: &'a str,
+    /// One of these must be in `aud`, in the form of [`normal_audience`]; empty accepts any.
+    pub audiences: &'a [&'a str],
+    /// The keys; `None` when they could not be had.
+    pub keys: Option<&'a Jwks>,
+}
+
+impl UnverifiedJws {
+    /// Reads a compact JWS in the strict mode.
+    ///
+    /// # Errors
+    /// `token_too_large`, `token_algorithm` or `token_malformed`, before any cryptography: three base64url
+    /// parts (a JWE has five), a header without a member twice, without `crit` and without `b64`.
+    pub fn parse(token: &str) -> Result<Self, TokenRefusal> {
+        if token.len() > MAX_BYTES {
+            return Err(TokenRefusal::new(
+                Reason::TokenTooLarge,
+                format!("token has {} bytes, expected at most {MAX_BYTES}", token.len()),
+            ));
+        }
+        // RFC 7515 §7.1: BASE64URL(header) . BASE64URL(payload) . BASE64URL(signature). Envoy skips
+        // empty parts; we do not.
+        let mut parts = token.split('.');
+        let (Some(header), Some(payload), Some(signature), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(malformed("token does not have three parts"));
+        };
+        if signature.is_empty() {
+            return Err(malformed("token has no signature"));
+        }
+        let (algorithm, kid) = read_header(&object(&decoded(header, "header")?, "header")?)?;
+        let payload = decoded(payload, "payload")?;
+        // Checked here so that a broken signature part is malformed with every kind of key.
+        decoded(signature, "signature")?;
+        let message = token.get(..token.len() - signature.len() - 1).unwrap_or_default();
+        Ok(Self { algorithm, kid, payload, message: message.to_owned(), signature: signature.to_owned() })
+    }
+
+    /// Verifies the signature and gives the payload, which need not be claims.
+    ///
+    /// # Errors
+    /// `token_key_unknown`, `token_algorithm` or `token_signature`.
+    pub fn verify(&self, keys: &Jwks) -> Result<&[u8], TokenRefusal> {
+        keys.verify(self.algorithm, self.kid.as_deref(), &self.message, &self.signature).map_err(|refused| {
+            let (reason, detail) = match refused {
+                SignatureRefusal::KeyUnknown => {
+                    (Reason::TokenKeyUnknown, "the issuer's key set has no single key for the token")
+                }
+                SignatureRefusal::Algorithm => {
+                    (Reason::TokenAlgorithm, "the token's key is not for the token's algorithm")
+                }
+                SignatureRefusal::Signature => (Reason::TokenSignature, "the signature of the token is wrong"),
+            };
+            TokenRefusal::new(reason, detail)
+        })?;
+        Ok(&self.payload)
+    }
+}
+
+impl UnverifiedToken {
+    /// Reads a compact token in the strict mode.
+    ///
+    /// # Errors
+    /// As [`UnverifiedJws::parse`]; also when the claims are not an object, have a member twice, have a
+    /// registered claim of another type than its own, or lack `exp`.
+    pub fn parse(token: &str) -> Result<Self, TokenRefusal> {
+        let jws = UnverifiedJws::parse(token)?;
+        let claims = object(&jws.payload, "payload")?;
+        let Times { exp, nbf } = read_claims(&claims)?;
+        Ok(Self { jws, claims, exp, nbf })
+    }
+
+    /// The issuer that the token names, to find its keys by.
+    pub fn unverified_issuer(&self) -> Option<&str> {
+        self.claims.get("iss").and_then(Json::as_str)
+    }
+
+    /// The key that the token names.
+    pub fn unverified_kid(&self) -> Option<&str> {
+        self.jws.kid.as_deref()
+    }
+
+    /// Verifies the token, in Envoy's order: issuer, time, audience, signature.
+    ///
+    /// # Errors
+    /// The first check that fails.
+    pub fn verify(&self, expected: &Expectation<'_>, now: u64) -> Result<Claims, TokenRefusal> {
+        if !expected.issuer.is_empty() && self.unverified_issuer() != Some(expected.issuer) {
+            return Err(TokenRefusal::new(
+                Reason::TokenIssuerUnknown,
+                format!("token is not from the issuer {}", expected.issuer),
+            ));
+        }
+        if let Some(nbf) = self.nbf.filter(|&nbf| now.saturating_add(LEEWAY_SECONDS) < nbf) {
+            return Err(TokenRefusal::new(Reason::TokenNotYetValid, format!("token is valid from {nbf}, it is {now}")));
+        }
+        if now > self.exp.saturating_add(LEEWAY_SECONDS) {
+            return Err(TokenRefusal::new(
+                Reason::TokenExpired,
+                format!("token was valid until {}, it is {now}", self.exp),
+            ));
+        }
+        let audiences = audiences(&self.claims);
+        if !audience_fits(expected.audiences, &audiences) {
+            return Err(TokenRefusal::new(
+                Reason::TokenAudience,
+                format!("token is for none of the audiences {}", expected.audiences.join(", ")),
+            ));
+        }
+        let keys = expected.keys.ok_or_else(|| {
+            TokenRefusal::new(
+                Reason::JwksUnavailable,
+                format!("the keys of the issuer {} could not be had", expected.issuer),
+            )
+        })?;
+        self.jws.verify(keys)?;
+        Claims::from_verified(self.claims.clone()).ok_or_else(|| malformed("claims are not an object"))
+    }
+}
+
+/// Whether one of `presented` is among `accepted` (which are in normal form); nothing accepted accepts all.
+pub(crate) fn audience_fits(accepted: &[&str], presented: &[&str]) -> bool {
+    accepted.is_empty() || presented.iter().any(|presented| accepted.contains(&normal_audience(presented)))
+}
+
+/// An audience as Envoy compares it: without `http://` or `https://` and without one trailing `/`.
+pub fn normal_audience(audience: &str) -> &str {
+    let bare = audience.strip_prefix("https://").or_else(|| audience.strip_prefix("http://")).unwrap_or(audience);
+    bare.strip_suffix('/').unwrap_or(bare)
+}
+
+fn decoded(part: &str, what: &str) -> Result<Vec<u8>, TokenRefusal> {
+    // RFC 7515 §2: no padding, no white space, no other characters; and no stray trailing bits.
+    URL_SAFE_NO_PAD.decode(part).map_err(|_| malformed(format!("{what} of the token is not base64url")))
+}
+
+fn object(bytes: &[u8], what: &str) -> Result<Json, TokenRefusal> {
+    match Json::parse(bytes, TOKEN_LIMITS) {
+        Ok(json @ Json::Object(_)) => Ok(json),
+        Ok(_) => Err(malformed(format!("{what} of the token is not a JSON object"))),
+        Err(error) => Err(malformed(format!("{what} of the token: {error}"))),
+    }
+}
+
+fn read_header(header: &Json) -> Result<(Algorithm, Option<String>), TokenRefusal> {
+    // RFC 7515 §4.1.11: an extension that we do not understand makes the token invalid, and we
+    // understand none. RFC 7797 §7: a JWT must not use an unencoded payload.
+    for extension in ["crit", "b64"] {
+        if header.get(extension).is_some() {
+            return Err(malformed(format!("header of the token has \"{extension}\"")));
+        }
+    }
+    if header.get("typ").is_some_and(|typ| typ.as_str().is_none()) {
+        return Err(malformed("\"typ\" of the token is not a string"));
+    }
+    let kid = match header.get("kid") {
+        None => None,
+        Some(Json::String(kid)) => Some(kid.clone()),
+        Some(_) => return Err(malformed("\"kid\" of the token is not a string")),
+    };
+    let name = header
+        .get("alg")
+        .and_then(Json::as_str)
+        .ok_or_else(|| malformed("\"alg\" of the token is missing or not a string"))?;
+    let algorithm = Algorithm::from_name(name)
+        .ok_or_else(|| TokenRefusal::new(Reason::TokenAlgorithm, "\"alg\" of the token is not one we accept"))?;
+    Ok((algorithm, kid))
+}
+
+struct Times {
+    exp: u64,
+    nbf: Option<u64>,
+}
+
+fn read_claims(claims: &Json) -> Result<Times, TokenRefusal> {
+    for name in ["iss", "sub", "jti"] {
+        if claims.get(name).is_some_and(|value| value.as_str().is_none()) {
+            return Err(malformed(format!("claim \"{name}\" is not a string")));
+        }
+    }
+    let audience_is_typed = match claims.get("aud") {
+        None | Some(Json::String(_)) => true,
+        Some(Json::List(list)) => list.iter().all(|item| item.as_str().is_some()),
+        Some(_) => false,
+    };
+    if !audience_is_typed {
+        return Err(malformed("claim \"aud\" is neither a string nor a list of strings"));
+    }
+    read_time(claims, "iat")?;
+    let nbf = read_time(claims, "nbf")?;
+    let exp = read_time(claims, "exp")?.ok_or_else(|| malformed("claim \"exp\" is missing"))?;
+    Ok(Times { exp, nbf })
+}
+
+/// A moment in seconds: "JSON numbers in [0, 2^64), fractional accepted and truncated, strings or negatives
+/// rejected" (Envoy).
+fn read_time(claims: &Json, name: &str) -> Result<Option<u64>, TokenRefusal> {
+    /// 2^64, which an f64 holds exactly.
+    const END: f64 = 18_446_744_073_709_551_616.0;
+    match claims.get(name) {
+        None => Ok(None),
+        Some(Json::Unsigned(seconds)) => Ok(Some(*seconds)),
+        // The cast truncates and cannot leave the range, which was checked (NaN is in no range).
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        Some(Json::Float(seconds)) if (0.0..END).contains(seconds) => Ok(Some(*seconds as u64)),
+        Some(_) => Err(malformed(format!("claim \"{name}\" is not a number from 0 to 2^64"))),
+    }
+}

@@ -1,0 +1,95 @@
+//! What the gate is asked about.
+
+use std::net::IpAddr;
+
+/// One request, as its front saw it.
+///
+/// A front makes it from an event or from Envoy's attributes, once, at the edge. Names of headers are in
+/// lower case; pseudo-headers are not among them, and a `host` line is ignored in favour of
+/// [`host`](Self::host).
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Request {
+    /// `GET` and so on, with case.
+    pub method: String,
+    /// `http` or `https`.
+    pub scheme: String,
+    /// `Host` or `:authority`, as sent, with its port if it had one.
+    pub host: String,
+    /// Path with query, as sent. An API Gateway front takes stage and base path off first.
+    pub path: String,
+    /// Header lines in order; names in lower case. A name may come twice unless
+    /// [`headers_joined`](Self::headers_joined).
+    pub headers: Vec<(String, String)>,
+    /// Whether the front only has the comma-joined form of repeated headers, as events of API Gateway
+    /// and Envoy's `ext_authz` map have. Negative tests and DENY rules then look at the parts too.
+    pub headers_joined: bool,
+    /// The direct peer.
+    pub source: Peer,
+    /// Port of the workload that the request arrived at. `None` is "cannot be known": ALLOW rules that
+    /// need it die, DENY conditions that need it count as met.
+    pub destination_port: Option<u16>,
+}
+
+/// Who is at the other end of the connection.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Peer {
+    /// Address of the direct peer.
+    pub ip: Option<IpAddr>,
+    /// Address of the client as told by trusted proxies.
+    pub remote_ip: Option<IpAddr>,
+    /// Peer identity of mutual TLS without `spiffe://`; `None` is plaintext, never an empty string.
+    pub principal: Option<String>,
+}
+
+/// The workload that a request is for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Target {
+    /// A workload of the mesh: one hop.
+    Workload {
+        /// Its namespace.
+        namespace: String,
+        /// Its labels, which selectors are matched against.
+        labels: Vec<(String, String)>,
+    },
+    /// An API of API Gateway: two hops, the gateway workload that it plays and the destination behind
+    /// it. All three fields come from API Gateway's request context, never from the client's headers.
+    ApiGateway {
+        /// Id of the API.
+        api_id: String,
+        /// Stage of the API, such as `$default`.
+        stage: String,
+        /// `domainName` of the request context.
+        domain: String,
+    },
+}
+
+/// Header names of one request, at most.
+pub const MAX_HEADERS: usize = 100;
+
+/// Bytes of method, host, path, header names and values of one request, at most.
+pub const MAX_HEADER_BYTES: usize = 64 * 1024;
+
+impl Request {
+    /// The values of the header `name` (lower case), in order. `host` is [`host`](Self::host).
+    pub fn header_lines<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        lines(&self.headers, name)
+    }
+
+    /// Whether the request keeps the limits on headers.
+    pub(crate) fn is_within_limits(&self) -> bool {
+        let fixed = self.method.len() + self.host.len() + self.path.len();
+        let lines: usize = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        self.headers.len() <= MAX_HEADERS && fixed + lines <= MAX_HEADER_BYTES
+    }
+}
+
+/// The values of the header `name` (lower case) in `headers`, in order.
+pub(crate) fn lines<'a>(headers: &'a [(String, String)], name: &'a str) -> impl Iterator<Item = &'a str> {
+    headers.iter().filter(move |(n, _)| n == name).map(|(_, value)| value.as_str())
+}
+
+/// The path of `target` without query and fragment: cut at the first `?` or `#`, as Envoy's
+/// `removeQueryAndFragment` does.
+pub(crate) fn path_only(target: &str) -> &str {
+    target.split(['?', '#']).next().unwrap_or_default()
+}

@@ -1,0 +1,11 @@
+//! Tests of the whole crate through its public interface.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, missing_docs)]
+
+mod compiling;
+mod credentials;
+mod jwt_attacks;
+mod properties;
+mod rules;
+mod support;
+mod two_hops;
+mod vectors;

@@ -1,0 +1,368 @@
+//! A request to an API passes two hops, with the documents of `examples/bookinfo`.
+
+use authz::{Decision, Hop, KeyRecordLookup, KeyState, Reason, Request, Target, credentials};
+
+use crate::support::{
+    ISSUER, JWKS_URI, NOW, World, api_key, bearer, claims_of, open, reader, request, token, with_header,
+};
+
+const FILES: [(&str, &str); 6] = [
+    ("access.yaml", include_str!("../../../../examples/bookinfo/access.yaml")),
+    ("egress.yaml", include_str!("../../../../examples/bookinfo/egress.yaml")),
+    ("gateway.yaml", include_str!("../../../../examples/bookinfo/gateway.yaml")),
+    ("mesh.yaml", include_str!("../../../../examples/bookinfo/mesh.yaml")),
+    ("routes.yaml", include_str!("../../../../examples/bookinfo/routes.yaml")),
+    ("services.yaml", include_str!("../../../../examples/bookinfo/services.yaml")),
+];
+
+fn world() -> World {
+    World::of_files(&FILES)
+}
+
+fn api() -> Target {
+    Target::ApiGateway {
+        api_id: "bookinfo".to_owned(),
+        stage: "$default".to_owned(),
+        domain: "api.bookinfo.example".to_owned(),
+    }
+}
+
+fn get(path: &str) -> Request {
+    Request {
+        host: "api.bookinfo.example".to_owned(),
+        scheme: "https".to_owned(),
+        destination_port: None,
+        headers_joined: true,
+        ..request("GET", path)
+    }
+}
+
+fn ratings() -> Target {
+    Target::Workload { namespace: "bookinfo".to_owned(), labels: vec![("app".to_owned(), "ratings".to_owned())] }
+}
+
+fn outcome(decision: &Decision) -> (bool, Reason, Hop, u16) {
+    (decision.is_allowed(), decision.reason(), decision.hop(), decision.status())
+}
+
+#[test]
+fn a_reader_sees_the_page() {
+    let decision = world().decide(&bearer(get("/productpage"), &reader()), &api());
+    assert_eq!(outcome(&decision), (true, Reason::AllowedByPolicy, Hop::Destination, 200), "{decision:?}");
+    assert_eq!(decision.policy(), Some("ns[bookinfo]-policy[productpage-viewer]-rule[0]"));
+    assert_eq!(decision.principal(), Some("https://issuer.bookinfo.example/client:reader"));
+    assert_eq!(decision.client_id(), Some("reader"));
+    let Decision::Allow(allow) = decision else { panic!() };
+    assert_eq!(allow.claims().unwrap().scope(), Some("reviews.read"));
+    assert!(allow.upstream_headers().iter().any(|(name, _)| name == "authorization"));
+}
+
+#[test]
+fn each_way_to_be_refused() {
+    let with = |claims: &str| bearer(get("/productpage"), &token(claims));
+    let good = claims_of("reader", "reviews.read");
+    let cases = [
+        ("no token", get("/productpage"), (Reason::NoCredential, Hop::Gateway, 403)),
+        (
+            "basic",
+            with_header(get("/productpage"), "authorization", "Basic eDp5"),
+            (Reason::NoCredential, Hop::Gateway, 403),
+        ),
+        (
+            "lower-case bearer",
+            with_header(get("/productpage"), "authorization", &format!("bearer {}", reader())),
+            (Reason::NoCredential, Hop::Gateway, 403),
+        ),
+        (
+            "expired",
+            with(&good.replace(&(NOW + 600).to_string(), &(NOW - 61).to_string())),
+            (Reason::TokenExpired, Hop::Gateway, 401),
+        ),
+        (
+            "wrong audience",
+            with(&good.replace("\"bookinfo\"", "\"other\"")),
+            (Reason::TokenAudience, Hop::Gateway, 403),
+        ),
+        (
+            "wrong issuer",
+            with(&good.replace(ISSUER, "https://evil.example")),
+            (Reason::TokenIssuerUnknown, Hop::Gateway, 401),
+        ),
+        ("wrong claim", with(&claims_of("reader", "other")), (Reason::DeniedNoMatch, Hop::Destination, 403)),
+        (
+            "scope is no prefix",
+            with(&claims_of("reader", "reviews.readx")),
+            (Reason::DeniedNoMatch, Hop::Destination, 403),
+        ),
+        (
+            "wrong method",
+            bearer(Request { method: "POST".to_owned(), ..get("/productpage") }, &reader()),
+            (Reason::DeniedNoMatch, Hop::Destination, 403),
+        ),
+        ("admin", bearer(get("/admin"), &reader()), (Reason::DeniedByPolicy, Hop::Gateway, 403)),
+        (
+            "admin behind reviews",
+            bearer(get("/reviews/admin/x"), &reader()),
+            (Reason::DeniedByPolicy, Hop::Gateway, 403),
+        ),
+        ("no route", bearer(get("/ratings/0"), &reader()), (Reason::DestinationUnknown, Hop::Gateway, 403)),
+        (
+            "other host",
+            bearer(Request { host: "evil.example".to_owned(), ..get("/productpage") }, &reader()),
+            (Reason::DestinationUnknown, Hop::Gateway, 403),
+        ),
+        ("path trick", bearer(get("/reviews/../admin"), &reader()), (Reason::PathNotCanonical, Hop::Request, 400)),
+        (
+            "encoded trick",
+            bearer(get("/reviews/%2e%2e/admin"), &reader()),
+            (Reason::PathNotCanonical, Hop::Request, 400),
+        ),
+        ("no path", bearer(get(""), &reader()), (Reason::PathInvalid, Hop::Request, 400)),
+    ];
+    for (name, request, (reason, hop, status)) in cases {
+        let decision = world().decide(&request, &api());
+        assert_eq!(outcome(&decision), (false, reason, hop, status), "{name}: {decision:?}");
+    }
+}
+
+#[test]
+fn two_tokens_are_none() {
+    let twice = bearer(bearer(get("/productpage"), &reader()), &reader());
+    assert_eq!(world().decide(&twice, &api()).reason(), Reason::TokenMalformed);
+    let joined = with_header(get("/productpage"), "authorization", &format!("Bearer {0},Bearer {0}", reader()));
+    assert_eq!(world().decide(&joined, &api()).reason(), Reason::TokenMalformed);
+}
+
+#[test]
+fn a_denial_says_who_it_was_once_that_is_proven() {
+    let denied = world().decide(&bearer(get("/admin"), &reader()), &api());
+    assert_eq!(denied.principal(), Some("https://issuer.bookinfo.example/client:reader"));
+    assert_eq!(denied.policy(), Some("ns[istio-system]-policy[gateway-admin]-rule[0]"));
+    let forged = world().decide(&bearer(get("/admin"), &format!("{}A", &reader()[..reader().len() - 4])), &api());
+    assert!(!forged.is_allowed());
+    assert_eq!(forged.principal(), None);
+}
+
+#[test]
+fn the_administration_is_for_its_scope() {
+    let admin = token(&claims_of("boss", "bookinfo.admin reviews.read"));
+    let decision = world().decide(&bearer(get("/admin/users"), &admin), &api());
+    assert_eq!(decision.policy(), Some("ns[bookinfo]-policy[productpage-admin]-rule[0]"), "{decision:?}");
+}
+
+#[test]
+fn an_api_key_stands_for_its_token() {
+    let (text, record) = api_key("reader");
+    let mut world = world();
+    world.lookup = Some(KeyRecordLookup::Found(record.clone()));
+    let with_key = |path| with_header(get(path), "x-api-key", &text);
+    let decision = world.decide(&with_key("/productpage"), &api());
+    assert_eq!(outcome(&decision), (true, Reason::AllowedByPolicy, Hop::Destination, 200), "{decision:?}");
+    assert_eq!(decision.principal(), Some("https://issuer.bookinfo.example/client:reader"));
+    assert_eq!(world.decide(&with_key("/admin"), &api()).reason(), Reason::DeniedByPolicy);
+
+    let presented = credentials(&world.policies, &with_key("/productpage"), &api());
+    assert_eq!(presented.api_key.unwrap().id, record.id);
+
+    // The other half of the pair: each thing that is wrong with a key.
+    let mut found = |change: fn(&mut authz::ApiKeyRecord)| {
+        let mut record = record.clone();
+        change(&mut record);
+        world.lookup = Some(KeyRecordLookup::Found(record));
+        outcome(&world.decide(&with_key("/productpage"), &api()))
+    };
+    let denied = |reason: Reason| (false, reason, Hop::Gateway, reason.status());
+    assert_eq!(found(|r| r.state = KeyState::Revoked), denied(Reason::ApiKeyRevoked));
+    assert_eq!(found(|r| r.state = KeyState::Disabled), denied(Reason::ApiKeyRevoked));
+    assert_eq!(found(|r| r.expires_at = Some(NOW)), denied(Reason::ApiKeyExpired));
+    assert_eq!(found(|r| r.environment = "prod".to_owned()), denied(Reason::ApiKeyEnvironment));
+    assert_eq!(found(|r| r.audiences = vec!["other".to_owned()]), denied(Reason::TokenAudience));
+    assert_eq!(found(|r| r.hashes = vec!["00".repeat(32)]), denied(Reason::ApiKeyUnknown));
+    assert_eq!(found(|r| r.scope = "other".to_owned()), (false, Reason::DeniedNoMatch, Hop::Destination, 403));
+    for (lookup, reason) in [
+        (Some(KeyRecordLookup::NotFound), Reason::ApiKeyUnknown),
+        (Some(KeyRecordLookup::Unavailable), Reason::ApiKeyUnavailable),
+        (None, Reason::ApiKeyUnavailable),
+    ] {
+        world.lookup = lookup;
+        assert_eq!(outcome(&world.decide(&with_key("/productpage"), &api())), denied(reason));
+    }
+    world.lookup = Some(KeyRecordLookup::Found(record));
+    world.pepper = None;
+    assert_eq!(world.decide(&with_key("/productpage"), &api()).reason(), Reason::ApiKeyUnavailable);
+    let bad = with_header(get("/productpage"), "x-api-key", "cwk_dev_nonsense");
+    assert_eq!(world.decide(&bad, &api()).reason(), Reason::ApiKeyMalformed);
+}
+
+#[test]
+fn a_key_of_another_environment_never_opens_it() {
+    // Key and record agree with each other on `prod`; the gateway serves `dev`.
+    let key = authz::ApiKey::generate("prod", &[3; 48]).unwrap();
+    let (_, mut record) = api_key("reader");
+    record.id = key.id().to_owned();
+    record.environment = "prod".to_owned();
+    record.hashes = vec![authz::api_key::hex(&key.hash(&crate::support::pepper()))];
+    let mut world = world();
+    world.lookup = Some(KeyRecordLookup::Found(record));
+    let decision = world.decide(&with_header(get("/productpage"), "x-api-key", key.text().expose()), &api());
+    assert_eq!(decision.reason(), Reason::ApiKeyEnvironment);
+}
+
+#[test]
+fn key_and_token_must_name_one_client() {
+    let (text, record) = api_key("reader");
+    let mut world = world();
+    world.lookup = Some(KeyRecordLookup::Found(record));
+    let both = |token: &str, key: &str| with_header(bearer(get("/productpage"), token), "x-api-key", key);
+    assert!(world.decide(&both(&reader(), &text), &api()).is_allowed());
+    let other = token(&claims_of("other", "reviews.read"));
+    let decision = world.decide(&both(&other, &text), &api());
+    assert_eq!(outcome(&decision), (false, Reason::CredentialMismatch, Hop::Gateway, 401));
+    let nobody = token(&claims_of("reader", "reviews.read").replace("\"client_id\":\"reader\",", ""));
+    assert_eq!(world.decide(&both(&nobody, &text), &api()).reason(), Reason::CredentialMismatch);
+    // Both must be valid, whichever is the bad one.
+    let expired = token(&claims_of("reader", "reviews.read").replace(&(NOW + 600).to_string(), "1"));
+    assert_eq!(world.decide(&both(&expired, &text), &api()).reason(), Reason::TokenExpired);
+    assert_eq!(world.decide(&both(&reader(), "cwk_x"), &api()).reason(), Reason::ApiKeyMalformed);
+    world.lookup = Some(KeyRecordLookup::NotFound);
+    assert_eq!(world.decide(&both(&reader(), &text), &api()).reason(), Reason::ApiKeyUnknown);
+}
+
+#[test]
+fn the_destination_sees_the_gateway_as_its_peer() {
+    // The same request straight to productpage, without the gateway's identity, is refused.
+    let direct = Target::Workload {
+        namespace: "bookinfo".to_owned(),
+        labels: vec![("app".to_owned(), "productpage".to_owned())],
+    };
+    let mut request = bearer(get("/productpage"), &reader());
+    assert_eq!(world().decide(&request, &direct).reason(), Reason::DeniedNoMatch);
+    request.source.principal = Some("cluster.local/ns/istio-system/sa/istio-ingressgateway-service-account".to_owned());
+    assert!(world().decide(&request, &direct).is_allowed());
+    // A client that claims to be the gateway at the first hop gains nothing at the second.
+    request.source.principal = Some("cluster.local/ns/bookinfo/sa/bookinfo-reviews".to_owned());
+    assert!(world().decide(&request, &api()).is_allowed());
+}
+
+#[test]
+fn what_is_not_forwarded_is_not_seen_by_the_second_hop() {
+    let hidden = |from: &str, to: &str| {
+        let files = FILES.map(|(name, text)| (name, text.replace(from, to)));
+        World::of_files(&files.each_ref().map(|(name, text)| (*name, text.as_str())))
+    };
+    let world = hidden("forwardOriginalToken: true", "forwardOriginalToken: false");
+    let decision = world.decide(&bearer(get("/productpage"), &reader()), &api());
+    assert_eq!(outcome(&decision), (false, Reason::DeniedNoMatch, Hop::Destination, 403));
+    assert_eq!(decision.principal(), Some("https://issuer.bookinfo.example/client:reader"));
+
+    let (text, record) = api_key("reader");
+    let mut world = hidden("forwardOriginalKey: true", "forwardOriginalKey: false");
+    world.lookup = Some(KeyRecordLookup::Found(record));
+    let decision = world.decide(&with_header(get("/productpage"), "x-api-key", &text), &api());
+    assert_eq!(outcome(&decision), (false, Reason::DeniedNoMatch, Hop::Destination, 403));
+}
+
+#[test]
+fn apis_that_no_document_covers() {
+    let cases = [
+        // id, stage, domain, whether there is a document
+        ("bookinfo", "$default", "api.bookinfo.example", true),
+        ("bookinfo", "$default", "other.example", true),
+        ("bookinfo", "prod", "api.bookinfo.example", false),
+        ("other", "$default", "api.bookinfo.example", true),
+        ("other", "$default", "API.bookinfo.example", true),
+        ("other", "$default", "other.example", false),
+    ];
+    for (api_id, stage, domain, known) in cases {
+        let target =
+            Target::ApiGateway { api_id: api_id.to_owned(), stage: stage.to_owned(), domain: domain.to_owned() };
+        let decision = world().decide(&bearer(get("/productpage"), &reader()), &target);
+        let expected = if known { Reason::AllowedByPolicy } else { Reason::GatewayUnknown };
+        assert_eq!(decision.reason(), expected, "{api_id} {stage} {domain}");
+        let info = world().policies.api_gateway(api_id, stage, domain).map(|info| info.environment.to_owned());
+        assert_eq!(info.as_deref(), known.then_some("dev"));
+    }
+}
+
+#[test]
+fn in_the_mesh_ratings_asks_for_peer_and_token_or_for_the_partner() {
+    let mut world = world();
+    let reviews = token(&claims_of("bookinfo-reviews", "ratings.read"));
+    let mut request = bearer(request("GET", "/ratings/0"), &reviews);
+    assert_eq!(world.decide(&request, &ratings()).reason(), Reason::DeniedNoMatch);
+    request.source.principal = Some("cluster.local/ns/bookinfo/sa/bookinfo-reviews".to_owned());
+    let decision = world.decide(&request, &ratings());
+    assert_eq!(decision.policy(), Some("ns[bookinfo]-policy[ratings-viewer]-rule[0]"), "{decision:?}");
+
+    let (text, mut record) = api_key("partner");
+    let partner = with_header(crate::support::request("GET", "/ratings/0"), "x-api-key", &text);
+    world.lookup = Some(KeyRecordLookup::Found(record.clone()));
+    let decision = world.decide(&partner, &ratings());
+    assert_eq!(outcome(&decision), (true, Reason::AllowedByPolicy, Hop::Workload, 200), "{decision:?}");
+    assert_eq!(decision.policy(), Some("ns[bookinfo]-policy[ratings-partner]-rule[0]"));
+    record.state = KeyState::Revoked;
+    world.lookup = Some(KeyRecordLookup::Found(record));
+    assert_eq!(world.decide(&partner, &ratings()).reason(), Reason::ApiKeyRevoked);
+}
+
+#[test]
+fn what_has_to_be_fetched_is_said_beforehand() {
+    let world = world();
+    let needed = credentials(&world.policies, &bearer(get("/productpage"), &reader()), &api());
+    assert_eq!(needed.api_key, None);
+    let keys: Vec<_> =
+        needed.keys_needed.iter().map(|n| (n.issuer.as_str(), n.jwks_uri.as_str(), n.kid.as_deref())).collect();
+    assert_eq!(keys, [(ISSUER, JWKS_URI, Some("p256"))]);
+    let stranger = token(&claims_of("reader", "x").replace(ISSUER, "https://evil.example"));
+    for request in [
+        get("/"),
+        bearer(get("/"), "nonsense"),
+        bearer(get("/"), &stranger),
+        with_header(get("/"), "x-api-key", "cwk_x"),
+    ] {
+        assert_eq!(credentials(&world.policies, &request, &api()), authz::Credentials::default());
+    }
+    let mut without = World::of_files(&FILES);
+    without.keys = authz::KeySets::default();
+    let decision = without.decide(&bearer(get("/productpage"), &reader()), &api());
+    assert_eq!(outcome(&decision), (false, Reason::JwksUnavailable, Hop::Gateway, 401));
+}
+
+#[test]
+fn no_decision_shows_a_credential() {
+    let (text, record) = api_key("reader");
+    let mut world = world();
+    let secret = text[20..50].to_owned();
+    for lookup in [None, Some(KeyRecordLookup::NotFound), Some(KeyRecordLookup::Found(record))] {
+        world.lookup = lookup;
+        for token in [reader(), format!("{}AAAA", reader()), "a.b.c".to_owned()] {
+            let decision = world.decide(&with_header(bearer(get("/admin"), &token), "x-api-key", &text), &api());
+            assert!(!decision.is_allowed());
+            let shown = format!("{decision:?}");
+            assert!(!shown.contains(&secret) && !shown.contains(&token), "{shown}");
+        }
+    }
+}
+
+#[test]
+fn routes_are_resolved_when_compiled() {
+    let broken = |from: &str, to: &str| {
+        let files = FILES.map(|(name, text)| (name, text.replace(from, to)));
+        open(&files.each_ref().map(|(name, text)| (*name, text.as_str()))).err().unwrap_or_default().join("\n")
+    };
+    let cases = [
+        ("host: reviews\n", "host: reviewz\n", "reviewz.bookinfo.svc.cluster.local is neither a Service"),
+        ("number: 9080\n    - name: reviews", "number: 9081\n    - name: reviews", "has no port 9081"),
+        ("gateway: bookinfo/bookinfo-gateway", "gateway: bookinfo/other", "there is no Gateway bookinfo/other"),
+        (
+            "      istio: ingressgateway\n    serviceAccount",
+            "      istio: other\n    serviceAccount",
+            "does not select",
+        ),
+    ];
+    for (from, to, expected) in cases {
+        let errors = broken(from, to);
+        assert!(errors.contains(expected), "{to}: {errors:?}");
+        assert!(errors.contains(".yaml:"), "{errors}");
+    }
+}

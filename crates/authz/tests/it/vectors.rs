@@ -1,0 +1,136 @@
+//! Other people's test vectors for the signature layer. `CAUSEWAY_VECTORS` says where they are.
+
+use std::path::{Path, PathBuf};
+
+use authz::jwt::UnverifiedJws;
+use authz::{Jwks, KeyOrigin};
+use serde_json::Value;
+
+/// The folder of the vectors; `None`, with a message, when it is not there and need not be.
+fn folder() -> Option<PathBuf> {
+    let default = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/vectors");
+    let folder = std::env::var("CAUSEWAY_VECTORS").unwrap_or_else(|_| default.to_owned());
+    let folder = PathBuf::from(folder);
+    if folder.join("wycheproof").is_dir() {
+        return Some(folder);
+    }
+    let message = format!("no test vectors in {}; set CAUSEWAY_VECTORS", folder.display());
+    assert!(std::env::var("CAUSEWAY_REQUIRE_VECTORS").as_deref() != Ok("1"), "{message}");
+    eprintln!("skipped: {message}");
+    None
+}
+
+fn read(path: &Path) -> Value {
+    let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Whether `token` verifies with the only key `jwk`, whose private half is taken out as publishing it would.
+fn verifies(token: &str, jwk: &Value) -> bool {
+    let mut jwk = jwk.clone();
+    let members = jwk.as_object_mut().unwrap();
+    for private in ["d", "p", "q", "dp", "dq", "qi"] {
+        members.remove(private);
+    }
+    let set = serde_json::json!({ "keys": [jwk] }).to_string();
+    let Ok(keys) = Jwks::parse(&set, KeyOrigin::Inline) else { return false };
+    UnverifiedJws::parse(token).is_ok_and(|jws| jws.verify(&keys).is_ok())
+}
+
+#[test]
+fn wycheproof_signatures() {
+    /// Labels that are wrong for a strict verifier; the vectors' README gives the reasons.
+    const REFUSED_ALTHOUGH_VALID: [u64; 6] = [346, 347, 350, 351, 372, 373];
+    const ACCEPTED_ALTHOUGH_INVALID: [u64; 2] = [367, 370];
+    let Some(folder) = folder() else { return };
+    let file = read(&folder.join("wycheproof/json_web_signature_test.json"));
+    let mut seen = 0;
+    for group in file["testGroups"].as_array().unwrap() {
+        let jwk = group.get("public").or_else(|| group.get("private")).unwrap();
+        for test in group["tests"].as_array().unwrap() {
+            let id = test["tcId"].as_u64().unwrap();
+            let expected = match test["result"].as_str().unwrap() {
+                "valid" => !REFUSED_ALTHOUGH_VALID.contains(&id),
+                "invalid" => ACCEPTED_ALTHOUGH_INVALID.contains(&id),
+                other => panic!("{other}"),
+            };
+            assert_eq!(verifies(test["jws"].as_str().unwrap(), jwk), expected, "{id}: {}", test["comment"]);
+            seen += 1;
+        }
+    }
+    assert_eq!(Some(seen), file["numberOfTests"].as_u64());
+}
+
+#[test]
+fn wycheproof_encryptions_are_no_signed_tokens() {
+    let Some(folder) = folder() else { return };
+    let file = read(&folder.join("wycheproof/json_web_encryption_test.json"));
+    let mut seen = 0;
+    for group in file["testGroups"].as_array().unwrap() {
+        for test in group["tests"].as_array().unwrap() {
+            assert!(UnverifiedJws::parse(test["jwe"].as_str().unwrap()).is_err(), "{}", test["tcId"]);
+            seen += 1;
+        }
+    }
+    assert_eq!(Some(seen), file["numberOfTests"].as_u64());
+}
+
+#[test]
+fn rfc_7515_examples() {
+    let Some(folder) = folder() else { return };
+    let file = read(&folder.join("rfc/rfc7515_examples.json"));
+    let cases = file["cases"].as_array().unwrap();
+    assert_eq!(cases.len(), 3);
+    for case in cases {
+        let token = case["jws"].as_str().unwrap();
+        if case["must"] == "reject" {
+            assert!(UnverifiedJws::parse(token).is_err(), "{}", case["name"]);
+        } else {
+            assert_eq!(Some(verifies(token, &case["jwk"])), case["signature_valid"].as_bool(), "{}", case["name"]);
+            assert!(!verifies(&format!("{token}A"), &case["jwk"]), "{}", case["name"]);
+        }
+    }
+}
+
+#[test]
+fn rfc_7520_examples() {
+    let Some(folder) = folder() else { return };
+    let folder = folder.join("rfc7520-cookbook");
+    let accepted = [
+        "jws/4_1.rsa_v15_signature.json",
+        "jws/4_2.rsa-pss_signature.json",
+        "jws/4_3.ecdsa_signature.json",
+        "jws/4_4.hmac-sha2_integrity_protection.json",
+        "curve25519/jws.json",
+    ];
+    for name in accepted {
+        let example = read(&folder.join(name));
+        let token = example["output"]["compact"].as_str().unwrap();
+        assert!(verifies(token, &example["input"]["key"]), "{name}");
+    }
+    let mut refused = vec![
+        PathBuf::from("jws/4_5.signature_with_detached_content.json"),
+        PathBuf::from("curve25519/ecdh-es.json"),
+        PathBuf::from("6.nesting_signatures_and_encryption.json"),
+    ];
+    for sub in ["jwe", "rfc7797"] {
+        for entry in std::fs::read_dir(folder.join(sub)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "json") {
+                refused.push(path);
+            }
+        }
+    }
+    let mut seen = 0;
+    for name in refused {
+        let example = read(&folder.join(&name));
+        let compact = [&example["output"]["compact"], &example["encrypt"]["output"]["compact"]];
+        for token in compact.into_iter().filter_map(Value::as_str) {
+            let key = &example["input"]["key"];
+            let ok = if key.is_object() { verifies(token, key) } else { UnverifiedJws::parse(token).is_ok() };
+            assert!(!ok, "{}", name.display());
+            seen += 1;
+        }
+    }
+    assert!(seen >= 10, "only {seen} refused examples were found");
+}

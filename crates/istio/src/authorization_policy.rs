@@ -1,0 +1,126 @@
+use crate::meta::{Meta, TargetRef, WorkloadSelector};
+
+/// `AuthorizationPolicy`: who may do what to a workload.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct AuthorizationPolicy {
+    /// Name, namespace and origin.
+    pub meta: Meta,
+    /// Workloads of the namespace (in the root namespace: of the mesh) that the policy applies to;
+    /// absent means all of them.
+    pub selector: Option<WorkloadSelector>,
+    /// Gateway API resources that the policy is attached to. The reader refuses them for now, so
+    /// this is empty.
+    pub target_refs: Vec<TargetRef>,
+    /// What a matching rule means.
+    pub action: Action,
+    /// A request matches the policy when one rule matches. Absent and empty both mean that it never
+    /// matches (an ALLOW policy then denies everything); one rule without fields matches everything.
+    pub rules: Option<Vec<Rule>>,
+}
+
+/// `action` of an [`AuthorizationPolicy`].
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub enum Action {
+    /// `ALLOW`, the default: what matches is allowed, and nothing else is unless another ALLOW
+    /// policy matches.
+    #[default]
+    Allow,
+    /// `DENY`: what matches is denied, whatever ALLOW policies say.
+    Deny,
+}
+
+impl Action {
+    /// Istio's own word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "ALLOW",
+            Self::Deny => "DENY",
+        }
+    }
+}
+
+/// One element of `rules`: matches when `from`, `to` and `when` all match. An absent part matches
+/// everything; a part that is present is never empty.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Rule {
+    /// Where the request comes from; one source must match.
+    pub from: Option<Vec<Source>>,
+    /// What the request does; one operation must match.
+    pub to: Option<Vec<Operation>>,
+    /// Further conditions; all must match.
+    pub when: Option<Vec<Condition>>,
+}
+
+/// `from[].source`: all fields that are not empty must match, each by one of its values (a
+/// `not_…` field: by none of its values). At least one field is not empty.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Source {
+    /// `principals`: peer identities, `TRUST_DOMAIN/ns/NAMESPACE/sa/SERVICE_ACCOUNT`.
+    pub principals: Vec<String>,
+    /// `notPrincipals`.
+    pub not_principals: Vec<String>,
+    /// `requestPrincipals`: token identities, `ISSUER/SUBJECT`, split at the last `/`.
+    pub request_principals: Vec<String>,
+    /// `notRequestPrincipals`.
+    pub not_request_principals: Vec<String>,
+    /// `namespaces`: namespaces of the peer identity.
+    pub namespaces: Vec<String>,
+    /// `notNamespaces`.
+    pub not_namespaces: Vec<String>,
+}
+
+/// `to[].operation`: all fields that are not empty must match, each by one of its values (a
+/// `not_…` field: by none of its values). At least one field is not empty.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Operation {
+    /// `hosts`, compared with the `Host` header or `:authority`, port included, without case.
+    pub hosts: Vec<String>,
+    /// `notHosts`.
+    pub not_hosts: Vec<String>,
+    /// `ports` of the destination. Istio writes them as strings; here they are numbers.
+    pub ports: Vec<u16>,
+    /// `notPorts`.
+    pub not_ports: Vec<u16>,
+    /// `methods`.
+    pub methods: Vec<String>,
+    /// `notMethods`.
+    pub not_methods: Vec<String>,
+    /// `paths`, compared with the path without query and fragment.
+    pub paths: Vec<String>,
+    /// `notPaths`.
+    pub not_paths: Vec<String>,
+}
+
+/// `when[]`: one of `values` must match if there are any, and none of `not_values`. At least one of
+/// the two is not empty.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Condition {
+    /// What is looked at.
+    pub key: ConditionKey,
+    /// Values that match. For [`ConditionKey::DestinationPort`] each is a number up to 65535.
+    pub values: Vec<String>,
+    /// Values that must not match.
+    pub not_values: Vec<String>,
+}
+
+/// `when[].key`, understood.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum ConditionKey {
+    /// `destination.port`.
+    DestinationPort,
+    /// `request.auth.audiences`: the claim `aud`.
+    RequestAuthAudiences,
+    /// `request.auth.claims[A][B]…`: the names from the outermost claim inwards, at least one. A
+    /// name may itself contain dots and slashes.
+    RequestAuthClaims(Vec<String>),
+    /// `request.auth.presenter`: the claim `azp`.
+    RequestAuthPresenter,
+    /// `request.auth.principal`: `ISSUER/SUBJECT`.
+    RequestAuthPrincipal,
+    /// `request.headers[NAME]`, as written; header names have no case.
+    RequestHeader(String),
+    /// `source.namespace`.
+    SourceNamespace,
+    /// `source.principal`.
+    SourcePrincipal,
+}

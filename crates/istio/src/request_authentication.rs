@@ -1,0 +1,57 @@
+use crate::meta::{Meta, TargetRef, WorkloadSelector};
+
+/// `RequestAuthentication`: which tokens a workload accepts. A request without a token passes it;
+/// only an `AuthorizationPolicy` demands one.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct RequestAuthentication {
+    /// Name, namespace and origin.
+    pub meta: Meta,
+    /// Workloads that the resource applies to; absent means all of its namespace (in the root
+    /// namespace: of the mesh).
+    pub selector: Option<WorkloadSelector>,
+    /// Gateway API resources that it is attached to. The reader refuses them for now, so this is
+    /// empty.
+    pub target_refs: Vec<TargetRef>,
+    /// `jwtRules`: the accepted issuers.
+    pub jwt_rules: Vec<JwtRule>,
+}
+
+/// `jwtRules[]`: one issuer, its keys, and where its tokens are found.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct JwtRule {
+    /// `issuer`: the exact value of the claim `iss`, not empty (Istio's rule without an issuer,
+    /// which accepts any, is not supported yet).
+    pub issuer: String,
+    /// `audiences`, one of which the token must be for; empty accepts any.
+    pub audiences: Vec<String>,
+    /// `jwks`: the key set itself, JSON text. Never present together with `jwks_uri`.
+    pub jwks: Option<String>,
+    /// `jwksUri`: where the key set is; http or https. Without this and `jwks` it is found by the
+    /// issuer's discovery document.
+    pub jwks_uri: Option<String>,
+    /// `forwardOriginalToken`: whether the destination sees the token.
+    pub forward_original_token: bool,
+    /// `fromHeaders`: headers that hold the token; empty means `Authorization: Bearer …` and the
+    /// query parameter `access_token`.
+    pub from_headers: Vec<JwtHeader>,
+    /// `outputClaimToHeaders`: claims that the destination gets as headers.
+    pub output_claim_to_headers: Vec<ClaimToHeader>,
+}
+
+/// `fromHeaders[]`: a header that holds a token.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct JwtHeader {
+    /// Name of the header, not empty; header names have no case.
+    pub name: String,
+    /// Text in front of the token, with its space, such as `Bearer `; may be empty.
+    pub prefix: String,
+}
+
+/// `outputClaimToHeaders[]`: a claim copied into a request header.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ClaimToHeader {
+    /// Name of the header: letters, digits, `-` and `_`.
+    pub header: String,
+    /// Name of the claim, not empty; nested names are joined with dots.
+    pub claim: String,
+}

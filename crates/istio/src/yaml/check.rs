@@ -1,0 +1,80 @@
+//! Grammars that several kinds share.
+
+use std::collections::BTreeSet;
+
+use super::nearest::quoted;
+use super::read::At;
+
+/// A name or a namespace of Kubernetes (RFC 1123: lower-case letters, digits, `-`, and `.` in a
+/// name).
+pub(super) fn kubernetes_name(at: &At<'_>, longest: usize, dots: bool) -> Option<String> {
+    let name = at.non_empty_string()?;
+    let label = |label: &str| {
+        label.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+            && !label.is_empty()
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let fits = name.len() <= longest && if dots { name.split('.').all(label) } else { label(&name) };
+    if !fits {
+        let dot = if dots { ", `.`" } else { "" };
+        at.error(format!(
+            "expected a name of at most {longest} lower-case letters, digits, `-`{dot}, found {}",
+            quoted(&name)
+        ));
+        return None;
+    }
+    Some(name)
+}
+
+/// The name of an HTTP header (RFC 9110 section 5.6.2: a token).
+pub(super) fn header_name(at: &At<'_>) -> Option<String> {
+    let name = at.non_empty_string()?;
+    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if !name.bytes().all(token) {
+        at.error(format!("expected the name of a header, found {}", quoted(&name)));
+        return None;
+    }
+    Some(name)
+}
+
+/// A DNS name. `wildcard` also admits `*` and `*.` in front of a name.
+pub(super) fn host(at: &At<'_>, wildcard: bool) -> Option<String> {
+    let text = at.non_empty_string()?;
+    if !is_host(&text, wildcard) {
+        let also = if wildcard { " (`*.` may lead it)" } else { "" };
+        at.error(format!("expected a host name{also}, found {}", quoted(&text)));
+        return None;
+    }
+    Some(text)
+}
+
+pub(super) fn is_host(text: &str, wildcard: bool) -> bool {
+    if wildcard && text == "*" {
+        return true;
+    }
+    let name = match text.strip_prefix("*.") {
+        Some(name) if wildcard => name,
+        _ => text,
+    };
+    // Letters of both cases and `_` occur in real DNS names; Istio admits them too.
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    name.len() <= 253 && name.split('.').all(label)
+}
+
+/// Reports each element that is equal to an earlier one.
+pub(super) fn distinct<T: Ord>(items: impl IntoIterator<Item = T>, mut report: impl FnMut(&T)) {
+    let mut seen = BTreeSet::new();
+    for item in items {
+        if seen.contains(&item) {
+            report(&item);
+        } else {
+            seen.insert(item);
+        }
+    }
+}

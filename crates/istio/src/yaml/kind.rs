@@ -1,0 +1,198 @@
+//! Which kind a document is of, and what becomes of it.
+
+use super::nearest::{nearest, one_of, quoted};
+use super::node::{Node, Scalar, ScalarKind, Value};
+use super::read::At;
+
+/// A kind that is read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Kind {
+    ApiGateway,
+    ApiKeyAuthentication,
+    AuthorizationPolicy,
+    DestinationRule,
+    Gateway,
+    /// The ConfigMap `istio`.
+    MeshConfig,
+    PeerAuthentication,
+    RequestAuthentication,
+    Service,
+    ServiceEntry,
+    VirtualService,
+}
+
+impl Kind {
+    /// The word in the document.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::ApiGateway => "ApiGateway",
+            Self::ApiKeyAuthentication => "ApiKeyAuthentication",
+            Self::AuthorizationPolicy => "AuthorizationPolicy",
+            Self::DestinationRule => "DestinationRule",
+            Self::Gateway => "Gateway",
+            Self::MeshConfig => "ConfigMap",
+            Self::PeerAuthentication => "PeerAuthentication",
+            Self::RequestAuthentication => "RequestAuthentication",
+            Self::Service => "Service",
+            Self::ServiceEntry => "ServiceEntry",
+            Self::VirtualService => "VirtualService",
+        }
+    }
+}
+
+pub(super) enum Identified {
+    Known(Kind),
+    /// Passed over, and listed.
+    Foreign {
+        kind: String,
+        name: String,
+    },
+}
+
+/// An API group of Istio or ours: every kind in it is read, listed or refused.
+struct Group {
+    name: &'static str,
+    versions: &'static [&'static str],
+    read: &'static [Kind],
+    /// Kinds that change neither a verdict nor a route.
+    listed: &'static [&'static str],
+    not_yet: &'static [&'static str],
+}
+
+const GROUPS: &[Group] = &[
+    Group {
+        name: "security.istio.io",
+        versions: &["v1", "v1beta1"],
+        read: &[Kind::AuthorizationPolicy, Kind::PeerAuthentication, Kind::RequestAuthentication],
+        listed: &[],
+        not_yet: &[],
+    },
+    Group {
+        name: "networking.istio.io",
+        versions: &["v1", "v1beta1", "v1alpha3"],
+        read: &[Kind::DestinationRule, Kind::Gateway, Kind::ServiceEntry, Kind::VirtualService],
+        // Settings of the proxy process itself.
+        listed: &["ProxyConfig"],
+        not_yet: &["EnvoyFilter", "Sidecar", "WorkloadEntry", "WorkloadGroup"],
+    },
+    Group {
+        name: "telemetry.istio.io",
+        versions: &["v1", "v1alpha1"],
+        read: &[],
+        listed: &["Telemetry"],
+        not_yet: &[],
+    },
+    Group {
+        name: "extensions.istio.io",
+        versions: &["v1alpha1"],
+        read: &[],
+        listed: &[],
+        not_yet: &["TrafficExtension", "WasmPlugin"],
+    },
+    Group { name: "install.istio.io", versions: &["v1alpha1"], read: &[], listed: &[], not_yet: &["IstioOperator"] },
+    Group {
+        name: "causeway.dev",
+        versions: &["v1alpha1"],
+        read: &[Kind::ApiGateway, Kind::ApiKeyAuthentication],
+        listed: &[],
+        not_yet: &[],
+    },
+];
+
+/// `None` when the document is refused; the error is reported then.
+pub(super) fn identify(document: &At<'_>) -> Option<Identified> {
+    let Value::Mapping(entries) = &document.node.value else {
+        document.wrong_type("a mapping with `apiVersion` and `kind`");
+        return None;
+    };
+    let field = |name: &str| {
+        let entry = entries.iter().find(|entry| entry.name == name);
+        if entry.is_none() {
+            document.error(format!("the field `{name}` is missing"));
+        }
+        let at = At::root(&entry?.node, name, document.report);
+        Some((at.non_empty_string()?, at))
+    };
+    let (api_version, kind) = (field("apiVersion"), field("kind"));
+    let ((api_version, api_version_at), (kind, kind_at)) = (api_version?, kind?);
+    let name = name_of(document.node);
+    let foreign = || Some(Identified::Foreign { kind: kind.clone(), name: name.to_owned() });
+
+    // Kubernetes' core group has no name.
+    let Some((group, version)) = api_version.split_once('/') else {
+        return match (api_version.as_str(), kind.as_str()) {
+            ("v1", "Service") => Some(Identified::Known(Kind::Service)),
+            ("v1", "ConfigMap") if name == "istio" => Some(Identified::Known(Kind::MeshConfig)),
+            ("v1", "List") => {
+                kind_at.error("the kind `List` is not supported yet; give each item as its own document");
+                None
+            }
+            ("v1", _) => foreign(),
+            _ => {
+                api_version_at.error(format!("expected `v1` or `GROUP/VERSION`, found {}", quoted(&api_version)));
+                None
+            }
+        };
+    };
+    if let Some(known) = GROUPS.iter().find(|known| known.name == group) {
+        return known.identify(version, &kind, &name, &api_version_at, &kind_at);
+    }
+    // A group that looks like one of these is a slip or an old one: passing its policy over would
+    // switch it off.
+    let near = nearest(group, GROUPS.iter().map(|group| group.name));
+    let istio = group.ends_with(".istio.io") || group.ends_with(".causeway.dev");
+    if near.is_some() || istio {
+        let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+        api_version_at.error(format!("unknown API group {}{hint}", quoted(group)));
+        return None;
+    }
+    foreign()
+}
+
+impl Group {
+    fn identify(
+        &self,
+        version: &str,
+        kind: &str,
+        name: &str,
+        api_version_at: &At<'_>,
+        kind_at: &At<'_>,
+    ) -> Option<Identified> {
+        if !self.versions.contains(&version) {
+            let versions = one_of(self.versions.iter().copied());
+            api_version_at.error(format!("expected version {versions} of `{}`, found {}", self.name, quoted(version)));
+            return None;
+        }
+        if let Some(known) = self.read.iter().find(|known| known.as_str() == kind) {
+            return Some(Identified::Known(*known));
+        }
+        if self.listed.contains(&kind) {
+            return Some(Identified::Foreign { kind: kind.to_owned(), name: name.to_owned() });
+        }
+        if self.not_yet.contains(&kind) {
+            kind_at.error(format!("the kind `{kind}` of Istio is not supported yet"));
+            return None;
+        }
+        let known = self.read.iter().map(|kind| kind.as_str());
+        let known = known.chain(self.listed.iter().chain(self.not_yet).copied());
+        kind_at.error(match nearest(kind, known.clone()) {
+            Some(near) => format!("unknown kind {}; did you mean `{near}`?", quoted(kind)),
+            None => format!("unknown kind {}; expected {}", quoted(kind), one_of(known)),
+        });
+        None
+    }
+}
+
+/// `metadata.name`, or nothing: this is only for the list of what was passed over, and to tell the
+/// ConfigMap `istio` from others.
+fn name_of(document: &Node) -> String {
+    let field = |node: &Node, name: &str| match &node.value {
+        Value::Mapping(entries) => entries.iter().find(|entry| entry.name == name).map(|entry| entry.node.clone()),
+        Value::List(_) | Value::Refused | Value::Scalar(_) => None,
+    };
+    let name = field(document, "metadata").and_then(|metadata| field(&metadata, "name"));
+    match name.map(|name| name.value) {
+        Some(Value::Scalar(Scalar { text, kind: ScalarKind::String, .. })) => text,
+        _ => String::new(),
+    }
+}

@@ -1,0 +1,94 @@
+use std::collections::BTreeMap;
+
+use super::check::kubernetes_name;
+use super::kind::Kind;
+use super::nearest::quoted;
+use super::read::{At, Mapping};
+use crate::{Meta, Origin, WorkloadSelector};
+
+/// Kubernetes' own bookkeeping; it changes neither a verdict nor a route.
+const IGNORED: &[&str] = &[
+    "creationTimestamp",
+    "deletionGracePeriodSeconds",
+    "deletionTimestamp",
+    "finalizers",
+    "generateName",
+    "generation",
+    "managedFields",
+    "ownerReferences",
+    "resourceVersion",
+    "selfLink",
+    "uid",
+];
+
+/// `metadata` of a document.
+pub(super) fn meta(document: &mut Mapping<'_>, kind: Kind) -> Option<Meta> {
+    let origin = origin(&document.at);
+    document.required("metadata")?.mapping(&[], |fields| {
+        let name = fields.required("name").and_then(|name| kubernetes_name(&name, 253, true));
+        let namespace = match fields.field("namespace") {
+            // As `kubectl apply` without a namespace.
+            None => Some("default".to_owned()),
+            Some(namespace) => kubernetes_name(&namespace, 63, false),
+        };
+        let labels = fields.string_map("labels");
+        let annotations = fields.field("annotations").map(|at| annotations(&at, kind)).unwrap_or_default();
+        fields.ignore(IGNORED);
+        Some(Meta { name: name?, namespace: namespace?, labels, annotations, origin })
+    })
+}
+
+fn annotations(at: &At<'_>, kind: Kind) -> BTreeMap<String, String> {
+    // What Go's `strconv.ParseBool`, by which Istio reads the annotation, takes for false.
+    const FALSE: &[&str] = &["0", "f", "F", "false", "False", "FALSE"];
+    const DRY_RUN: &str = "istio.io/dry-run";
+    let annotations = at.string_map();
+    // It turns a policy off.
+    if kind == Kind::AuthorizationPolicy
+        && let Some(value) = annotations.get(DRY_RUN)
+        && !FALSE.contains(&value.as_str())
+    {
+        at.error(format!("the annotation `{DRY_RUN}` is not supported yet; expected false, found {}", quoted(value)));
+    }
+    annotations
+}
+
+pub(super) fn origin(document: &At<'_>) -> Origin {
+    Origin { file: document.report.file().to_owned(), line: document.position().line }
+}
+
+/// `selector` of a policy.
+pub(super) fn selector(spec: &mut Mapping<'_>) -> Option<WorkloadSelector> {
+    let selector = spec.field("selector")?;
+    selector.mapping(&[], |fields| {
+        let match_labels = fields.field("matchLabels");
+        Some(WorkloadSelector { match_labels: match_labels.map(|at| workload_labels(&at)).unwrap_or_default() })
+    })
+}
+
+/// Labels that workloads are matched against. Istio: "empty key is not supported in selector",
+/// "wildcard is not supported in selector".
+pub(super) fn workload_labels(at: &At<'_>) -> BTreeMap<String, String> {
+    let labels = at.string_map();
+    for (name, value) in &labels {
+        if name.is_empty() {
+            at.error("a label needs a name");
+        }
+        if name.contains('*') || value.contains('*') {
+            at.error(format!("wildcards are not supported in labels, found {}", quoted(&format!("{name}={value}"))));
+        }
+    }
+    labels
+}
+
+/// Stands in for a wrong `metadata` while the rest of its document is looked at. The document is
+/// refused, so this never leaves the reader.
+pub(super) fn stand_in(document: &At<'_>) -> Meta {
+    Meta {
+        name: String::new(),
+        namespace: String::new(),
+        labels: BTreeMap::new(),
+        annotations: BTreeMap::new(),
+        origin: origin(document),
+    }
+}

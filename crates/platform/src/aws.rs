@@ -1,0 +1,91 @@
+//! Region, credentials and endpoints from the environment that Lambda and ECS always set.
+//!
+//! The AWS configuration chain (profiles, SSO, IMDS) is not used: on a Lambda's start path it costs more than the
+//! program itself, and a function's credentials are always in its environment.
+
+use identity::secret::Secret;
+
+use crate::env::{EnvError, Reader};
+
+/// What is needed to call or to sign for AWS.
+#[derive(Clone, Debug)]
+pub struct AwsConfig {
+    /// `AWS_REGION`.
+    pub region: String,
+    /// `AWS_ACCESS_KEY_ID` and its secret.
+    pub credentials: Credentials,
+    /// `AWS_ENDPOINT_URL_DYNAMODB`, else `AWS_ENDPOINT_URL`: for a local stand-in of the service.
+    pub dynamodb_endpoint: Option<String>,
+    /// `AWS_ENDPOINT_URL_SECRETS_MANAGER`, else `AWS_ENDPOINT_URL`.
+    pub secretsmanager_endpoint: Option<String>,
+}
+
+/// An access key.
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    /// The public half.
+    pub access_key_id: String,
+    /// The secret half.
+    pub secret_access_key: Secret<String>,
+    /// Present with temporary credentials, as a role's always are.
+    pub session_token: Option<Secret<String>>,
+}
+
+impl AwsConfig {
+    /// Reads the variables; each one that is missing is named.
+    pub fn from_env(env: &Reader<'_>) -> Result<Self, EnvError> {
+        let hint = "Lambda and ECS set it; elsewhere, export it";
+        let common = env.optional("AWS_ENDPOINT_URL")?;
+        Ok(Self {
+            region: env.required("AWS_REGION", hint)?,
+            credentials: Credentials {
+                access_key_id: env.required("AWS_ACCESS_KEY_ID", hint)?,
+                secret_access_key: Secret::new(env.required("AWS_SECRET_ACCESS_KEY", hint)?),
+                session_token: env.secret("AWS_SESSION_TOKEN")?,
+            },
+            dynamodb_endpoint: env.optional("AWS_ENDPOINT_URL_DYNAMODB")?.or_else(|| common.clone()),
+            secretsmanager_endpoint: env.optional("AWS_ENDPOINT_URL_SECRETS_MANAGER")?.or(common),
+        })
+    }
+
+    #[cfg(any(feature = "dynamodb", feature = "secrets"))]
+    pub(crate) fn sdk_credentials(&self) -> aws_credential_types::Credentials {
+        aws_credential_types::Credentials::new(
+            self.credentials.access_key_id.clone(),
+            self.credentials.secret_access_key.expose().clone(),
+            self.credentials.session_token.as_ref().map(|token| token.expose().clone()),
+            None,
+            "environment",
+        )
+    }
+}
+
+/// The time limits of every AWS call: an authorizer has 10 s in all, and a caller is waiting.
+#[cfg(any(feature = "dynamodb", feature = "secrets"))]
+pub(crate) fn timeouts() -> aws_smithy_types::timeout::TimeoutConfig {
+    use std::time::Duration;
+    aws_smithy_types::timeout::TimeoutConfig::builder()
+        .connect_timeout(Duration::from_millis(1_000))
+        .operation_attempt_timeout(Duration::from_millis(1_500))
+        .operation_timeout(Duration::from_millis(4_000))
+        .build()
+}
+
+/// An SDK error in words, without the request that it belongs to.
+#[cfg(any(feature = "dynamodb", feature = "secrets"))]
+pub(crate) fn describe<E, R>(error: &aws_smithy_runtime_api::client::result::SdkError<E, R>) -> String
+where
+    E: aws_smithy_types::error::metadata::ProvideErrorMetadata,
+{
+    use aws_smithy_runtime_api::client::result::SdkError;
+    match error {
+        SdkError::ServiceError(service) => {
+            let service = service.err();
+            format!("{}: {}", service.code().unwrap_or("unknown error"), service.message().unwrap_or("no message"))
+        }
+        SdkError::TimeoutError(_) => "no answer in time".to_owned(),
+        SdkError::DispatchFailure(_) => "cannot connect".to_owned(),
+        SdkError::ResponseError(_) => "the answer cannot be read".to_owned(),
+        _ => "the request cannot be built".to_owned(),
+    }
+}

@@ -1,0 +1,199 @@
+//! The one way in which Causeway's programs fetch from the outside.
+
+use std::time::Duration;
+
+use identity::secret::Secret;
+
+/// Why a URL may not be fetched.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UrlError {
+    /// It is no absolute URL.
+    #[error("{0:?} is not an absolute URL with a host")]
+    Malformed(String),
+    /// It would go over the network in the clear.
+    #[error("{0:?} is not https; plain http is for loopback hosts only")]
+    NotHttps(String),
+    /// It carries credentials, which would end up in logs.
+    #[error("a URL must not carry a user name or password")]
+    Credentials,
+}
+
+/// Checks a URL that comes from the configuration: https, or http to this very machine.
+pub fn checked_url(text: &str) -> Result<reqwest::Url, UrlError> {
+    let url = reqwest::Url::parse(text).map_err(|_| UrlError::Malformed(text.to_owned()))?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(UrlError::Credentials);
+    }
+    let host = url.host_str().ok_or_else(|| UrlError::Malformed(text.to_owned()))?;
+    let loopback = matches!(host, "127.0.0.1" | "[::1]" | "localhost");
+    match url.scheme() {
+        "https" => Ok(url),
+        "http" if loopback => Ok(url),
+        _ => Err(UrlError::NotHttps(text.to_owned())),
+    }
+}
+
+/// Why a fetch failed. No body and no credential is part of the text.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FetchError {
+    /// No answer: refused, unresolved, TLS failure or time out.
+    #[error("cannot reach {host}: {why}")]
+    Unreachable {
+        /// The host.
+        host: String,
+        /// What failed.
+        why: String,
+    },
+    /// An answer other than success.
+    #[error("{host} answered with status {status}")]
+    Status {
+        /// The host.
+        host: String,
+        /// The HTTP status.
+        status: u16,
+    },
+    /// An answer that is too large.
+    #[error("the answer of {host} is larger than {limit} bytes")]
+    TooLarge {
+        /// The host.
+        host: String,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// The client itself could not be made, which is a fault of ours.
+    #[error("cannot set up TLS: {0}")]
+    Setup(String),
+}
+
+/// A client with bounds: no redirects, no proxy, a time limit for the whole exchange and a size limit for the answer.
+#[derive(Clone, Debug)]
+pub struct Client {
+    inner: reqwest::Client,
+    max_bytes: usize,
+}
+
+/// A request header whose value may be a credential.
+pub type Header = (String, Secret<String>);
+
+impl Client {
+    /// A client whose exchanges end after `timeout` and whose answers have at most `max_bytes`.
+    pub fn new(timeout: Duration, max_bytes: usize) -> Result<Self, FetchError> {
+        let inner = reqwest::Client::builder()
+            // A redirect would lead to a host that nobody has configured.
+            .redirect(reqwest::redirect::Policy::none())
+            // HTTP_PROXY may name our own egress proxy.
+            .no_proxy()
+            .connect_timeout(timeout.min(Duration::from_secs(1)))
+            .timeout(timeout)
+            // Frozen environments leave dead connections behind that look alive.
+            .pool_max_idle_per_host(0)
+            .build()
+            .map_err(|error| FetchError::Setup(error.to_string()))?;
+        Ok(Self { inner, max_bytes })
+    }
+
+    /// The body of a successful GET.
+    pub async fn get(&self, url: &reqwest::Url) -> Result<Vec<u8>, FetchError> {
+        self.send(self.inner.get(url.clone()), url).await
+    }
+
+    /// The body of a successful POST.
+    pub async fn post(&self, url: &reqwest::Url, headers: &[Header], body: Vec<u8>) -> Result<Vec<u8>, FetchError> {
+        let mut request = self.inner.post(url.clone()).body(body);
+        for (name, value) in headers {
+            request = request.header(name, value.expose());
+        }
+        self.send(request, url).await
+    }
+
+    async fn send(&self, request: reqwest::RequestBuilder, url: &reqwest::Url) -> Result<Vec<u8>, FetchError> {
+        let host = url.host_str().unwrap_or_default().to_owned();
+        let unreachable = |error: reqwest::Error| FetchError::Unreachable { host: host.clone(), why: reason(&error) };
+        let mut response = request.send().await.map_err(unreachable)?;
+        if !response.status().is_success() {
+            return Err(FetchError::Status { host, status: response.status().as_u16() });
+        }
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
+            if body.len() + chunk.len() > self.max_bytes {
+                return Err(FetchError::TooLarge { host, limit: self.max_bytes });
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    }
+}
+
+/// The innermost cause: the outer ones repeat the URL.
+fn reason(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        return "no answer in time".to_owned();
+    }
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::io::{Read, Write};
+
+    use super::*;
+
+    #[test]
+    fn only_https_or_loopback() {
+        for good in
+            ["https://issuer.example/jwks.json", "http://127.0.0.1:8080/", "http://localhost/", "http://[::1]:1/"]
+        {
+            assert!(checked_url(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "http://issuer.example/",
+            "http://127.0.0.1.example/",
+            "ftp://x/",
+            "issuer.example",
+            "",
+            "file:///etc/passwd",
+            "https://u:p@x/",
+            "http://10.0.0.1/",
+        ] {
+            assert!(checked_url(bad).is_err(), "{bad}");
+        }
+    }
+
+    /// Answers one request with `answer`, whatever it is.
+    fn server(answer: String) -> reqwest::Url {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/x", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(answer.as_bytes());
+        });
+        checked_url(&url).unwrap()
+    }
+
+    #[tokio::test]
+    async fn answers_are_bounded_and_redirects_are_not_followed() {
+        let client = Client::new(Duration::from_secs(5), 10).unwrap();
+        let ok = |body: &str| format!("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{body}");
+        assert_eq!(client.get(&server(ok("ten bytes!"))).await.unwrap(), b"ten bytes!");
+        let error = client.get(&server(ok("eleven bytes"))).await.unwrap_err();
+        assert_eq!(error, FetchError::TooLarge { host: "127.0.0.1".to_owned(), limit: 10 });
+        let redirect = "HTTP/1.1 302 Found\r\nlocation: http://169.254.169.254/\r\ncontent-length: 0\r\n\r\n";
+        let error = client.get(&server(redirect.to_owned())).await.unwrap_err();
+        assert_eq!(error, FetchError::Status { host: "127.0.0.1".to_owned(), status: 302 });
+    }
+
+    #[tokio::test]
+    async fn nobody_there_says_so() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = checked_url(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
+        drop(listener);
+        let error = Client::new(Duration::from_secs(5), 10).unwrap().get(&url).await.unwrap_err().to_string();
+        assert!(error.starts_with("cannot reach 127.0.0.1: "), "{error}");
+    }
+}

@@ -1,0 +1,96 @@
+//! One JSON object a line, to standard output or to a listener.
+
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+
+use serde::Serialize;
+
+/// Takes log lines. Cheap to clone; every clone writes to the same place.
+#[derive(Clone)]
+pub struct Log(Arc<dyn Fn(&str) + Send + Sync>);
+
+impl Log {
+    /// Writes each line to standard output, where Lambda, ECS and Kubernetes collect it.
+    pub fn stdout() -> Self {
+        Self::to(|line| {
+            let mut out = std::io::stdout().lock();
+            // A closed pipe must not take a decision down; there is nowhere left to say it.
+            let _ = out.write_all(line.as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush());
+        })
+    }
+
+    /// Hands each line, without its line end, to `sink`.
+    pub fn to(sink: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(sink))
+    }
+
+    /// Keeps the lines in memory, for tests and the demo.
+    pub fn memory() -> (Self, Lines) {
+        let lines = Lines::default();
+        let sink = lines.clone();
+        (Self::to(move |line| sink.push(line)), lines)
+    }
+
+    /// Writes `entry` as one line of JSON. What cannot be serialised is reported as such: it is a bug of ours.
+    pub fn write(&self, entry: &impl Serialize) {
+        match serde_json::to_string(entry) {
+            Ok(line) => (self.0)(&line),
+            Err(error) => {
+                (self.0)(&serde_json::json!({"event": "log_entry_lost", "error": error.to_string()}).to_string())
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Log {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Log")
+    }
+}
+
+/// The most lines that [`Lines`] holds; the oldest go first.
+const MAX_LINES: usize = 10_000;
+
+/// What a [`Log::memory`] has taken so far.
+#[derive(Clone, Debug, Default)]
+pub struct Lines(Arc<Mutex<std::collections::VecDeque<String>>>);
+
+impl Lines {
+    /// A copy of the lines held.
+    pub fn all(&self) -> Vec<String> {
+        self.with(|lines| lines.iter().cloned().collect())
+    }
+
+    /// Takes the lines out.
+    pub fn drain(&self) -> Vec<String> {
+        self.with(|lines| lines.drain(..).collect())
+    }
+
+    fn push(&self, line: &str) {
+        self.with(|lines| {
+            if lines.len() == MAX_LINES {
+                lines.pop_front();
+            }
+            lines.push_back(line.to_owned());
+        });
+    }
+
+    fn with<T>(&self, f: impl FnOnce(&mut std::collections::VecDeque<String>) -> T) -> T {
+        let mut lines = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        f(&mut lines)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_keeps_one_json_object_a_line() {
+        let (log, lines) = Log::memory();
+        log.write(&serde_json::json!({"event": "decision", "text": "two\nlines"}));
+        assert_eq!(lines.all(), [r#"{"event":"decision","text":"two\nlines"}"#]);
+        assert_eq!(lines.drain().len(), 1);
+        assert!(lines.all().is_empty());
+    }
+}

@@ -1,0 +1,79 @@
+//! Which header fields belong to one connection and must not be forwarded.
+
+use http::header::{CONNECTION, HeaderMap, HeaderName, TE, TRANSFER_ENCODING, UPGRADE};
+
+/// RFC 9110 7.6.1: "intermediaries SHOULD remove or replace fields that are known to require removal before
+/// forwarding, whether or not they appear as a connection-option": Proxy-Connection, Keep-Alive, TE,
+/// Transfer-Encoding and Upgrade. The two Proxy- fields are for this proxy (RFC 9110 11.7), and a credential in them
+/// is nobody else's.
+const HOP_BY_HOP: [HeaderName; 8] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("proxy-authenticate"),
+    HeaderName::from_static("proxy-authorization"),
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+/// Removes the hop-by-hop fields, with those that `Connection` names: "Intermediaries MUST parse a received Connection
+/// header field before a message is forwarded and, for each connection-option in this field, remove any header or
+/// trailer field(s) from the message with the same name" (RFC 9110 7.6.1).
+pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        // Host and the length of the body are not a sender's to name here: without them the message is another one.
+        .filter(|name| *name != http::header::HOST && *name != http::header::CONTENT_LENGTH)
+        .collect();
+    for name in named.iter().chain(&HOP_BY_HOP) {
+        headers.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn after(fields: &[(&str, &str)]) -> Vec<String> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap());
+        }
+        remove_hop_by_hop(&mut headers);
+        let mut left: Vec<String> = headers.keys().map(|name| name.as_str().to_owned()).collect();
+        left.sort();
+        left
+    }
+
+    #[test]
+    fn the_known_ones_and_the_named_ones_go() {
+        let left = after(&[
+            ("connection", "close, X-Private"),
+            ("connection", "x-second ,, te"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-connection", "keep-alive"),
+            ("proxy-authorization", "Basic abc"),
+            ("te", "trailers"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "h2c"),
+            ("x-private", "1"),
+            ("x-second", "1"),
+            ("accept", "*/*"),
+            ("authorization", "Bearer abc"),
+        ]);
+        assert_eq!(left, ["accept", "authorization"]);
+    }
+
+    #[test]
+    fn connection_cannot_take_host_or_length_away() {
+        let left = after(&[("connection", "host, content-length"), ("host", "a"), ("content-length", "1")]);
+        assert_eq!(left, ["content-length", "host"]);
+    }
+}

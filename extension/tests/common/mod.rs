@@ -1,0 +1,612 @@
+//! The world around the extension, played on real sockets: a mesh CA, an issuer, a mesh server and Lambda.
+#![allow(dead_code, missing_docs, unreachable_pub)]
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use extension::{BundleSource, Config, ConnectTo, Deps, Egress, Extension};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use identity::{Svid, TrustBundle, tls, verify};
+use istio::SourceFile;
+use platform::aws::{AwsConfig, Credentials};
+use platform::bundle::{self, Section};
+use platform::clock::{Clock, FixedClock};
+use platform::log::{Lines, Log};
+use platform::sigv4;
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
+};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use time::OffsetDateTime;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+
+pub const REVIEWS: &str = "spiffe://cluster.local/ns/bookinfo/sa/bookinfo-reviews";
+pub const RATINGS: &str = "spiffe://cluster.local/ns/bookinfo/sa/bookinfo-ratings";
+pub const OTHER: &str = "spiffe://cluster.local/ns/bookinfo/sa/bookinfo-productpage";
+pub const HOST: &str = "ratings.bookinfo.svc.cluster.local";
+pub const URL: &str = "http://ratings.bookinfo.svc.cluster.local:9080";
+pub const GATEWAY: &str = "eastwest.mesh.example";
+pub const LIFE: u64 = 3_600;
+
+pub type Body = BoxBody<Bytes, hyper::Error>;
+
+pub fn text(text: impl Into<Bytes>) -> Body {
+    Full::new(text.into()).map_err(|never| match never {}).boxed()
+}
+
+/// Runs a task and ends it on drop.
+pub struct Task(JoinHandle<()>);
+
+impl Task {
+    pub fn spawn(future: impl Future<Output = ()> + Send + 'static) -> Task {
+        Task(tokio::spawn(future))
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+pub fn real_now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()
+}
+
+/// The certificate authority of a mesh, in the present: in a handshake the TLS library asks the real clock.
+pub struct Mesh {
+    root: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Mesh {
+    pub fn new() -> Mesh {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::OrganizationName, "mesh root");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params.not_before = at(real_now() - 86_400);
+        params.not_after = at(real_now() + 86_400 * 30);
+        let key = KeyPair::generate().unwrap();
+        let root = params.self_signed(&key).unwrap().pem();
+        Mesh { root, issuer: Issuer::new(params, key) }
+    }
+
+    pub fn root_pem(&self) -> &str {
+        &self.root
+    }
+
+    pub fn bundle(&self) -> TrustBundle {
+        TrustBundle::from_pem("cluster.local".parse().unwrap(), self.root.as_bytes()).unwrap()
+    }
+
+    pub fn svid(&self, id: &str) -> Svid {
+        let (certificate, key) = self.certificate(params(id));
+        Svid::from_der(vec![certificate], key).unwrap()
+    }
+
+    pub fn certificate(&self, params: CertificateParams) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        (certificate.der().clone(), PrivatePkcs8KeyDer::from(key.serialize_der()).into())
+    }
+
+    /// What the issuer does with a CSR: takes the key, ignores the names.
+    pub fn sign(&self, csr: &str, params: CertificateParams) -> String {
+        let mut request = CertificateSigningRequestParams::from_pem(csr).unwrap();
+        request.params = params;
+        request.signed_by(&self.issuer).unwrap().pem()
+    }
+}
+
+pub fn params(id: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.subject_alt_names = vec![SanType::URI(id.try_into().unwrap())];
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    params.not_before = at(real_now() - 60);
+    params.not_after = at(real_now() + LIFE);
+    params
+}
+
+pub fn at(unix: u64) -> OffsetDateTime {
+    OffsetDateTime::from_unix_timestamp(i64::try_from(unix).unwrap()).unwrap()
+}
+
+/// How the issuer answers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mood {
+    Good,
+    Down,
+    /// Signs with another root than it names.
+    OtherRoot,
+    /// Hands out a certificate that is over.
+    Expired,
+    /// Hands out an identity of another trust domain.
+    OtherTrustDomain,
+    /// SVIDs, but no tokens.
+    NoTokens,
+}
+
+pub struct FakeIssuer {
+    pub url: String,
+    pub mood: Arc<Mutex<Mood>>,
+    pub svids: Arc<AtomicUsize>,
+    pub tokens: Arc<Mutex<Vec<String>>>,
+    _task: Task,
+}
+
+impl FakeIssuer {
+    pub async fn start(mesh: Arc<Mesh>) -> FakeIssuer {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (mood, svids, tokens) = (Arc::new(Mutex::new(Mood::Good)), Arc::<AtomicUsize>::default(), Arc::default());
+        let door = Door {
+            url: url.clone(),
+            mesh,
+            stranger: Arc::new(Mesh::new()),
+            mood: Arc::clone(&mood),
+            svids: Arc::clone(&svids),
+            tokens: Arc::clone(&tokens),
+        };
+        let task = Task::spawn(serve_plain(listener, move |request| door.clone().answer(request)));
+        FakeIssuer { url, mood, svids, tokens, _task: task }
+    }
+
+    pub fn set(&self, mood: Mood) {
+        *self.mood.lock().unwrap() = mood;
+    }
+}
+
+#[derive(Clone)]
+struct Door {
+    url: String,
+    mesh: Arc<Mesh>,
+    stranger: Arc<Mesh>,
+    mood: Arc<Mutex<Mood>>,
+    svids: Arc<AtomicUsize>,
+    tokens: Arc<Mutex<Vec<String>>>,
+}
+
+impl Door {
+    async fn answer(self, request: Request<Incoming>) -> Response<Body> {
+        let (head, body) = request.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        let mood = *self.mood.lock().unwrap();
+        if mood == Mood::Down {
+            return status(503);
+        }
+        let headers: Vec<(String, String)> =
+            head.headers.iter().map(|(n, v)| (n.to_string(), v.to_str().unwrap().to_owned())).collect();
+        let url = format!("{}{}", self.url, head.uri);
+        let signed = sigv4::Request { method: head.method.as_str(), url: &url, headers: &headers, body: &body };
+        let secret = |key: &str| (key == "AKIDREVIEWS").then(|| "reviews-secret".to_owned().into());
+        if let Err(error) = sigv4::verify(signed, "lambda", secret, SystemTime::now()) {
+            return Response::builder().status(403).body(text(error.to_string())).unwrap();
+        }
+        match (head.method, head.uri.path()) {
+            (Method::POST, "/v1/svid") => self.svid(mood, &body),
+            (Method::POST, "/oauth2/token") if mood == Mood::NoTokens => status(400),
+            (Method::POST, "/oauth2/token") => {
+                let mut tokens = self.tokens.lock().unwrap();
+                tokens.push(String::from_utf8(body.to_vec()).unwrap());
+                let token = format!("token-{}", tokens.len());
+                json(&serde_json::json!({"access_token": token, "token_type": "Bearer", "expires_in": 600}))
+            }
+            _ => status(404),
+        }
+    }
+
+    fn svid(&self, mood: Mood, body: &[u8]) -> Response<Body> {
+        self.svids.fetch_add(1, Ordering::SeqCst);
+        let request: serde_json::Value = serde_json::from_slice(body).unwrap();
+        let csr = request["csr"].as_str().unwrap();
+        let mut id = REVIEWS;
+        if mood == Mood::OtherTrustDomain {
+            id = "spiffe://other.example/ns/bookinfo/sa/bookinfo-reviews";
+        }
+        let mut params = params(id);
+        if mood == Mood::Expired {
+            params.not_before = at(real_now() - 7_200);
+            params.not_after = at(real_now() - 3_600);
+        }
+        let signer = if mood == Mood::OtherRoot { &self.stranger } else { &self.mesh };
+        let leaf = signer.sign(csr, params);
+        json(&serde_json::json!({
+            "chain": [leaf, self.mesh.root_pem()],
+            "bundle": self.mesh.root_pem(),
+            "spiffe_id": id,
+            "expires_at": real_now() + LIFE,
+        }))
+    }
+}
+
+pub fn status(code: u16) -> Response<Body> {
+    Response::builder().status(code).body(text("")).unwrap()
+}
+
+fn json(value: &serde_json::Value) -> Response<Body> {
+    Response::builder().header("content-type", "application/json").body(text(value.to_string())).unwrap()
+}
+
+/// What the mesh server saw of a request.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    pub method: Method,
+    pub uri: String,
+    pub headers: HeaderMap,
+    pub peer: Option<String>,
+    /// Which connection, from 1.
+    pub connection: usize,
+}
+
+/// A server behind mesh mutual TLS.
+pub struct MeshServer {
+    pub address: SocketAddr,
+    seen: Arc<Mutex<Vec<Seen>>>,
+    names: Arc<Mutex<Vec<String>>>,
+    connections: Arc<AtomicUsize>,
+    _task: Task,
+}
+
+impl MeshServer {
+    /// One that shows `id` and asks for a client of the same mesh.
+    pub async fn start(mesh: &Mesh, id: &str) -> MeshServer {
+        let config = tls::server_config(&mesh.svid(id), &mesh.bundle(), &["istio-http/1.1"]).unwrap();
+        MeshServer::with(config).await
+    }
+
+    pub async fn with(config: Arc<rustls::ServerConfig>) -> MeshServer {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (seen, names, connections) = (Arc::default(), Arc::default(), Arc::<AtomicUsize>::default());
+        let task = Task::spawn(serve_mesh(
+            listener,
+            TlsAcceptor::from(config),
+            Arc::clone(&seen),
+            Arc::clone(&names),
+            Arc::clone(&connections),
+        ));
+        MeshServer { address, seen, names, connections, _task: task }
+    }
+
+    pub fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    pub fn server_names(&self) -> Vec<String> {
+        self.names.lock().unwrap().clone()
+    }
+
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+}
+
+async fn serve_mesh(
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+    seen: Arc<Mutex<Vec<Seen>>>,
+    names: Arc<Mutex<Vec<String>>>,
+    connections: Arc<AtomicUsize>,
+) {
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        let (acceptor, seen, names) = (acceptor.clone(), Arc::clone(&seen), Arc::clone(&names));
+        let connections = Arc::clone(&connections);
+        tokio::spawn(async move {
+            let Ok(stream) = acceptor.accept(stream).await else { return };
+            let number = connections.fetch_add(1, Ordering::SeqCst) + 1;
+            let session = stream.get_ref().1;
+            names.lock().unwrap().push(session.server_name().unwrap_or_default().to_owned());
+            let peer = verify::peer_id(session.peer_certificates()).map(|id| id.to_string());
+            let first = Arc::new(AtomicUsize::new(0));
+            let service = service_fn(move |request: Request<Incoming>| {
+                seen.lock().unwrap().push(Seen {
+                    method: request.method().clone(),
+                    uri: request.uri().to_string(),
+                    headers: request.headers().clone(),
+                    peer: peer.clone(),
+                    connection: number,
+                });
+                behave(request, first.fetch_add(1, Ordering::SeqCst))
+            });
+            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+        });
+    }
+}
+
+/// What the mesh server does: by path, and how many requests this connection has had.
+async fn behave(request: Request<Incoming>, before: usize) -> Result<Response<Body>, Silence> {
+    match request.uri().path() {
+        "/echo" => Ok(Response::new(request.into_body().boxed())),
+        "/private" => Ok(Response::builder()
+            .header("connection", "x-private")
+            .header("x-private", "1")
+            .header("keep-alive", "timeout=5")
+            .header("proxy-authenticate", "Basic")
+            .header("x-causeway-error", "forged")
+            .header("x-public", "1")
+            .body(text("private"))
+            .unwrap()),
+        "/slow" => std::future::pending().await,
+        "/cut" => Err(Silence),
+        "/once" if before > 0 => Err(Silence),
+        "/refused" => Ok(status(418)),
+        _ => Ok(Response::new(text("ratings"))),
+    }
+}
+
+/// Ends a connection without a word.
+#[derive(Debug)]
+pub struct Silence;
+
+impl std::fmt::Display for Silence {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("silence")
+    }
+}
+
+impl std::error::Error for Silence {}
+
+async fn serve_plain<F, A>(listener: TcpListener, answer: F)
+where
+    F: Fn(Request<Incoming>) -> A + Clone + Send + Sync + 'static,
+    A: Future<Output = Response<Body>> + Send + 'static,
+{
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        let answer = answer.clone();
+        tokio::spawn(async move {
+            let service = service_fn(move |request| {
+                let answering = answer(request);
+                async move { Ok::<_, Infallible>(answering.await) }
+            });
+            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+        });
+    }
+}
+
+/// Lambda's Extensions API.
+pub struct FakeLambda {
+    pub address: String,
+    events: mpsc::UnboundedSender<serde_json::Value>,
+    calls: Arc<Mutex<Vec<String>>>,
+    polled: Mutex<mpsc::UnboundedReceiver<()>>,
+    _task: Task,
+}
+
+impl FakeLambda {
+    /// `at_register` runs while the registration waits for its answer; `status` is that answer's.
+    pub async fn start<F>(status_code: u16, at_register: impl Fn() -> F + Send + Sync + 'static) -> FakeLambda
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (events, queue) = mpsc::unbounded_channel::<serde_json::Value>();
+        let (poll, polled) = mpsc::unbounded_channel();
+        let queue = Arc::new(tokio::sync::Mutex::new(queue));
+        let calls: Arc<Mutex<Vec<String>>> = Arc::default();
+        let noted = Arc::clone(&calls);
+        let at_register = Arc::new(at_register);
+        let answer = move |request: Request<Incoming>| {
+            let (queue, noted, poll) = (Arc::clone(&queue), Arc::clone(&noted), poll.clone());
+            let at_register = Arc::clone(&at_register);
+            async move {
+                let (head, body) = request.into_parts();
+                let body = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
+                let header = |name: &str| head.headers.get(name).map_or("", |v| v.to_str().unwrap()).to_owned();
+                match head.uri.path() {
+                    "/2020-01-01/extension/register" => {
+                        noted.lock().unwrap().push(format!("register {} {body}", header("lambda-extension-name")));
+                        at_register().await;
+                        Response::builder()
+                            .status(status_code)
+                            .header("lambda-extension-identifier", "the-id")
+                            .body(text("{}"))
+                            .unwrap()
+                    }
+                    "/2020-01-01/extension/event/next" => {
+                        noted.lock().unwrap().push(format!("next {}", header("lambda-extension-identifier")));
+                        let _ = poll.send(());
+                        let event = queue.lock().await.recv().await;
+                        match event {
+                            Some(serde_json::Value::Number(code)) => {
+                                status(u16::try_from(code.as_u64().unwrap()).unwrap())
+                            }
+                            Some(event) => json(&event),
+                            None => std::future::pending().await,
+                        }
+                    }
+                    _ => status(404),
+                }
+            }
+        };
+        let task = Task::spawn(serve_plain(listener, answer));
+        FakeLambda { address, events, calls, polled: Mutex::new(polled), _task: task }
+    }
+
+    pub async fn plain() -> FakeLambda {
+        FakeLambda::start(200, || async {}).await
+    }
+
+    /// The next answer of /next: an event, or a number for a status.
+    pub fn send(&self, event: serde_json::Value) {
+        self.events.send(event).unwrap();
+    }
+
+    pub fn shut_down(&self) {
+        self.send(serde_json::json!({"eventType": "SHUTDOWN", "shutdownReason": "spindown", "deadlineMs": 1}));
+    }
+
+    /// Returns when /next has been called.
+    #[allow(clippy::await_holding_lock)]
+    pub async fn polled(&self) {
+        self.polled.lock().unwrap().recv().await.unwrap();
+    }
+
+    pub fn calls(&self) -> Vec<String> {
+        self.calls.lock().unwrap().clone()
+    }
+}
+
+pub const YAML: &str = "
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: { name: ratings, namespace: bookinfo }
+spec:
+  hosts: [ratings.bookinfo.svc.cluster.local]
+  location: MESH_INTERNAL
+  resolution: DNS
+  ports: [{ number: 9080, name: http, protocol: HTTP }]
+  endpoints: [{ address: eastwest.mesh.example, ports: { http: 15443 } }]
+  subjectAltNames: [spiffe://cluster.local/ns/bookinfo/sa/bookinfo-ratings]
+";
+
+pub fn bundle_bytes() -> Vec<u8> {
+    let file = SourceFile { name: "mesh.yaml".to_owned(), text: YAML.to_owned() };
+    let routes = extension::routes::compile(&istio::parse(&[file]).unwrap()).unwrap();
+    bundle::write(&[(Section::Egress, &routes)]).unwrap()
+}
+
+/// An extension with everything around it.
+pub struct Stage {
+    pub address: SocketAddr,
+    pub issuer: FakeIssuer,
+    pub clock: Arc<FixedClock>,
+    pub lines: Lines,
+    stop: Option<oneshot::Sender<()>>,
+    task: Option<JoinHandle<Result<(), extension::Error>>>,
+}
+
+pub fn egress(issuer: &str, mesh_server: SocketAddr) -> Egress {
+    Egress {
+        bundle: BundleSource::Bytes(bundle_bytes()),
+        trust_domain: Some("cluster.local".parse().unwrap()),
+        issuer_url: issuer.to_owned(),
+        issuer_service: "lambda".to_owned(),
+        aws: AwsConfig {
+            region: "eu-central-1".to_owned(),
+            credentials: Credentials {
+                access_key_id: "AKIDREVIEWS".to_owned(),
+                secret_access_key: "reviews-secret".to_owned().into(),
+                session_token: None,
+            },
+            dynamodb_endpoint: None,
+            secretsmanager_endpoint: None,
+        },
+        audience: Some("bookinfo".to_owned()),
+        scope: Some("ratings.read".to_owned()),
+        identity_wait: Duration::from_millis(500),
+        response_timeout: Duration::from_secs(10),
+        connect_to: vec![ConnectTo { host: GATEWAY.to_owned(), port: 15443, address: mesh_server }],
+    }
+}
+
+impl Stage {
+    pub async fn start(mesh: &Arc<Mesh>, mesh_server: SocketAddr) -> Stage {
+        Stage::with(mesh, mesh_server, Mood::Good, |_| ()).await
+    }
+
+    pub async fn with(
+        mesh: &Arc<Mesh>,
+        mesh_server: SocketAddr,
+        mood: Mood,
+        change: impl FnOnce(&mut Egress),
+    ) -> Stage {
+        let issuer = FakeIssuer::start(Arc::clone(mesh)).await;
+        issuer.set(mood);
+        let mut egress = egress(&issuer.url, mesh_server);
+        change(&mut egress);
+        let config = Config { port: 0, lambda: None, egress: Ok(egress) };
+        let clock = Arc::new(FixedClock::at(real_now()));
+        let (log, lines) = Log::memory();
+        let deps = Deps { clock: clock.clone() as Arc<dyn Clock>, log };
+        let bound = Extension::bind(config, deps).await.unwrap();
+        let address = bound.address();
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(bound.run(async {
+            let _ = stopped.await;
+        }));
+        Stage { address, issuer, clock, lines, stop: Some(stop), task: Some(task) }
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.call(Request::get(format!("{URL}{path}")).body(text("")).unwrap()).await
+    }
+
+    pub async fn call(&self, request: Request<Body>) -> Answer {
+        call(self.address, request).await
+    }
+
+    pub async fn stop(mut self) -> Result<(), extension::Error> {
+        self.stop.take().unwrap().send(()).unwrap();
+        self.task.take().unwrap().await.unwrap()
+    }
+
+    /// The access log's last line.
+    pub fn logged(&self) -> serde_json::Value {
+        let lines = self.lines.all();
+        let last = lines.iter().rfind(|line| line.contains(r#""event":"egress""#)).unwrap();
+        serde_json::from_str(last).unwrap()
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
+
+/// A whole answer.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: String,
+}
+
+impl Answer {
+    pub fn reason(&self) -> &str {
+        self.headers.get("x-causeway-error").map_or("", |value| value.to_str().unwrap())
+    }
+
+    pub fn is(&self, status: u16, reason: &str) -> bool {
+        self.status == status && self.reason() == reason
+    }
+}
+
+pub async fn call(address: SocketAddr, request: Request<Body>) -> Answer {
+    let stream = TcpStream::connect(address).await.unwrap();
+    call_on(stream, request).await
+}
+
+pub async fn call_on(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, request: Request<Body>) -> Answer {
+    let (mut sender, driver) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(driver);
+    let response = sender.send_request(request).await.unwrap();
+    let (head, body) = response.into_parts();
+    let body = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
+    Answer { status: head.status, headers: head.headers, body }
+}

@@ -1,0 +1,83 @@
+//! One log line for each token and each SVID that is issued and for each request that is refused.
+
+use platform::log::Log;
+use serde::Serialize;
+
+use crate::event::Request;
+use crate::refusal::Refusal;
+
+/// What is found out about a request on its way. None of it is a credential, and none of it is text that an
+/// unauthenticated caller chose: a person who mistakes one field for another must not find a secret in the log.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Facts {
+    /// `token_issued` or `svid_issued`, once it is.
+    #[serde(skip)]
+    pub(crate) event: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) door: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) route: Option<&'static str>,
+    /// The event claimed an IAM identity at a door that has none.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) iam_ignored: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) role_arn: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) client_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) scope: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) audience: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) jti: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) kid: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) spiffe_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) serial: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) expires_at: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    /// Unix seconds.
+    ts: u64,
+    event: &'static str,
+    status: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<&'a str>,
+    #[serde(flatten)]
+    facts: &'a Facts,
+    api_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source_ip: Option<&'a str>,
+}
+
+/// Writes the line of a request, if it has one: reading a public document has none.
+pub(crate) fn write(log: &Log, ts: u64, request: &Request, facts: &Facts, refusal: Option<&Refusal>) {
+    let event = match (refusal, facts.event) {
+        (Some(_), _) => "request_refused",
+        (None, Some(event)) => event,
+        (None, None) => return,
+    };
+    log.write(&Line {
+        ts,
+        event,
+        status: refusal.map_or(200, |refusal| refusal.status),
+        error: refusal.map(|refusal| refusal.error),
+        reason: refusal.map(|refusal| refusal.description.as_str()),
+        detail: refusal.and_then(|refusal| refusal.detail.as_deref()),
+        facts,
+        api_id: &request.api_id,
+        request_id: request.request_id.as_deref(),
+        source_ip: request.source_ip.as_deref(),
+    });
+}

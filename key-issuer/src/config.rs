@@ -1,0 +1,244 @@
+//! The configuration: read once from the environment, checked whole.
+
+use identity::TrustDomain;
+use platform::env::{Env, EnvError, Reader};
+
+use crate::registry::Registry;
+
+/// The largest registry document, in bytes.
+const MAX_REGISTRY_BYTES: u64 = 4 * 1024 * 1024;
+/// Token lifetimes, in seconds.
+const DEFAULT_TTL: u64 = 600;
+const TTL: std::ops::RangeInclusive<u64> = 60..=3600;
+
+/// What the issuer is told by its environment. It holds ids of secrets and no secret.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `CAUSEWAY_ISSUER`: the issuer identifier, an https URL without path, query, fragment and trailing slash.
+    pub issuer: String,
+    /// `CAUSEWAY_SIGNING_SECRET`: the id of the secret with the signing keys.
+    pub signing_secret: String,
+    /// `CAUSEWAY_CA_SECRET`: the id of the secret with the certificate authority. Without it there are no SVIDs.
+    pub ca_secret: Option<String>,
+    /// `CAUSEWAY_CLIENTS_TABLE`: the DynamoDB table of OAuth clients.
+    pub clients_table: Option<String>,
+    /// `CAUSEWAY_TRUST_DOMAIN`.
+    pub trust_domain: TrustDomain,
+    /// `CAUSEWAY_IAM_DOOR_IDS`: APIs and Function URLs at which an IAM identity counts.
+    pub iam_door_ids: Vec<String>,
+    /// `CAUSEWAY_REGISTRY`: who the IAM roles are.
+    pub registry: Registry,
+    /// `CAUSEWAY_TOKEN_TTL_SECONDS`.
+    pub token_ttl_seconds: u64,
+}
+
+impl Config {
+    /// Reads and checks all variables.
+    ///
+    /// # Errors
+    /// Names the first variable that is wrong, unknown or half given.
+    pub fn from_env(env: &dyn Env) -> Result<Self, EnvError> {
+        let env = Reader::new(env);
+        env.required("CAUSEWAY_ISSUER", "the issuer identifier, an https URL")?;
+        let issuer = env.checked("CAUSEWAY_ISSUER", issuer)?.unwrap_or_default();
+        let signing_secret = env.required("CAUSEWAY_SIGNING_SECRET", "the id of the secret with the signing keys")?;
+        let ca_secret = env.optional("CAUSEWAY_CA_SECRET")?;
+        let clients_table = env.optional("CAUSEWAY_CLIENTS_TABLE")?;
+        let trust_domain = match env.parsed("CAUSEWAY_TRUST_DOMAIN")? {
+            Some(trust_domain) => trust_domain,
+            None => default_trust_domain()?,
+        };
+        let door = env.pair("CAUSEWAY_IAM_DOOR_IDS", "CAUSEWAY_REGISTRY")?;
+        if ca_secret.is_some() && door.is_none() {
+            return Err(EnvError::HalfGroup {
+                present: "CAUSEWAY_CA_SECRET".to_owned(),
+                missing: "CAUSEWAY_IAM_DOOR_IDS".to_owned(),
+            });
+        }
+        let iam_door_ids = env.checked("CAUSEWAY_IAM_DOOR_IDS", door_ids)?.unwrap_or_default();
+        let registry = match door {
+            Some((_, text)) => registry(&text, &trust_domain)?,
+            None => Registry::default(),
+        };
+        let token_ttl_seconds = env.number("CAUSEWAY_TOKEN_TTL_SECONDS", DEFAULT_TTL, *TTL.start(), *TTL.end())?;
+        env.finish()?;
+        Ok(Self {
+            issuer,
+            signing_secret,
+            ca_secret,
+            clients_table,
+            trust_domain,
+            iam_door_ids,
+            registry,
+            token_ttl_seconds,
+        })
+    }
+}
+
+/// RFC 8414 §2: "a URL that uses the 'https' scheme and has no query or fragment components". Readers compare it byte
+/// for byte, so there is one spelling: no path, no trailing slash. An issuer with a path has its two discovery
+/// documents at two different places and is not supported yet. http is for this machine only.
+fn issuer(text: &str) -> Result<String, String> {
+    let (host, secure) = match (text.strip_prefix("https://"), text.strip_prefix("http://")) {
+        (Some(host), _) => (host, true),
+        (None, Some(host)) => (host, false),
+        (None, None) => return Err("expected https://HOST".to_owned()),
+    };
+    let authority: http::uri::Authority = host
+        .parse()
+        .map_err(|_| "expected https://HOST without path, query, fragment and trailing slash".to_owned())?;
+    if host.contains('@') || authority.host().is_empty() {
+        return Err("expected a host and no user information".to_owned());
+    }
+    if !secure && !["localhost", "127.0.0.1", "[::1]"].contains(&authority.host()) {
+        return Err("expected https; http is for loopback addresses only".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+fn door_ids(text: &str) -> Result<Vec<String>, String> {
+    let is_id =
+        |id: &&str| (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    let ids: Vec<&str> = text.split(',').map(str::trim).collect();
+    if ids.iter().all(is_id) {
+        Ok(ids.into_iter().map(str::to_owned).collect())
+    } else {
+        Err("expected API or Function URL ids (lower-case letters and digits), separated by commas".to_owned())
+    }
+}
+
+/// JSON text, or `@` and the path of a file with it.
+fn registry(value: &str, trust_domain: &TrustDomain) -> Result<Registry, EnvError> {
+    let wrong = |why: String| EnvError::Invalid { name: "CAUSEWAY_REGISTRY".to_owned(), value: shortened(value), why };
+    let text = match value.strip_prefix('@') {
+        None => value.to_owned(),
+        Some(path) => {
+            let size = std::fs::metadata(path).map_err(|error| wrong(format!("cannot read the file: {error}")))?.len();
+            if size > MAX_REGISTRY_BYTES {
+                return Err(wrong(format!("the file has {size} bytes, expected at most {MAX_REGISTRY_BYTES}")));
+            }
+            std::fs::read_to_string(path).map_err(|error| wrong(format!("cannot read the file: {error}")))?
+        }
+    };
+    Registry::parse(&text, trust_domain).map_err(wrong)
+}
+
+/// One line of an error must stay one line.
+fn shortened(value: &str) -> String {
+    let mut characters = value.chars();
+    let start: String = characters.by_ref().take(40).collect();
+    if characters.next().is_some() { format!("{start}…") } else { start }
+}
+
+fn default_trust_domain() -> Result<TrustDomain, EnvError> {
+    "cluster.local".parse().map_err(|error: identity::SpiffeIdError| EnvError::Invalid {
+        name: "CAUSEWAY_TRUST_DOMAIN".to_owned(),
+        value: "cluster.local".to_owned(),
+        why: error.to_string(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use platform::env::MapEnv;
+
+    use super::*;
+
+    const REGISTRY: &str = r#"[{"role_arn":"arn:aws:iam::123456789012:role/reviews","namespace":"bookinfo","service_account":"bookinfo-reviews","client_id":"bookinfo-reviews"}]"#;
+
+    fn minimal() -> MapEnv {
+        MapEnv::from([
+            ("CAUSEWAY_ISSUER", "https://issuer.bookinfo.example"),
+            ("CAUSEWAY_SIGNING_SECRET", "causeway/signing"),
+        ])
+    }
+
+    #[test]
+    fn defaults() {
+        let config = Config::from_env(&minimal()).unwrap();
+        assert_eq!(config.issuer, "https://issuer.bookinfo.example");
+        assert_eq!(config.trust_domain.as_str(), "cluster.local");
+        assert_eq!(config.token_ttl_seconds, 600);
+        assert!(config.iam_door_ids.is_empty());
+        assert_eq!((config.ca_secret, config.clients_table), (None, None));
+    }
+
+    #[test]
+    fn a_full_configuration() {
+        let env = minimal()
+            .with("CAUSEWAY_CA_SECRET", "causeway/ca")
+            .with("CAUSEWAY_CLIENTS_TABLE", "clients")
+            .with("CAUSEWAY_IAM_DOOR_IDS", "url1, api2")
+            .with("CAUSEWAY_REGISTRY", REGISTRY)
+            .with("CAUSEWAY_TRUST_DOMAIN", "prod.example")
+            .with("CAUSEWAY_TOKEN_TTL_SECONDS", "900");
+        let config = Config::from_env(&env).unwrap();
+        assert_eq!(config.iam_door_ids, ["url1", "api2"]);
+        let role = "arn:aws:iam::123456789012:role/reviews".parse().unwrap();
+        let id = &config.registry.get(&role).unwrap().spiffe_id;
+        assert_eq!(id.as_str(), "spiffe://prod.example/ns/bookinfo/sa/bookinfo-reviews");
+        assert_eq!(config.token_ttl_seconds, 900);
+    }
+
+    #[test]
+    fn a_registry_in_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("registry.json");
+        std::fs::write(&path, REGISTRY).unwrap();
+        let env = |path: &std::path::Path| {
+            minimal().with("CAUSEWAY_IAM_DOOR_IDS", "url1").with("CAUSEWAY_REGISTRY", format!("@{}", path.display()))
+        };
+        assert!(Config::from_env(&env(&path)).is_ok());
+        let error = Config::from_env(&env(&folder.path().join("gone"))).unwrap_err().to_string();
+        assert!(error.contains("CAUSEWAY_REGISTRY") && error.contains("cannot read the file"), "{error}");
+    }
+
+    #[test]
+    fn each_wrong_value_is_named_in_one_line() {
+        let none = MapEnv::default();
+        let door = || minimal().with("CAUSEWAY_IAM_DOOR_IDS", "url1").with("CAUSEWAY_REGISTRY", REGISTRY);
+        for (env, named) in [
+            (none, "CAUSEWAY_ISSUER is not set"),
+            (minimal().with("CAUSEWAY_SIGNING_SECRET", ""), "CAUSEWAY_SIGNING_SECRET is not set"),
+            (minimal().with("CAUSEWAY_TOKEN_TTL_SECONDS", "59"), "CAUSEWAY_TOKEN_TTL_SECONDS"),
+            (minimal().with("CAUSEWAY_TOKEN_TTL_SECONDS", "3601"), "CAUSEWAY_TOKEN_TTL_SECONDS"),
+            (minimal().with("CAUSEWAY_TRUST_DOMAIN", "Cluster.Local"), "CAUSEWAY_TRUST_DOMAIN"),
+            (minimal().with("CAUSEWAY_IAM_DOOR_IDS", "url1"), "CAUSEWAY_REGISTRY is not set"),
+            (minimal().with("CAUSEWAY_REGISTRY", REGISTRY), "CAUSEWAY_IAM_DOOR_IDS is not set"),
+            (minimal().with("CAUSEWAY_CA_SECRET", "ca"), "CAUSEWAY_IAM_DOOR_IDS is not set, but CAUSEWAY_CA_SECRET is"),
+            (door().with("CAUSEWAY_IAM_DOOR_IDS", "url1,"), "CAUSEWAY_IAM_DOOR_IDS"),
+            (door().with("CAUSEWAY_IAM_DOOR_IDS", "*"), "CAUSEWAY_IAM_DOOR_IDS"),
+            (door().with("CAUSEWAY_REGISTRY", "[\n]"), "CAUSEWAY_REGISTRY"),
+            (door().with("CAUSEWAY_REGISTRY", "[".repeat(5000)), "CAUSEWAY_REGISTRY"),
+            (minimal().with("CAUSEWAY_CLIENT_TABLE", "x"), "did you mean CAUSEWAY_CLIENTS_TABLE?"),
+        ] {
+            let error = Config::from_env(&env).unwrap_err().to_string();
+            assert!(error.contains(named), "{named}: {error}");
+            assert!(!error.contains('\n') && error.len() < 400, "{error}");
+        }
+    }
+
+    #[test]
+    fn issuers() {
+        for (text, good) in [
+            ("https://issuer.bookinfo.example", true),
+            ("https://issuer.bookinfo.example:8443", true),
+            ("http://127.0.0.1:8080", true),
+            ("http://[::1]:8080", true),
+            ("http://localhost", true),
+            ("http://issuer.bookinfo.example", false),
+            ("https://issuer.bookinfo.example/", false),
+            ("https://issuer.bookinfo.example/a", false),
+            ("https://issuer.bookinfo.example?a", false),
+            ("https://issuer.bookinfo.example#a", false),
+            ("https://user@issuer.bookinfo.example", false),
+            ("https://", false),
+            ("https://:443", false),
+            ("HTTPS://issuer.bookinfo.example", false),
+            ("issuer.bookinfo.example", false),
+        ] {
+            assert_eq!(issuer(text).is_ok(), good, "{text}");
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Who an IAM role is: its workload identity in the mesh and its OAuth client.
+
+use std::collections::BTreeMap;
+
+use identity::{SpiffeId, TrustDomain};
+use serde::Deserialize;
+
+use crate::iam::RoleArn;
+
+/// The most entries of a registry.
+const MAX_ENTRIES: usize = 10_000;
+
+/// The registry document, checked whole when the program starts.
+#[derive(Clone, Debug, Default)]
+pub struct Registry(BTreeMap<RoleArn, Registration>);
+
+/// What a role may be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registration {
+    /// Its workload identity. Role names allow characters that SPIFFE IDs do not, so it is mapped, never copied.
+    pub spiffe_id: SpiffeId,
+    /// Its OAuth client id.
+    pub client_id: String,
+    /// The scopes that it may have.
+    pub scopes: Vec<String>,
+    /// The audiences that it may ask tokens for; the first one is the default.
+    pub audiences: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    role_arn: String,
+    namespace: String,
+    service_account: String,
+    client_id: String,
+    #[serde(default)]
+    scopes: Vec<String>,
+    #[serde(default)]
+    audiences: Vec<String>,
+}
+
+impl Registry {
+    /// Reads the JSON array of entries.
+    ///
+    /// # Errors
+    /// Names the entry and the rule.
+    pub fn parse(text: &str, trust_domain: &TrustDomain) -> Result<Self, String> {
+        let entries: Vec<Entry> =
+            serde_json::from_str(text).map_err(|error| format!("expected a JSON array of entries: {error}"))?;
+        if entries.is_empty() || entries.len() > MAX_ENTRIES {
+            return Err(format!("found {} entries, expected 1 to {MAX_ENTRIES}", entries.len()));
+        }
+        let mut registry = BTreeMap::new();
+        for (place, entry) in entries.into_iter().enumerate() {
+            let at = |what: String| format!("[{place}].{what}");
+            let role: RoleArn = entry.role_arn.parse().map_err(|error| at(format!("role_arn: {error}")))?;
+            let spiffe_id = SpiffeId::for_workload(trust_domain, &entry.namespace, &entry.service_account)
+                .map_err(|error| at(format!("namespace and service_account: {error}")))?;
+            if !is_client_id(&entry.client_id) {
+                return Err(at("client_id: expected 1 to 128 bytes without control characters".to_owned()));
+            }
+            if let Some(bad) = entry.scopes.iter().find(|scope| !is_scope_token(scope)) {
+                return Err(at(format!("scopes: {bad:?} is not a scope (RFC 6749 §3.3)")));
+            }
+            if entry.audiences.iter().any(String::is_empty) {
+                return Err(at("audiences: expected no empty one".to_owned()));
+            }
+            let registration = Registration {
+                spiffe_id,
+                client_id: entry.client_id,
+                scopes: entry.scopes,
+                audiences: entry.audiences,
+            };
+            if registry.insert(role, registration).is_some() {
+                return Err(at("role_arn: listed twice".to_owned()));
+            }
+        }
+        Ok(Self(registry))
+    }
+
+    /// The registration of a role.
+    pub fn get(&self, role: &RoleArn) -> Option<&Registration> {
+        self.0.get(role)
+    }
+}
+
+/// RFC 6749 §3.3: `scope-token = 1*( %x21 / %x23-5B / %x5D-7E )`.
+pub(crate) fn is_scope_token(token: &str) -> bool {
+    !token.is_empty() && token.bytes().all(|b| matches!(b, 0x21 | 0x23..=0x5B | 0x5D..=0x7E))
+}
+
+/// RFC 6749 appendix A.1 allows printable ASCII. Other letters are taken too (the form encoding of §2.3.1 carries
+/// them); what is bounded is the length, and an empty id would name nobody.
+pub(crate) fn is_client_id(id: &str) -> bool {
+    (1..=128).contains(&id.len()) && !id.chars().any(char::is_control)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn entry() -> Value {
+        json!({"role_arn": "arn:aws:iam::123456789012:role/reviews", "namespace": "bookinfo",
+            "service_account": "bookinfo-reviews", "client_id": "bookinfo-reviews",
+            "scopes": ["ratings.read"], "audiences": ["bookinfo"]})
+    }
+
+    fn parse(value: &Value) -> Result<Registry, String> {
+        Registry::parse(&value.to_string(), &"cluster.local".parse().unwrap())
+    }
+
+    #[test]
+    fn a_role_has_a_workload_identity() {
+        let registry = parse(&json!([entry()])).unwrap();
+        let role = "arn:aws:iam::123456789012:role/reviews".parse().unwrap();
+        let registration = registry.get(&role).unwrap();
+        assert_eq!(registration.spiffe_id.as_str(), "spiffe://cluster.local/ns/bookinfo/sa/bookinfo-reviews");
+        let other = "arn:aws:iam::999999999999:role/reviews".parse().unwrap();
+        assert!(registry.get(&other).is_none());
+    }
+
+    #[test]
+    fn wrong_registries_are_refused_by_entry_and_field() {
+        let with = |member: &str, value: Value| {
+            let mut changed = entry();
+            changed[member] = value;
+            changed["role_arn"] = if member == "role_arn" {
+                changed["role_arn"].clone()
+            } else {
+                json!("arn:aws:iam::123456789012:role/second")
+            };
+            json!([entry(), changed])
+        };
+        for (registry, named) in [
+            (json!([]), "found 0 entries"),
+            (json!({}), "JSON array"),
+            (with("role_arn", json!("arn:aws:iam::123456789012:role/path/reviews")), "[1].role_arn: expected arn:"),
+            (with("role_arn", json!("arn:aws:iam::123456789012:role/reviews")), "[1].role_arn: listed twice"),
+            (with("namespace", json!("a/sa/b")), "[1].namespace"),
+            (with("service_account", json!("")), "[1].namespace and service_account"),
+            (with("client_id", json!("")), "[1].client_id"),
+            (with("scopes", json!(["a b"])), "[1].scopes"),
+            (with("audiences", json!([""])), "[1].audiences"),
+            (with("rolearn", json!("x")), "unknown field `rolearn`"),
+        ] {
+            let error = parse(&registry).unwrap_err();
+            assert!(error.contains(named), "{named}: {error}");
+        }
+    }
+}

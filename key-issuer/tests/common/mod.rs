@@ -1,0 +1,221 @@
+//! An issuer on embedded stores, and the events that reach it.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use identity::secret::Secret;
+use key_issuer::{Config, Deps, KeyIssuer, bootstrap, secret_hash};
+use platform::BoxFuture;
+use platform::clock::FixedClock;
+use platform::env::MapEnv;
+use platform::log::{Lines, Log};
+use platform::random::SystemRandom;
+use platform::secrets::{Embedded as EmbeddedSecrets, SecretError, Secrets};
+use platform::store::{ClientRecord, ClientState, Clients, Embedded, StoreError};
+use serde_json::{Value, json};
+
+/// 2030-01-01T00:00:00Z.
+pub const NOW: u64 = 1_893_456_000;
+pub const ISSUER: &str = "https://issuer.bookinfo.example";
+pub const PUBLIC_API: &str = "publicapi1";
+pub const IAM_URL: &str = "iamurl1";
+pub const CLIENT: &str = "reader";
+/// Everything that form encoding has to carry.
+pub const SECRET: &str = "s3cret +%:&=é€";
+pub const SECOND_SECRET: &str = "the-next-one";
+pub const ROLE_SESSION: &str = "arn:aws:sts::123456789012:assumed-role/reviews/reviews-fn";
+
+pub const REGISTRY: &str = r#"[{"role_arn":"arn:aws:iam::123456789012:role/reviews","namespace":"bookinfo",
+"service_account":"bookinfo-reviews","client_id":"bookinfo-reviews","scopes":["ratings.read"],"audiences":["bookinfo"]}]"#;
+
+/// Secrets that can be out.
+#[derive(Default)]
+pub struct Vault {
+    pub inner: EmbeddedSecrets,
+    pub out: AtomicBool,
+}
+
+impl Secrets for Vault {
+    fn get<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Secret<String>, SecretError>> {
+        if self.out.load(Ordering::Relaxed) {
+            return Box::pin(async move {
+                Err(SecretError::Unavailable { id: id.to_owned(), why: "ThrottlingException: slow down".to_owned() })
+            });
+        }
+        self.inner.get(id)
+    }
+}
+
+/// Clients that can be out.
+#[derive(Default)]
+pub struct Directory {
+    pub inner: Embedded,
+    pub out: AtomicBool,
+}
+
+impl Clients for Directory {
+    fn get<'a>(&'a self, client_id: &'a str) -> BoxFuture<'a, Result<Option<ClientRecord>, StoreError>> {
+        if self.out.load(Ordering::Relaxed) {
+            return Box::pin(async move {
+                Err(StoreError::Unavailable { store: "clients".to_owned(), why: "no answer in time".to_owned() })
+            });
+        }
+        Clients::get(&self.inner, client_id)
+    }
+
+    fn put<'a>(&'a self, record: &'a ClientRecord) -> BoxFuture<'a, Result<(), StoreError>> {
+        Clients::put(&self.inner, record)
+    }
+}
+
+pub struct World {
+    pub issuer: KeyIssuer,
+    pub vault: Arc<Vault>,
+    pub directory: Arc<Directory>,
+    pub clock: Arc<FixedClock>,
+    pub lines: Lines,
+}
+
+pub fn client(id: &str, secrets: &[&str]) -> ClientRecord {
+    ClientRecord {
+        client_id: id.to_owned(),
+        secret_hashes: secrets.iter().map(|s| secret_hash(&Secret::new((*s).to_owned()))).collect(),
+        scopes: vec!["reviews.read".to_owned(), "reviews.write".to_owned()],
+        audiences: vec!["bookinfo".to_owned(), "https://api.bookinfo.example".to_owned()],
+        grants: vec!["client_credentials".to_owned()],
+        state: ClientState::Active,
+    }
+}
+
+impl World {
+    pub async fn new() -> Self {
+        let signing = bootstrap::new_signing_secret().unwrap();
+        let ca = bootstrap::new_ca_secret(&"cluster.local".parse().unwrap(), NOW).unwrap();
+        Self::with(signing.expose(), ca.expose()).await
+    }
+
+    pub async fn with(signing: &str, ca: &str) -> Self {
+        let vault = Arc::new(Vault::default());
+        vault.inner.put("signing", signing);
+        vault.inner.put("ca", ca);
+        let directory = Arc::new(Directory::default());
+        directory.put(&client(CLIENT, &[SECRET, SECOND_SECRET])).await.unwrap();
+        let clock = Arc::new(FixedClock::at(NOW));
+        let (log, lines) = Log::memory();
+        let env = MapEnv::from([
+            ("CAUSEWAY_ISSUER", ISSUER),
+            ("CAUSEWAY_SIGNING_SECRET", "signing"),
+            ("CAUSEWAY_CA_SECRET", "ca"),
+            ("CAUSEWAY_IAM_DOOR_IDS", IAM_URL),
+            ("CAUSEWAY_REGISTRY", REGISTRY),
+        ]);
+        let deps = Deps {
+            clients: directory.clone(),
+            secrets: vault.clone(),
+            clock: clock.clone(),
+            random: Arc::new(SystemRandom),
+            log,
+        };
+        let issuer = KeyIssuer::new(Config::from_env(&env).unwrap(), deps);
+        Self { issuer, vault, directory, clock, lines }
+    }
+
+    pub async fn send(&self, event: Value) -> Answer {
+        let headers = event["headers"].as_object().unwrap().values().filter_map(Value::as_str);
+        let sent: Vec<String> = headers.filter_map(|value| value.strip_prefix("Basic ")).map(str::to_owned).collect();
+        let payload = self.issuer.handle(event).await.unwrap();
+        let answer = Answer(payload);
+        for secret in [SECRET, SECOND_SECRET, "PRIVATE KEY"] {
+            assert!(!answer.0.to_string().contains(secret), "an answer holds a secret");
+        }
+        for line in self.lines.all() {
+            let credentials = sent.iter().map(String::as_str).filter(|sent| sent.len() > 8);
+            for secret in credentials.chain([SECRET, SECOND_SECRET, "PRIVATE KEY"]) {
+                assert!(!line.contains(secret), "a log line holds a secret");
+            }
+            let token = answer.json()["access_token"].as_str().map(str::to_owned);
+            assert!(!token.is_some_and(|token| line.contains(&token)), "a log line holds a token");
+        }
+        answer
+    }
+
+    /// The one audit line since the last call.
+    pub fn audit(&self) -> Value {
+        let lines = self.lines.drain();
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        serde_json::from_str(&lines[0]).unwrap()
+    }
+}
+
+#[derive(Debug)]
+pub struct Answer(pub Value);
+
+impl Answer {
+    pub fn status(&self) -> u64 {
+        self.0["statusCode"].as_u64().unwrap()
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.0["headers"].get(name).and_then(Value::as_str)
+    }
+
+    pub fn body(&self) -> &str {
+        self.0["body"].as_str().unwrap()
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_str(self.body()).unwrap_or_default()
+    }
+
+    pub fn error(&self) -> String {
+        self.json()["error"].as_str().unwrap_or_default().to_owned()
+    }
+}
+
+pub fn event(api_id: &str, method: &str, path: &str) -> Value {
+    json!({
+        "version": "2.0", "routeKey": "$default", "rawPath": path, "rawQueryString": "",
+        "headers": {"host": "issuer.bookinfo.example"}, "isBase64Encoded": false,
+        "requestContext": {"apiId": api_id, "stage": "$default", "requestId": "r1", "timeEpoch": 0,
+            "http": {"method": method, "path": path, "sourceIp": "203.0.113.7"}},
+    })
+}
+
+/// The encoder of the definition of `application/x-www-form-urlencoded`.
+pub fn form_encode(text: &str) -> String {
+    text.bytes()
+        .map(|b| match b {
+            b' ' => "+".to_owned(),
+            b if b.is_ascii_alphanumeric() || b"*-._".contains(&b) => char::from(b).to_string(),
+            b => format!("%{b:02X}"),
+        })
+        .collect()
+}
+
+pub fn basic(id: &str, secret: &str) -> String {
+    format!("Basic {}", STANDARD.encode(format!("{}:{}", form_encode(id), form_encode(secret))))
+}
+
+/// A good token request of [`CLIENT`] with this body.
+pub fn token_event(body: &str) -> Value {
+    let mut event = event(PUBLIC_API, "POST", "/oauth2/token");
+    event["headers"]["Authorization"] = json!(basic(CLIENT, SECRET));
+    event["headers"]["content-type"] = json!("application/x-www-form-urlencoded");
+    event["body"] = json!(body);
+    event
+}
+
+/// A request through the IAM door as Lambda hands it over.
+pub fn iam_event(api_id: &str, path: &str, caller: &str) -> Value {
+    let mut event = event(api_id, "POST", path);
+    event["headers"]["authorization"] = json!(
+        "AWS4-HMAC-SHA256 Credential=AKIA/20300101/eu-central-1/lambda/aws4_request, SignedHeaders=host, Signature=00"
+    );
+    event["requestContext"]["authorizer"] = json!({"iam": {
+        "accessKey": "ASIAEXAMPLE", "accountId": "123456789012", "callerId": "AROAEXAMPLE:reviews-fn",
+        "userArn": caller, "userId": "AROAEXAMPLE:reviews-fn"}});
+    event
+}
