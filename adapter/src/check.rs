@@ -36,7 +36,11 @@ impl Check {
         let destination_port = attributes.destination.as_ref().and_then(port);
         let http = attributes.request.and_then(|request| request.http);
         let http = http.ok_or_else(|| invalid("no HTTP request: the filter is attached to a TCP listener"))?;
-        if http.host.len() > MAX_TEXT || http.scheme.len() > MAX_TEXT || http.method.len() > MAX_TEXT || http.id.len() > MAX_TEXT {
+        if http.host.len() > MAX_TEXT
+            || http.scheme.len() > MAX_TEXT
+            || http.method.len() > MAX_TEXT
+            || http.id.len() > MAX_TEXT
+        {
             return Err(Deny::new(Reason::RequestTooLarge, Hop::Request, "method, scheme, host or id is overlong"));
         }
         if http.method.is_empty() || http.host.is_empty() {
@@ -135,9 +139,8 @@ fn headers(http: &attribute_context::HttpRequest) -> Result<Vec<(String, String)
             for header in &map.headers {
                 let value = match (header.value.is_empty(), header.raw_value.is_empty()) {
                     (_, true) => header.value.clone(),
-                    (true, false) => {
-                        String::from_utf8(header.raw_value.clone()).map_err(|_| invalid("a header value is not UTF-8"))?
-                    }
+                    (true, false) => String::from_utf8(header.raw_value.clone())
+                        .map_err(|_| invalid("a header value is not UTF-8"))?,
                     (false, false) => return Err(invalid("a header has both value and raw_value")),
                 };
                 lines.push((header.key.clone(), value));

@@ -3,9 +3,9 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use platform::aws::AwsConfig;
 use platform::bundle;
 use platform::env::{Env, EnvError, Reader};
+use platform::front::ApiKeysConfig;
 
 /// Where the adapter listens unless it is told otherwise: this host only, next to Envoy in one pod.
 const DEFAULT_ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9191);
@@ -24,7 +24,7 @@ pub struct Config {
     /// Envoy names none.
     pub workload: Option<Workload>,
     /// Where API keys are kept; without it, every API key is refused as `api_key_unavailable`.
-    pub api_keys: Option<ApiKeyStore>,
+    pub api_keys: Option<ApiKeysConfig>,
 }
 
 /// A workload of the mesh, as policies select it.
@@ -34,17 +34,6 @@ pub struct Workload {
     pub namespace: String,
     /// Its labels.
     pub labels: Vec<(String, String)>,
-}
-
-/// The AWS side of API keys.
-#[derive(Clone, Debug)]
-pub struct ApiKeyStore {
-    /// `CAUSEWAY_API_KEYS_TABLE`: the DynamoDB table.
-    pub table: String,
-    /// `CAUSEWAY_PEPPER_SECRET`: the id of the secret whose text is the key of the key hashes.
-    pub pepper_secret: String,
-    /// Region, credentials and endpoints.
-    pub aws: AwsConfig,
 }
 
 impl Config {
@@ -66,10 +55,7 @@ impl Config {
                 Some(Workload { namespace, labels })
             }
         };
-        let api_keys = match env.pair("CAUSEWAY_API_KEYS_TABLE", "CAUSEWAY_PEPPER_SECRET")? {
-            None => None,
-            Some((table, pepper_secret)) => Some(ApiKeyStore { table, pepper_secret, aws: AwsConfig::from_env(&env)? }),
-        };
+        let api_keys = ApiKeysConfig::from_env(&env)?;
         env.finish()?;
         Ok(Self {
             address: address.unwrap_or(DEFAULT_ADDRESS),
@@ -84,8 +70,9 @@ impl Config {
 fn labels(text: &str) -> Result<Vec<(String, String)>, String> {
     let mut labels: Vec<(String, String)> = Vec::new();
     for label in text.split(',') {
-        let (name, value) =
-            label.split_once('=').ok_or_else(|| format!("expected NAME=VALUE pairs with commas between, found {label:?}"))?;
+        let (name, value) = label
+            .split_once('=')
+            .ok_or_else(|| format!("expected NAME=VALUE pairs with commas between, found {label:?}"))?;
         let (name, value) = (name.trim(), value.trim());
         if name.is_empty() || name.len() > MAX_LABEL || value.len() > MAX_LABEL {
             return Err(format!("the label {label:?} has an empty or overlong name or value"));
@@ -148,7 +135,10 @@ mod tests {
             (labels("app=a,app=b"), "given twice"),
             (labels("app=a,"), "expected NAME=VALUE"),
             (MapEnv::from([("CAUSEWAY_API_KEYS_TABLE", "t")]), "CAUSEWAY_PEPPER_SECRET is not set"),
-            (MapEnv::from([("CAUSEWAY_API_KEYS_TABLE", "t"), ("CAUSEWAY_PEPPER_SECRET", "p")]), "AWS_REGION is not set"),
+            (
+                MapEnv::from([("CAUSEWAY_API_KEYS_TABLE", "t"), ("CAUSEWAY_PEPPER_SECRET", "p")]),
+                "AWS_REGION is not set",
+            ),
             (MapEnv::from([("CAUSEWAY_ADAPTER_ADRESS", "127.0.0.1:1")]), "did you mean CAUSEWAY_ADAPTER_ADDRESS?"),
         ] {
             let error = Config::from_env(&env).unwrap_err().to_string();

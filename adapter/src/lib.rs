@@ -22,23 +22,19 @@ mod check;
 pub mod config;
 mod server;
 
+use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use authz::Policies;
 use envoy_types::ext_authz::v3::pb::{CheckRequest, CheckResponse};
 use platform::bundle::{Bundle, BundleError, Section};
-use platform::clock::SystemClock;
 use platform::env::EnvError;
 use platform::front::{self, Front, Seen};
-use platform::jwks::JwksSource;
-use platform::log::Log;
-use platform::secrets::SecretsManager;
-use platform::store::DynamoDb;
 
 pub use answer::{CLIENT_ID_HEADER, IDENTITY_PREFIX, PRINCIPAL_HEADER};
 pub use config::Config;
-pub use platform::front::{ApiKeyStore, Deps};
+pub use platform::front::{ApiKeyStore, ApiKeysConfig, Deps};
 pub use server::Bound;
 
 use check::Check;
@@ -76,21 +72,12 @@ impl Error {
     /// The exit status that belongs to the error: 64 for what is configured wrongly, 1 for what happened later.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Env(_) | Self::Bundle(_) | Self::Policies(_) | Self::Keys(_) | Self::Bind { .. } => platform::EXIT_USAGE,
+            Self::Env(_) | Self::Bundle(_) | Self::Policies(_) | Self::Keys(_) | Self::Bind { .. } => {
+                platform::EXIT_USAGE
+            }
             Self::Serve(_) => 1,
         }
     }
-}
-
-/// The surroundings of an adapter in AWS, as configured. Connects to nobody yet.
-pub fn deps(config: &Config, log: Log) -> Deps {
-    let clock = Arc::new(SystemClock);
-    let api_keys = config.api_keys.as_ref().map(|keys| ApiKeyStore {
-        records: Arc::new(DynamoDb::new(&keys.table, keys.aws.clone())),
-        secrets: Arc::new(SecretsManager::new(keys.aws.clone())),
-        pepper_id: keys.pepper_secret.clone(),
-    });
-    Deps { api_keys, jwks: Arc::new(JwksSource::new(clock.clone())), clock, log }
 }
 
 /// The adapter. Cheap to clone.
@@ -130,6 +117,11 @@ impl Adapter {
         Bound::new(address, self)
     }
 
+    fn announce(&self, address: SocketAddr) {
+        let line = serde_json::json!({"event": "listening", "address": address.to_string()});
+        self.0.front.log().write(&line);
+    }
+
     /// Answers one question of Envoy's.
     pub async fn check(&self, check: CheckRequest) -> CheckResponse {
         #[allow(clippy::disallowed_types, reason = "a duration inside one request")]
@@ -160,15 +152,19 @@ impl Adapter {
     }
 }
 
-/// Waits for SIGTERM (Kubernetes) or SIGINT (a terminal).
-pub async fn terminated() {
+/// Waits for SIGTERM (Kubernetes) or SIGINT (a terminal). The handlers are in place when this returns the future, so that
+/// no signal that comes before the first poll is lost. Must be called within a Tokio runtime.
+pub fn terminated() -> impl Future<Output = ()> + Send {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
-        // Without handlers the default action ends the process, only less gently.
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = term.recv() => (),
-        _ = int.recv() => (),
+    let handlers = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    async move {
+        let (Ok(mut term), Ok(mut int)) = handlers else {
+            // Without handlers the default action ends the process, only less gently.
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            _ = term.recv() => (),
+            _ = int.recv() => (),
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use adapter::{Adapter, Config, Error};
+use adapter::{Adapter, Config, Deps, Error};
 use platform::env::ProcessEnv;
 use platform::log::Log;
 
@@ -18,7 +18,7 @@ async fn main() -> ExitCode {
 
 async fn run(log: Log) -> Result<(), Error> {
     let config = Config::from_env(&ProcessEnv)?;
-    let deps = adapter::deps(&config, log);
+    let deps = Deps::in_aws(config.api_keys.as_ref(), log);
     let bound = Adapter::bind(config, deps)?;
     bound.run(adapter::terminated()).await
 }

@@ -52,11 +52,14 @@ impl Bound {
     /// # Errors
     /// The listener failed.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), Error> {
+        // The signal handlers are the caller's future; what is announced here can already be reached.
+        self.adapter.announce(self.address);
         let (health, health_service) = tonic_health::server::health_reporter();
         health.set_serving::<AuthorizationServer<Checks>>().await;
         let checks = Checks { adapter: self.adapter, running: Arc::new(Semaphore::new(MAX_CHECKS)) };
-        let checks =
-            AuthorizationServer::new(checks).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE);
+        let checks = AuthorizationServer::new(checks)
+            .max_decoding_message_size(MAX_MESSAGE)
+            .max_encoding_message_size(MAX_MESSAGE);
         let stopping = Arc::new(tokio::sync::Notify::new());
         let stopped = stopping.clone();
         let serving = Server::builder()

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use platform::aws::AwsConfig;
 use platform::bundle;
 use platform::env::{Env, EnvError, Reader};
+use platform::front::ApiKeysConfig;
 
 use crate::event::ResponseKind;
 
@@ -18,18 +18,7 @@ pub struct Config {
     /// `CAUSEWAY_ENVIRONMENT`: the environment that this function serves; without it, every one in the bundle.
     pub environment: Option<String>,
     /// Where API keys are kept; without it, every API key is refused as `api_key_unavailable`.
-    pub api_keys: Option<ApiKeyStore>,
-}
-
-/// The AWS side of API keys.
-#[derive(Clone, Debug)]
-pub struct ApiKeyStore {
-    /// `CAUSEWAY_API_KEYS_TABLE`: the DynamoDB table.
-    pub table: String,
-    /// `CAUSEWAY_PEPPER_SECRET`: the id of the secret whose text is the key of the key hashes.
-    pub pepper_secret: String,
-    /// Region, credentials and endpoints.
-    pub aws: AwsConfig,
+    pub api_keys: Option<ApiKeysConfig>,
 }
 
 impl Config {
@@ -49,10 +38,7 @@ impl Config {
             let plain = word.len() <= 32 && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
             plain.then(|| word.to_owned()).ok_or_else(|| "expected 1 to 32 lower-case letters and digits".to_owned())
         })?;
-        let api_keys = match env.pair("CAUSEWAY_API_KEYS_TABLE", "CAUSEWAY_PEPPER_SECRET")? {
-            None => None,
-            Some((table, pepper_secret)) => Some(ApiKeyStore { table, pepper_secret, aws: AwsConfig::from_env(&env)? }),
-        };
+        let api_keys = ApiKeysConfig::from_env(&env)?;
         env.finish()?;
         Ok(Self {
             bundle: bundle.map_or_else(|| PathBuf::from(bundle::DEFAULT_PATH), PathBuf::from),
@@ -104,7 +90,10 @@ mod tests {
             (MapEnv::from([("CAUSEWAY_RESPONSE", "json")]), "CAUSEWAY_RESPONSE=\"json\" is not valid: expected simple"),
             (MapEnv::from([("CAUSEWAY_ENVIRONMENT", "Dev ")]), "CAUSEWAY_ENVIRONMENT=\"Dev \" is not valid"),
             (MapEnv::from([("CAUSEWAY_PEPPER_SECRET", "p")]), "CAUSEWAY_API_KEYS_TABLE is not set"),
-            (MapEnv::from([("CAUSEWAY_API_KEYS_TABLE", "t"), ("CAUSEWAY_PEPPER_SECRET", "p")]), "AWS_REGION is not set"),
+            (
+                MapEnv::from([("CAUSEWAY_API_KEYS_TABLE", "t"), ("CAUSEWAY_PEPPER_SECRET", "p")]),
+                "AWS_REGION is not set",
+            ),
             (MapEnv::from([("CAUSEWAY_BUNDEL", "x")]), "did you mean CAUSEWAY_BUNDLE?"),
         ] {
             let error = Config::from_env(&env).unwrap_err().to_string();

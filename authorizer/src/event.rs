@@ -103,7 +103,8 @@ impl Event {
             Ok(wire) => wire.into_event(kind, &base_path),
             Err(error) => {
                 let (form, seen) = probe(json, kind);
-                Err(Why::event(format!("not an authorizer event of API Gateway: {}", position(&error))).into_refused(form, seen))
+                Err(Why::event(format!("not an authorizer event of API Gateway: {}", position(&error)))
+                    .into_refused(form, seen))
             }
         }
     }
@@ -167,7 +168,9 @@ impl Why {
     }
 
     fn unsupported(what: &str) -> Self {
-        Self::event(format!("{what} are not supported yet; use a REQUEST authorizer of an HTTP API, payload format 1.0 or 2.0"))
+        Self::event(format!(
+            "{what} are not supported yet; use a REQUEST authorizer of an HTTP API, payload format 1.0 or 2.0"
+        ))
     }
 
     fn too_large(detail: impl Into<String>) -> Self {
@@ -423,10 +426,14 @@ impl Parts {
             Some(text) => Some(text.parse::<IpAddr>().map_err(|_| Why::event("sourceIp is not an IP address"))?),
         };
         let base_path = base_path(&self.seen.api_id, &self.seen.stage, &domain);
-        let path = judged_path(&self.path, &self.seen.stage, &domain, base_path, self.route.as_deref(), &self.parameters)?;
+        let path =
+            judged_path(&self.path, &self.seen.stage, &domain, base_path, self.route.as_deref(), &self.parameters)?;
         let path = if self.query.is_empty() { path } else { format!("{path}?{}", self.query) };
         if path.len() > MAX_PATH {
-            return Err(Why::too_large(format!("a path of {} bytes with its query, expected at most {MAX_PATH}", path.len())));
+            return Err(Why::too_large(format!(
+                "a path of {} bytes with its query, expected at most {MAX_PATH}",
+                path.len()
+            )));
         }
         let form = match self.kind {
             ResponseKind::Simple => Form::Simple,
@@ -470,7 +477,9 @@ impl Headers {
         }
         self.bytes += name.len() + value.len();
         if self.lines.len() == MAX_HEADERS || self.bytes > MAX_HEADER_BYTES {
-            return Err(Why::too_large(format!("more than {MAX_HEADERS} header lines or {MAX_HEADER_BYTES} bytes of them")));
+            return Err(Why::too_large(format!(
+                "more than {MAX_HEADERS} header lines or {MAX_HEADER_BYTES} bytes of them"
+            )));
         }
         self.lines.push((name, value));
         Ok(())

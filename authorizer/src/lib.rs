@@ -28,15 +28,12 @@ use lambda_runtime::LambdaEvent;
 use platform::bundle::{Bundle, BundleError, Section};
 use platform::env::{Env, EnvError};
 use platform::front::{self, Front, Seen};
-use platform::jwks::JwksSource;
 use platform::log::Log;
-use platform::secrets::SecretsManager;
-use platform::store::DynamoDb;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 pub use config::Config;
-pub use platform::front::{ApiKeyStore, Deps};
+pub use platform::front::{ApiKeyStore, ApiKeysConfig, Deps};
 pub use response::{Answer, Unauthorized};
 
 use event::{Event, Form, Refused};
@@ -93,13 +90,7 @@ impl Authorizer {
     pub fn from_config(config: Config, log: Log) -> Result<Self, Error> {
         let bundle = Bundle::open(&config.bundle)?;
         let policies = Policies::open(bundle.section(Section::Access)?)?;
-        let clock = Arc::new(platform::clock::SystemClock);
-        let api_keys = config.api_keys.as_ref().map(|keys| ApiKeyStore {
-            records: Arc::new(DynamoDb::new(&keys.table, keys.aws.clone())),
-            secrets: Arc::new(SecretsManager::new(keys.aws.clone())),
-            pepper_id: keys.pepper_secret.clone(),
-        });
-        let deps = Deps { api_keys, jwks: Arc::new(JwksSource::new(clock.clone())), clock, log };
+        let deps = Deps::in_aws(config.api_keys.as_ref(), log);
         Self::new(config, policies, deps)
     }
 
@@ -162,7 +153,8 @@ impl Authorizer {
     /// "A credential of one environment never opens another" (DESIGN 3): a bundle may cover several environments, a
     /// function that is told its own serves that one only.
     fn environment(&self, event: &Event) -> Result<(), Deny> {
-        let (Some(own), Target::ApiGateway { api_id, stage, domain }) = (&self.0.config.environment, &event.target) else {
+        let (Some(own), Target::ApiGateway { api_id, stage, domain }) = (&self.0.config.environment, &event.target)
+        else {
             return Ok(());
         };
         match self.0.front.policies().api_gateway(api_id, stage, domain) {
@@ -231,7 +223,12 @@ impl tower::Service<Value> for Authorizer {
 pub fn run(env: &dyn Env, log: Log) -> Result<ExitCode, Error> {
     let config = Config::from_env(env)?;
     // The runtime client panics where one of these is missing.
-    for name in ["AWS_LAMBDA_RUNTIME_API", "AWS_LAMBDA_FUNCTION_NAME", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "AWS_LAMBDA_FUNCTION_VERSION"] {
+    for name in [
+        "AWS_LAMBDA_RUNTIME_API",
+        "AWS_LAMBDA_FUNCTION_NAME",
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
+        "AWS_LAMBDA_FUNCTION_VERSION",
+    ] {
         if env.get(name)?.is_none() {
             return Err(Error::NotLambda(name));
         }

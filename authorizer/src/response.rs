@@ -17,7 +17,8 @@ use crate::event::Form;
 
 /// The context keys of every answer, always all there: a key that is missing would leave a header of the same name that
 /// a client sent as it is, where the integration maps the key to that header.
-pub const CONTEXT_KEYS: [&str; 9] = ["aud", "client_id", "iss", "policy", "principal", "reason", "request_id", "scope", "sub"];
+pub const CONTEXT_KEYS: [&str; 9] =
+    ["aud", "client_id", "iss", "policy", "principal", "reason", "request_id", "scope", "sub"];
 
 /// The most bytes of one context value. A cut value could be somebody else's name, so a longer one denies.
 const MAX_VALUE: usize = 2_048;
@@ -82,12 +83,7 @@ impl From<Unauthorized> for Diagnostic {
 ///
 /// # Errors
 /// [`Unauthorized`] when the caller has to come with another credential.
-pub fn answer(
-    decision: &Decision,
-    form: &Form,
-    request_id: &str,
-    outputs: &[String],
-) -> Result<Answer, Unauthorized> {
+pub fn answer(decision: &Decision, form: &Form, request_id: &str, outputs: &[String]) -> Result<Answer, Unauthorized> {
     let authorized = match decision {
         Decision::Allow(_) => true,
         Decision::Deny(deny) if is_about_credentials(deny.reason) => return Err(Unauthorized),
@@ -140,7 +136,8 @@ pub fn presentable(decision: Decision, request_id: &str, outputs: &[String]) -> 
     if fits && clean {
         return decision;
     }
-    let detail = "the caller's claims are too long, or have control characters, and cannot be handed to the integration";
+    let detail =
+        "the caller's claims are too long, or have control characters, and cannot be handed to the integration";
     Deny {
         principal: allow.principal().filter(|principal| principal.len() <= MAX_VALUE).map(str::to_owned),
         ..Deny::new(Reason::TokenMalformed, allow.hop(), detail)

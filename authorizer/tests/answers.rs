@@ -1,5 +1,7 @@
 //! Event in, answer out: every row is one request as API Gateway would describe it.
 
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a test says what it expects by failing")]
+
 mod support;
 
 use std::sync::Arc;
@@ -125,10 +127,11 @@ async fn api_keys() {
         let (answer, line) = world.ask(&with_header(fixture("http-2.0"), "x-api-key", &key)).await;
         assert_eq!((line["status"].as_u64(), line["reason"].as_str()), (Some(status), Some(reason)), "{name}: {line}");
         assert_eq!(answer.is_none(), status == 401, "{name}");
-        assert!(!line.to_string().contains("cwk_"), "{name}: a key in the log");
+        assert!(!line.to_string().contains(&key), "{name}: a key in the log: {line}");
     }
     let token = world.issuer.token(&with(reader(), "client_id", json!("other")));
-    let both = with_header(with_header(fixture("http-2.0"), "x-api-key", &good), "authorization", &format!("Bearer {token}"));
+    let both =
+        with_header(with_header(fixture("http-2.0"), "x-api-key", &good), "authorization", &format!("Bearer {token}"));
     let (_, line) = world.ask(&both).await;
     assert_eq!(line["reason"], "credential_mismatch");
 }
@@ -179,9 +182,7 @@ async fn a_pepper_that_is_missing_or_short_denies() {
 async fn policies_name_this_request_only() {
     let world = World::with(Arc::new(Down), iam);
     let arn = "arn:aws:execute-api:eu-central-1:123456789012:bookinfo1/$default/GET/reviews/0";
-    let document = |effect, arn| {
-        json!({"Version": "2012-10-17", "Statement": [{"Action": "execute-api:Invoke", "Effect": effect, "Resource": arn}]})
-    };
+    let document = |effect, arn| json!({"Version": "2012-10-17", "Statement": [{"Action": "execute-api:Invoke", "Effect": effect, "Resource": arn}]});
     let authorization = format!("Bearer {}", world.issuer.token(&reader()));
     for name in ["http-1.0", "http-2.0"] {
         let (answer, line) = world.ask(&with_header(fixture(name), "authorization", &authorization)).await;
@@ -199,7 +200,8 @@ async fn policies_name_this_request_only() {
     // In a policy these would be patterns, and the cached policy would open other paths.
     for path in ["/reviews/*", "/reviews/${aws:username}"] {
         let mut event = at(with_header(fixture("http-2.0"), "authorization", &authorization), path);
-        event["routeArn"] = format!("arn:aws:execute-api:eu-central-1:123456789012:bookinfo1/$default/GET{path}").into();
+        event["routeArn"] =
+            format!("arn:aws:execute-api:eu-central-1:123456789012:bookinfo1/$default/GET{path}").into();
         let (answer, line) = world.ask(&event).await;
         assert_eq!(line["reason"], "path_not_canonical", "{path}");
         assert_eq!(answer.unwrap()["policyDocument"], document("Deny", "*"), "{path}");
@@ -223,7 +225,9 @@ async fn every_context_key_is_always_there() {
 #[tokio::test]
 async fn claims_that_do_not_fit_deny() {
     let world = World::new().await;
-    for (scope, allowed) in [(format!("reviews.read {}", "x".repeat(1_000)), true), (format!("reviews.read {}", "x".repeat(2_100)), false)] {
+    for (scope, allowed) in
+        [(format!("reviews.read {}", "x".repeat(1_000)), true), (format!("reviews.read {}", "x".repeat(2_100)), false)]
+    {
         let (answer, line) = world.ask(&bearer(&world, &with(reader(), "scope", json!(scope)))).await;
         assert_eq!(answer.is_some(), allowed, "{line}");
     }
@@ -261,11 +265,23 @@ async fn stage_and_base_path_are_taken_off() {
 async fn paths_that_can_be_read_in_two_ways_are_refused() {
     let world = World::new().await;
     for path in [
-        "/reviews/../admin", "/reviews/%2e%2e/admin", "/reviews//0", "/reviews/0;x", "/reviews\\0", "/reviews/0?x", "/reviews/0#x",
-        "/reviews/.", "/reviews/\u{0}", "reviews",
+        "/reviews/../admin",
+        "/reviews/%2e%2e/admin",
+        "/reviews//0",
+        "/reviews/0;x",
+        "/reviews\\0",
+        "/reviews/0?x",
+        "/reviews/0#x",
+        "/reviews/.",
+        "/reviews/\u{0}",
+        "reviews",
     ] {
         let (answer, line) = world.ask(&at(bearer(&world, &reader()), path)).await;
-        assert_eq!((&answer.unwrap()["isAuthorized"], line["reason"].as_str()), (&json!(false), Some("path_not_canonical")), "{path:?}");
+        assert_eq!(
+            (&answer.unwrap()["isAuthorized"], line["reason"].as_str()),
+            (&json!(false), Some("path_not_canonical")),
+            "{path:?}"
+        );
     }
     let routed = |route: &str, parameters: Value| {
         let mut event = bearer(&world, &reader());
@@ -296,7 +312,10 @@ async fn paths_that_can_be_read_in_two_ways_are_refused() {
 async fn an_environment_of_its_own_serves_that_one_only() {
     let world = World::with(Arc::new(Down), |config| Config { environment: Some("prod".to_owned()), ..config });
     let (answer, line) = world.ask(&bearer(&world, &reader())).await;
-    assert_eq!((&answer.unwrap()["isAuthorized"], line["reason"].as_str()), (&json!(false), Some("configuration_invalid")));
+    assert_eq!(
+        (&answer.unwrap()["isAuthorized"], line["reason"].as_str()),
+        (&json!(false), Some("configuration_invalid"))
+    );
     let token = format!("Bearer {}", world.issuer.token(&reader()));
     let (answer, line) = world.ask(&with_header(fixture("http-2.0-stage"), "authorization", &token)).await;
     assert_eq!(answer.unwrap()["isAuthorized"], true, "{line}");
@@ -324,7 +343,11 @@ fn jwks_server(document: String) -> (String, Arc<std::sync::atomic::AtomicU32>) 
             let mut stream = stream.unwrap();
             counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
             let _ = stream.read(&mut [0; 4096]);
-            let _ = write!(stream, "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{document}", document.len());
+            let _ = write!(
+                stream,
+                "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{document}",
+                document.len()
+            );
         }
     });
     (uri, count)

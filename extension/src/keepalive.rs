@@ -8,9 +8,9 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, ready};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -27,17 +27,39 @@ pub(crate) const HEAD: Duration = Duration::from_secs(10);
 
 /// Says whether a connection has a request in hand.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Busy(Arc<AtomicBool>);
+pub(crate) struct Busy(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    busy: AtomicBool,
+    /// How many requests there have been: one may come and go between two reads.
+    begun: AtomicU64,
+    /// Who reads from the connection: without a nudge it would not look at the time before the next byte.
+    reader: Mutex<Option<Waker>>,
+}
 
 impl Busy {
     /// Marks the connection as busy until the guard is dropped.
     pub(crate) fn begin(&self) -> BusyGuard {
-        self.0.store(true, Ordering::Release);
+        self.0.busy.store(true, Ordering::Release);
+        self.0.begun.fetch_add(1, Ordering::Release);
         BusyGuard(self.clone())
     }
 
     fn is_busy(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        self.0.busy.load(Ordering::Acquire)
+    }
+
+    fn begun(&self) -> u64 {
+        self.0.begun.load(Ordering::Acquire)
+    }
+
+    fn remember(&self, reader: &Waker) {
+        let mut held = self.0.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        match held.as_mut() {
+            Some(held) => held.clone_from(reader),
+            None => *held = Some(reader.clone()),
+        }
     }
 }
 
@@ -47,7 +69,12 @@ pub(crate) struct BusyGuard(Busy);
 
 impl Drop for BusyGuard {
     fn drop(&mut self) {
-        self.0.0.store(false, Ordering::Release);
+        let state = &self.0.0;
+        state.busy.store(false, Ordering::Release);
+        let reader = state.reader.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(reader) = reader {
+            reader.wake();
+        }
     }
 }
 
@@ -55,13 +82,14 @@ impl Drop for BusyGuard {
 pub(crate) struct Timed<T> {
     inner: T,
     busy: Busy,
+    /// The requests of `busy` that this side knows of.
+    begun: u64,
     phase: Phase,
     timer: Pin<Box<Sleep>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    Busy,
     Idle,
     Grace,
     Head,
@@ -70,7 +98,7 @@ enum Phase {
 impl<T> Timed<T> {
     /// Watches `inner`, whose requests hold a guard of `busy`.
     pub(crate) fn new(inner: T, busy: Busy) -> Timed<T> {
-        Timed { inner, busy, phase: Phase::Idle, timer: Box::pin(tokio::time::sleep(IDLE)) }
+        Timed { inner, busy, begun: 0, phase: Phase::Idle, timer: Box::pin(tokio::time::sleep(IDLE)) }
     }
 
     fn enter(&mut self, phase: Phase, limit: Duration) {
@@ -82,11 +110,12 @@ impl<T> Timed<T> {
 impl<T: AsyncRead + Unpin> AsyncRead for Timed<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        this.busy.remember(cx.waker());
         if this.busy.is_busy() {
-            this.phase = Phase::Busy;
             return Pin::new(&mut this.inner).poll_read(cx, buf);
         }
-        if this.phase == Phase::Busy {
+        if this.begun != this.busy.begun() {
+            this.begun = this.busy.begun();
             this.enter(Phase::Idle, IDLE);
         }
         let before = buf.filled().len();
@@ -103,7 +132,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Timed<T> {
                 Phase::Idle => this.enter(Phase::Grace, GRACE),
                 Phase::Head => return Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
                 // As if the application had closed it: nothing is lost.
-                Phase::Grace | Phase::Busy => return Poll::Ready(Ok(())),
+                Phase::Grace => return Poll::Ready(Ok(())),
             }
         }
     }

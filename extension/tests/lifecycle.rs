@@ -36,7 +36,7 @@ async fn nowhere() -> SocketAddr {
 async fn it_listens_before_it_registers_and_ends_with_shutdown() {
     let mesh = Arc::new(Mesh::new());
     let server = MeshServer::start(&mesh, RATINGS).await;
-    let issuer = FakeIssuer::start(Arc::clone(&mesh)).await;
+    let issuer = FakeIssuer::start(Arc::clone(&mesh), Arc::new(SystemClock)).await;
     // While the registration waits for its answer, a connection must already be possible.
     let address: Arc<Mutex<Option<SocketAddr>>> = Arc::default();
     let (known, early) = (Arc::clone(&address), Arc::new(Mutex::new(None)));

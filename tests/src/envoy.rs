@@ -55,7 +55,7 @@ fn configuration(name: &str, values: &[(&str, &str)], folder: &Path) -> Result<P
         std::fs::read_to_string(&template).map_err(|error| format!("cannot read {}: {error}", template.display()))?;
     // The head of a template explains its placeholders, and so names them.
     let mut text = text.lines().filter(|line| !line.trim_start().starts_with('#')).collect::<Vec<_>>().join("\n");
-    for (placeholder, value) in values {
+    for (placeholder, value) in [("ADMIN_PORT", "0"), ("LISTEN_PORT", "0")].iter().chain(values) {
         text = text.replace(&format!("{{{{{placeholder}}}}}"), value);
     }
     if let Some(at) = text.find("{{") {

@@ -40,9 +40,9 @@ impl Function {
         Ok(Self { process, invoke_port })
     }
 
-    /// Where invocations are posted.
+    /// Where the emulator takes invocations.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}/2015-03-31/functions/function/invocations", self.invoke_port)
+        format!("http://127.0.0.1:{}", self.invoke_port)
     }
 
     /// The emulator with its output: the function's log is in it.

@@ -3,10 +3,12 @@
 
 pub mod envoy;
 pub mod function;
+pub mod mesh;
 pub mod moto;
 pub mod ports;
 pub mod process;
 pub mod tier;
+pub mod world;
 
 use std::path::{Path, PathBuf};
 

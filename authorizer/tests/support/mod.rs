@@ -1,6 +1,6 @@
 //! An authorizer over the policies of `tests/fixtures/events/policies.yaml`, with stores that can be made to fail.
 
-#![allow(dead_code, reason = "each test suite uses a part of it")]
+#![allow(dead_code, unreachable_pub, reason = "each test suite uses a part of it")]
 
 #[path = "../../../tests/fixtures/issuer.rs"]
 pub mod issuer;

@@ -72,6 +72,10 @@ impl Decision {
 
 /// A request may pass. Only [`gate::decide`](crate::gate::decide) makes one: the fields are private
 /// and there is no constructor outside this crate's gate.
+///
+/// ```compile_fail,E0451
+/// let forged = authz::Allow { reason: authz::Reason::AllowedByPolicy, ..todo!() };
+/// ```
 #[derive(Clone, Debug)]
 pub struct Allow {
     reason: Reason,

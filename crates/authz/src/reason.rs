@@ -97,7 +97,7 @@ impl Reason {
     pub const fn status(self) -> u16 {
         match self {
             Self::AllowedByPolicy | Self::AllowedNoPolicy => 200,
-            Self::PathNotCanonical | Self::PathInvalid | Self::RequestInvalid => 400,
+            Self::PathInvalid | Self::RequestInvalid => 400,
             Self::TokenMalformed
             | Self::TokenTooLarge
             | Self::TokenExpired
@@ -118,6 +118,8 @@ impl Reason {
             | Self::TokenAudience
             | Self::DeniedByPolicy
             | Self::DeniedNoMatch
+            // Envoy would rewrite the path and let its policies judge the result.
+            | Self::PathNotCanonical
             | Self::DestinationUnknown
             | Self::GatewayUnknown
             | Self::ConfigurationInvalid

@@ -7,6 +7,7 @@ use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use x509_parser::extensions::ParsedExtension;
 use zeroize::Zeroize;
 
 use crate::error::SvidError;
@@ -60,7 +61,7 @@ impl Svid {
         let mut place = 0;
         chain.retain(|certificate| {
             place += 1;
-            place == 1 || !is_self_issued(certificate)
+            place == 1 || !is_root(certificate)
         });
         let certified = CertifiedKey::new(chain, loaded?);
         certified.keys_match().map_err(|_| SvidError::KeyMismatch)?;
@@ -107,8 +108,21 @@ impl fmt::Debug for Svid {
     }
 }
 
-fn is_self_issued(certificate: &CertificateDer<'_>) -> bool {
-    parse_certificate(certificate).is_ok_and(|c| c.issuer().as_raw() == c.subject().as_raw())
+/// A root signs itself. An intermediate authority may well carry the root's name, and then the key identifiers differ.
+fn is_root(certificate: &CertificateDer<'_>) -> bool {
+    let Ok(certificate) = parse_certificate(certificate) else { return false };
+    let (mut own_key, mut signing_key) = (None, None);
+    for extension in certificate.extensions() {
+        match extension.parsed_extension() {
+            ParsedExtension::SubjectKeyIdentifier(key) => own_key = Some(key.0),
+            ParsedExtension::AuthorityKeyIdentifier(key) => {
+                signing_key = key.key_identifier.as_ref().map(|key| key.0);
+            }
+            _ => {}
+        }
+    }
+    let same_name = certificate.issuer().as_raw() == certificate.subject().as_raw();
+    same_name && signing_key.is_none_or(|key| own_key == Some(key))
 }
 
 #[cfg(test)]
@@ -128,6 +142,17 @@ mod tests {
         assert_eq!(svid.chain().len(), 1);
         assert_eq!(svid.id().as_str(), REVIEWS);
         assert_eq!((svid.not_before(), svid.not_after()), (NOW - 60, NOW + LIFE));
+    }
+
+    #[test]
+    fn an_intermediate_with_the_roots_name_is_sent() {
+        let root = Authority::new();
+        let between = root.intermediate();
+        let (leaf, key) = between.leaf(REVIEWS);
+        let chain = vec![leaf, between.certificate.der().clone(), root.certificate.der().clone()];
+        let svid = Svid::from_der(chain, key).unwrap();
+        assert_eq!(svid.chain()[1..], [between.certificate.der().clone()]);
+        assert!(crate::Store::new().publish(svid, root.bundle(), NOW).is_ok());
     }
 
     #[test]

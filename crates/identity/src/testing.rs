@@ -44,18 +44,21 @@ impl Authority {
     }
 
     fn make(now: u64, change: impl FnOnce(&mut CertificateParams)) -> Authority {
-        let mut params = CertificateParams::default();
-        params.distinguished_name = DistinguishedName::new();
-        params.distinguished_name.push(rcgen::DnType::OrganizationName, "mesh root");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        params.not_before = at(now - 86_400);
-        params.not_after = at(now + 86_400 * 365);
+        let mut params = ca_params(now);
         change(&mut params);
         let key = KeyPair::generate().unwrap();
         let certificate = params.self_signed(&key).unwrap();
         let issuer = Issuer::new(params, key);
         Authority { certificate, issuer, now }
+    }
+
+    /// An authority of the same name, signed by this one.
+    pub(crate) fn intermediate(&self) -> Authority {
+        let mut params = ca_params(self.now);
+        params.use_authority_key_identifier_extension = true;
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        Authority { certificate, issuer: Issuer::new(params, key), now: self.now }
     }
 
     pub(crate) fn bundle(&self) -> TrustBundle {
@@ -94,4 +97,15 @@ impl Authority {
 
 pub(crate) fn at(unix: u64) -> OffsetDateTime {
     OffsetDateTime::from_unix_timestamp(i64::try_from(unix).unwrap()).unwrap()
+}
+
+fn ca_params(now: u64) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(rcgen::DnType::OrganizationName, "mesh root");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.not_before = at(now - 86_400);
+    params.not_after = at(now + 86_400 * 365);
+    params
 }

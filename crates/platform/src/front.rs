@@ -51,6 +51,46 @@ pub struct ApiKeyStore {
     pub pepper_id: String,
 }
 
+/// How API keys are configured in AWS.
+#[cfg(all(feature = "dynamodb", feature = "secrets"))]
+#[derive(Clone, Debug)]
+pub struct ApiKeysConfig {
+    /// `CAUSEWAY_API_KEYS_TABLE`: the DynamoDB table.
+    pub table: String,
+    /// `CAUSEWAY_PEPPER_SECRET`: the id of the secret whose text is the pepper.
+    pub pepper_secret: String,
+    /// Region, credentials and endpoints.
+    pub aws: crate::aws::AwsConfig,
+}
+
+#[cfg(all(feature = "dynamodb", feature = "secrets"))]
+impl ApiKeysConfig {
+    /// Reads the two variables, and AWS' own when they are there.
+    ///
+    /// # Errors
+    /// One of the two without the other, or a variable of AWS is missing.
+    pub fn from_env(env: &crate::env::Reader<'_>) -> Result<Option<Self>, crate::env::EnvError> {
+        let Some((table, pepper_secret)) = env.pair("CAUSEWAY_API_KEYS_TABLE", "CAUSEWAY_PEPPER_SECRET")? else {
+            return Ok(None);
+        };
+        Ok(Some(Self { table, pepper_secret, aws: crate::aws::AwsConfig::from_env(env)? }))
+    }
+}
+
+#[cfg(all(feature = "dynamodb", feature = "secrets"))]
+impl Deps {
+    /// The surroundings of a program in AWS. Connects to nobody yet.
+    pub fn in_aws(api_keys: Option<&ApiKeysConfig>, log: Log) -> Self {
+        let clock = Arc::new(crate::clock::SystemClock);
+        let api_keys = api_keys.map(|keys| ApiKeyStore {
+            records: Arc::new(crate::store::DynamoDb::new(&keys.table, keys.aws.clone())),
+            secrets: Arc::new(crate::secrets::SecretsManager::new(keys.aws.clone())),
+            pepper_id: keys.pepper_secret.clone(),
+        });
+        Self { api_keys, jwks: Arc::new(JwksSource::new(clock.clone())), clock, log }
+    }
+}
+
 /// The gate with its surroundings.
 pub struct Front {
     deps: Deps,

@@ -155,7 +155,7 @@ pub struct FakeIssuer {
 }
 
 impl FakeIssuer {
-    pub async fn start(mesh: Arc<Mesh>) -> FakeIssuer {
+    pub async fn start(mesh: Arc<Mesh>, clock: Arc<dyn Clock>) -> FakeIssuer {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (mood, svids, tokens) = (Arc::new(Mutex::new(Mood::Good)), Arc::<AtomicUsize>::default(), Arc::default());
@@ -163,6 +163,7 @@ impl FakeIssuer {
             url: url.clone(),
             mesh,
             stranger: Arc::new(Mesh::new()),
+            clock,
             mood: Arc::clone(&mood),
             svids: Arc::clone(&svids),
             tokens: Arc::clone(&tokens),
@@ -181,6 +182,7 @@ struct Door {
     url: String,
     mesh: Arc<Mesh>,
     stranger: Arc<Mesh>,
+    clock: Arc<dyn Clock>,
     mood: Arc<Mutex<Mood>>,
     svids: Arc<AtomicUsize>,
     tokens: Arc<Mutex<Vec<String>>>,
@@ -199,7 +201,7 @@ impl Door {
         let url = format!("{}{}", self.url, head.uri);
         let signed = sigv4::Request { method: head.method.as_str(), url: &url, headers: &headers, body: &body };
         let secret = |key: &str| (key == "AKIDREVIEWS").then(|| "reviews-secret".to_owned().into());
-        if let Err(error) = sigv4::verify(signed, "lambda", secret, SystemTime::now()) {
+        if let Err(error) = sigv4::verify(signed, "lambda", secret, self.clock.now()) {
             return Response::builder().status(403).body(text(error.to_string())).unwrap();
         }
         match (head.method, head.uri.path()) {
@@ -224,6 +226,8 @@ impl Door {
             id = "spiffe://other.example/ns/bookinfo/sa/bookinfo-reviews";
         }
         let mut params = params(id);
+        // Its end by the extension's clock; its begin stays in the present, which is what the mesh server asks for.
+        params.not_after = at(self.clock.unix() + LIFE);
         if mood == Mood::Expired {
             params.not_before = at(real_now() - 7_200);
             params.not_after = at(real_now() - 3_600);
@@ -533,12 +537,12 @@ impl Stage {
         mood: Mood,
         change: impl FnOnce(&mut Egress),
     ) -> Stage {
-        let issuer = FakeIssuer::start(Arc::clone(mesh)).await;
+        let clock = Arc::new(FixedClock::at(real_now()));
+        let issuer = FakeIssuer::start(Arc::clone(mesh), clock.clone() as Arc<dyn Clock>).await;
         issuer.set(mood);
         let mut egress = egress(&issuer.url, mesh_server);
         change(&mut egress);
         let config = Config { port: 0, lambda: None, egress: Ok(egress) };
-        let clock = Arc::new(FixedClock::at(real_now()));
         let (log, lines) = Log::memory();
         let deps = Deps { clock: clock.clone() as Arc<dyn Clock>, log };
         let bound = Extension::bind(config, deps).await.unwrap();

@@ -69,10 +69,8 @@ impl Statement {
     }
 }
 
-/// `*` stands for any characters, also `/`, and `?` for any one: "The asterisk (*) character can expand to replace
-/// everything within a segment, including characters like a forward slash (/) that may otherwise appear to be a
-/// delimiter within a given service namespace." (IAM JSON policy elements: Resource). Segments that colons divide are not told apart:
-/// only the resource, the last of them, can hold what a client chose.
+/// `*` stands for any characters, also `/`, and `?` for any one (IAM JSON policy elements: Resource). Segments that colons
+/// divide are not told apart: only the resource, the last of them, can hold what a client chose.
 fn matches(pattern: &str, text: &str) -> bool {
     let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
     let (mut p, mut t) = (0, 0);

@@ -30,7 +30,7 @@ pub struct Rie {
 /// The path of the Invoke API; the function's name is always `function`.
 const PATH: &str = "/2015-03-31/functions/function/invocations";
 
-/// "6 MB each for request and response (synchronous)" (Lambda quotas), with room for JSON escapes.
+/// Lambda's limit for synchronous payloads is 6 MB (Lambda quotas); twice that leaves room for JSON escapes.
 const MAX_ANSWER: usize = 2 * 6 * 1024 * 1024;
 
 impl Rie {

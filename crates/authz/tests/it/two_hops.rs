@@ -111,11 +111,11 @@ fn each_way_to_be_refused() {
             bearer(Request { host: "evil.example".to_owned(), ..get("/productpage") }, &reader()),
             (Reason::DestinationUnknown, Hop::Gateway, 403),
         ),
-        ("path trick", bearer(get("/reviews/../admin"), &reader()), (Reason::PathNotCanonical, Hop::Request, 400)),
+        ("path trick", bearer(get("/reviews/../admin"), &reader()), (Reason::PathNotCanonical, Hop::Request, 403)),
         (
             "encoded trick",
             bearer(get("/reviews/%2e%2e/admin"), &reader()),
-            (Reason::PathNotCanonical, Hop::Request, 400),
+            (Reason::PathNotCanonical, Hop::Request, 403),
         ),
         ("no path", bearer(get(""), &reader()), (Reason::PathInvalid, Hop::Request, 400)),
     ];

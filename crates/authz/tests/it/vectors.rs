@@ -3,10 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use authz::jwt::UnverifiedJws;
-use authz::{Jwks, KeyOrigin};
+use authz::{Decision, Jwks, KeyOrigin, Peer, Request, Target};
 use serde_json::Value;
 
+use crate::support::{NOW, World};
+
 /// The folder of the vectors; `None`, with a message, when it is not there and need not be.
+#[expect(clippy::disallowed_methods, reason = "where test data lies is no configuration of a program")]
 fn folder() -> Option<PathBuf> {
     let default = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/vectors");
     let folder = std::env::var("CAUSEWAY_VECTORS").unwrap_or_else(|_| default.to_owned());
@@ -133,4 +136,77 @@ fn rfc_7520_examples() {
         }
     }
     assert!(seen >= 10, "only {seen} refused examples were found");
+}
+
+/// Istio's own cases, as far as the reader supports their policies. They are run in the strict mode, which
+/// must agree with Istio on all of them.
+#[test]
+fn istio_suites() {
+    /// Suites whose policies are all supported. The others need fields that the reader refuses by name.
+    const SUPPORTED: [&str; 12] = [
+        "authz-deny-principal",
+        "authz-egress-gateway",
+        "authz-namespace",
+        "authz-not-host",
+        "authz-not-method",
+        "authz-not-port",
+        "authz-path-normalization",
+        "authz-path-precedence",
+        "authz-principal",
+        "reqauth-aud",
+        "reqauth-authn-authz",
+        "reqauth-invalid-jwks",
+    ];
+    let Some(folder) = folder() else { return };
+    for name in SUPPORTED {
+        let suite = folder.join("istio").join(name);
+        let policies = std::fs::read_to_string(suite.join("policies.yaml")).unwrap();
+        // The tokens of these cases are valid beyond the year 2100, or expired before this one.
+        let world = World { now: NOW, ..World::new(&policies) };
+        let requests = std::fs::read_to_string(suite.join("requests.jsonl")).unwrap();
+        let mut seen = 0;
+        for line in requests.lines().filter(|line| !line.trim().is_empty()) {
+            let case: Value = serde_json::from_str(line).unwrap();
+            let (request, target) = request_of(&case);
+            let decision = world.decide(&request, &target);
+            let expect = &case["expect"];
+            assert_eq!(Some(decision.is_allowed()), expect["allowed"].as_bool(), "{line}: {decision:?}");
+            assert_eq!(Some(u64::from(decision.status())), expect["status"].as_u64(), "{line}: {decision:?}");
+            if let Decision::Allow(allow) = &decision {
+                for (name, value) in expect["upstream_headers"].as_object().into_iter().flatten() {
+                    let lines = allow.upstream_headers().iter().filter(|(n, _)| n == name);
+                    let found: Vec<&str> = lines.map(|(_, value)| value.as_str()).collect();
+                    let expected: Vec<&str> = value.as_str().filter(|value| !value.is_empty()).into_iter().collect();
+                    assert_eq!(found, expected, "{name}: {line}");
+                }
+            }
+            seen += 1;
+        }
+        assert!(seen > 0, "{name} has no requests");
+    }
+}
+
+fn request_of(case: &Value) -> (Request, Target) {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let pair = |pair: &Value| (text(&pair[0]).to_ascii_lowercase(), text(&pair[1]));
+    let labels = case["workload"]["labels"].as_object().into_iter().flatten();
+    let request = Request {
+        method: text(&case["method"]),
+        scheme: "http".to_owned(),
+        host: text(&case["host"]),
+        path: text(&case["path"]),
+        headers: case["headers"].as_array().into_iter().flatten().map(pair).collect(),
+        headers_joined: false,
+        source: Peer {
+            ip: case["source"]["ip"].as_str().map(|ip| ip.parse().unwrap()),
+            remote_ip: None,
+            principal: case["source"]["principal"].as_str().map(str::to_owned),
+        },
+        destination_port: case["destination"]["port"].as_u64().and_then(|port| u16::try_from(port).ok()),
+    };
+    let target = Target::Workload {
+        namespace: text(&case["workload"]["namespace"]),
+        labels: labels.map(|(name, value)| (name.clone(), text(value))).collect(),
+    };
+    (request, target)
 }

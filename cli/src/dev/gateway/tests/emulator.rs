@@ -125,7 +125,7 @@ async fn an_emulator_that_is_gone_or_talks_nonsense_is_named() {
     assert!(matches!(Rie::new(&emulator.url).unwrap().invoke(json!({})).await, Err(InvokeError::BadAnswer { .. })));
 }
 
-/// "Lambda processes one event at a time in each execution environment" and the emulator is one; calls wait for each other.
+/// An execution environment handles one event at a time, and the emulator is one: calls wait for each other.
 #[tokio::test]
 async fn one_sandbox_gets_one_event_at_a_time() {
     let emulator = Emulator::start("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", open()).await;

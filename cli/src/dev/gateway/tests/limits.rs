@@ -28,7 +28,7 @@ async fn request_line_and_header_values_over_10_240_bytes_are_431() {
     assert_eq!(get(&server, "/", &[("x-big", &"x".repeat(100_000))]).await.status, 431);
 }
 
-/// "6 MB each for request and response (synchronous)" (Lambda quotas); API Gateway's own limit, "Payload size | 10 MB | No", lies
+/// Lambda's limit for synchronous payloads (Lambda quotas); API Gateway's own limit, "Payload size | 10 MB | No", lies
 /// above it.
 #[tokio::test]
 async fn bodies_over_6_mb_are_413() {

@@ -1,0 +1,399 @@
+//! The issuer and everything that the other programs stand on, on real parts: moto for tables and secrets, the issuer
+//! under the emulator, its two doors, and a bundle whose `jwksUri` leads to it.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use authz::api_key::{ApiKey, ApiKeyRecord, KeyState};
+use aws_sdk_dynamodb::types::{AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType};
+use causeway::dev::gateway::{Caller, FunctionUrl, FunctionUrlConfig, Gateway, Rie, UrlAuth};
+use causeway::dev::http::{Answer, send};
+use causeway::dev::stack;
+use identity::Secret;
+use platform::aws::{AwsConfig, Credentials};
+use platform::sigv4;
+use platform::store::{ApiKeys, ClientRecord, ClientState, Clients, DynamoDb};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::function::Function;
+use crate::moto::Moto;
+use crate::process::Process;
+use crate::{ports, program};
+
+const ACCOUNT: &str = "123456789012";
+const DOOR_ID: &str = "testdoor";
+const REGION: &str = "eu-central-1";
+
+/// The programs of ours that [`World`] needs, and the real parts.
+pub fn parts() -> Vec<PathBuf> {
+    let programs = ["authorizer", "key-issuer", "extension", "adapter"].map(program);
+    let tools = ["aws-lambda-rie", "moto_server", "envoy", "python3"].map(crate::tool);
+    programs.into_iter().chain(tools).collect()
+}
+
+/// True if the end-to-end tier can run; see [`crate::tier::available`].
+pub fn available() -> bool {
+    let parts = parts();
+    crate::tier::available(&parts.iter().map(PathBuf::as_path).collect::<Vec<_>>())
+}
+
+/// A role that may knock at the IAM door.
+#[derive(Clone, Debug)]
+pub struct Role {
+    /// The role's name.
+    pub name: &'static str,
+    /// Its access key id.
+    pub access_key_id: String,
+    /// Its secret.
+    pub secret_access_key: Secret<String>,
+}
+
+/// The issuer, its stores and a bundle.
+pub struct World {
+    /// The issuer's public door.
+    pub issuer: SocketAddr,
+    /// The issuer's IAM door.
+    pub door: SocketAddr,
+    /// The compiled examples.
+    pub bundle: PathBuf,
+    /// The mesh's root certificates.
+    pub roots: String,
+    /// The secrets of the clients `reader` and `auditor`.
+    pub client_secrets: BTreeMap<&'static str, Secret<String>>,
+    /// A key of `partner`.
+    pub partner_key: ApiKey,
+    /// A revoked key of `partner`.
+    pub revoked_key: ApiKey,
+    /// A place for files, gone with the test.
+    pub folder: TempDir,
+    /// The issuer under the emulator.
+    pub issuer_function: Function,
+    /// The tables and secrets.
+    pub moto: Moto,
+    /// Every credential that a test has used.
+    credentials: std::sync::Mutex<Vec<String>>,
+    roles: Vec<Role>,
+}
+
+impl World {
+    /// Starts all of it.
+    pub async fn start() -> Result<Self, String> {
+        let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+        let moto = Moto::start().await?;
+        let seeds = seed(&moto).await?;
+        let roles: Vec<Role> = ["bookinfo-reviews", "bookinfo-ratings", "bookinfo-details"]
+            .map(role)
+            .into_iter()
+            .collect::<Result<_, _>>()?;
+
+        let command = program("key-issuer");
+        let environment = issuer_environment(&moto, &roles);
+        let command = command.to_str().ok_or("the path of the program is not text")?;
+        let issuer_function = Function::start("key-issuer", &[command], folder.path(), None, &environment).await?;
+        let rie = Arc::new(Rie::new(&issuer_function.url()).map_err(|error| error.to_string())?);
+
+        let bound = Gateway::bind(stack::issuer_api(rie.clone()), ports::loopback(0))
+            .await
+            .map_err(|error| error.to_string())?;
+        let issuer = bound.address();
+        tokio::spawn(bound.run(std::future::pending()));
+        let callers = roles.iter().map(|role| (role.access_key_id.clone(), caller(role))).collect();
+        let url = FunctionUrlConfig::new(DOOR_ID, UrlAuth::AwsIam(callers), rie);
+        let bound = FunctionUrl::bind(url, ports::loopback(0)).await.map_err(|error| error.to_string())?;
+        let door = bound.address();
+        tokio::spawn(bound.run(std::future::pending()));
+
+        let mut resources = stack::resources().map_err(|errors| errors.join("; "))?;
+        for rule in
+            resources.request_authentications.iter_mut().flat_map(|authentication| &mut authentication.jwt_rules)
+        {
+            rule.jwks_uri = Some(format!("http://{issuer}/jwks.json"));
+        }
+        let bytes = causeway::bundle::build(&resources, BTreeMap::new()).map_err(|errors| errors.join("; "))?;
+        let bundle = folder.path().join("mesh.bundle");
+        std::fs::write(&bundle, bytes).map_err(|error| error.to_string())?;
+
+        let mut credentials: Vec<String> = roles.iter().map(|role| role.secret_access_key.expose().clone()).collect();
+        credentials.extend(seeds.client_secrets.values().map(|secret| secret.expose().clone()));
+        credentials.extend([&seeds.partner_key, &seeds.revoked_key].map(|key| key.text().expose().clone()));
+        credentials.push(seeds.pepper.expose().clone());
+        Ok(Self {
+            issuer,
+            door,
+            bundle,
+            roots: seeds.roots,
+            client_secrets: seeds.client_secrets,
+            partner_key: seeds.partner_key,
+            revoked_key: seeds.revoked_key,
+            folder,
+            issuer_function,
+            moto,
+            credentials: credentials.into(),
+            roles,
+        })
+    }
+
+    /// What a front of ours needs to look up API keys.
+    pub fn front_environment(&self) -> Vec<(String, String)> {
+        let mut environment = self.moto.environment();
+        environment.extend(texts([
+            ("CAUSEWAY_BUNDLE", &self.bundle.display().to_string()),
+            ("CAUSEWAY_API_KEYS_TABLE", "api-keys"),
+            ("CAUSEWAY_PEPPER_SECRET", "pepper"),
+        ]));
+        environment
+    }
+
+    /// What the extension of `role` needs; `eastwest` is where the mesh's gateway listens.
+    pub fn extension_environment(
+        &self,
+        role: &str,
+        proxy_port: u16,
+        eastwest: SocketAddr,
+    ) -> Result<Vec<(String, String)>, String> {
+        let role = self.role(role)?;
+        Ok(texts([
+            ("AWS_REGION", REGION),
+            ("AWS_ACCESS_KEY_ID", &role.access_key_id),
+            ("AWS_SECRET_ACCESS_KEY", role.secret_access_key.expose()),
+            ("CAUSEWAY_BUNDLE", &self.bundle.display().to_string()),
+            ("CAUSEWAY_PROXY_PORT", &proxy_port.to_string()),
+            ("CAUSEWAY_SVID_URL", &format!("http://{}", self.door)),
+            ("CAUSEWAY_TOKEN_AUDIENCE", "bookinfo"),
+            ("CAUSEWAY_IDENTITY_WAIT_MS", "10000"),
+            ("CAUSEWAY_CONNECT_TO", &format!("eastwest.mesh.example:15443={eastwest}")),
+        ]))
+    }
+
+    /// An access token for a client, and the issuer's whole answer.
+    pub async fn token(&self, client: &str, more: &str) -> Result<String, String> {
+        let secret = self.client_secrets.get(client).ok_or("no such client")?;
+        let basic = causeway::dev::basic_credentials(client, secret.expose());
+        let headers = [
+            ("host", "issuer.bookinfo.example"),
+            ("authorization", basic.as_str()),
+            ("content-type", "application/x-www-form-urlencoded"),
+        ];
+        let answer =
+            send(self.issuer, "POST", "/oauth2/token", &headers, format!("grant_type=client_credentials{more}"))
+                .await?;
+        let body: Value = serde_json::from_str(&answer.body).map_err(|error| format!("{error}: {}", answer.body))?;
+        let token =
+            body["access_token"].as_str().ok_or_else(|| format!("no token: {} {}", answer.status, answer.body))?;
+        self.note(token);
+        Ok(token.to_owned())
+    }
+
+    /// A request to the IAM door, signed by `role`.
+    pub async fn knock(&self, role: &str, target: &str, content_type: &str, body: &str) -> Result<Answer, String> {
+        let role = self.role(role)?;
+        let url = format!("http://{}{target}", self.door);
+        let mut headers = texts([("host", &self.door.to_string()), ("content-type", content_type)]);
+        let credentials = Credentials {
+            access_key_id: role.access_key_id.clone(),
+            secret_access_key: role.secret_access_key.clone(),
+            session_token: None,
+        };
+        let request = sigv4::Request { method: "POST", url: &url, headers: &headers, body: body.as_bytes() };
+        let signed = sigv4::sign(request, &credentials, REGION, "lambda", SystemTime::now())
+            .map_err(|error| error.to_string())?;
+        headers.extend(signed);
+        let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        send(self.door, "POST", target, &headers, body.to_owned()).await
+    }
+
+    /// Certificate chain (without the root) and key of `role`, as PEM files in the folder.
+    pub async fn svid(&self, role: &str) -> Result<(PathBuf, PathBuf), String> {
+        let key = rcgen::KeyPair::generate().map_err(|error| error.to_string())?;
+        let request = rcgen::CertificateParams::default().serialize_request(&key).and_then(|request| request.pem());
+        let body = json!({ "csr": request.map_err(|error| error.to_string())? }).to_string();
+        let answer = self.knock(role, "/v1/svid", "application/json", &body).await?;
+        let body: Value = serde_json::from_str(&answer.body).map_err(|error| format!("{error}: {}", answer.body))?;
+        let chain: Vec<&str> = body["chain"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let (_, shown) = chain.split_last().ok_or_else(|| format!("no chain: {} {body}", answer.status))?;
+        let (certificate, secret) =
+            (self.folder.path().join(format!("{role}.pem")), self.folder.path().join(format!("{role}.key")));
+        std::fs::write(&certificate, shown.concat()).map_err(|error| error.to_string())?;
+        std::fs::write(&secret, key.serialize_pem()).map_err(|error| error.to_string())?;
+        Ok((certificate, secret))
+    }
+
+    /// Remembers a credential, to look for it in the logs.
+    pub fn note(&self, credential: &str) {
+        self.credentials.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(credential.to_owned());
+    }
+
+    /// The first credential that a part has logged. Part of one is enough: the secret half of a key, the signature of a
+    /// token.
+    pub fn credential_in_logs(&self, parts: &[&Process]) -> Option<String> {
+        let credentials = self.credentials.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        let secret_part = |credential: &str| -> String {
+            let text = credential.rsplit(['.', '_']).next().unwrap_or(credential);
+            // An API key starts with its public id.
+            if credential.starts_with("cwk_") { text.chars().skip(12).collect() } else { text.to_owned() }
+        };
+        let all = parts.iter().copied().chain([self.issuer_function.process()]);
+        let lines: Vec<String> = all.flat_map(Process::lines).collect();
+        assert!(!lines.is_empty(), "there is no log to search");
+        credentials.into_iter().find(|credential| lines.iter().any(|line| line.contains(&secret_part(credential))))
+    }
+
+    /// The table of API keys.
+    pub fn api_keys(&self) -> DynamoDb {
+        DynamoDb::new("api-keys", aws(&self.moto))
+    }
+
+    /// The record of [`World::partner_key`] in another state.
+    pub async fn set_partner_key(&self, state: KeyState) -> Result<(), String> {
+        let store = self.api_keys();
+        let found = ApiKeys::get(&store, self.partner_key.id()).await.map_err(|error| error.to_string())?;
+        let record = ApiKeyRecord { state, ..found.ok_or("the key has no record")? };
+        ApiKeys::put(&store, &record).await.map_err(|error| error.to_string())
+    }
+
+    fn role(&self, name: &str) -> Result<&Role, String> {
+        self.roles.iter().find(|role| role.name == name).ok_or_else(|| format!("no role {name}"))
+    }
+}
+
+struct Seeds {
+    roots: String,
+    pepper: Secret<String>,
+    client_secrets: BTreeMap<&'static str, Secret<String>>,
+    partner_key: ApiKey,
+    revoked_key: ApiKey,
+}
+
+async fn seed(moto: &Moto) -> Result<Seeds, String> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(|error| error.to_string())?.as_secs();
+    let trust_domain = "cluster.local".parse().map_err(|error| format!("{error}"))?;
+    let signing = key_issuer::bootstrap::new_signing_secret().map_err(|error| error.to_string())?;
+    let authority = key_issuer::bootstrap::new_ca_secret(&trust_domain, now).map_err(|error| error.to_string())?;
+    let roots: Value = serde_json::from_str(authority.expose()).map_err(|error| error.to_string())?;
+    let roots = roots["root-cert.pem"].as_str().ok_or("the authority has no root")?.to_owned();
+    let pepper = stack::random_text().map_err(|error| error.to_string())?;
+    for (id, secret) in [("signing", &signing), ("ca", &authority), ("pepper", &pepper)] {
+        create_secret(moto, id, secret).await?;
+    }
+    for table in ["clients", "api-keys"] {
+        create_table(moto, table).await?;
+    }
+    let clients = DynamoDb::new("clients", aws(moto));
+    let mut client_secrets = BTreeMap::new();
+    for (client_id, scope) in [("reader", "reviews.read"), ("auditor", "orders.read")] {
+        let secret = stack::random_text().map_err(|error| error.to_string())?;
+        let client = ClientRecord {
+            client_id: client_id.to_owned(),
+            secret_hashes: vec![key_issuer::secret_hash(&secret)],
+            scopes: vec![scope.to_owned()],
+            audiences: vec!["bookinfo".to_owned(), "orders".to_owned()],
+            grants: vec!["client_credentials".to_owned()],
+            state: ClientState::Active,
+        };
+        Clients::put(&clients, &client).await.map_err(|error| error.to_string())?;
+        client_secrets.insert(client_id, secret);
+    }
+    let keys = DynamoDb::new("api-keys", aws(moto));
+    let hashed_with = Secret::new(pepper.expose().clone().into_bytes());
+    let mut made = Vec::new();
+    for state in [KeyState::Active, KeyState::Revoked] {
+        let key = stack::new_key().map_err(|error| error.to_string())?;
+        let record = stack::key_record(&key, "partner", state, &hashed_with);
+        ApiKeys::put(&keys, &record).await.map_err(|error| error.to_string())?;
+        made.push(key);
+    }
+    let (Some(revoked_key), Some(partner_key)) = (made.pop(), made.pop()) else { return Err("no keys".to_owned()) };
+    Ok(Seeds { roots, pepper, client_secrets, partner_key, revoked_key })
+}
+
+fn aws(moto: &Moto) -> AwsConfig {
+    AwsConfig {
+        region: REGION.to_owned(),
+        credentials: Credentials {
+            access_key_id: "AKIDLOCAL".to_owned(),
+            secret_access_key: Secret::new("local-secret".to_owned()),
+            session_token: None,
+        },
+        dynamodb_endpoint: Some(moto.url()),
+        secretsmanager_endpoint: Some(moto.url()),
+    }
+}
+
+async fn create_secret(moto: &Moto, id: &str, secret: &Secret<String>) -> Result<(), String> {
+    use aws_sdk_secretsmanager::config::{BehaviorVersion, Credentials, Region};
+    let config = aws_sdk_secretsmanager::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new(REGION))
+        .credentials_provider(Credentials::new("AKIDLOCAL", "local-secret", None, None, "test"))
+        .endpoint_url(moto.url())
+        .build();
+    let client = aws_sdk_secretsmanager::Client::from_conf(config);
+    let made = client.create_secret().name(id).secret_string(secret.expose()).send().await;
+    made.map(|_| ()).map_err(|error| format!("cannot create the secret {id}: {error:?}"))
+}
+
+async fn create_table(moto: &Moto, name: &str) -> Result<(), String> {
+    use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
+    let config = aws_sdk_dynamodb::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new(REGION))
+        .credentials_provider(Credentials::new("AKIDLOCAL", "local-secret", None, None, "test"))
+        .endpoint_url(moto.url())
+        .build();
+    let client = aws_sdk_dynamodb::Client::from_conf(config);
+    let attribute = AttributeDefinition::builder().attribute_name("id").attribute_type(ScalarAttributeType::S).build();
+    let key = KeySchemaElement::builder().attribute_name("id").key_type(KeyType::Hash).build();
+    let made = client
+        .create_table()
+        .table_name(name)
+        .attribute_definitions(attribute.map_err(|error| error.to_string())?)
+        .key_schema(key.map_err(|error| error.to_string())?)
+        .billing_mode(BillingMode::PayPerRequest)
+        .send()
+        .await;
+    made.map(|_| ()).map_err(|error| format!("cannot create the table {name}: {error:?}"))
+}
+
+fn issuer_environment(moto: &Moto, roles: &[Role]) -> Vec<(String, String)> {
+    let registry: Vec<Value> = roles
+        .iter()
+        .map(|role| {
+            json!({"role_arn": format!("arn:aws:iam::{ACCOUNT}:role/{}", role.name), "namespace": "bookinfo",
+                "service_account": role.name, "client_id": role.name, "scopes": ["ratings.read"], "audiences": ["bookinfo"]})
+        })
+        .collect();
+    let mut environment = moto.environment();
+    environment.extend(texts([
+        ("CAUSEWAY_ISSUER", stack::ISSUER),
+        ("CAUSEWAY_SIGNING_SECRET", "signing"),
+        ("CAUSEWAY_CA_SECRET", "ca"),
+        ("CAUSEWAY_CLIENTS_TABLE", "clients"),
+        ("CAUSEWAY_IAM_DOOR_IDS", DOOR_ID),
+        ("CAUSEWAY_REGISTRY", &json!(registry).to_string()),
+    ]));
+    environment
+}
+
+fn role(name: &'static str) -> Result<Role, String> {
+    let secret_access_key = stack::random_text().map_err(|error| error.to_string())?;
+    Ok(Role { name, access_key_id: format!("AKID{}", name.replace('-', "").to_uppercase()), secret_access_key })
+}
+
+fn caller(role: &Role) -> Caller {
+    Caller {
+        secret_access_key: role.secret_access_key.clone(),
+        session_token: None,
+        account_id: ACCOUNT.to_owned(),
+        user_arn: format!("arn:aws:sts::{ACCOUNT}:assumed-role/{}/session", role.name),
+        caller_id: format!("AROA{}:session", role.name.to_uppercase()),
+        principal_org_id: None,
+    }
+}
+
+fn texts<const N: usize>(pairs: [(&str, &str); N]) -> Vec<(String, String)> {
+    pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec()
+}
