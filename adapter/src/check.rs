@@ -13,7 +13,8 @@ use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
 use envoy_types::pb::envoy::service::auth::v3::AttributeContext;
 use envoy_types::pb::envoy::service::auth::v3::attribute_context;
 
-use crate::config::Workload;
+use crate::Place;
+use crate::config::labels;
 
 /// The most bytes of a text that is neither header nor path.
 const MAX_TEXT: usize = 2_048;
@@ -28,10 +29,10 @@ pub(crate) struct Check {
 }
 
 impl Check {
-    /// Reads Envoy's question. `workload` is whose policies count when the question names no workload.
-    pub(crate) fn parse(check: CheckRequest, workload: Option<&Workload>) -> Result<Self, Deny> {
+    /// Reads Envoy's question.
+    pub(crate) fn parse(check: CheckRequest, place: &Place) -> Result<Self, Deny> {
         let attributes = check.attributes.ok_or_else(|| invalid("no attributes"))?;
-        let target = target(&attributes, workload)?;
+        let target = target(&attributes, place)?;
         let source = peer(attributes.source.as_ref())?;
         let destination_port = attributes.destination.as_ref().and_then(port);
         let http = attributes.request.and_then(|request| request.http);
@@ -73,28 +74,31 @@ impl Check {
 /// The workload that is asked about.
 ///
 /// `context_extensions` come from Envoy's own configuration (the route's `ext_authz` settings), which only the mesh's
-/// operator writes; no client can reach them. They may therefore name the workload, as a pair: a namespace with the
-/// labels of another workload would select policies that nobody has written for it.
-fn target(attributes: &AttributeContext, workload: Option<&Workload>) -> Result<Target, Deny> {
+/// operator writes; no client can reach them. They may therefore name the workload, as a pair and with all its labels:
+/// a label that is left out would leave out the policies that select by it, and one of them may be a DENY.
+fn target(attributes: &AttributeContext, place: &Place) -> Result<Target, Deny> {
     let extensions = &attributes.context_extensions;
-    if let Some(name) = extensions.keys().find(|name| !matches!(name.as_str(), "namespace" | "app")) {
+    if let Some(name) = extensions.keys().find(|name| !matches!(name.as_str(), "namespace" | "labels")) {
         let name: String = name.chars().take(64).collect();
-        return Err(misconfigured(format!("context_extensions has {name:?}, expected namespace and app only")));
+        return Err(misconfigured(format!("context_extensions has {name:?}, expected namespace and labels only")));
     }
-    match (extensions.get("namespace"), extensions.get("app"), workload) {
-        (Some(namespace), Some(app), _) => {
-            if namespace.is_empty() || app.is_empty() || namespace.len() > MAX_TEXT || app.len() > MAX_TEXT {
-                return Err(misconfigured("namespace or app of context_extensions is empty or overlong"));
+    let environment = place.environment.clone();
+    match (extensions.get("namespace"), extensions.get("labels"), &place.workload) {
+        (Some(namespace), Some(text), _) => {
+            if namespace.is_empty() || namespace.len() > MAX_TEXT || text.len() > MAX_TEXT {
+                return Err(misconfigured("namespace or labels of context_extensions are empty or overlong"));
             }
-            Ok(Target::Workload { namespace: namespace.clone(), labels: vec![("app".to_owned(), app.clone())] })
+            let labels = labels(text).map_err(|why| misconfigured(format!("labels of context_extensions: {why}")))?;
+            Ok(Target::Workload { namespace: namespace.clone(), labels, environment })
         }
         (None, None, Some(workload)) => {
-            Ok(Target::Workload { namespace: workload.namespace.clone(), labels: workload.labels.clone() })
+            let (namespace, labels) = (workload.namespace.clone(), workload.labels.clone());
+            Ok(Target::Workload { namespace, labels, environment })
         }
         (None, None, None) => Err(misconfigured(
             "no workload: set CAUSEWAY_WORKLOAD_NAMESPACE and CAUSEWAY_WORKLOAD_LABELS, or context_extensions in Envoy",
         )),
-        _ => Err(misconfigured("context_extensions has one of namespace and app, expected both or neither")),
+        _ => Err(misconfigured("context_extensions has one of namespace and labels, expected both or neither")),
     }
 }
 

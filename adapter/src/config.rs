@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use platform::bundle;
 use platform::env::{Env, EnvError, Reader};
-use platform::front::ApiKeysConfig;
+use platform::front::{ApiKeysConfig, environment_from_env};
 
 /// Where the adapter listens unless it is told otherwise: this host only, next to Envoy in one pod.
 const DEFAULT_ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9191);
@@ -23,6 +23,8 @@ pub struct Config {
     /// `CAUSEWAY_WORKLOAD_NAMESPACE` and `CAUSEWAY_WORKLOAD_LABELS`: the workload whose policies are asked for when
     /// Envoy names none.
     pub workload: Option<Workload>,
+    /// `CAUSEWAY_ENVIRONMENT`: the environment that the mesh belongs to; API keys of another one are refused.
+    pub environment: Option<String>,
     /// Where API keys are kept; without it, every API key is refused as `api_key_unavailable`.
     pub api_keys: Option<ApiKeysConfig>,
 }
@@ -55,19 +57,27 @@ impl Config {
                 Some(Workload { namespace, labels })
             }
         };
+        let environment = environment_from_env(&env)?;
         let api_keys = ApiKeysConfig::from_env(&env)?;
+        if api_keys.is_some() && environment.is_none() {
+            return Err(EnvError::HalfGroup {
+                present: "CAUSEWAY_API_KEYS_TABLE".to_owned(),
+                missing: "CAUSEWAY_ENVIRONMENT".to_owned(),
+            });
+        }
         env.finish()?;
         Ok(Self {
             address: address.unwrap_or(DEFAULT_ADDRESS),
             bundle: bundle.map_or_else(|| PathBuf::from(bundle::DEFAULT_PATH), PathBuf::from),
             workload,
+            environment,
             api_keys,
         })
     }
 }
 
 /// `app=ratings,version=v1`
-fn labels(text: &str) -> Result<Vec<(String, String)>, String> {
+pub(crate) fn labels(text: &str) -> Result<Vec<(String, String)>, String> {
     let mut labels: Vec<(String, String)> = Vec::new();
     for label in text.split(',') {
         let (name, value) = label
@@ -109,6 +119,7 @@ mod tests {
             ("CAUSEWAY_BUNDLE", "/etc/causeway/mesh.bundle"),
             ("CAUSEWAY_WORKLOAD_NAMESPACE", "bookinfo"),
             ("CAUSEWAY_WORKLOAD_LABELS", "app=ratings, version=v1"),
+            ("CAUSEWAY_ENVIRONMENT", "dev"),
             ("CAUSEWAY_API_KEYS_TABLE", "api-keys"),
             ("CAUSEWAY_PEPPER_SECRET", "pepper"),
             ("AWS_REGION", "eu-central-1"),
@@ -139,6 +150,17 @@ mod tests {
                 MapEnv::from([("CAUSEWAY_API_KEYS_TABLE", "t"), ("CAUSEWAY_PEPPER_SECRET", "p")]),
                 "AWS_REGION is not set",
             ),
+            (
+                MapEnv::from([
+                    ("CAUSEWAY_API_KEYS_TABLE", "t"),
+                    ("CAUSEWAY_PEPPER_SECRET", "p"),
+                    ("AWS_REGION", "eu-central-1"),
+                    ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"),
+                    ("AWS_SECRET_ACCESS_KEY", "hunter2"),
+                ]),
+                "CAUSEWAY_ENVIRONMENT is not set, but CAUSEWAY_API_KEYS_TABLE is",
+            ),
+            (MapEnv::from([("CAUSEWAY_ENVIRONMENT", "Dev")]), "CAUSEWAY_ENVIRONMENT=\"Dev\" is not valid"),
             (MapEnv::from([("CAUSEWAY_ADAPTER_ADRESS", "127.0.0.1:1")]), "did you mean CAUSEWAY_ADAPTER_ADDRESS?"),
         ] {
             let error = Config::from_env(&env).unwrap_err().to_string();

@@ -15,7 +15,8 @@
 //! | `AWS_REGION`, `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN` | Region and credentials | | with the two before |
 //! | `AWS_ENDPOINT_URL`, `AWS_ENDPOINT_URL_DYNAMODB`, `AWS_ENDPOINT_URL_SECRETS_MANAGER` | stand-ins for the AWS services | AWS | no |
 //!
-//! Envoy may name the workload itself, in the `context_extensions` of a route: `namespace` and `app`, both or neither.
+//! Envoy may name the workload itself, in the `context_extensions` of a route: `namespace` and `labels`
+//! (`app=ratings,version=v1`), both or neither.
 
 mod answer;
 mod check;
@@ -87,7 +88,16 @@ pub struct Adapter(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     front: Front,
-    workload: Option<Workload>,
+    place: Place,
+}
+
+/// Where an adapter stands.
+#[derive(Clone, Debug, Default)]
+pub struct Place {
+    /// The workload whose policies count when Envoy names none.
+    pub workload: Option<Workload>,
+    /// The environment of the mesh; without it no API key is accepted.
+    pub environment: Option<String>,
 }
 
 impl Adapter {
@@ -98,15 +108,16 @@ impl Adapter {
     pub fn bind(config: Config, deps: Deps) -> Result<Bound, Error> {
         let bundle = Bundle::open(&config.bundle)?;
         let policies = Policies::open(bundle.section(Section::Access)?)?;
-        Self::new(config.workload, policies, deps)?.listen(config.address)
+        let place = Place { workload: config.workload, environment: config.environment };
+        Self::new(place, policies, deps)?.listen(config.address)
     }
 
     /// An adapter for `policies`.
     ///
     /// # Errors
     /// [`Error::Keys`].
-    pub fn new(workload: Option<Workload>, policies: Policies, deps: Deps) -> Result<Self, Error> {
-        Ok(Self(Arc::new(Inner { front: Front::new(policies, deps)?, workload })))
+    pub fn new(place: Place, policies: Policies, deps: Deps) -> Result<Self, Error> {
+        Ok(Self(Arc::new(Inner { front: Front::new(policies, deps)?, place })))
     }
 
     /// Binds `address`; with port 0, any free port. Must be called within a Tokio runtime.
@@ -126,8 +137,8 @@ impl Adapter {
     pub async fn check(&self, check: CheckRequest) -> CheckResponse {
         #[allow(clippy::disallowed_types, reason = "a duration inside one request")]
         let started = std::time::Instant::now();
-        let Inner { front, workload } = &*self.0;
-        let parsed = front::unpanicked(async { Check::parse(check, workload.as_ref()) }).await;
+        let Inner { front, place } = &*self.0;
+        let parsed = front::unpanicked(async { Check::parse(check, place) }).await;
         let (decision, asked) = match parsed {
             Ok(Ok(asked)) => {
                 let decision = front.decide(&asked.request, &asked.target).await;

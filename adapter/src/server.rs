@@ -12,7 +12,7 @@ use tonic::{Request, Response, Status};
 
 use crate::{Adapter, Error};
 
-/// The largest `CheckRequest`, in bytes: 64 KiB of headers (DESIGN 11), and room for Envoy's own attributes, such as a
+/// The largest `CheckRequest`, in bytes: 64 KiB of headers, and room for Envoy's own attributes, such as a
 /// client certificate. A larger one is an error to Envoy, which denies.
 const MAX_MESSAGE: usize = 96 * 1024;
 /// Checks that run at a time; one more is an error to Envoy, which denies.

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use adapter::config::Workload;
-use adapter::{Adapter, ApiKeyStore, Deps};
+use adapter::{Adapter, ApiKeyStore, Deps, Place};
 use authz::{ApiKey, ApiKeyRecord, CompileOptions, KeyState, Policies};
 use envoy_types::ext_authz::v3::pb::{Address, CheckRequest, CheckResponse, HttpResponse};
 use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
@@ -90,6 +90,7 @@ impl World {
         ] {
             ApiKeys::put(&store, &ApiKeyRecord { state, expires_at, ..record(&key(seed)) }).await.unwrap();
         }
+        ApiKeys::put(&store, &record(&production_key())).await.unwrap();
         Self::with(Arc::new(store), workload("ratings")).await
     }
 
@@ -104,7 +105,8 @@ impl World {
         secrets.put("pepper", PEPPER);
         let api_keys = Some(ApiKeyStore { records, secrets: Arc::new(secrets), pepper_id: "pepper".to_owned() });
         let deps = Deps { api_keys, jwks: Arc::new(JwksSource::new(clock.clone())), clock, log };
-        let bound = Adapter::new(workload, policies, deps).unwrap().listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let place = Place { workload, environment: Some("dev".to_owned()) };
+        let bound = Adapter::new(place, policies, deps).unwrap().listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = bound.address();
         let (stop, stopped) = oneshot::channel::<()>();
         let served = tokio::spawn(bound.run(async {
@@ -131,6 +133,10 @@ fn key(seed: u8) -> ApiKey {
     ApiKey::generate("dev", &[seed; 48]).unwrap()
 }
 
+fn production_key() -> ApiKey {
+    ApiKey::generate("prod", &[5; 48]).unwrap()
+}
+
 fn text(seed: u8) -> String {
     key(seed).text().expose().clone()
 }
@@ -139,7 +145,7 @@ fn record(key: &ApiKey) -> ApiKeyRecord {
     ApiKeyRecord {
         id: key.id().to_owned(),
         client_id: "reader".to_owned(),
-        environment: "dev".to_owned(),
+        environment: key.environment().to_owned(),
         hashes: vec![authz::api_key::hex(&key.hash(&Secret::new(PEPPER.as_bytes().to_vec())))],
         scope: "reviews.read".to_owned(),
         audiences: vec!["bookinfo".to_owned()],
@@ -413,6 +419,13 @@ async fn malformed_questions_are_denied() {
 }
 
 #[tokio::test]
+async fn a_key_of_another_environment_does_not_open_the_mesh() {
+    let mut world = World::new().await;
+    let (answer, line) = world.ask(check(&[("x-api-key", production_key().text().expose())])).await;
+    assert_eq!((read(&answer).0, line["reason"].as_str()), (401, Some("api_key_environment")), "{line}");
+}
+
+#[tokio::test]
 async fn envoy_s_configuration_names_the_workload() {
     let mut world = World::with(Arc::new(Down), None).await;
     let named = |pairs: &[(&str, &str)]| {
@@ -424,13 +437,14 @@ async fn envoy_s_configuration_names_the_workload() {
         })
     };
     for (extensions, status, reason) in [
-        (&[("namespace", "bookinfo"), ("app", "ratings")][..], 200, "allowed_by_policy"),
-        (&[("namespace", "bookinfo"), ("app", "closed")], 403, "no_credential"),
-        (&[("namespace", "bookinfo"), ("app", "else")], 200, "allowed_no_policy"),
+        (&[("namespace", "bookinfo"), ("labels", "app=ratings,version=v1")][..], 200, "allowed_by_policy"),
+        (&[("namespace", "bookinfo"), ("labels", "app=closed")], 403, "no_credential"),
+        (&[("namespace", "bookinfo"), ("labels", "app=else")], 200, "allowed_no_policy"),
         (&[("namespace", "bookinfo")], 403, "configuration_invalid"),
-        (&[("app", "ratings")], 403, "configuration_invalid"),
-        (&[("namespace", ""), ("app", "ratings")], 403, "configuration_invalid"),
-        (&[("namespace", "bookinfo"), ("app", "ratings"), ("version", "v1")], 403, "configuration_invalid"),
+        (&[("labels", "app=ratings")], 403, "configuration_invalid"),
+        (&[("namespace", ""), ("labels", "app=ratings")], 403, "configuration_invalid"),
+        (&[("namespace", "bookinfo"), ("labels", "app")], 403, "configuration_invalid"),
+        (&[("namespace", "bookinfo"), ("labels", "app=ratings"), ("version", "v1")], 403, "configuration_invalid"),
         (&[], 403, "configuration_invalid"),
     ] {
         let (answer, line) = world.ask(named(extensions)).await;
@@ -480,7 +494,7 @@ async fn a_port_that_is_taken_is_named() {
     let policies = Policies::open(&authz::compile(&resources, &CompileOptions::default()).unwrap()).unwrap();
     let clock = Arc::new(FixedClock::at(NOW));
     let deps = Deps { api_keys: None, jwks: Arc::new(JwksSource::new(clock.clone())), clock, log: Log::memory().0 };
-    let error = Adapter::new(None, policies, deps).unwrap().listen(address).unwrap_err();
+    let error = Adapter::new(Place::default(), policies, deps).unwrap().listen(address).unwrap_err();
     assert_eq!(error.exit_code(), 64);
     assert!(error.to_string().contains(&address.to_string()), "{error}");
     assert!(error.to_string().contains("CAUSEWAY_ADAPTER_ADDRESS"), "{error}");

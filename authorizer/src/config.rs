@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use platform::bundle;
 use platform::env::{Env, EnvError, Reader};
-use platform::front::ApiKeysConfig;
+use platform::front::{ApiKeysConfig, environment_from_env};
 
 use crate::event::ResponseKind;
 
@@ -34,10 +34,7 @@ impl Config {
             "iam" => Ok(ResponseKind::Iam),
             _ => Err("expected simple (the authorizer has EnableSimpleResponses) or iam".to_owned()),
         })?;
-        let environment = env.checked("CAUSEWAY_ENVIRONMENT", |word| {
-            let plain = word.len() <= 32 && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
-            plain.then(|| word.to_owned()).ok_or_else(|| "expected 1 to 32 lower-case letters and digits".to_owned())
-        })?;
+        let environment = environment_from_env(&env)?;
         let api_keys = ApiKeysConfig::from_env(&env)?;
         env.finish()?;
         Ok(Self {

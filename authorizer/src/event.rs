@@ -500,7 +500,7 @@ fn judged_path(
     route: Option<&str>,
     parameters: &[(String, String)],
 ) -> Result<String, Why> {
-    // An HTTP API shows a named stage in front of the path, and `$default` not at all (DESIGN 3). AWS' samples show
+    // An HTTP API shows a named stage in front of the path, and `$default` not at all. AWS' samples show
     // paths without their stage too, so one that is not there is not missed.
     let stage = if stage == "$default" { "" } else { stage };
     let path = without(path, stage);

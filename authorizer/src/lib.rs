@@ -150,7 +150,7 @@ impl Authorizer {
         })
     }
 
-    /// "A credential of one environment never opens another" (DESIGN 3): a bundle may cover several environments, a
+    /// A credential of one environment never opens another: a bundle may cover several environments, a
     /// function that is told its own serves that one only.
     fn environment(&self, event: &Event) -> Result<(), Deny> {
         let (Some(own), Target::ApiGateway { api_id, stage, domain }) = (&self.0.config.environment, &event.target)

@@ -130,7 +130,7 @@ impl Authority {
         self.keys.contains(&key.point)
     }
 
-    /// Signs a certificate of exactly the profile of facts b-11 and lets it out only if our own verifiers accept it.
+    /// Signs a certificate of exactly the profile of an X.509-SVID (SPIFFE X509-SVID, section 4) and lets it out only if our own verifiers accept it.
     ///
     /// # Errors
     /// In words for the operator; the caller has no fault in any of them.

@@ -29,7 +29,7 @@ pub(crate) struct Client {
 }
 
 /// The form in which a client's secret is kept: SHA-256 in lower-case hex. Client secrets are made by machines and
-/// long, so a slow hash would protect nothing and cost every token request (facts b-15).
+/// long, so a slow hash would protect nothing and cost every token request.
 pub fn secret_hash(secret: &Secret<String>) -> String {
     crate::hex(digest(&SHA256, secret.expose().as_bytes()).as_ref())
 }

@@ -10,7 +10,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-/// The largest body that is read, in bytes after base64 (DESIGN 11: "form body of the issuer: 64 KiB").
+/// The largest body that is read, in bytes after base64.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
 
 /// The event is none that this function answers.

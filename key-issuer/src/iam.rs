@@ -2,7 +2,7 @@
 //!
 //! `requestContext.authorizer.iam` is only as good as the event: whoever may call `lambda:InvokeFunction` can write
 //! one. So it counts at the configured API and Function URL ids alone, and the function's own policy must admit
-//! nobody but those (DESIGN 7).
+//! nobody but those.
 
 use std::fmt;
 use std::str::FromStr;

@@ -12,7 +12,7 @@ use crate::refusal::Refusal;
 use crate::registry::is_scope_token;
 use crate::{Inner, hex};
 
-/// How long before its issue a token is valid, in seconds: clocks of gateways differ (facts b-6).
+/// How long before its issue a token is valid, in seconds: clocks of gateways differ.
 const BACKDATE_SECONDS: u64 = 5;
 
 /// The claims of RFC 9068 §2.2, and `azp`, which an API key's claims have too. Times are JSON integers.

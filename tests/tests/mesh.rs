@@ -19,6 +19,7 @@ async fn envoy_asks_the_adapter_about_api_keys() -> Result<(), String> {
     let mut command = Command::new(program("adapter"));
     command.env_clear().envs(world.front_environment()).envs([
         ("CAUSEWAY_ADAPTER_ADDRESS", format!("127.0.0.1:{port}").as_str()),
+        ("CAUSEWAY_ENVIRONMENT", "dev"),
         ("CAUSEWAY_WORKLOAD_NAMESPACE", "bookinfo"),
         ("CAUSEWAY_WORKLOAD_LABELS", "app=ratings"),
     ]);
@@ -35,7 +36,7 @@ async fn envoy_asks_the_adapter_about_api_keys() -> Result<(), String> {
     let rows: &[(&str, &str, Option<(&str, &str)>, u16, &str)] = &[
         ("good key", "/ratings/0", Some(("x-api-key", &key)), 200, "allowed_by_policy"),
         ("revoked key", "/ratings/0", Some(("x-api-key", &revoked)), 401, "api_key_revoked"),
-        ("no key", "/ratings/0", None, 401, "no_credential"),
+        ("no key", "/ratings/0", None, 403, "no_credential"),
         ("a path that the policy does not name", "/", Some(("x-api-key", &key)), 403, "denied_no_match"),
         ("a token of somebody else", "/ratings/0", Some(("authorization", &token)), 403, "denied_no_match"),
     ];

@@ -226,9 +226,9 @@ impl Stack {
             namespace: "bookinfo".to_owned(),
             labels: vec![("app".to_owned(), "ratings".to_owned())],
         };
+        let place = adapter::Place { workload: Some(workload), environment: Some(ENVIRONMENT.to_owned()) };
         let deps = credentials.front_deps(clock, logs.of("adapter"));
-        let bound =
-            Adapter::new(Some(workload), policies()?, deps).and_then(|adapter| adapter.listen(loopback(ports.adapter)));
+        let bound = Adapter::new(place, policies()?, deps).and_then(|adapter| adapter.listen(loopback(ports.adapter)));
         let bound = bound.map_err(|error| match error {
             adapter::Error::Bind { address, source } => {
                 StackError::Bind { part: "adapter", address, why: source.to_string() }
@@ -562,7 +562,11 @@ impl Logs {
 
 /// How the policies know ratings.
 fn ratings_workload() -> Target {
-    Target::Workload { namespace: "bookinfo".to_owned(), labels: vec![("app".to_owned(), "ratings".to_owned())] }
+    Target::Workload {
+        namespace: "bookinfo".to_owned(),
+        labels: vec![("app".to_owned(), "ratings".to_owned())],
+        environment: Some(ENVIRONMENT.to_owned()),
+    }
 }
 
 fn trust_domain() -> Result<TrustDomain, StackError> {

@@ -186,12 +186,13 @@ pub(crate) enum Refusal {
 }
 
 /// Checks `key` against the store's answer. The secret is proven first: what a record says is told to
-/// nobody who does not hold its key. An unknown id costs the same comparison as a known one.
+/// nobody who does not hold its key. An unknown id costs the same comparison as a known one. `serving` is
+/// the environment that the key has to open.
 pub(crate) fn check<'a>(
     key: &ApiKey,
     record: Option<&'a ApiKeyRecord>,
     pepper: &Secret<Vec<u8>>,
-    environment: Option<&str>,
+    serving: Option<&str>,
     now: u64,
 ) -> Result<&'a ApiKeyRecord, Refusal> {
     let hash = key.hash(pepper);
@@ -218,8 +219,8 @@ pub(crate) fn check<'a>(
     if record.client_id.is_empty() {
         return Err(Refusal::Damaged);
     }
-    if record.environment != key.environment || environment.is_some_and(|environment| environment != record.environment)
-    {
+    // Who does not know which environment it serves cannot tell that a key is for it.
+    if record.environment != key.environment || serving != Some(record.environment.as_str()) {
         return Err(Refusal::Environment);
     }
     match record.state {

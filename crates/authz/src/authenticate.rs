@@ -47,7 +47,7 @@ pub(crate) struct KeyContext<'a> {
     pub(crate) lookup: Option<&'a KeyRecordLookup>,
     /// The secret that keys are hashed with.
     pub(crate) pepper: Option<&'a Secret<Vec<u8>>>,
-    /// The environment that the gateway serves.
+    /// The environment that the gateway or the workload belongs to.
     pub(crate) environment: Option<&'a str>,
 }
 

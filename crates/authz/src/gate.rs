@@ -57,7 +57,7 @@ pub fn credentials(policies: &Policies, request: &Request, target: &Target) -> C
     }
     let mut workloads = Vec::new();
     match target {
-        Target::Workload { namespace, labels } => {
+        Target::Workload { namespace, labels, .. } => {
             workloads.push(Workload { namespace, labels: Labels::Given(labels) });
         }
         Target::ApiGateway { api_id, stage, domain } => {
@@ -128,9 +128,9 @@ fn try_decide(
     };
     let arriving = Visible { headers: request.headers.clone(), path: request.path.clone() };
     match target {
-        Target::Workload { namespace, labels } => {
+        Target::Workload { namespace, labels, environment } => {
             let workload = Workload { namespace, labels: Labels::Given(labels) };
-            let key = KeyContext { lookup: api_key, pepper, environment: None };
+            let key = KeyContext { lookup: api_key, pepper, environment: environment.as_deref() };
             let passed =
                 asked.pass(Hop::Workload, workload, &client, request.destination_port, arriving, &key, None)?;
             Ok(passed.into_parts(Hop::Workload))
@@ -296,7 +296,7 @@ impl Asked<'_> {
         let mut deny = if presented {
             Deny::new(reason, hop, detail)
         } else {
-            // DESIGN: a denial with no credential presented has this reason; Envoy's status stays 403.
+            // A denial with no credential presented has a reason of its own; Envoy's status stays 403.
             Deny::new(Reason::NoCredential, hop, format!("no credential was presented, and {detail}"))
         };
         deny.policy = policy;

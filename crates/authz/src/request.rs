@@ -50,6 +50,8 @@ pub enum Target {
         namespace: String,
         /// Its labels, which selectors are matched against.
         labels: Vec<(String, String)>,
+        /// The environment that it belongs to. Without one no API key opens it: a key is good for one environment.
+        environment: Option<String>,
     },
     /// An API of API Gateway: two hops, the gateway workload that it plays and the destination behind
     /// it. All three fields come from API Gateway's request context, never from the client's headers.

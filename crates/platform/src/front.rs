@@ -77,6 +77,18 @@ impl ApiKeysConfig {
     }
 }
 
+/// `CAUSEWAY_ENVIRONMENT`: the environment that a program serves, if it is told.
+///
+/// # Errors
+/// The name is not one that API keys can carry.
+#[cfg(feature = "aws")]
+pub fn environment_from_env(env: &crate::env::Reader<'_>) -> Result<Option<String>, crate::env::EnvError> {
+    env.checked("CAUSEWAY_ENVIRONMENT", |word| {
+        let plain = word.len() <= 32 && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+        plain.then(|| word.to_owned()).ok_or_else(|| "expected 1 to 32 lower-case letters and digits".to_owned())
+    })
+}
+
 #[cfg(all(feature = "dynamodb", feature = "secrets"))]
 impl Deps {
     /// The surroundings of a program in AWS. Connects to nobody yet.

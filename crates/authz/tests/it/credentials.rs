@@ -205,7 +205,7 @@ spec: {{jwtRules: [{{issuer: \"{ISSUER}\", jwks: '{inline}'}}]}}
     let other = keys().other.sign(&aws_lc_rs::rand::SystemRandom::new(), message.as_bytes()).unwrap();
     let other = bearer(request("GET", "/a"), &format!("{message}.{}", b64(other)));
     let ours = bearer(request("GET", "/a"), &reader());
-    let ns2 = authz::Target::Workload { namespace: "ns2".to_owned(), labels: Vec::new() };
+    let ns2 = authz::Target::Workload { namespace: "ns2".to_owned(), labels: Vec::new(), environment: None };
     assert_eq!(world.decide(&ours, &workload()).reason(), Reason::AllowedNoPolicy);
     assert_eq!(world.decide(&other, &workload()).reason(), Reason::TokenSignature);
     assert_eq!(world.decide(&other, &ns2).reason(), Reason::AllowedNoPolicy);

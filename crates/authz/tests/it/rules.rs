@@ -131,7 +131,7 @@ fn b1_deny_comes_first_and_no_policy_allows() {
     assert!(denied.is_allowed());
     let denied = world.decide(&Request { path: "/admin".to_owned(), ..from(Some(A)) }, &workload());
     assert_eq!((denied.reason(), denied.policy()), (Reason::DeniedByPolicy, Some("ns[ns1]-policy[d]-rule[0]")));
-    let elsewhere = authz::Target::Workload { namespace: "ns2".to_owned(), labels: Vec::new() };
+    let elsewhere = authz::Target::Workload { namespace: "ns2".to_owned(), labels: Vec::new(), environment: None };
     assert_eq!(world.decide(&request("GET", "/admin"), &elsewhere).reason(), Reason::AllowedNoPolicy);
 }
 
@@ -176,7 +176,7 @@ data:
         assert_eq!(!world.decide(&request("GET", "/a"), &workload()).is_allowed(), applies, "{namespace}");
     }
     // A workload of the root namespace.
-    let root = authz::Target::Workload { namespace: "istio-system".to_owned(), labels: Vec::new() };
+    let root = authz::Target::Workload { namespace: "istio-system".to_owned(), labels: Vec::new(), environment: None };
     assert!(!World::new(&deny("istio-system", "")).decide(&request("GET", "/a"), &root).is_allowed());
     assert!(World::new(&deny("ns1", "")).decide(&request("GET", "/a"), &root).is_allowed());
 }

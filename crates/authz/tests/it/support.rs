@@ -218,7 +218,11 @@ pub(crate) fn options(jwks: &[(&str, &str)]) -> CompileOptions {
 
 /// The workload `b` in `ns1` that the tables use.
 pub(crate) fn workload() -> Target {
-    Target::Workload { namespace: "ns1".to_owned(), labels: vec![("app".to_owned(), "b".to_owned())] }
+    Target::Workload {
+        namespace: "ns1".to_owned(),
+        labels: vec![("app".to_owned(), "b".to_owned())],
+        environment: Some("dev".to_owned()),
+    }
 }
 
 pub(crate) fn request(method: &str, path: &str) -> Request {

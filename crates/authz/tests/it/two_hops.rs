@@ -38,7 +38,11 @@ fn get(path: &str) -> Request {
 }
 
 fn ratings() -> Target {
-    Target::Workload { namespace: "bookinfo".to_owned(), labels: vec![("app".to_owned(), "ratings".to_owned())] }
+    Target::Workload {
+        namespace: "bookinfo".to_owned(),
+        labels: vec![("app".to_owned(), "ratings".to_owned())],
+        environment: Some("dev".to_owned()),
+    }
 }
 
 fn outcome(decision: &Decision) -> (bool, Reason, Hop, u16) {
@@ -209,6 +213,26 @@ fn a_key_of_another_environment_never_opens_it() {
 }
 
 #[test]
+fn a_workload_of_unknown_environment_takes_no_key() {
+    let (text, record) = api_key("partner");
+    let mut world = world();
+    world.lookup = Some(KeyRecordLookup::Found(record));
+    let request = with_header(get("/ratings/0"), "x-api-key", &text);
+    for (environment, reason) in [
+        (Some("dev"), Reason::AllowedByPolicy),
+        (Some("prod"), Reason::ApiKeyEnvironment),
+        (None, Reason::ApiKeyEnvironment),
+    ] {
+        let ratings = Target::Workload {
+            namespace: "bookinfo".to_owned(),
+            labels: vec![("app".to_owned(), "ratings".to_owned())],
+            environment: environment.map(str::to_owned),
+        };
+        assert_eq!(world.decide(&request, &ratings).reason(), reason, "{environment:?}");
+    }
+}
+
+#[test]
 fn key_and_token_must_name_one_client() {
     let (text, record) = api_key("reader");
     let mut world = world();
@@ -234,6 +258,7 @@ fn the_destination_sees_the_gateway_as_its_peer() {
     let direct = Target::Workload {
         namespace: "bookinfo".to_owned(),
         labels: vec![("app".to_owned(), "productpage".to_owned())],
+        environment: None,
     };
     let mut request = bearer(get("/productpage"), &reader());
     assert_eq!(world().decide(&request, &direct).reason(), Reason::DeniedNoMatch);

@@ -207,6 +207,7 @@ fn request_of(case: &Value) -> (Request, Target) {
     let target = Target::Workload {
         namespace: text(&case["workload"]["namespace"]),
         labels: labels.map(|(name, value)| (name.clone(), text(value))).collect(),
+        environment: None,
     };
     (request, target)
 }

@@ -1,0 +1,114 @@
+//! The SAM template: it is valid, and what CloudFormation makes of it is what the design promises.
+//!
+//! Building it is `make sam`, which takes minutes; see docs/deploy.md.
+
+use std::fs::read_to_string;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use e2e::{root, tier, tool};
+
+/// What goes wrong with the template (text, its replacement), and how `check.py` names it.
+const MISTAKES: [(&str, &str, &str); 17] = [
+    ("AuthType: AWS_IAM", "AuthType: NONE", "KeyIssuerUrl is not KeyIssuer's with AWS_IAM"),
+    ("      PrincipalOrgID: !Ref OrganizationId\n", "", "IamDoorPermission lets somebody else invoke KeyIssuer"),
+    ("      InvokedViaFunctionUrl: true\n", "", "IamDoorInvokePermission lets somebody else invoke KeyIssuer"),
+    ("Path: /oauth2/token", "Path: /v1/svid", "IssuerApi has the routes"),
+    ("Action: dynamodb:GetItem", "Action: dynamodb:*", "AuthorizerRole may do dynamodb:*"),
+    ("Resource: !Ref PepperSecret", "Resource: \"*\"", "AuthorizerRole may use *"),
+    ("      Role: !GetAtt KeyIssuerRole.Arn\n", "", "DuplicateLogicalId"),
+    (
+        "      Policies:\n        - PolicyName: authorizer\n",
+        "      ManagedPolicyArns: [arn:aws:iam::aws:policy/AdministratorAccess]\n      Policies:\n        - PolicyName: authorizer\n",
+        "AuthorizerRole has the managed policy",
+    ),
+    ("TtlInSeconds: 0", "TtlInSeconds: 300", "ApiAuthorizer has AuthorizerResultTtlInSeconds 300"),
+    ("EnableSimpleResponses: true", "EnableSimpleResponses: false", "ApiAuthorizer has EnableSimpleResponses False"),
+    (
+        "      AuthorizerType: REQUEST",
+        "      AuthorizerType: REQUEST\n      IdentitySource: [$request.header.Authorization]",
+        "ApiAuthorizer has IdentitySource",
+    ),
+    ("/authorizers/${ApiAuthorizer.AuthorizerId}", "/*", "ApiAuthorizerPermission lets other APIs invoke Authorizer"),
+    ("      RetentionInDays: !Ref LogRetentionDays\n", "", "Authorizer has no log group with a retention"),
+    (
+        "PointInTimeRecoveryEnabled: true",
+        "PointInTimeRecoveryEnabled: false",
+        "ApiKeysTable has no point-in-time recovery",
+    ),
+    ("SSEEnabled: true", "SSEEnabled: false", "ApiKeysTable is not encrypted"),
+    ("    DeletionPolicy: Retain\n", "", "ApiKeysTable has no DeletionPolicy Retain"),
+    (
+        "  # --- state and secrets",
+        "  Other:\n    Type: AWS::Lambda::Permission\n    Properties: { FunctionName: !GetAtt KeyIssuer.Arn, Action: lambda:*, Principal: \"123456789012\" }\n  # --- state and secrets",
+        "Other lets somebody else invoke KeyIssuer",
+    ),
+];
+
+fn check(templates: &[&Path]) -> Result<Output, String> {
+    Command::new(tool("python3"))
+        .arg(root().join("tests/fixtures/template/check.py"))
+        .args(templates)
+        .output()
+        .map_err(|error| error.to_string())
+}
+
+fn said(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+#[test]
+fn sam_validates_the_template() -> Result<(), String> {
+    if !tier::available(&[&tool("sam")]) {
+        return Ok(());
+    }
+    // SAM and cfn-lint write into the home folder.
+    let home = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let output = Command::new(tool("sam"))
+        .args(["validate", "--lint"])
+        .current_dir(root())
+        .env("HOME", home.path())
+        .env("SAM_CLI_TELEMETRY", "0")
+        .env("AWS_DEFAULT_REGION", "eu-central-1")
+        .output()
+        .map_err(|error| error.to_string())?;
+    assert!(output.status.success(), "{}", said(&output));
+    Ok(())
+}
+
+#[test]
+fn the_stack_grants_what_it_must_and_nothing_more() -> Result<(), String> {
+    if !tier::available(&[&tool("python3")]) {
+        return Ok(());
+    }
+    let output = check(&[&root().join("template.yaml")])?;
+    assert!(output.status.success(), "{}", said(&output));
+    Ok(())
+}
+
+#[test]
+fn each_mistake_is_found() -> Result<(), String> {
+    if !tier::available(&[&tool("python3")]) {
+        return Ok(());
+    }
+    let template = read_to_string(root().join("template.yaml")).map_err(|error| error.to_string())?;
+    let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let mut wrong = Vec::new();
+    for (number, (text, replacement, _)) in MISTAKES.iter().enumerate() {
+        assert!(template.contains(text), "the template has no {text:?} to replace");
+        let path = folder.path().join(format!("{number}.yaml"));
+        std::fs::write(&path, template.replacen(text, replacement, 1)).map_err(|error| error.to_string())?;
+        wrong.push(path);
+    }
+    let output = check(&wrong.iter().map(|path| path.as_path()).collect::<Vec<_>>())?;
+    let said = said(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    for (path, (text, _, finding)) in wrong.iter().zip(MISTAKES) {
+        let start = format!("{}: ", path.display());
+        assert!(
+            said.lines().any(|line| line.starts_with(&start) && line.contains(finding)),
+            "replacing {text:?} should be found as {finding:?}; found was:\n{said}"
+        );
+    }
+    Ok(())
+}
