@@ -173,7 +173,8 @@ fn context(decision: &Decision, request_id: &str, outputs: &[String]) -> BTreeMa
 }
 
 fn output<'a>(allow: &'a Allow, header: &str) -> Option<&'a str> {
-    allow.upstream_headers().iter().find(|(name, _)| name == header).map(|(_, value)| value.as_str())
+    // A header of this name may also be the client's own, where the rule that makes it is another workload's.
+    allow.claim_headers().find(|(name, _)| *name == header).map(|(_, value)| value)
 }
 
 /// `x-jwt-iss` is `x_jwt_iss`: context keys are `[a-z0-9_]`.

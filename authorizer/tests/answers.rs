@@ -398,3 +398,66 @@ async fn keys_that_cannot_be_had_deny() {
     let (answer, line) = world.ask(&bearer(&world, &reader())).await;
     assert_eq!((answer, line["reason"].as_str()), (None, Some("jwks_unavailable")));
 }
+
+/// Two rules may name one issuer and two places of its keys: a team of one namespace must not be able to put its keys
+/// under the tokens of another.
+#[tokio::test]
+async fn keys_of_one_place_do_not_serve_another() {
+    let (issuer, other) = (Issuer::new(), Issuer::new());
+    let (uri, _) = jwks_server(issuer.jwks());
+    let (other_uri, other_fetched) = jwks_server(other.jwks());
+    let elsewhere = format!(
+        "
+---
+apiVersion: security.istio.io/v1
+kind: RequestAuthentication
+metadata: {{ name: elsewhere, namespace: bookinfo }}
+spec:
+  selector: {{ matchLabels: {{ app: reviews }} }}
+  jwtRules:
+    - issuer: {ISSUER}
+      jwksUri: {other_uri}
+      fromHeaders: [{{ name: x-else }}]
+"
+    );
+    let world = World::over(
+        support::compiled(&format!("{}{elsewhere}", with_uri(&uri)), &CompileOptions::default()),
+        issuer,
+        None,
+        |config| config,
+    );
+    // The other place is asked first, and its keys are kept.
+    let public = |name: &str, value: &str| with_header(at(fixture("http-2.0"), "/public"), name, value);
+    let (answer, line) = world.ask(&public("x-else", &other.token(&reader()))).await;
+    assert_eq!(answer.unwrap()["isAuthorized"], true, "{line}");
+    assert_eq!(other_fetched.load(std::sync::atomic::Ordering::SeqCst), 1);
+    let forged = format!("Bearer {}", other.token(&reader()));
+    let (answer, line) = world.ask(&with_header(fixture("http-2.0"), "authorization", &forged)).await;
+    assert_eq!((answer, line["reason"].as_str()), (None, Some("token_signature")));
+    let (answer, line) = world.ask(&bearer(&world, &reader())).await;
+    assert_eq!(answer.unwrap()["isAuthorized"], true, "{line}");
+}
+
+/// A context value is mapped to a header that the integration trusts.
+#[tokio::test]
+async fn a_header_of_the_client_is_no_context_value() {
+    let elsewhere = "
+---
+apiVersion: security.istio.io/v1
+kind: RequestAuthentication
+metadata: { name: elsewhere, namespace: bookinfo }
+spec:
+  selector: { matchLabels: { app: ratings } }
+  jwtRules:
+    - issuer: https://else.example
+      jwksUri: https://else.example/jwks.json
+      outputClaimToHeaders: [{ header: x-user, claim: sub }]
+";
+    let issuer = Issuer::new();
+    let text = include_str!("../../tests/fixtures/events/policies.yaml").replace("JWKS", &issuer.jwks());
+    let policies = support::compiled(&format!("{text}{elsewhere}"), &CompileOptions::default());
+    let world = World::over(policies, issuer, None, |config| config);
+    let (answer, line) = world.ask(&with_header(bearer(&world, &reader()), "x-user", "client:admin")).await;
+    let answer = answer.unwrap();
+    assert_eq!((&answer["isAuthorized"], &answer["context"]["x_user"]), (&json!(true), &json!("")), "{line}");
+}

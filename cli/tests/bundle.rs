@@ -1,4 +1,5 @@
 //! `causeway bundle`, from the shell's side.
+#![allow(clippy::unwrap_used)]
 
 use std::path::Path;
 use std::process::{Command, Output};

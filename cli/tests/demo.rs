@@ -1,4 +1,5 @@
 //! The demo, as a new user runs it.
+#![allow(clippy::unwrap_used)]
 
 use std::process::Command;
 

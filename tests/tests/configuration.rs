@@ -52,7 +52,9 @@ async fn a_bad_configuration_stops_the_start_with_one_line() -> Result<(), Strin
     ];
     let busy_address = busy.to_string();
     let busy_port = busy.port().to_string();
-    let rows: Vec<(&str, Vec<(&str, &str)>, Vec<&str>)> = vec![
+    /// Program, environment, and what the line must say.
+    type Row<'a> = (&'a str, Vec<(&'a str, &'a str)>, Vec<&'a str>);
+    let rows: Vec<Row<'_>> = vec![
         (
             "authorizer",
             vec![("CAUSEWAY_BUNDLE", "/nonexistent/mesh.bundle")],

@@ -33,7 +33,9 @@ async fn envoy_asks_the_adapter_about_api_keys() -> Result<(), String> {
     let host = ("host", "ratings.bookinfo.svc.cluster.local:9080");
     let (key, revoked) = (world.partner_key.text().expose().clone(), world.revoked_key.text().expose().clone());
     let token = format!("Bearer {}", world.token("reader", "").await?);
-    let rows: &[(&str, &str, Option<(&str, &str)>, u16, &str)] = &[
+    /// Name, path, credential header, and the status and reason that come of them.
+    type Row<'a> = (&'a str, &'a str, Option<(&'a str, &'a str)>, u16, &'a str);
+    let rows: &[Row<'_>] = &[
         ("good key", "/ratings/0", Some(("x-api-key", &key)), 200, "allowed_by_policy"),
         ("revoked key", "/ratings/0", Some(("x-api-key", &revoked)), 401, "api_key_revoked"),
         ("no key", "/ratings/0", None, 403, "no_credential"),

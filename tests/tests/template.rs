@@ -30,7 +30,11 @@ const MISTAKES: [(&str, &str, &str); 17] = [
         "ApiAuthorizer has IdentitySource",
     ),
     ("/authorizers/${ApiAuthorizer.AuthorizerId}", "/*", "ApiAuthorizerPermission lets other APIs invoke Authorizer"),
-    ("      RetentionInDays: !Ref LogRetentionDays\n", "", "Authorizer has no log group with a retention"),
+    (
+        "      RetentionInDays: !Ref LogRetentionDays\n",
+        "      LogGroupName: audit\n",
+        "Authorizer has no log group with a retention",
+    ),
     (
         "PointInTimeRecoveryEnabled: true",
         "PointInTimeRecoveryEnabled: false",

@@ -22,11 +22,19 @@ const MAX_TOKENS: usize = 8;
 pub(crate) struct Visible {
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) path: String,
+    /// Names of the headers in it that were made out of claims: all others are the client's own.
+    pub(crate) made: Vec<String>,
 }
 
 impl Visible {
+    /// What the client sent.
+    pub(crate) fn of(request: &Request) -> Self {
+        Self { headers: request.headers.clone(), path: request.path.clone(), made: Vec::new() }
+    }
+
     fn remove_header(&mut self, name: &str) {
         self.headers.retain(|(n, _)| n != name);
+        self.made.retain(|n| n != name);
     }
 
     /// Takes a query parameter out, all its occurrences, and leaves the others as they were written.
@@ -114,6 +122,7 @@ pub(crate) fn authenticate(
         for output in rule.outputs.iter() {
             if let Some(value) = header_value(claims, output) {
                 visible.headers.push((output.header.as_str().to_owned(), value));
+                visible.made.push(output.header.as_str().to_owned());
             }
         }
     }
@@ -122,7 +131,7 @@ pub(crate) fn authenticate(
 
 /// Key sets that the presented tokens need and that are published somewhere.
 pub(crate) fn keys_needed(policies: &Policies, applicable: Applicable<'_>, request: &Request) -> Vec<KeysNeeded> {
-    let visible = Visible { headers: request.headers.clone(), path: request.path.clone() };
+    let visible = Visible::of(request);
     let mut needed = Vec::new();
     for rule in jwt_rules(applicable) {
         let Some(source) = policies.key_source(rule.keys.to_native()) else { continue };

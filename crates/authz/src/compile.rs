@@ -91,11 +91,15 @@ struct Compiler<'a> {
 
 impl<'a> Compiler<'a> {
     fn error(&mut self, meta: &Meta, message: impl fmt::Display) {
-        self.errors.push(CompileError {
+        let error = CompileError {
             file: meta.origin.file.clone(),
             line: meta.origin.line,
             message: format!("{}/{}: {message}", meta.namespace, meta.name),
-        });
+        };
+        // Two routes to one destination find the same.
+        if !self.errors.contains(&error) {
+            self.errors.push(error);
+        }
     }
 
     fn policy_set(&mut self) -> PolicySet {
@@ -467,6 +471,18 @@ impl<'a> Compiler<'a> {
                         ),
                     );
                 }
+                if http_servers(played).any(|server| server.tls.as_ref().is_some_and(|tls| tls.mode == ServerTlsMode::Mutual))
+                {
+                    // Nobody here would ask for the certificate that the Gateway demands.
+                    self.error(
+                        meta,
+                        format!(
+                            "the Gateway {} at {} asks clients for certificates (tls.mode MUTUAL), which is not \
+                             supported yet for an API; use SIMPLE",
+                            gateway.gateway, played.meta.origin
+                        ),
+                    );
+                }
                 let ports: BTreeSet<u16> = http_servers(played).map(|server| server.port.number).collect();
                 let port = if ports.len() == 1 { ports.first().copied() } else { None };
                 (port, self.virtual_hosts(&gateway.gateway, played))
@@ -539,11 +555,42 @@ impl<'a> Compiler<'a> {
                 })
                 .collect();
             match self.destination(service, &route.destination) {
-                Ok(destination) => routes.push(Route { matches, destination }),
+                Ok(destination) => {
+                    self.check_selectors(&destination);
+                    routes.push(Route { matches, destination });
+                }
                 Err(message) => self.error(&service.meta, message),
             }
         }
         routes
+    }
+
+    /// A destination's document says some of the labels of its workloads, not all of them. A policy that
+    /// shares one and needs another would be passed over here, and could be enforced in the mesh.
+    fn check_selectors(&mut self, destination: &Destination) {
+        let resources = self.resources;
+        let policies = resources.authorization_policies.iter().map(|p| (&p.meta, p.selector.as_ref()));
+        let tokens = resources.request_authentications.iter().map(|a| (&a.meta, a.selector.as_ref()));
+        let keys = resources.api_key_authentications.iter().map(|a| (&a.meta, a.selector.as_ref()));
+        for (meta, selector) in policies.chain(tokens).chain(keys) {
+            let near = meta.namespace == destination.namespace || meta.namespace == resources.mesh.root_namespace;
+            let Some(selector) = selector.filter(|_| near) else { continue };
+            let known = |name: &str| destination.labels.iter().find(|label| label.name == name);
+            let (shared, unknown): (Vec<_>, Vec<_>) =
+                selector.match_labels.iter().partition(|(name, _)| known(name.as_str()).is_some());
+            let agree = shared.iter().all(|(name, value)| known(name.as_str()).is_some_and(|own| own.value == **value));
+            if shared.is_empty() || !agree || unknown.is_empty() {
+                continue;
+            }
+            let unknown: Vec<&str> = unknown.iter().map(|(name, _)| name.as_str()).collect();
+            let message = format!(
+                "it may select workloads of the destination {}, whose document does not say their label {}; add it \
+                 there, or leave it out here",
+                destination.host,
+                unknown.join(" and ")
+            );
+            self.error(meta, message);
+        }
     }
 
     fn destination(&self, from: &VirtualService, destination: &istio::Destination) -> Result<Destination, String> {
@@ -579,6 +626,11 @@ impl<'a> Compiler<'a> {
                     },
                 })
             }
+            // Policies with a selector would be passed over, as for a Service without one.
+            (None, [entry]) if entry.meta.labels.is_empty() => Err(format!(
+                "the destination {host} is a ServiceEntry without labels, so that no policy could select it; \
+                 add the labels of its workloads to its metadata"
+            )),
             (None, [entry]) => {
                 let wanted = |port: &&istio::Port| destination.port.is_none_or(|number| port.number == number);
                 let port =

@@ -84,6 +84,7 @@ pub struct Allow {
     principal: Option<String>,
     claims: Option<Claims>,
     upstream_headers: Vec<(String, String)>,
+    claim_headers: Vec<String>,
 }
 
 /// Proof that the caller is the gate: its only constructor is private to that module.
@@ -93,14 +94,15 @@ pub(crate) struct AllowParts {
     pub(crate) policy: Option<String>,
     pub(crate) claims: Option<Claims>,
     pub(crate) upstream_headers: Vec<(String, String)>,
+    pub(crate) claim_headers: Vec<String>,
 }
 
 impl Allow {
     /// Makes an allow. `_seal` can be made by the gate alone.
     pub(crate) fn new(_seal: crate::gate::Seal, parts: AllowParts) -> Self {
-        let AllowParts { reason, hop, policy, claims, upstream_headers } = parts;
+        let AllowParts { reason, hop, policy, claims, upstream_headers, claim_headers } = parts;
         let principal = claims.as_ref().and_then(Claims::principal);
-        Self { reason, hop, policy, principal, claims, upstream_headers }
+        Self { reason, hop, policy, principal, claims, upstream_headers, claim_headers }
     }
 
     /// Why: [`Reason::AllowedByPolicy`] or [`Reason::AllowedNoPolicy`].
@@ -138,6 +140,13 @@ impl Allow {
     /// forwarded taken out, the configured claim headers put in (and nobody else's).
     pub fn upstream_headers(&self) -> &[(String, String)] {
         &self.upstream_headers
+    }
+
+    /// Those of [`upstream_headers`](Self::upstream_headers) that a rule made out of verified claims. A
+    /// header of the client has no part in them, whatever its name.
+    pub fn claim_headers(&self) -> impl Iterator<Item = (&str, &str)> {
+        let made = self.upstream_headers.iter().filter(|(name, _)| self.claim_headers.contains(name));
+        made.map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     /// What an intermediary has to change in `request` so that the upstream gets

@@ -126,7 +126,7 @@ fn try_decide(
         host: &request.host,
         principal: request.source.principal.as_deref(),
     };
-    let arriving = Visible { headers: request.headers.clone(), path: request.path.clone() };
+    let arriving = Visible::of(request);
     match target {
         Target::Workload { namespace, labels, environment } => {
             let workload = Workload { namespace, labels: Labels::Given(labels) };
@@ -184,6 +184,7 @@ fn try_decide(
                 policy: second.policy.or(first.policy),
                 claims: first.claims.or(second.claims),
                 upstream_headers: second.visible.headers,
+                claim_headers: second.visible.made,
             })
         }
     }
@@ -239,6 +240,7 @@ impl Passed {
             policy: self.policy,
             claims: self.claims,
             upstream_headers: self.visible.headers,
+            claim_headers: self.visible.made,
         }
     }
 }

@@ -90,7 +90,7 @@ impl Policies {
     }
 
     /// The `ApiGateway` document that covers an API: the one that names its id and stage; or, when none
-    /// names the id, the only one that names the domain.
+    /// names the id, the only one that names the domain, if it is for this stage.
     pub fn api_gateway(&self, api_id: &str, stage: &str, domain: &str) -> Option<ApiGatewayInfo<'_>> {
         self.find_api_gateway(api_id, stage, domain).map(|gateway| ApiGatewayInfo {
             name: gateway.name.as_str(),
@@ -118,7 +118,8 @@ impl Policies {
         let domain = domain.to_ascii_lowercase();
         let mut named = gateways.iter().filter(|gateway| gateway.domains.iter().any(|own| own.as_str() == domain));
         match (named.next(), named.next()) {
-            (Some(gateway), None) => Some(gateway),
+            // Another stage of the domain may be another environment.
+            (Some(gateway), None) if gateway.stage == *stage => Some(gateway),
             _ => None,
         }
     }

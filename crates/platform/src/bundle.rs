@@ -8,7 +8,7 @@
 //!      0      8  magic "CAUSEWAY"
 //!      8      4  format version, little endian, as all numbers
 //!     12      4  number of sections
-//!     16     32  SHA-256 of everything behind it
+//!     16     32  SHA-256 of everything else
 //!     48     16  a table entry per section: id (4), reserved 0 (4), offset (4), length (4)
 //!      …         the sections, each at a multiple of 16, so that they can be used in place
 //! ```
@@ -101,8 +101,7 @@ pub fn write(sections: &[(Section, &[u8])]) -> Result<Vec<u8>, BundleError> {
     let too_large = |found| BundleError::TooLarge { found };
     let mut offset = (TABLE_AT + ENTRY * sections.len()).next_multiple_of(ALIGN);
     let mut table = Vec::new();
-    let mut body = Vec::new();
-    body.resize(offset - TABLE_AT - ENTRY * sections.len(), 0);
+    let mut body = vec![0; offset - TABLE_AT - ENTRY * sections.len()];
     for (section, bytes) in sections {
         for number in [
             section.id(),
@@ -121,14 +120,21 @@ pub fn write(sections: &[(Section, &[u8])]) -> Result<Vec<u8>, BundleError> {
         return Err(too_large(offset));
     }
     table.extend_from_slice(&body);
-    let checksum = digest::digest(&digest::SHA256, &table);
     let mut file = Vec::with_capacity(TABLE_AT + table.len());
     file.extend_from_slice(MAGIC);
     file.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
     file.extend_from_slice(&u32::try_from(sections.len()).unwrap_or(u32::MAX).to_le_bytes());
+    let checksum = checksum(&file, &table);
     file.extend_from_slice(checksum.as_ref());
     file.extend_from_slice(&table);
     Ok(file)
+}
+
+fn checksum(before: &[u8], behind: &[u8]) -> digest::Digest {
+    let mut context = digest::Context::new(&digest::SHA256);
+    context.update(before);
+    context.update(behind);
+    context.finish()
 }
 
 /// An opened bundle: its envelope has been checked, its sections not yet.
@@ -166,13 +172,14 @@ impl Bundle {
         if version != FORMAT_VERSION {
             return Err(BundleError::Version { found: version });
         }
-        let (Some(checksum), Some(contents)) = (file.get(CHECKSUM_AT..TABLE_AT), file.get(TABLE_AT..)) else {
+        let (Some(before), Some(written), Some(behind)) =
+            (file.get(..CHECKSUM_AT), file.get(CHECKSUM_AT..TABLE_AT), file.get(TABLE_AT..))
+        else {
             return Err(BundleError::Malformed("it ends inside its head"));
         };
-        if digest::digest(&digest::SHA256, contents).as_ref() != checksum {
+        if checksum(before, behind).as_ref() != written {
             return Err(BundleError::Checksum);
         }
-        // The number of sections is the one field that the checksum does not cover.
         let sections = u32_at(&file, 12).map_or(usize::MAX, |count| count as usize);
         if sections > MAX_SECTIONS || file.len() < TABLE_AT + ENTRY * sections {
             return Err(BundleError::Malformed("its table of sections is cut off"));

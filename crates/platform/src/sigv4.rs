@@ -270,7 +270,9 @@ mod tests {
         let authorization = good.iter().find(|(n, _)| n == "authorization").unwrap().1.clone();
         let mut twice = good.clone();
         twice.push(("authorization".to_owned(), authorization.clone()));
-        let cases: Vec<(&str, Vec<(String, String)>, &[u8], u64, VerifyError)> = vec![
+        /// Name, headers, body, the verifier's time, and what it says.
+        type Case<'a> = (&'a str, Vec<(String, String)>, &'a [u8], u64, VerifyError);
+        let cases: Vec<Case<'_>> = vec![
             ("body", good.clone(), b"{\"csr\":1}", NOW, VerifyError::Mismatch),
             ("host", with("host", "other.example"), b"{}", NOW, VerifyError::Mismatch),
             ("token", with("x-amz-security-token", "other"), b"{}", NOW, VerifyError::Mismatch),

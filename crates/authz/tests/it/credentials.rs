@@ -259,6 +259,12 @@ spec: {{jwtRules: [{}]}}
     let preflight = with_header(with_header(spoofed, "origin", "o"), "access-control-request-method", "GET");
     let preflight = Request { method: "OPTIONS".to_owned(), ..preflight };
     assert_eq!(upstream(&world, &preflight).len(), 2);
+    // What a client sends is no claim, also where no rule makes a header of that name.
+    let Decision::Allow(allow) = world.decide(&with_header(with_token.clone(), "x-else", "spoofed"), &workload()) else {
+        panic!()
+    };
+    let made: Vec<_> = expected.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    assert_eq!(allow.claim_headers().collect::<Vec<_>>(), made);
     // The difference, for those who cannot replace all headers.
     let Decision::Allow(allow) = world.decide(&with_token, &workload()) else { panic!() };
     let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();

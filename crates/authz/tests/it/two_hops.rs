@@ -294,6 +294,7 @@ fn apis_that_no_document_covers() {
         ("bookinfo", "$default", "api.bookinfo.example", true),
         ("bookinfo", "$default", "other.example", true),
         ("bookinfo", "prod", "api.bookinfo.example", false),
+        ("other", "prod", "api.bookinfo.example", false),
         ("other", "$default", "api.bookinfo.example", true),
         ("other", "$default", "API.bookinfo.example", true),
         ("other", "$default", "other.example", false),
@@ -384,10 +385,45 @@ fn routes_are_resolved_when_compiled() {
             "      istio: other\n    serviceAccount",
             "does not select",
         ),
+        ("mode: SIMPLE", "mode: MUTUAL", "asks clients for certificates"),
+        (
+            "      app: reviews\n  action",
+            "      app: reviews\n      version: v2\n  action",
+            "may select workloads of the destination reviews.bookinfo.svc.cluster.local",
+        ),
     ];
     for (from, to, expected) in cases {
         let errors = broken(from, to);
         assert!(errors.contains(expected), "{to}: {errors:?}");
         assert!(errors.contains(".yaml:"), "{errors}");
     }
+}
+
+#[test]
+fn a_destination_that_no_selector_could_reach_is_refused() {
+    let entry = |labels: &str| {
+        format!(
+            "
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{ name: legacy, namespace: bookinfo{labels} }}
+spec:
+  hosts: [legacy.example]
+  resolution: DNS
+  ports: [{{ number: 443, name: http, protocol: HTTP }}]
+"
+        )
+    };
+    let opened = |labels: &str| {
+        let mut files = FILES.map(|(name, text)| (name, text.to_owned())).to_vec();
+        for (_, text) in &mut files {
+            *text = text.replace("host: reviews\n            port:\n              number: 9080", "host: legacy.example");
+        }
+        files.push(("legacy.yaml", entry(labels)));
+        let files: Vec<_> = files.iter().map(|(name, text)| (*name, text.as_str())).collect();
+        open(&files).map(drop).map_err(|errors| errors.join("\n"))
+    };
+    let errors = opened("").unwrap_err();
+    assert!(errors.contains("legacy.example is a ServiceEntry without labels"), "{errors}");
+    assert_eq!(opened(", labels: { app: legacy }"), Ok(()));
 }
