@@ -3,6 +3,7 @@
 pub mod gateway;
 pub mod http;
 pub mod mesh;
+pub mod seeds;
 pub mod stack;
 
 use std::process::ExitCode;

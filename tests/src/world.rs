@@ -11,7 +11,7 @@ use authz::api_key::{ApiKey, ApiKeyRecord, KeyState};
 use aws_sdk_dynamodb::types::{AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType};
 use causeway::dev::gateway::{Caller, FunctionUrl, FunctionUrlConfig, Gateway, Rie, UrlAuth};
 use causeway::dev::http::{Answer, send};
-use causeway::dev::stack;
+use causeway::dev::{seeds, stack};
 use identity::Secret;
 use platform::aws::{AwsConfig, Credentials};
 use platform::sigv4;
@@ -275,7 +275,7 @@ async fn seed(moto: &Moto) -> Result<Seeds, String> {
     let authority = key_issuer::bootstrap::new_ca_secret(&trust_domain, now).map_err(|error| error.to_string())?;
     let roots: Value = serde_json::from_str(authority.expose()).map_err(|error| error.to_string())?;
     let roots = roots["root-cert.pem"].as_str().ok_or("the authority has no root")?.to_owned();
-    let pepper = stack::random_text().map_err(|error| error.to_string())?;
+    let pepper = seeds::random_text().map_err(|error| error.to_string())?;
     for (id, secret) in [("signing", &signing), ("ca", &authority), ("pepper", &pepper)] {
         create_secret(moto, id, secret).await?;
     }
@@ -285,7 +285,7 @@ async fn seed(moto: &Moto) -> Result<Seeds, String> {
     let clients = DynamoDb::new("clients", aws(moto));
     let mut client_secrets = BTreeMap::new();
     for (client_id, scope) in [("reader", "reviews.read"), ("auditor", "orders.read")] {
-        let secret = stack::random_text().map_err(|error| error.to_string())?;
+        let secret = seeds::random_text().map_err(|error| error.to_string())?;
         let client = ClientRecord {
             client_id: client_id.to_owned(),
             secret_hashes: vec![key_issuer::secret_hash(&secret)],
@@ -301,8 +301,8 @@ async fn seed(moto: &Moto) -> Result<Seeds, String> {
     let hashed_with = Secret::new(pepper.expose().clone().into_bytes());
     let mut made = Vec::new();
     for state in [KeyState::Active, KeyState::Revoked] {
-        let key = stack::new_key().map_err(|error| error.to_string())?;
-        let record = stack::key_record(&key, "partner", state, &hashed_with);
+        let key = seeds::new_key().map_err(|error| error.to_string())?;
+        let record = seeds::key_record(&key, "partner", state, &hashed_with);
         ApiKeys::put(&keys, &record).await.map_err(|error| error.to_string())?;
         made.push(key);
     }
@@ -379,7 +379,7 @@ fn issuer_environment(moto: &Moto, roles: &[Role]) -> Vec<(String, String)> {
 }
 
 fn role(name: &'static str) -> Result<Role, String> {
-    let secret_access_key = stack::random_text().map_err(|error| error.to_string())?;
+    let secret_access_key = seeds::random_text().map_err(|error| error.to_string())?;
     Ok(Role { name, access_key_id: format!("AKID{}", name.replace('-', "").to_uppercase()), secret_access_key })
 }
 

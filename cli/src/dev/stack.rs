@@ -10,29 +10,25 @@ use std::time::Duration;
 
 use adapter::Adapter;
 use authorizer::Authorizer;
-use authz::api_key::{ApiKey, ApiKeyRecord, KeyState};
-use authz::{KeySets, Policies, Target};
-use identity::{Secret, Svid, TrustBundle, TrustDomain};
+use authz::Policies;
+use authz::api_key::ApiKey;
+use identity::Secret;
 use istio::{Resources, SourceFile};
 use key_issuer::KeyIssuer;
-use platform::aws::{AwsConfig, Credentials};
 use platform::bundle::{Bundle, Section};
 use platform::clock::{Clock, FixedClock, SystemClock};
-use platform::env::MapEnv;
-use platform::jwks::JwksSource;
 use platform::log::Log;
-use platform::random::{Random, SystemRandom};
-use platform::store::{ApiKeys, ClientRecord, ClientState, Clients, Embedded};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use super::gateway::{
-    Authorizer as GatewayAuthorizer, Caller, FunctionError, FunctionUrl, FunctionUrlConfig, Gateway, GatewayConfig,
-    InProcess, Integration, Invoker, Route, UrlAuth,
+    Authorizer as GatewayAuthorizer, FunctionError, FunctionUrl, Gateway, GatewayConfig, InProcess, Integration,
+    Invoker, Route,
 };
 use super::http::send;
-use super::mesh::{Ingress, Sidecar};
+use super::mesh::Ingress;
+use super::seeds::{ACCOUNT, ENVIRONMENT, Seeds};
 use crate::bundle;
 
 /// The issuer identifier of the examples.
@@ -45,14 +41,6 @@ pub const OTHER_DOMAIN: &str = "internal.bookinfo.example";
 pub const RATINGS_URL: &str = "http://ratings.bookinfo.svc.cluster.local:9080/ratings/0";
 /// A service whose place an impostor has taken.
 pub const DETAILS_URL: &str = "http://details.bookinfo.svc.cluster.local:9080/details/0";
-
-const TRUST_DOMAIN: &str = "cluster.local";
-const ENVIRONMENT: &str = "dev";
-const DOOR_ID: &str = "localdoor";
-const REGION: &str = "eu-central-1";
-const ACCOUNT: &str = "123456789012";
-const ACCESS_KEY: &str = "AKIDREVIEWS";
-const ROLE: &str = "bookinfo-reviews";
 
 /// The configuration files of the examples, and what the local stack adds to them.
 pub const EXAMPLES: [(&str, &str); 7] = [
@@ -354,193 +342,6 @@ fn reviews(proxy: SocketAddr) -> Arc<dyn Invoker> {
     })
 }
 
-/// Every secret, key and record that the stack starts with, made anew each time.
-struct Seeds {
-    secrets: Arc<platform::secrets::Embedded>,
-    store: Arc<Embedded>,
-    roots: String,
-    access_key: Secret<String>,
-    reader_secret: Secret<String>,
-    auditor_secret: Secret<String>,
-    partner_key: ApiKey,
-    revoked_key: ApiKey,
-}
-
-impl Seeds {
-    async fn new(now: u64) -> Result<Self, StackError> {
-        let part = |part: &'static str| move |why: String| StackError::Part { part, why };
-        let trust_domain = trust_domain()?;
-        let signing =
-            key_issuer::bootstrap::new_signing_secret().map_err(|error| part("key-issuer")(error.to_string()))?;
-        let authority = key_issuer::bootstrap::new_ca_secret(&trust_domain, now)
-            .map_err(|error| part("key-issuer")(error.to_string()))?;
-        let roots = serde_json::from_str::<Value>(authority.expose()).ok();
-        let roots = roots.and_then(|ca| ca["root-cert.pem"].as_str().map(str::to_owned));
-        let roots = roots.ok_or_else(|| part("key-issuer")("the new authority has no root".to_owned()))?;
-        let pepper = random_text()?;
-        let secrets = platform::secrets::Embedded::default();
-        secrets.put("signing", signing.expose().clone());
-        secrets.put("ca", authority.expose().clone());
-        secrets.put("pepper", pepper.expose().clone());
-
-        let (reader_secret, auditor_secret) = (random_text()?, random_text()?);
-        let store = Embedded::in_memory();
-        for (client_id, secret, scope) in
-            [("reader", &reader_secret, "reviews.read"), ("auditor", &auditor_secret, "orders.read")]
-        {
-            let client = ClientRecord {
-                client_id: client_id.to_owned(),
-                secret_hashes: vec![key_issuer::secret_hash(secret)],
-                scopes: vec![scope.to_owned()],
-                audiences: vec!["bookinfo".to_owned(), "orders".to_owned()],
-                grants: vec!["client_credentials".to_owned()],
-                state: ClientState::Active,
-            };
-            Clients::put(&store, &client).await.map_err(|error| part("store")(error.to_string()))?;
-        }
-        let pepper = Secret::new(pepper.expose().clone().into_bytes());
-        let (partner_key, revoked_key) = (new_key()?, new_key()?);
-        for (key, state) in [(&partner_key, KeyState::Active), (&revoked_key, KeyState::Revoked)] {
-            let record = key_record(key, "partner", state, &pepper);
-            ApiKeys::put(&store, &record).await.map_err(|error| part("store")(error.to_string()))?;
-        }
-        let access_key = random_text()?;
-        Ok(Self {
-            secrets: Arc::new(secrets),
-            store: Arc::new(store),
-            roots,
-            access_key,
-            reader_secret,
-            auditor_secret,
-            partner_key,
-            revoked_key,
-        })
-    }
-
-    fn issuer_config(&self) -> Result<key_issuer::Config, StackError> {
-        let role = |name: &str| format!("arn:aws:iam::{ACCOUNT}:role/{name}");
-        let entry = |name: &str, account: &str| {
-            json!({"role_arn": role(name), "namespace": "bookinfo", "service_account": account, "client_id": account,
-                "scopes": ["ratings.read"], "audiences": ["bookinfo"]})
-        };
-        let registry = json!([
-            entry(ROLE, "bookinfo-reviews"),
-            entry("ratings", "bookinfo-ratings"),
-            entry("intruder", "bookinfo-intruder")
-        ]);
-        let env = MapEnv::from([
-            ("CAUSEWAY_ISSUER", ISSUER),
-            ("CAUSEWAY_SIGNING_SECRET", "signing"),
-            ("CAUSEWAY_CA_SECRET", "ca"),
-            ("CAUSEWAY_TRUST_DOMAIN", TRUST_DOMAIN),
-            ("CAUSEWAY_IAM_DOOR_IDS", DOOR_ID),
-        ])
-        .with("CAUSEWAY_REGISTRY", registry.to_string());
-        key_issuer::Config::from_env(&env).map_err(|error| StackError::Configuration(error.to_string()))
-    }
-
-    fn issuer_deps(&self, clock: Arc<dyn Clock>, log: Log) -> key_issuer::Deps {
-        key_issuer::Deps {
-            clients: self.store.clone(),
-            secrets: self.secrets.clone(),
-            clock,
-            random: Arc::new(SystemRandom),
-            log,
-        }
-    }
-
-    fn door(&self, issuer: Arc<dyn Invoker>) -> FunctionUrlConfig {
-        let caller = Caller {
-            secret_access_key: self.access_key.clone(),
-            session_token: None,
-            account_id: ACCOUNT.to_owned(),
-            user_arn: format!("arn:aws:sts::{ACCOUNT}:assumed-role/{ROLE}/reviews"),
-            caller_id: "AROAREVIEWS:reviews".to_owned(),
-            principal_org_id: None,
-        };
-        FunctionUrlConfig::new(DOOR_ID, UrlAuth::AwsIam(BTreeMap::from([(ACCESS_KEY.to_owned(), caller)])), issuer)
-    }
-
-    /// A sidecar with an SVID of the issuer, got as any workload gets one, but without the way over the network.
-    async fn sidecar(
-        &self,
-        issuer: &KeyIssuer,
-        role: &'static str,
-        policies: Policies,
-        clock: Arc<dyn Clock>,
-        log: Log,
-    ) -> Result<Sidecar, StackError> {
-        let part = |why: String| StackError::Part { part: role, why };
-        let svid = svid(issuer, role).await.map_err(part)?;
-        let roots =
-            TrustBundle::from_pem(trust_domain()?, self.roots.as_bytes()).map_err(|error| part(error.to_string()))?;
-        let tls = identity::tls::server_config(&svid, &roots, &["istio-http/1.1", "istio", "http/1.1"])
-            .map_err(|error| part(error.to_string()))?;
-        Ok(Sidecar {
-            name: role,
-            tls,
-            keys: KeySets::embedded(&policies).map_err(|error| part(error.to_string()))?,
-            policies,
-            workload: ratings_workload(),
-            clock,
-            log,
-        })
-    }
-
-    /// The extension as a process outside Lambda, whose mesh endpoints are at `connect_to`, by their ports.
-    async fn extension(
-        &self,
-        bundle: Vec<u8>,
-        door: SocketAddr,
-        connect_to: [(u16, SocketAddr); 2],
-        port: u16,
-        log: Log,
-    ) -> Result<extension::Bound, StackError> {
-        let aws = AwsConfig {
-            region: REGION.to_owned(),
-            credentials: Credentials {
-                access_key_id: ACCESS_KEY.to_owned(),
-                secret_access_key: self.access_key.clone(),
-                session_token: None,
-            },
-            dynamodb_endpoint: None,
-            secretsmanager_endpoint: None,
-        };
-        let egress = extension::Egress {
-            bundle: extension::BundleSource::Bytes(bundle),
-            trust_domain: Some(trust_domain()?),
-            issuer_url: format!("http://{door}"),
-            issuer_service: "lambda".to_owned(),
-            aws,
-            audience: Some("bookinfo".to_owned()),
-            scope: None,
-            identity_wait: PATIENCE,
-            response_timeout: PATIENCE,
-            connect_to: connect_to
-                .map(|(port, address)| extension::ConnectTo { host: "eastwest.mesh.example".to_owned(), port, address })
-                .to_vec(),
-        };
-        let config = extension::Config { port, lambda: None, egress: Ok(egress) };
-        let deps = extension::Deps { clock: Arc::new(SystemClock), log };
-        extension::Extension::bind(config, deps).await.map_err(|error| match error {
-            extension::Error::Port { source, .. } => {
-                StackError::Bind { part: "extension", address: loopback(port), why: source.to_string() }
-            }
-            other => StackError::Part { part: "extension", why: other.to_string() },
-        })
-    }
-
-    /// What authorizer and adapter look API keys up in.
-    fn front_deps(&self, clock: Arc<dyn Clock>, log: Log) -> platform::front::Deps {
-        let api_keys = platform::front::ApiKeyStore {
-            records: self.store.clone(),
-            secrets: self.secrets.clone(),
-            pepper_id: "pepper".to_owned(),
-        };
-        platform::front::Deps { api_keys: Some(api_keys), jwks: Arc::new(JwksSource::new(clock.clone())), clock, log }
-    }
-}
-
 /// The authorizer's configuration where nothing is read from files or the environment.
 fn authorizer_config() -> authorizer::Config {
     authorizer::Config {
@@ -560,77 +361,7 @@ impl Logs {
     }
 }
 
-/// How the policies know ratings.
-fn ratings_workload() -> Target {
-    Target::Workload {
-        namespace: "bookinfo".to_owned(),
-        labels: vec![("app".to_owned(), "ratings".to_owned())],
-        environment: Some(ENVIRONMENT.to_owned()),
-    }
-}
-
-fn trust_domain() -> Result<TrustDomain, StackError> {
-    TRUST_DOMAIN.parse().map_err(|error| StackError::Configuration(format!("{error}")))
-}
-
-/// A record for a new key of `client_id`.
-pub fn key_record(key: &ApiKey, client_id: &str, state: KeyState, pepper: &Secret<Vec<u8>>) -> ApiKeyRecord {
-    ApiKeyRecord {
-        id: key.id().to_owned(),
-        client_id: client_id.to_owned(),
-        environment: key.environment().to_owned(),
-        hashes: vec![authz::api_key::hex(&key.hash(pepper))],
-        scope: "reviews.read".to_owned(),
-        audiences: vec!["bookinfo".to_owned()],
-        state,
-        not_before: None,
-        expires_at: None,
-    }
-}
-
-/// A new API key of the stack's environment.
-pub fn new_key() -> Result<ApiKey, StackError> {
-    let mut bytes = [0; 48];
-    fill(&mut bytes)?;
-    ApiKey::generate(ENVIRONMENT, &bytes).map_err(|error| StackError::Part { part: "API key", why: error.to_string() })
-}
-
-/// 256 random bits as text, for client secrets and peppers.
-pub fn random_text() -> Result<Secret<String>, StackError> {
-    let mut bytes = [0; 32];
-    fill(&mut bytes)?;
-    Ok(Secret::new(authz::api_key::hex(&bytes)))
-}
-
-fn fill(bytes: &mut [u8]) -> Result<(), StackError> {
-    SystemRandom.fill(bytes).map_err(|error| StackError::Part { part: "random numbers", why: error.to_string() })
-}
-
-/// A new SVID for `role`: a key made here, a request signed with it, and the issuer's answer to the role.
-async fn svid(issuer: &KeyIssuer, role: &str) -> Result<Svid, String> {
-    let key = rcgen::KeyPair::generate().map_err(|error| error.to_string())?;
-    let request = rcgen::CertificateParams::default().serialize_request(&key).map_err(|error| error.to_string())?;
-    let request = request.pem().map_err(|error| error.to_string())?;
-    let event = json!({
-        "version": "2.0", "routeKey": "$default", "rawPath": "/v1/svid", "rawQueryString": "",
-        "headers": {"content-type": "application/json"},
-        "requestContext": {"accountId": ACCOUNT, "apiId": DOOR_ID, "domainName": format!("{DOOR_ID}.lambda-url.{REGION}.on.aws"),
-            "stage": "$default", "requestId": role, "routeKey": "$default",
-            "authorizer": {"iam": {"accessKey": "AKIDMESH", "accountId": ACCOUNT, "callerId": "AROAMESH:mesh", "userId": "AROAMESH:mesh",
-                "userArn": format!("arn:aws:sts::{ACCOUNT}:assumed-role/{role}/mesh")}},
-            "http": {"method": "POST", "path": "/v1/svid", "protocol": "HTTP/1.1", "sourceIp": "127.0.0.1", "userAgent": "mesh"}},
-        "body": json!({"csr": request}).to_string(), "isBase64Encoded": false,
-    });
-    let answer = issuer.handle(event).await.map_err(|error| error.to_string())?;
-    let body: Value = answer["body"].as_str().and_then(|body| serde_json::from_str(body).ok()).unwrap_or_default();
-    let chain: Vec<&str> = body["chain"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    // The last one is the root, which a peer has already.
-    let shown = chain.split_last().map(|(_, shown)| shown.concat()).unwrap_or_default();
-    Svid::from_pem(shown.as_bytes(), key.serialize_pem().as_bytes())
-        .map_err(|error| format!("{error} (the issuer answered {answer})"))
-}
-
-fn loopback(port: u16) -> SocketAddr {
+pub(super) fn loopback(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 

@@ -1,0 +1,8 @@
+#![no_main]
+//! The text of a token, before anything is verified.
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|text: &str| {
+    let _ = authz::jwt::UnverifiedToken::parse(text);
+});
