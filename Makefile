@@ -52,7 +52,7 @@ CAUSEWAY_POLICIES ?= examples/bookinfo
 
 # cargo finds cargo-lambda, and cargo-lambda finds zig.
 build-%: export PATH := $(ROOT)/.tools/bin:$(PATH)
-# The jitter entropy source of AWS-LC costs each cold start 10 to 50 ms; Lambda's kernel gives good entropy.
+# AWS-LC's jitter entropy source costs each cold start 10 to 50 ms; without it the system's generator alone is used.
 build-%: export AWS_LC_SYS_NO_JITTER_ENTROPY := 1
 
 # $(call program,PACKAGE,WHERE IN THE ARTEFACT)

@@ -51,6 +51,8 @@ fn allowed(allow: &Allow, request: &Request) -> CheckResponse {
     let mut remove = changes.remove;
     let spoofed = request.headers.iter().map(|(name, _)| name).filter(|name| name.starts_with(IDENTITY_PREFIX));
     remove.extend(spoofed.cloned());
+    // Also those that we have not seen: Envoy sends us the headers that it is told to.
+    remove.extend([PRINCIPAL_HEADER, CLIENT_ID_HEADER].map(str::to_owned));
     // Envoy removes after it has set, so a header that is set must not be on the list; setting replaces all its lines.
     remove.retain(|name| !set.iter().any(|(kept, _)| kept == name));
     remove.sort_unstable();

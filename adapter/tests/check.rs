@@ -335,6 +335,12 @@ async fn identity_headers_of_the_client_never_arrive() {
     let (status, set, removed, _) = read(&answer);
     assert_eq!((status, set), (200, Vec::new()));
     assert_eq!(removed, ["x-causeway-client-id", "x-causeway-else", "x-causeway-principal"]);
+
+    // Envoy's `allowed_headers` may keep them from us; the upstream would get them all the same.
+    let mut unseen = check(&[]);
+    http(unseen.attributes.as_mut().unwrap()).path = "/open".to_owned();
+    let (answer, _) = world.ask(unseen).await;
+    assert_eq!(read(&answer).2, ["x-causeway-client-id", "x-causeway-principal"]);
 }
 
 #[tokio::test]

@@ -355,11 +355,12 @@ impl Wire {
 
     fn v1(self, context: WireContext, seen: Seen) -> Result<Parts, Why> {
         let mut headers = Headers::default();
-        let listed = self.multi_value_headers.is_some();
+        let mut headers_joined = false;
         let multi = self.multi_value_headers.map_or_else(Vec::new, |h| h.0);
         // `headers` holds the last line of each name only; it counts where the complete list has nothing.
         for (name, value) in self.headers.map_or_else(Vec::new, |h| h.0) {
             if !multi.iter().any(|(listed, values)| listed.eq_ignore_ascii_case(&name) && !values.is_empty()) {
+                headers_joined = true;
                 headers.push(name, value)?;
             }
         }
@@ -375,7 +376,7 @@ impl Wire {
             arn: required(self.method_arn, "methodArn", MAX_TEXT)?,
             domain: context.domain_name,
             headers,
-            headers_joined: !listed,
+            headers_joined,
             kind: ResponseKind::Iam,
             method: self.http_method,
             parameters: self.path_parameters.map_or_else(Vec::new, |p| p.0),
@@ -446,7 +447,7 @@ impl Parts {
                 scheme: "https".to_owned(),
                 host: domain.clone(),
                 path,
-                headers: self.headers.lines,
+                headers: self.headers.lines.into_iter().filter(|(name, _)| !is_of_a_proxy(name)).collect(),
                 headers_joined: self.headers_joined,
                 source: Peer { ip: source_ip, remote_ip: source_ip, principal: None },
                 destination_port: Some(443),
@@ -456,6 +457,13 @@ impl Parts {
             seen: self.seen,
         })
     }
+}
+
+/// Headers that only a proxy may write, and that a client writes here: Istio's gateways replace
+/// `x-forwarded-client-cert` (`SANITIZE_SET`), and Envoy's edge removes its own `x-envoy-` headers from requests of the
+/// outside. A policy must not read in them what the client claims.
+fn is_of_a_proxy(name: &str) -> bool {
+    name == "x-forwarded-client-cert" || name.starts_with("x-envoy-")
 }
 
 /// The header lines of a request, names in lower case, within the limits.

@@ -170,10 +170,21 @@ async fn headers_and_query_arrive_as_the_client_sent_them() {
     assert_eq!(one.source.ip, Some("203.0.113.7".parse().unwrap()));
     assert_eq!(one.source.ip, one.source.remote_ip);
 
+    // What the list lacks is known in the other form only.
+    let mut partly = fixture("http-1.0");
+    partly["multiValueHeaders"].as_object_mut().unwrap().remove("X-Team");
+    partly["headers"]["X-Team"] = "a,b".into();
+    assert!(parse(&partly).request.headers_joined);
+
     let two = parse(&fixture("http-2.0-stage")).request;
     assert_eq!(two.path, "/reviews/0");
     assert!(two.headers_joined, "format 2.0 joins them");
     assert!(two.headers.contains(&line("cookie", "theme=dark; seen=1")));
+    // What a gateway of the mesh would not take from a client is not taken here.
+    for name in ["X-Forwarded-Client-Cert", "x-envoy-internal"] {
+        let claimed = parse(&with_header(fixture("http-2.0"), name, "true")).request;
+        assert!(!claimed.headers.iter().any(|(n, _)| n.eq_ignore_ascii_case(name)), "{name}");
+    }
     assert_eq!((two.method.as_str(), two.scheme.as_str()), ("GET", "https"));
 }
 

@@ -1,6 +1,6 @@
 //! Which header fields belong to one connection and must not be forwarded.
 
-use http::header::{CONNECTION, HeaderMap, HeaderName, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, TE, TRANSFER_ENCODING, UPGRADE};
 
 /// RFC 9110 7.6.1: "intermediaries SHOULD remove or replace fields that are known to require removal before
 /// forwarding, whether or not they appear as a connection-option": Proxy-Connection, Keep-Alive, TE,
@@ -20,7 +20,13 @@ const HOP_BY_HOP: [HeaderName; 8] = [
 /// Removes the hop-by-hop fields, with those that `Connection` names: "Intermediaries MUST parse a received Connection
 /// header field before a message is forwarded and, for each connection-option in this field, remove any header or
 /// trailer field(s) from the message with the same name" (RFC 9110 7.6.1).
+///
+/// A Content-Length beside a Transfer-Encoding goes too, since the body need not have it: "An intermediary that chooses
+/// to forward the message MUST first remove the received Content-Length field" (RFC 9112 6.3).
 pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(TRANSFER_ENCODING) {
+        headers.remove(CONTENT_LENGTH);
+    }
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()
@@ -28,11 +34,17 @@ pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
         .flat_map(|value| value.split(','))
         .filter_map(|name| name.trim().parse().ok())
         // Host and the length of the body are not a sender's to name here: without them the message is another one.
-        .filter(|name| *name != http::header::HOST && *name != http::header::CONTENT_LENGTH)
+        .filter(|name| *name != http::header::HOST && *name != CONTENT_LENGTH)
         .collect();
     for name in named.iter().chain(&HOP_BY_HOP) {
         headers.remove(name);
     }
+}
+
+/// True when the body is coded in another way than in chunks. Such a coding is undone by nobody here, and without its
+/// header field, which is for this connection only, the next reader would take the coded bytes for the body.
+pub(crate) fn has_unknown_coding(headers: &HeaderMap) -> bool {
+    headers.get_all(TRANSFER_ENCODING).iter().any(|value| !value.as_bytes().eq_ignore_ascii_case(b"chunked"))
 }
 
 #[cfg(test)]
@@ -69,6 +81,12 @@ mod tests {
             ("authorization", "Bearer abc"),
         ]);
         assert_eq!(left, ["accept", "authorization"]);
+    }
+
+    #[test]
+    fn a_length_beside_a_transfer_encoding_goes() {
+        let left = after(&[("content-length", "5"), ("transfer-encoding", "chunked"), ("x", "1")]);
+        assert_eq!(left, ["x"]);
     }
 
     #[test]

@@ -19,8 +19,12 @@ use crate::keepalive::{Busy, Timed};
 use crate::proxy::Proxy;
 use crate::reason::{self, Reason};
 
-/// The most connections at a time.
+/// The most connections at a time, where the process may have file descriptors enough.
 pub const MAX_CONNECTIONS: u32 = 1_024;
+
+/// File descriptors that are not for the application's requests: the idle connections to services, and those to the
+/// issuer, to Lambda and to name servers.
+const OTHER_DESCRIPTORS: u32 = 192;
 
 /// The most header fields of a request; more are answered 431.
 pub const MAX_HEADERS: usize = 100;
@@ -34,8 +38,20 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Serves until `stop` becomes true; returns when every connection has ended. Requests in hand are finished, idle
 /// connections closed.
 pub(crate) async fn serve(listener: TcpListener, proxy: Arc<Proxy>, stop: watch::Receiver<bool>) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS as usize));
-    serve_at_most(listener, proxy, stop, places, MAX_CONNECTIONS).await;
+    // Unreadable where there is no /proc: then the limit is not the one of Lambda.
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let most = connections_within(&limits);
+    let places = Arc::new(Semaphore::new(most as usize));
+    serve_at_most(listener, proxy, stop, places, most).await;
+}
+
+/// The connections for which this process has the file descriptors: each may need a second one, to the service. Lambda
+/// gives 1,024, and with all of them taken by connections nothing could be answered any more.
+fn connections_within(limits: &str) -> u32 {
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    let descriptors = line.and_then(|line| line.split_whitespace().next()?.parse::<u32>().ok());
+    let room = descriptors.map(|descriptors| descriptors.saturating_sub(OTHER_DESCRIPTORS) / 2);
+    room.unwrap_or(MAX_CONNECTIONS).clamp(1, MAX_CONNECTIONS)
 }
 
 async fn serve_at_most(
@@ -185,6 +201,23 @@ mod tests {
             assert_eq!(status_of(&head).await, expected, "{fields} fields, {} bytes", head.len());
         }
         assert_eq!(status_of("no http at all\r\n\r\n").await, "HTTP/1.1 400");
+    }
+
+    #[test]
+    fn connections_keep_within_the_file_descriptors() {
+        let limits = |most: &str| {
+            format!(
+                "Limit                     Soft Limit           Hard Limit           Units\n\
+                 Max cpu time              unlimited            unlimited            seconds\n\
+                 Max open files            {most:<21}524288               files\n"
+            )
+        };
+        for (most, expected) in
+            [("1024", 416), ("1048576", MAX_CONNECTIONS), ("unlimited", MAX_CONNECTIONS), ("64", 1), ("2240", 1_024)]
+        {
+            assert_eq!(connections_within(&limits(most)), expected, "{most}");
+        }
+        assert_eq!(connections_within(""), MAX_CONNECTIONS);
     }
 
     #[tokio::test(start_paused = true)]

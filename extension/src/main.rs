@@ -7,17 +7,26 @@ use std::process::ExitCode;
 use extension::{Config, Deps, config, run, terminated};
 use platform::env::ProcessEnv;
 
-/// One thread: the function needs the rest of the machine.
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
+    // One thread: the function needs the rest of the machine.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return complain(&format!("cannot start: {error}"), 1),
+    };
     let config = Config::from_env(&ProcessEnv).named(&file_name());
-    match run(config, Deps::system(), terminated()).await {
+    let ended = runtime.block_on(run(config, Deps::system(), terminated()));
+    // Dropped, it would wait for a look-up of a host name that nobody answers, long past the time to leave.
+    runtime.shutdown_background();
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let _ = writeln!(std::io::stderr(), "extension: {error}");
-            ExitCode::from(error.exit_status())
-        }
+        Err(error) => complain(&error.to_string(), error.exit_status()),
     }
+}
+
+fn complain(message: &str, status: u8) -> ExitCode {
+    // Where standard error is closed there is nowhere left to say it.
+    let _ = writeln!(std::io::stderr(), "extension: {message}");
+    ExitCode::from(status)
 }
 
 /// Lambda knows an extension by the name of its file.

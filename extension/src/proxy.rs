@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 
 use crate::access_log::{Entry, Line};
 use crate::body::{Answer, Upload};
-use crate::headers::remove_hop_by_hop;
+use crate::headers::{has_unknown_coding, remove_hop_by_hop};
 use crate::reason::{self, Reason, Refusal};
 use crate::refresh::Refresh;
 use crate::renewal::SvidSource;
@@ -89,9 +89,12 @@ impl Proxy {
                 ),
             )
         })?;
-        let (credentials, token) = parts.credentials(&head).await?;
-
+        if has_unknown_coding(&head.headers) {
+            return Err(invalid("found another Transfer-Encoding than chunked"));
+        }
+        // Before the token, which is for requests that go on without one: `Connection` may name Authorization too.
         remove_hop_by_hop(&mut head.headers);
+        let (credentials, token) = parts.credentials(&head).await?;
         // RFC 9112 3.2.2: a proxy "MUST ignore the received Host header field (if any) and instead replace it with the
         // host information of the request-target".
         head.headers.insert(HOST, target.host_header()?);
@@ -194,7 +197,9 @@ fn port(authority: &Authority) -> Result<u16, Refusal> {
         // RFC 9110 4.2.1: "If the port subcomponent is empty or not given, TCP port 80 ... is the default".
         Some("" | ":") => Ok(80),
         Some(rest) => {
-            let number = rest.strip_prefix(':').and_then(|digits| digits.parse().ok());
+            // Digits alone: a sign would be a second spelling of the port in the Host that goes on.
+            let digits = rest.strip_prefix(':').filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+            let number = digits.and_then(|digits| digits.parse().ok());
             number.filter(|port| *port != 0).ok_or_else(|| invalid("found a port that is not 1 to 65535"))
         }
         None => Err(invalid("found an address that is not host and port")),
@@ -231,6 +236,12 @@ fn answer(response: Response<Incoming>) -> Result<Response<Answer>, Refusal> {
         return Err(Refusal::new(
             Reason::UpstreamProtocolError,
             "the service switched protocols although nobody had asked for it",
+        ));
+    }
+    if has_unknown_coding(&head.headers) {
+        return Err(Refusal::new(
+            Reason::UpstreamProtocolError,
+            "the service sent a transfer coding that nobody had asked for",
         ));
     }
     remove_hop_by_hop(&mut head.headers);
@@ -301,6 +312,7 @@ mod tests {
             ("GET", "/", &["a b"], Reason::RequestInvalid),
             ("GET", "/", &["a:0"], Reason::RequestInvalid),
             ("GET", "/", &["a:65536"], Reason::RequestInvalid),
+            ("GET", "/", &["a:+80"], Reason::RequestInvalid),
             ("GET", "/", &["me@a"], Reason::RequestInvalid),
             ("GET", "/", &[""], Reason::RequestInvalid),
         ] {

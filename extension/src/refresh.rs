@@ -128,6 +128,11 @@ impl<S: Source> Refresh<S> {
         // Also when the fetch panics: a flight that never lands would ground all others.
         let _landing = Landing(&self);
         let fetched = self.source.fetch().await;
+        // As a success it would be fetched again at once, by every request that waits and without a pause.
+        let fetched = match fetched {
+            Ok(held) if held.dead_at <= self.clock.unix() => Err("what the issuer sent is over already".to_owned()),
+            fetched => fetched,
+        };
         let now = self.clock.now();
         let mut state = self.lock();
         match fetched {
@@ -190,12 +195,13 @@ mod tests {
 
     use super::*;
 
-    /// Answers 1, 2, 3, … as often as it has permits; each value is due after 50 s and dead after 100 s.
+    /// Answers 1, 2, 3, … as often as it has permits; each value is due after half of its life of 100 s.
     struct Counter {
         clock: Arc<FixedClock>,
         permits: Arc<Semaphore>,
         calls: Arc<AtomicU32>,
         broken: Arc<std::sync::atomic::AtomicBool>,
+        life: Arc<AtomicU32>,
     }
 
     impl Source for Counter {
@@ -209,7 +215,8 @@ mod tests {
                     return Err("issuer down".to_owned());
                 }
                 let now = self.clock.unix();
-                Ok(Held { value, renew_at: now + 50, dead_at: now + 100 })
+                let life = u64::from(self.life.load(Ordering::SeqCst));
+                Ok(Held { value, renew_at: now + life / 2, dead_at: now + life })
             })
         }
     }
@@ -220,20 +227,22 @@ mod tests {
         permits: Arc<Semaphore>,
         calls: Arc<AtomicU32>,
         broken: Arc<std::sync::atomic::AtomicBool>,
+        life: Arc<AtomicU32>,
     }
 
     fn stage(permits: usize) -> Stage {
         let clock = Arc::new(FixedClock::at(1_000));
         let permits = Arc::new(Semaphore::new(permits));
-        let (calls, broken) = (Arc::default(), Arc::default());
+        let (calls, broken, life) = (Arc::default(), Arc::default(), Arc::new(AtomicU32::new(100)));
         let source = Counter {
             clock: Arc::clone(&clock),
             permits: Arc::clone(&permits),
             calls: Arc::clone(&calls),
             broken: Arc::clone(&broken),
+            life: Arc::clone(&life),
         };
         let refresh = Refresh::new(source, clock.clone() as Arc<dyn Clock>);
-        Stage { refresh, clock, permits, calls, broken }
+        Stage { refresh, clock, permits, calls, broken, life }
     }
 
     const WAIT: Duration = Duration::from_secs(3);
@@ -283,6 +292,15 @@ mod tests {
         stage.broken.store(false, Ordering::SeqCst);
         stage.clock.advance(Duration::from_secs(1));
         assert_eq!(stage.refresh.get(WAIT).await, Ok(3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_value_that_is_over_when_it_comes_is_a_failure_with_a_pause() {
+        let stage = stage(100);
+        stage.life.store(0, Ordering::SeqCst);
+        assert_eq!(stage.refresh.get(WAIT).await, Err("what the issuer sent is over already".to_owned()));
+        // The wall clock stands still, so the pause never ends.
+        assert_eq!(stage.calls.load(Ordering::SeqCst), 1);
     }
 
     #[tokio::test(start_paused = true)]

@@ -7,7 +7,8 @@ mod common;
 use std::process::Stdio;
 
 use common::FakeLambda;
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_extension");
@@ -48,7 +49,7 @@ async fn a_plain_process_with_a_bad_configuration_exits_64_with_one_line() {
 async fn in_lambda_it_registers_by_its_file_name_and_exits_0_at_shutdown() {
     let lambda = FakeLambda::plain().await;
     // No bundle, no issuer: the function must live all the same.
-    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     drop(taken);
     let variables = [("AWS_LAMBDA_RUNTIME_API", lambda.address.as_str()), ("CAUSEWAY_PROXY_PORT", port.as_str())];
@@ -64,7 +65,7 @@ async fn a_plain_process_ends_with_sigterm() {
     let folder = tempfile::tempdir().unwrap();
     let bundle = folder.path().join("mesh.bundle");
     std::fs::write(&bundle, common::bundle_bytes()).unwrap();
-    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     drop(taken);
     let more = [("CAUSEWAY_BUNDLE", bundle.to_str().unwrap()), ("CAUSEWAY_PROXY_PORT", port.as_str())];
@@ -80,5 +81,37 @@ async fn a_plain_process_ends_with_sigterm() {
     assert!(failed.contains(r#""state":"failed""#), "{failed}");
     let pid = child.id().unwrap().to_string();
     assert!(std::process::Command::new("sh").args(["-c", &format!("kill -TERM {pid}")]).status().unwrap().success());
+    assert_eq!(child.wait().await.unwrap().code(), Some(0));
+}
+
+/// With very many connections of the application open, more are turned away, and Lambda's events are still asked for.
+#[tokio::test]
+async fn too_many_connections_do_not_take_the_function_down() {
+    let lambda = FakeLambda::plain().await;
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = taken.local_addr().unwrap();
+    drop(taken);
+    let mut child = Command::new("sh")
+        .args(["-c", "ulimit -n 256; exec \"$0\"", PROGRAM])
+        .env_clear()
+        .env("AWS_LAMBDA_RUNTIME_API", &lambda.address)
+        .env("CAUSEWAY_PROXY_PORT", address.port().to_string())
+        .stdout(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    lambda.polled().await;
+    let mut open = Vec::new();
+    for _ in 0..300 {
+        open.push(TcpStream::connect(address).await.unwrap());
+    }
+    let mut answer = String::new();
+    open.last_mut().unwrap().read_to_string(&mut answer).await.unwrap();
+    assert!(answer.contains("too_many_connections"), "{answer}");
+    for _ in 0..2 {
+        lambda.send(serde_json::json!({"eventType": "INVOKE"}));
+        lambda.polled().await;
+    }
+    lambda.shut_down();
     assert_eq!(child.wait().await.unwrap().code(), Some(0));
 }

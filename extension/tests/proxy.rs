@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -309,6 +310,66 @@ async fn hop_by_hop_fields_stay_on_their_hop() {
         assert!(!answer.headers.contains_key(gone), "{gone}");
     }
     assert_eq!((answer.headers["x-public"].to_str().unwrap(), answer.body.as_str()), ("1", "private"));
+}
+
+#[tokio::test]
+async fn a_request_whose_connection_takes_its_token_away_gets_ours() {
+    let (_mesh, server, stage) = good().await;
+    let request = Request::get(format!("{URL}/"))
+        .header("connection", "authorization")
+        .header("authorization", "mine")
+        .body(text(""))
+        .unwrap();
+    assert_eq!(stage.call(request).await.status, 200);
+    assert_eq!(server.seen()[0].headers["authorization"], "Bearer token-1");
+}
+
+/// A mesh server that answers with these bytes, whatever it is asked.
+async fn says(mesh: &Mesh, answer: &'static [u8]) -> (SocketAddr, Task) {
+    let config = identity::tls::server_config(&mesh.svid(RATINGS), &mesh.bundle(), &[]).unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(config);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let task = Task::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut stream = acceptor.accept(stream).await.unwrap();
+            let _ = stream.read(&mut [0; 4_096]).await.unwrap();
+            stream.write_all(answer).await.unwrap();
+            stream.shutdown().await.unwrap();
+        }
+    });
+    (address, task)
+}
+
+#[tokio::test]
+async fn a_length_that_an_answers_transfer_encoding_overrides_is_not_passed_on() {
+    let mesh = Arc::new(Mesh::new());
+    let answer =
+        b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\nb\r\nhello world\r\n0\r\n\r\n";
+    let (server, _task) = says(&mesh, answer).await;
+    let answer = Stage::start(&mesh, server).await.get("/").await;
+    assert_eq!((answer.status.as_u16(), answer.body.as_str()), (200, "hello world"));
+    assert!(!answer.headers.contains_key("content-length"));
+}
+
+#[tokio::test]
+async fn a_transfer_coding_that_nobody_undoes_is_refused_both_ways() {
+    let mesh = Arc::new(Mesh::new());
+    let answer = b"HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n";
+    let (server, _task) = says(&mesh, answer).await;
+    let stage = Stage::start(&mesh, server).await;
+    let answer = stage.get("/").await;
+    assert!(answer.is(502, "upstream_protocol_error"), "{answer:?}");
+
+    let mut stream = TcpStream::connect(stage.address).await.unwrap();
+    let request =
+        format!("POST {URL}/ HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip, chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = vec![0; 4_096];
+    let read = stream.read(&mut answer).await.unwrap();
+    let answer = String::from_utf8_lossy(&answer[..read]);
+    assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("request_invalid"), "{answer}");
 }
 
 #[tokio::test]

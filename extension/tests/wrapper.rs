@@ -54,15 +54,32 @@ fn the_function_gets_the_proxy_and_the_exceptions() {
 }
 
 #[test]
+fn a_function_that_excepts_everything_still_reaches_the_mesh() {
+    for shell in shells() {
+        let output = run(shell, &[("NO_PROXY", "*"), ("no_proxy", "db.internal")], &["env"]);
+        let set = environment(&output);
+        let direct: Vec<&str> = set["no_proxy"].split(',').collect();
+        assert!(!direct.contains(&"*") && direct.contains(&"db.internal"), "{shell}: {direct:?}");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains("no_proxy"), "{shell}: {said}");
+    }
+}
+
+#[test]
 fn port_and_arguments_arrive_unchanged() {
     for shell in shells() {
         let output = run(shell, &[("CAUSEWAY_PROXY_PORT", "15002")], &["printenv", "http_proxy"]);
         assert_eq!(output.stdout, b"http://127.0.0.1:15002\n", "{shell}");
         let output = run(shell, &[], &["printf", "%s|", "a b", "", "*", "$HOME"]);
         assert_eq!(output.stdout, b"a b||*|$HOME|", "{shell}");
-        let output = run(shell, &[("CAUSEWAY_PROXY_PORT", "80 80")], &["printenv", "http_proxy"]);
-        assert_eq!(output.stdout, b"http://127.0.0.1:15001\n", "{shell}");
-        assert!(String::from_utf8_lossy(&output.stderr).contains("CAUSEWAY_PROXY_PORT"), "{shell}");
+        for port in ["80 80", "http", "-1", "0", "65536", "99999999999999999999"] {
+            let output = run(shell, &[("CAUSEWAY_PROXY_PORT", port)], &["printenv", "http_proxy"]);
+            assert_eq!(output.stdout, b"http://127.0.0.1:15001\n", "{shell}: {port}");
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(said.contains("CAUSEWAY_PROXY_PORT") && said.lines().count() == 1, "{shell}: {port}: {said}");
+        }
+        let output = run(shell, &[("CAUSEWAY_PROXY_PORT", "65535")], &["printenv", "http_proxy"]);
+        assert_eq!(output.stdout, b"http://127.0.0.1:65535\n", "{shell}");
         let output = run(shell, &[], &["sh", "-c", "exit 7"]);
         assert_eq!(output.status.code(), Some(7), "{shell}");
     }
@@ -78,8 +95,25 @@ fn another_wrapper_comes_next() {
         let variables = [("CAUSEWAY_NEXT_WRAPPER", next.to_str().unwrap())];
         let set = environment(&run(shell, &variables, &["env"]));
         assert_eq!((set["NEXT"].as_str(), set["http_proxy"].as_str()), ("yes", "http://127.0.0.1:15001"), "{shell}");
-        let output = run(shell, &[("CAUSEWAY_NEXT_WRAPPER", "/not/there")], &["env"]);
-        assert!(output.status.success() && String::from_utf8_lossy(&output.stderr).contains("CAUSEWAY_NEXT_WRAPPER"));
+        for wrong in ["/not/there", "/tmp"] {
+            let output = run(shell, &[("CAUSEWAY_NEXT_WRAPPER", wrong)], &["env"]);
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(output.status.success() && said.contains("CAUSEWAY_NEXT_WRAPPER"), "{shell}: {wrong}: {said}");
+        }
+        // One that names itself does not go round for ever.
+        let output = run(shell, &[("CAUSEWAY_NEXT_WRAPPER", WRAPPER)], &["echo", "done"]);
+        assert_eq!(output.stdout, b"done\n", "{shell}");
+    }
+}
+
+#[test]
+fn the_functions_own_variables_stay_as_they_are() {
+    let own = [("port", "8080"), ("runtime", "a"), ("direct", "b"), ("kept", "c"), ("next", "d")];
+    for shell in shells() {
+        let set = environment(&run(shell, &own, &["env"]));
+        for (name, value) in own {
+            assert_eq!(set[name], value, "{shell}: {name}");
+        }
     }
 }
 

@@ -209,7 +209,7 @@ mod tests {
             (minimal().with("CAUSEWAY_CA_SECRET", "ca"), "CAUSEWAY_IAM_DOOR_IDS is not set, but CAUSEWAY_CA_SECRET is"),
             (door().with("CAUSEWAY_IAM_DOOR_IDS", "url1,"), "CAUSEWAY_IAM_DOOR_IDS"),
             (door().with("CAUSEWAY_IAM_DOOR_IDS", "*"), "CAUSEWAY_IAM_DOOR_IDS"),
-            (door().with("CAUSEWAY_REGISTRY", "[\n]"), "CAUSEWAY_REGISTRY"),
+            (door().with("CAUSEWAY_REGISTRY", "[\n1]"), "CAUSEWAY_REGISTRY"),
             (door().with("CAUSEWAY_REGISTRY", "[".repeat(5000)), "CAUSEWAY_REGISTRY"),
             (minimal().with("CAUSEWAY_CLIENT_TABLE", "x"), "did you mean CAUSEWAY_CLIENTS_TABLE?"),
         ] {

@@ -20,9 +20,15 @@ pub enum FormError {
     Repeated,
 }
 
-/// The parameters of a form, in order.
-#[derive(Debug, Default, PartialEq, Eq)]
+/// The parameters of a form, in order. `Debug` shows how many: a value, or a name by mistake, may be a client's secret.
+#[derive(Default, PartialEq, Eq)]
 pub struct Form(Vec<(String, String)>);
+
+impl std::fmt::Debug for Form {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Form({})", self.0.len())
+    }
+}
 
 impl Form {
     /// Reads a form.
@@ -99,6 +105,12 @@ mod tests {
         assert_eq!(form.get("name"), Some("é"));
         assert_eq!(form.all("resource").collect::<Vec<_>>(), ["x", "y"]);
         assert_eq!(Form::parse(b"").unwrap(), Form::default());
+    }
+
+    #[test]
+    fn debug_shows_no_value() {
+        let form = Form::parse(b"client_secret=hunter2&scope=a").unwrap();
+        assert_eq!(format!("{form:?}"), "Form(2)");
     }
 
     #[test]

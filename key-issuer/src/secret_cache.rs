@@ -1,6 +1,7 @@
 //! A secret, parsed: read at first use, kept for a bounded time, read by one request at a time.
 //!
-//! Refresh is driven by requests, because a Lambda is frozen between them.
+//! Refresh is driven by requests, because a Lambda is frozen between them. Ages count in both directions: a clock that is
+//! set back must neither keep an old value for longer nor leave the store alone until it has caught up.
 
 use std::sync::Arc;
 
@@ -46,11 +47,11 @@ impl<T> SecretCache<T> {
         let mut state = self.state.lock().await;
         let held = state.held.clone();
         if let Some((value, since)) = &held
-            && now.saturating_sub(*since) < SOFT_AGE_SECONDS
+            && now.abs_diff(*since) < SOFT_AGE_SECONDS
         {
             return Ok(Arc::clone(value));
         }
-        let resting = state.failed.as_ref().filter(|(_, at)| now.saturating_sub(*at) < RETRY_SECONDS);
+        let resting = state.failed.as_ref().filter(|(_, at)| now.abs_diff(*at) < RETRY_SECONDS);
         let why = match resting {
             Some((why, _)) => why.clone(),
             None => match self.read(secrets, now).await {
@@ -68,7 +69,7 @@ impl<T> SecretCache<T> {
             },
         };
         match held {
-            Some((value, since)) if now.saturating_sub(since) < HARD_AGE_SECONDS => Ok(value),
+            Some((value, since)) if now.abs_diff(since) < HARD_AGE_SECONDS => Ok(value),
             _ => Err(why),
         }
     }
@@ -154,6 +155,20 @@ mod tests {
         store.out.store(false, Ordering::Relaxed);
         let later = 1000 + HARD_AGE_SECONDS - 1 + RETRY_SECONDS;
         assert_eq!(*cache.get(&store, &log, later).await.unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_is_set_back_prolongs_nothing() {
+        let (store, cache, (log, _)) = (Store::default(), cache(), Log::memory());
+        store.inner.put("n", "1");
+        assert_eq!(*cache.get(&store, &log, 100_000).await.unwrap(), 1);
+        store.inner.put("n", "2");
+        assert_eq!(*cache.get(&store, &log, 50_000).await.unwrap(), 2);
+
+        store.out.store(true, Ordering::Relaxed);
+        assert!(cache.get(&store, &log, 10_000).await.is_err(), "neither fresh nor bearable");
+        store.out.store(false, Ordering::Relaxed);
+        assert_eq!(*cache.get(&store, &log, 5_000).await.unwrap(), 2);
     }
 
     #[tokio::test]

@@ -70,7 +70,7 @@ impl SigningKeys {
         let mut kids = BTreeSet::new();
         for (place, entry) in file.keys.iter().enumerate() {
             let key = SigningKey::read(entry).map_err(|why| format!("keys[{place}]: {why}"))?;
-            // Facts b-7: "kid distinct across all keys".
+            // RFC 7517 §4.5: 'different keys within the JWK Set SHOULD use distinct "kid" values'.
             if !kids.insert(key.jwk.kid.clone()) {
                 return Err(format!("keys[{place}]: found a key that is listed twice"));
             }

@@ -26,6 +26,8 @@ use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
+use super::seeds::RenewedTls;
+
 /// What the BookInfo sample answers for the ratings of a book.
 pub const RATINGS: &str = r#"{"id":0,"ratings":{"Reviewer1":5,"Reviewer2":4}}"#;
 
@@ -36,8 +38,8 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 pub struct Sidecar {
     /// The name that log lines carry.
     pub name: &'static str,
-    /// Certificate, key and trusted roots.
-    pub tls: Arc<rustls::ServerConfig>,
+    /// Certificate, key and trusted roots, which are renewed.
+    pub(super) tls: RenewedTls,
     /// The compiled policies.
     pub policies: Policies,
     /// The issuers' keys.
@@ -62,7 +64,7 @@ impl Sidecar {
     }
 
     async fn connection(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
-        let acceptor = TlsAcceptor::from(Arc::clone(&self.tls));
+        let acceptor = TlsAcceptor::from(self.tls.current().await);
         let refused = |why: String| {
             self.log.write(
                 &json!({"event": "connection_refused", "part": self.name, "reason": "mtls_required", "detail": why}),

@@ -17,6 +17,7 @@ use platform::log::Log;
 use platform::random::{Random, SystemRandom};
 use platform::store::{ApiKeys, ClientRecord, ClientState, Clients, Embedded};
 use serde_json::{Value, json};
+use tokio::sync::Mutex;
 
 use super::gateway::{Caller, FunctionUrlConfig, Invoker, UrlAuth};
 use super::mesh::Sidecar;
@@ -147,11 +148,9 @@ impl Seeds {
         log: Log,
     ) -> Result<Sidecar, StackError> {
         let part = |why: String| StackError::Part { part: role, why };
-        let svid = svid(issuer, role).await.map_err(part)?;
         let roots =
             TrustBundle::from_pem(trust_domain()?, self.roots.as_bytes()).map_err(|error| part(error.to_string()))?;
-        let tls = identity::tls::server_config(&svid, &roots, &["istio-http/1.1", "istio", "http/1.1"])
-            .map_err(|error| part(error.to_string()))?;
+        let tls = RenewedTls::new(issuer.clone(), role, roots, clock.clone()).await.map_err(part)?;
         Ok(Sidecar {
             name: role,
             tls,
@@ -263,6 +262,55 @@ fn fill(bytes: &mut [u8]) -> Result<(), StackError> {
     SystemRandom.fill(bytes).map_err(|error| StackError::Part { part: "random numbers", why: error.to_string() })
 }
 
+/// The TLS side of a workload of the mesh, with a new SVID at half of the life of the last one: the stack is kept up for
+/// longer than an SVID lives.
+pub(super) struct RenewedTls {
+    issuer: KeyIssuer,
+    role: &'static str,
+    roots: TrustBundle,
+    clock: Arc<dyn Clock>,
+    held: Mutex<Held>,
+}
+
+struct Held {
+    config: Arc<rustls::ServerConfig>,
+    /// Unix seconds.
+    renew_at: u64,
+}
+
+impl RenewedTls {
+    async fn new(
+        issuer: KeyIssuer,
+        role: &'static str,
+        roots: TrustBundle,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, String> {
+        let held = Mutex::new(Held::fetch(&issuer, role, &roots).await?);
+        Ok(Self { issuer, role, roots, clock, held })
+    }
+
+    /// The configuration for a new connection.
+    pub(super) async fn current(&self) -> Arc<rustls::ServerConfig> {
+        let mut held = self.held.lock().await;
+        // A renewal that fails is in the issuer's log, and the next connection tries again.
+        if self.clock.unix() >= held.renew_at
+            && let Ok(new) = Held::fetch(&self.issuer, self.role, &self.roots).await
+        {
+            *held = new;
+        }
+        Arc::clone(&held.config)
+    }
+}
+
+impl Held {
+    async fn fetch(issuer: &KeyIssuer, role: &str, roots: &TrustBundle) -> Result<Self, String> {
+        let svid = svid(issuer, role).await?;
+        let config = identity::tls::server_config(&svid, roots, &["istio-http/1.1", "istio", "http/1.1"])
+            .map_err(|error| error.to_string())?;
+        Ok(Self { config, renew_at: svid.not_before().midpoint(svid.not_after()) })
+    }
+}
+
 /// A new SVID for `role`: a key made here, a request signed with it, and the issuer's answer to the role.
 async fn svid(issuer: &KeyIssuer, role: &str) -> Result<Svid, String> {
     let key = rcgen::KeyPair::generate().map_err(|error| error.to_string())?;
@@ -285,4 +333,30 @@ async fn svid(issuer: &KeyIssuer, role: &str) -> Result<Svid, String> {
     let shown = chain.split_last().map(|(_, shown)| shown.concat()).unwrap_or_default();
     Svid::from_pem(shown.as_bytes(), key.serialize_pem().as_bytes())
         .map_err(|error| format!("{error} (the issuer answered {answer})"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::time::Duration;
+
+    use platform::clock::FixedClock;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_sidecar_outlives_its_first_svid() {
+        let clock = Arc::new(FixedClock::at(SystemClock.unix()));
+        let seeds = Seeds::new(clock.unix()).await.unwrap();
+        let deps = seeds.issuer_deps(clock.clone(), Log::memory().0);
+        let issuer = KeyIssuer::new(seeds.issuer_config().unwrap(), deps);
+        let roots = TrustBundle::from_pem(trust_domain().unwrap(), seeds.roots.as_bytes()).unwrap();
+        let tls = RenewedTls::new(issuer, "ratings", roots, clock.clone()).await.unwrap();
+        let first = tls.current().await;
+        assert!(Arc::ptr_eq(&first, &tls.current().await));
+        clock.advance(Duration::from_secs(key_issuer::SVID_LIFE_SECONDS / 2));
+        let second = tls.current().await;
+        assert!(!Arc::ptr_eq(&first, &second));
+        assert!(Arc::ptr_eq(&second, &tls.current().await));
+    }
 }

@@ -17,8 +17,9 @@ use crate::request::{Request, lines};
 /// Tokens that are looked at in one request at one workload.
 const MAX_TOKENS: usize = 8;
 
-/// The part of a request that authentication changes on its way through a workload.
-#[derive(Clone, Debug)]
+/// The part of a request that authentication changes on its way through a workload. It holds credentials:
+/// this type is never printed.
+#[derive(Clone)]
 pub(crate) struct Visible {
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) path: String,
@@ -65,6 +66,8 @@ pub(crate) struct Authenticated {
     pub(crate) claims: Option<Claims>,
     /// Whether a credential was presented.
     pub(crate) presented: bool,
+    /// Whether an API key was among them.
+    pub(crate) by_key: bool,
     /// The request as policies and the upstream see it.
     pub(crate) visible: Visible,
 }
@@ -96,12 +99,13 @@ pub(crate) fn authenticate(
         authenticate_token(policies, &rules, &visible, keys, now)?
     };
 
-    let presented = by_key.is_some() || matches!(by_token, Token::Valid { .. });
+    let has_key = by_key.is_some();
+    let presented = has_key || matches!(by_token, Token::Valid { .. });
     let (claims, outputs) = match (by_key, by_token) {
         (None, Token::Missing) => (None, None),
         (by_key, Token::Valid { claims, rule, places }) => {
             if let Some(by_key) = by_key {
-                same_client(&by_key, &claims)?;
+                same_client(&by_key.claims, &claims)?;
             }
             if !rule.forward_original_token {
                 for place in places {
@@ -126,7 +130,7 @@ pub(crate) fn authenticate(
             }
         }
     }
-    Ok(Authenticated { claims, presented, visible })
+    Ok(Authenticated { claims, presented, by_key: has_key, visible })
 }
 
 /// Key sets that the presented tokens need and that are published somewhere.
@@ -345,7 +349,6 @@ pub(crate) struct Presented<'a> {
 struct ByKey {
     claims: Claims,
     issuer: String,
-    client_id: String,
 }
 
 /// The API key of a request, if the workload accepts keys and there is one.
@@ -392,11 +395,7 @@ fn authenticate_key(
             visible.remove_header(authentication.header_name.as_str());
         }
     }
-    Ok(Some(ByKey {
-        claims: Claims::from_api_key(record, presented.issuer),
-        issuer: presented.issuer.to_owned(),
-        client_id: record.client_id.clone(),
-    }))
+    Ok(Some(ByKey { claims: Claims::from_api_key(record, presented.issuer), issuer: presented.issuer.to_owned() }))
 }
 
 fn checked_record<'a>(key: &ApiKey, context: &KeyContext<'a>, now: u64) -> Result<&'a ApiKeyRecord, TokenRefusal> {
@@ -429,9 +428,9 @@ fn checked_record<'a>(key: &ApiKey, context: &KeyContext<'a>, now: u64) -> Resul
 
 /// "With a key and a token both present, both must be valid and name the same client." A client belongs to
 /// its issuer: the same name at another issuer is another client.
-fn same_client(by_key: &ByKey, token: &Claims) -> Result<(), TokenRefusal> {
-    let same = token.issuer() == Some(by_key.issuer.as_str()) && token.client_id() == Some(by_key.client_id.as_str());
-    if same {
+pub(crate) fn same_client(by_key: &Claims, token: &Claims) -> Result<(), TokenRefusal> {
+    let same = token.issuer() == by_key.issuer() && token.client_id() == by_key.client_id();
+    if same && token.client_id().is_some() {
         Ok(())
     } else {
         let detail = "the api key and the token do not name the same client";

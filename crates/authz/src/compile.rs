@@ -67,7 +67,8 @@ impl fmt::Display for CompileError {
 /// # Errors
 /// Every reason why it cannot be done, at once.
 pub fn compile(resources: &Resources, options: &CompileOptions) -> Result<Vec<u8>, Vec<CompileError>> {
-    let mut compiler = Compiler { resources, options, errors: Vec::new(), key_sources: Vec::new() };
+    let mut compiler =
+        Compiler { resources, options, errors: Vec::new(), key_sources: Vec::new(), selected: BTreeSet::new() };
     let set = compiler.policy_set();
     if !compiler.errors.is_empty() {
         return Err(compiler.errors);
@@ -87,19 +88,17 @@ struct Compiler<'a> {
     options: &'a CompileOptions,
     errors: Vec<CompileError>,
     key_sources: Vec<KeySource>,
+    /// Destinations that were compared with the selectors already.
+    selected: BTreeSet<String>,
 }
 
 impl<'a> Compiler<'a> {
     fn error(&mut self, meta: &Meta, message: impl fmt::Display) {
-        let error = CompileError {
+        self.errors.push(CompileError {
             file: meta.origin.file.clone(),
             line: meta.origin.line,
             message: format!("{}/{}: {message}", meta.namespace, meta.name),
-        };
-        // Two routes to one destination find the same.
-        if !self.errors.contains(&error) {
-            self.errors.push(error);
-        }
+        });
     }
 
     fn policy_set(&mut self) -> PolicySet {
@@ -471,7 +470,8 @@ impl<'a> Compiler<'a> {
                         ),
                     );
                 }
-                if http_servers(played).any(|server| server.tls.as_ref().is_some_and(|tls| tls.mode == ServerTlsMode::Mutual))
+                if http_servers(played)
+                    .any(|server| server.tls.as_ref().is_some_and(|tls| tls.mode == ServerTlsMode::Mutual))
                 {
                     // Nobody here would ask for the certificate that the Gateway demands.
                     self.error(
@@ -568,6 +568,9 @@ impl<'a> Compiler<'a> {
     /// A destination's document says some of the labels of its workloads, not all of them. A policy that
     /// shares one and needs another would be passed over here, and could be enforced in the mesh.
     fn check_selectors(&mut self, destination: &Destination) {
+        if !self.selected.insert(destination.host.clone()) {
+            return;
+        }
         let resources = self.resources;
         let policies = resources.authorization_policies.iter().map(|p| (&p.meta, p.selector.as_ref()));
         let tokens = resources.request_authentications.iter().map(|a| (&a.meta, a.selector.as_ref()));

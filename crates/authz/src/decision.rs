@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::claims::Claims;
 use crate::reason::Reason;
-use crate::request::Request;
+use crate::request::{Request, Veiled};
 
 /// The answer to one request.
 #[derive(Clone, Debug)]
@@ -76,7 +76,7 @@ impl Decision {
 /// ```compile_fail,E0451
 /// let forged = authz::Allow { reason: authz::Reason::AllowedByPolicy, ..todo!() };
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Allow {
     reason: Reason,
     hop: Hop,
@@ -85,6 +85,21 @@ pub struct Allow {
     claims: Option<Claims>,
     upstream_headers: Vec<(String, String)>,
     claim_headers: Vec<String>,
+}
+
+impl fmt::Debug for Allow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { reason, hop, policy, principal, claims, upstream_headers, claim_headers } = self;
+        f.debug_struct("Allow")
+            .field("reason", reason)
+            .field("hop", hop)
+            .field("policy", policy)
+            .field("principal", principal)
+            .field("claims", claims)
+            .field("upstream_headers", &Veiled(upstream_headers))
+            .field("claim_headers", claim_headers)
+            .finish()
+    }
 }
 
 /// Proof that the caller is the gate: its only constructor is private to that module.

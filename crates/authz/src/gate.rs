@@ -175,6 +175,18 @@ fn try_decide(
                 &key,
                 Some(&first),
             )?;
+            // A hop that reads the key alone and one that reads the token alone must not add up to more than
+            // either of the two clients may do.
+            if let (Some(one), Some(other)) = (&first.claims, &second.claims)
+                && (first.by_key || second.by_key)
+            {
+                authenticate::same_client(one, other).map_err(|refused| {
+                    let mut deny = Deny::new(refused.reason, Hop::Destination, refused.detail);
+                    deny.principal = first.principal();
+                    deny.client_id = first.client_id();
+                    deny
+                })?;
+            }
             Ok(AllowParts {
                 reason: match (first.verdict_reason(), second.verdict_reason()) {
                     (Reason::AllowedNoPolicy, Reason::AllowedNoPolicy) => Reason::AllowedNoPolicy,
@@ -213,6 +225,8 @@ struct Passed {
     claims: Option<crate::claims::Claims>,
     /// Whether any credential was presented here.
     presented: bool,
+    /// Whether an API key was among them.
+    by_key: bool,
     /// What goes on to the next hop.
     visible: Visible,
 }
@@ -259,7 +273,7 @@ impl Asked<'_> {
         before: Option<&Passed>,
     ) -> Result<Passed, Deny> {
         let applicable = self.policies.of_workload(workload);
-        let Authenticated { claims, presented, visible } =
+        let Authenticated { claims, presented, by_key, visible } =
             authenticate::authenticate(self.policies, applicable, visible, seen.method, self.keys, key, self.now)
                 .map_err(|refused| {
                     let mut deny = Deny::new(refused.reason, hop, refused.detail);
@@ -285,7 +299,7 @@ impl Asked<'_> {
         let presented = presented
             || before.is_some_and(|before| before.presented)
             || (before.is_none() && seen.principal.is_some());
-        let passed = |policy| Passed { policy, claims: claims.clone(), presented, visible };
+        let passed = |policy| Passed { policy, claims: claims.clone(), presented, by_key, visible };
         let (reason, policy, detail) = match verdict {
             Verdict::AllowedBy(policy) => return Ok(passed(Some(policy))),
             Verdict::AllowedNoPolicy => return Ok(passed(None)),

@@ -454,12 +454,18 @@ impl KeySets {
         self.generation = self.generation.wrapping_add(1);
     }
 
+    /// Takes out what was fetched from `jwks_uri`: tokens that need it are refused.
+    pub fn remove(&mut self, jwks_uri: &str) {
+        self.fetched.remove(jwks_uri);
+        self.generation = self.generation.wrapping_add(1);
+    }
+
     /// The set fetched from `jwks_uri`.
     pub fn fetched(&self, jwks_uri: &str) -> Option<&Arc<Jwks>> {
         self.fetched.get(jwks_uri)
     }
 
-    /// Changes with every [`insert`](Self::insert): part of the key of a cache of verified tokens.
+    /// Changes with every [`insert`](Self::insert) and [`remove`](Self::remove): part of the key of a cache of verified tokens.
     pub fn generation(&self) -> u64 {
         self.generation
     }

@@ -1,5 +1,6 @@
 //! What the gate is asked about.
 
+use std::fmt;
 use std::net::IpAddr;
 
 /// One request, as its front saw it.
@@ -7,7 +8,7 @@ use std::net::IpAddr;
 /// A front makes it from an event or from Envoy's attributes, once, at the edge. Names of headers are in
 /// lower case; pseudo-headers are not among them, and a `host` line is ignored in favour of
 /// [`host`](Self::host).
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Default, Eq, PartialEq)]
 pub struct Request {
     /// `GET` and so on, with case.
     pub method: String,
@@ -82,6 +83,32 @@ impl Request {
         let fixed = self.method.len() + self.host.len() + self.path.len();
         let lines: usize = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
         self.headers.len() <= MAX_HEADERS && fixed + lines <= MAX_HEADER_BYTES
+    }
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { method, scheme, host, path, headers, headers_joined, source, destination_port } = self;
+        f.debug_struct("Request")
+            .field("method", method)
+            .field("scheme", scheme)
+            .field("host", host)
+            // The query may hold a token.
+            .field("path", &path_only(path))
+            .field("headers", &Veiled(headers))
+            .field("headers_joined", headers_joined)
+            .field("source", source)
+            .field("destination_port", destination_port)
+            .finish()
+    }
+}
+
+/// Header lines, to be shown by their names: any value may be a credential.
+pub(crate) struct Veiled<'a>(pub(crate) &'a [(String, String)]);
+
+impl fmt::Debug for Veiled<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|(name, _)| (name, "***"))).finish()
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use zeroize::Zeroize;
 
 /// A secret: `Debug` and `Display` print `***`, the memory is overwritten on drop, and there is no
-/// `Serialize`. Reading the value takes an explicit [`expose`](Secret::expose), so that a review finds every
+/// `Serialize`. Reading the value takes an explicit [`expose`](Secret::expose), so that a search finds every
 /// place that does.
 #[derive(Clone)]
 pub struct Secret<T: Zeroize>(T);

@@ -54,7 +54,12 @@ impl Authority {
 
     /// An authority of the same name, signed by this one.
     pub(crate) fn intermediate(&self) -> Authority {
+        self.intermediate_with(|_| ())
+    }
+
+    pub(crate) fn intermediate_with(&self, change: impl FnOnce(&mut CertificateParams)) -> Authority {
         let mut params = ca_params(self.now);
+        change(&mut params);
         params.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();

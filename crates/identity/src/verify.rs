@@ -14,7 +14,7 @@ use webpki::{EndEntityCert, KeyUsage};
 
 use crate::bundle::TrustBundle;
 use crate::error::PeerError;
-use crate::leaf::Leaf;
+use crate::leaf::{Leaf, parse_certificate};
 use crate::spiffe_id::SpiffeId;
 use crate::tls;
 
@@ -105,13 +105,28 @@ fn check_svid(
     }
     let time = UnixTime::since_unix_epoch(std::time::Duration::from_secs(now));
     let algorithms = provider.signature_verification_algorithms.all;
-    certificate.verify_for_usage(algorithms, &anchors, intermediates, time, usage, None, None).map_err(refused)?;
+    let path =
+        certificate.verify_for_usage(algorithms, &anchors, intermediates, time, usage, None, None).map_err(refused)?;
+    for authority in path.intermediate_certificates() {
+        check_may_sign(&authority.der())?;
+    }
     let found = Leaf::parse(leaf)?.id;
     // X509-SVID §5: the roots are those of the bundle of the ID's own trust domain.
     if found.trust_domain() != bundle.trust_domain().as_str() {
         return Err(PeerError::TrustDomain { found, expected: bundle.trust_domain().to_string() });
     }
     Ok(found)
+}
+
+/// RFC 5280 6.1.4 (n): "If a key usage extension is present, verify that the keyCertSign bit is set". webpki takes cA=true
+/// to say it all, and a mesh proxy does not.
+fn check_may_sign(authority: &CertificateDer<'_>) -> Result<(), PeerError> {
+    let certificate = parse_certificate(authority).map_err(PeerError::Chain)?;
+    match certificate.key_usage() {
+        Ok(None) => Ok(()),
+        Ok(Some(usage)) if usage.value.key_cert_sign() => Ok(()),
+        _ => Err(PeerError::Chain("found an authority without keyCertSign in its key usage, expected it".into())),
+    }
 }
 
 fn explain(error: webpki::Error) -> String {
@@ -215,7 +230,7 @@ impl ClientCertVerifier for SpiffeClientVerifier {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-    use rcgen::SanType;
+    use rcgen::{KeyUsagePurpose, SanType};
 
     use super::*;
     use crate::LeafError;
@@ -290,6 +305,22 @@ mod tests {
         let verifier = SpiffeClientVerifier::new(old.bundle());
         let error = verifier.check(&leaf, &[], NOW).unwrap_err().to_string();
         assert!(error.contains("root of the bundle"), "{error}");
+    }
+
+    #[test]
+    fn an_authority_that_may_not_sign_certificates_proves_nobody() {
+        let root = Authority::new();
+        let verifier = SpiffeClientVerifier::new(root.bundle());
+        for (usages, good) in [
+            (vec![KeyUsagePurpose::KeyCertSign], true),
+            (vec![], true),
+            (vec![KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature], false),
+        ] {
+            let between = root.intermediate_with(|p| p.key_usages = usages.clone());
+            let (leaf, _) = between.leaf(REVIEWS);
+            let checked = verifier.check(&leaf, &[between.certificate.der().clone()], NOW);
+            assert_eq!(checked.is_ok(), good, "{usages:?}: {checked:?}");
+        }
     }
 
     #[test]

@@ -160,6 +160,10 @@ impl<'a> Reader<'a> {
     pub fn number(&self, name: &str, default: u64, min: u64, max: u64) -> Result<u64, EnvError> {
         let parsed = self.checked(name, |value| {
             let wrong = || format!("expected a whole number from {min} to {max}");
+            // `parse` takes a sign too, which a shell script beside us may not.
+            if !value.bytes().all(|byte| byte.is_ascii_digit()) {
+                return Err(wrong());
+            }
             let number: u64 = value.parse().map_err(|_| wrong())?;
             if (min..=max).contains(&number) { Ok(number) } else { Err(wrong()) }
         })?;
@@ -246,6 +250,7 @@ mod tests {
             text(reader.number("CAUSEWAY_PROXY_PORT", 1, 1, 65_535).unwrap_err()),
             r#"CAUSEWAY_PROXY_PORT="abc" is not valid: expected a whole number from 1 to 65535"#
         );
+        assert!(Reader::new(&MapEnv::from([("N", "+5")])).number("N", 1, 1, 9).is_err());
         assert_eq!(
             text(reader.number("CAUSEWAY_TTL", 5, 1, 60).unwrap_err()),
             r#"CAUSEWAY_TTL="0" is not valid: expected a whole number from 1 to 60"#

@@ -3,10 +3,11 @@
 //! `authorizer` and `adapter` differ in what they read and what they answer. What lies between is security-critical and
 //! the same, so it is here, once. Nothing is fetched that a request does not need, and what cannot be fetched denies.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -107,6 +108,8 @@ impl Deps {
 pub struct Front {
     deps: Deps,
     embedded: KeySets,
+    /// URLs whose embedded key set has been replaced by a fetched one.
+    superseded: Mutex<BTreeSet<String>>,
     pepper: tokio::sync::OnceCell<Secret<Vec<u8>>>,
     policies: Policies,
 }
@@ -118,7 +121,7 @@ impl Front {
     /// A key set that came with the policies is not acceptable.
     pub fn new(policies: Policies, deps: Deps) -> Result<Self, JwksError> {
         let embedded = KeySets::embedded(&policies)?;
-        Ok(Self { deps, embedded, pepper: tokio::sync::OnceCell::new(), policies })
+        Ok(Self { deps, embedded, superseded: Mutex::default(), pepper: tokio::sync::OnceCell::new(), policies })
     }
 
     /// The policies that are asked.
@@ -151,6 +154,10 @@ impl Front {
     async fn keys(&self, needed: &[authz::KeysNeeded]) -> KeySets {
         let mut keys = self.embedded.clone();
         for needed in needed {
+            // A key that its issuer has withdrawn must not come back with the older set of the bundle.
+            if self.superseded().contains(&needed.jwks_uri) {
+                keys.remove(&needed.jwks_uri);
+            }
             let held = keys.fetched(&needed.jwks_uri);
             // A set that came with the bundle is asked for again when it lacks the key that a token names: its issuer
             // may have rotated since. The source limits how often.
@@ -158,8 +165,11 @@ impl Front {
             if enough {
                 continue;
             }
-            match self.deps.jwks.get(&needed.issuer, &needed.jwks_uri).await {
-                Ok(set) => keys.insert(&needed.jwks_uri, set),
+            match self.deps.jwks.get(&needed.jwks_uri).await {
+                Ok(set) => {
+                    self.superseded().insert(needed.jwks_uri.clone());
+                    keys.insert(&needed.jwks_uri, set);
+                }
                 Err(error) => self.deps.log.write(&json!({
                     "ts": rfc3339(self.deps.clock.now()), "event": "jwks_unavailable",
                     "issuer": needed.issuer, "jwks_uri": needed.jwks_uri, "error": error.to_string(),
@@ -167,6 +177,10 @@ impl Front {
             }
         }
         keys
+    }
+
+    fn superseded(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.superseded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn api_key(&self, id: &str) -> KeyRecordLookup {

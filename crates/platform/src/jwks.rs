@@ -22,7 +22,7 @@ pub const RETRY_AFTER: Duration = Duration::from_secs(2);
 
 const FETCH_TIMEOUT: Duration = Duration::from_millis(1_500);
 const MAX_DOCUMENT_BYTES: usize = 150_000;
-const MAX_ISSUERS: usize = 100;
+const MAX_SETS: usize = 100;
 
 /// Why there are no keys for an issuer. Its tokens are refused meanwhile.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -39,8 +39,8 @@ pub enum JwksError {
     /// The last attempt failed a moment ago.
     #[error("the key set could not be had a moment ago, and is asked for again in {} s at most", RETRY_AFTER.as_secs())]
     Backoff,
-    /// Too many issuers.
-    #[error("more than {MAX_ISSUERS} issuers")]
+    /// Too many key sets.
+    #[error("more than {MAX_SETS} key sets")]
     TooMany,
 }
 
@@ -48,7 +48,9 @@ pub enum JwksError {
 pub struct JwksSource {
     clock: Arc<dyn Clock>,
     client: OnceLock<Client>,
-    issuers: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Entry>>>>,
+    /// By URL, as the gate holds them. Two rules may name one issuer and two URLs: were the sets kept by issuer, whoever
+    /// may write the one rule could sign tokens for the other.
+    sets: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Entry>>>>,
 }
 
 #[derive(Default)]
@@ -61,15 +63,15 @@ struct Entry {
 impl JwksSource {
     /// A source with no keys yet. Nothing is set up or fetched before the first request.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, client: OnceLock::new(), issuers: Mutex::default() }
+        Self { clock, client: OnceLock::new(), sets: Mutex::default() }
     }
 
-    /// The keys of `issuer`, whose document is at `uri`.
+    /// The keys whose document is at `uri`.
     ///
-    /// Requests for the same issuer wait for one fetch. Keys older than [`MAX_AGE`] are fetched again; should that
+    /// Requests for the same document wait for one fetch. Keys older than [`MAX_AGE`] are fetched again; should that
     /// fail, they serve on until [`MAX_STALE`].
-    pub async fn get(&self, issuer: &str, uri: &str) -> Result<Arc<Jwks>, JwksError> {
-        let entry = self.entry(issuer)?;
+    pub async fn get(&self, uri: &str) -> Result<Arc<Jwks>, JwksError> {
+        let entry = self.entry(uri)?;
         let mut entry = entry.lock().await;
         let now = self.clock.unix();
         // A wall clock that was set back makes an age unknown; unknown counts as too old.
@@ -97,15 +99,15 @@ impl JwksSource {
         entry.keys.as_ref().filter(|_| age < MAX_STALE.as_secs()).cloned().ok_or(error)
     }
 
-    fn entry(&self, issuer: &str) -> Result<Arc<tokio::sync::Mutex<Entry>>, JwksError> {
-        let mut issuers = self.issuers.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(entry) = issuers.get(issuer) {
+    fn entry(&self, uri: &str) -> Result<Arc<tokio::sync::Mutex<Entry>>, JwksError> {
+        let mut sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = sets.get(uri) {
             return Ok(entry.clone());
         }
-        if issuers.len() == MAX_ISSUERS {
+        if sets.len() == MAX_SETS {
             return Err(JwksError::TooMany);
         }
-        Ok(issuers.entry(issuer.to_owned()).or_default().clone())
+        Ok(sets.entry(uri.to_owned()).or_default().clone())
     }
 
     async fn fetch(&self, uri: &str) -> Result<Jwks, JwksError> {

@@ -260,7 +260,8 @@ spec: {{jwtRules: [{}]}}
     let preflight = Request { method: "OPTIONS".to_owned(), ..preflight };
     assert_eq!(upstream(&world, &preflight).len(), 2);
     // What a client sends is no claim, also where no rule makes a header of that name.
-    let Decision::Allow(allow) = world.decide(&with_header(with_token.clone(), "x-else", "spoofed"), &workload()) else {
+    let Decision::Allow(allow) = world.decide(&with_header(with_token.clone(), "x-else", "spoofed"), &workload())
+    else {
         panic!()
     };
     let made: Vec<_> = expected.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();

@@ -253,6 +253,28 @@ fn key_and_token_must_name_one_client() {
 }
 
 #[test]
+fn key_and_token_must_name_one_client_also_when_each_hop_reads_one_of_them() {
+    let files = FILES.map(|(name, text)| {
+        let text = text.replace("name: bookinfo-issuer\n  namespace: istio-system", "name: bookinfo-issuer\n  namespace: bookinfo");
+        (
+            name,
+            text.replace(
+                "name: bookinfo-keys\n  namespace: istio-system\nspec:",
+                "name: bookinfo-keys\n  namespace: istio-system\nspec:\n  selector: { matchLabels: { istio: ingressgateway } }",
+            ),
+        )
+    });
+    let mut world = World::of_files(&files.each_ref().map(|(name, text)| (*name, text.as_str())));
+    let (text, record) = api_key("reader");
+    world.lookup = Some(KeyRecordLookup::Found(record));
+    let both = |token: &str| with_header(bearer(get("/productpage"), token), "x-api-key", &text);
+    assert!(world.decide(&both(&reader()), &api()).is_allowed());
+    let other = token(&claims_of("other", "reviews.read"));
+    let decision = world.decide(&both(&other), &api());
+    assert_eq!(outcome(&decision), (false, Reason::CredentialMismatch, Hop::Destination, 401), "{decision:?}");
+}
+
+#[test]
 fn the_destination_sees_the_gateway_as_its_peer() {
     // The same request straight to productpage, without the gateway's identity, is refused.
     let direct = Target::Workload {
@@ -368,6 +390,17 @@ fn no_decision_shows_a_credential() {
             assert!(!shown.contains(&secret) && !shown.contains(&token), "{shown}");
         }
     }
+    // An allow holds what goes on to the destination, and the request holds everything.
+    let request = with_header(bearer(get("/productpage?access_token=x.y.z"), &reader()), "x-api-key", &text);
+    let allowed = World { lookup: None, ..world };
+    let allowed = allowed.decide(&bearer(get("/productpage"), &reader()), &api());
+    assert!(allowed.is_allowed(), "{allowed:?}");
+    let parsed = authz::jwt::UnverifiedToken::parse(&reader()).unwrap();
+    let signature = reader().rsplit('.').next().unwrap().to_owned();
+    for shown in [format!("{allowed:?}"), format!("{request:?}"), format!("{parsed:?}")] {
+        assert!(!shown.contains(&secret) && !shown.contains("x.y.z") && !shown.contains("eyJ"), "{shown}");
+        assert!(!shown.contains(&signature), "{shown}");
+    }
 }
 
 #[test]
@@ -417,7 +450,8 @@ spec:
     let opened = |labels: &str| {
         let mut files = FILES.map(|(name, text)| (name, text.to_owned())).to_vec();
         for (_, text) in &mut files {
-            *text = text.replace("host: reviews\n            port:\n              number: 9080", "host: legacy.example");
+            *text =
+                text.replace("host: reviews\n            port:\n              number: 9080", "host: legacy.example");
         }
         files.push(("legacy.yaml", entry(labels)));
         let files: Vec<_> = files.iter().map(|(name, text)| (*name, text.as_str())).collect();
