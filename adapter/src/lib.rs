@@ -56,6 +56,17 @@ pub enum Error {
     /// A key set in the bundle cannot be used.
     #[error("the bundle: {0}; make it again with `causeway bundle`")]
     Keys(#[from] authz::JwksError),
+    /// Everything would be allowed.
+    #[error(
+        "no AuthorizationPolicy of the bundle applies to the workload {labels} of namespace {namespace}, so everything would be \
+         allowed: correct CAUSEWAY_WORKLOAD_NAMESPACE and CAUSEWAY_WORKLOAD_LABELS, or write a policy that says so"
+    )]
+    Unguarded {
+        /// The configured namespace.
+        namespace: String,
+        /// The configured labels.
+        labels: String,
+    },
     /// The port cannot be had.
     #[error("cannot listen on {address}: {source}; choose another CAUSEWAY_ADAPTER_ADDRESS")]
     Bind {
@@ -73,9 +84,12 @@ impl Error {
     /// The exit status that belongs to the error: 64 for what is configured wrongly, 1 for what happened later.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Env(_) | Self::Bundle(_) | Self::Policies(_) | Self::Keys(_) | Self::Bind { .. } => {
-                platform::EXIT_USAGE
-            }
+            Self::Env(_)
+            | Self::Bundle(_)
+            | Self::Policies(_)
+            | Self::Keys(_)
+            | Self::Unguarded { .. }
+            | Self::Bind { .. } => platform::EXIT_USAGE,
             Self::Serve(_) => 1,
         }
     }
@@ -115,8 +129,14 @@ impl Adapter {
     /// An adapter for `policies`.
     ///
     /// # Errors
-    /// [`Error::Keys`].
+    /// [`Error::Keys`] or [`Error::Unguarded`].
     pub fn new(place: Place, policies: Policies, deps: Deps) -> Result<Self, Error> {
+        if let Some(Workload { namespace, labels }) = &place.workload
+            && !policies.is_guarded(namespace, labels)
+        {
+            let labels: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            return Err(Error::Unguarded { namespace: namespace.clone(), labels: labels.join(",") });
+        }
         Ok(Self(Arc::new(Inner { front: Front::new(policies, deps)?, place })))
     }
 

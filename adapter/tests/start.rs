@@ -39,6 +39,15 @@ fn a_bad_start_is_one_line_that_names_the_cause() {
         (vec![("CAUSEWAY_BUNDLE", &good), ("CAUSEWAY_ADAPTER_ADDRESS", &taken)], taken.as_str()),
         (vec![("CAUSEWAY_BUNDLE", &good), ("CAUSEWAY_ADAPTER_ADDRESS", "9191")], "CAUSEWAY_ADAPTER_ADDRESS"),
         (vec![("CAUSEWAY_BUNDLE", &good), ("CAUSEWAY_WORKLOAD_NAMESPACE", "x")], "CAUSEWAY_WORKLOAD_LABELS"),
+        (
+            // A misspelt namespace has no policies, and without one everything would be allowed.
+            vec![
+                ("CAUSEWAY_BUNDLE", &good),
+                ("CAUSEWAY_WORKLOAD_NAMESPACE", "bookinfoo"),
+                ("CAUSEWAY_WORKLOAD_LABELS", "app=ratings"),
+            ],
+            "app=ratings of namespace bookinfoo",
+        ),
     ] {
         let output = start(&variables);
         let text = String::from_utf8(output.stderr).unwrap();

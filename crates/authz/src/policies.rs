@@ -129,6 +129,13 @@ impl Policies {
         self.set().key_sources.get(index).map(KeySourceInfo::from)
     }
 
+    /// Whether an `AuthorizationPolicy` applies to a workload. Where none does everything is allowed: Istio's rule, and
+    /// also what comes of a misspelt namespace or label. A front that is told its workload should ask first.
+    pub fn is_guarded(&self, namespace: &str, labels: &[(String, String)]) -> bool {
+        let applicable = self.of_workload(Workload { namespace, labels: Labels::Given(labels) });
+        applicable.deny().chain(applicable.allow()).next().is_some()
+    }
+
     /// The policies of a workload: those of the root namespace and those of its own, without doubling
     /// when it is in the root namespace.
     pub(crate) fn of_workload<'a>(&'a self, workload: Workload<'a>) -> Applicable<'a> {
