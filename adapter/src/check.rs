@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 
 use authz::request::{MAX_HEADER_BYTES, MAX_HEADERS};
-use authz::{Deny, Hop, Peer, Reason, Request, Target};
+use authz::{Deny, Hop, PathHandling, Peer, Reason, Request, Target};
 use envoy_types::ext_authz::v3::pb::{Address, CheckRequest};
 use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
 use envoy_types::pb::envoy::service::auth::v3::AttributeContext;
@@ -58,12 +58,16 @@ impl Check {
                 scheme: http.scheme,
                 host: http.host,
                 path: http.path,
+                path_handling: PathHandling::AsSent,
                 // "Multiple headers with the same name are joined with commas" (attribute_context.proto), unless Envoy
                 // was told to send them raw.
                 headers_joined: http.header_map.is_none(),
                 headers,
                 source,
+                destination_ip: None,
                 destination_port,
+                sni: None,
+                dynamic_metadata: None,
             },
             target,
             request_id: http.id,

@@ -98,7 +98,8 @@ impl World {
         let issuer = Issuer::new();
         let text = POLICIES.replace("JWKS", &issuer.jwks());
         let resources = istio::parse(&[istio::SourceFile { name: "policies.yaml".to_owned(), text }]).unwrap();
-        let policies = Policies::open(&authz::compile(&resources, &CompileOptions::default()).unwrap()).unwrap();
+        let policies =
+            Policies::open(&authz::compile(&resources, &CompileOptions::default()).unwrap().section).unwrap();
         let (log, lines) = Log::memory();
         let clock = Arc::new(FixedClock::at(NOW));
         let secrets = platform::secrets::Embedded::default();
@@ -497,7 +498,7 @@ async fn a_port_that_is_taken_is_named() {
     let issuer = Issuer::new();
     let text = POLICIES.replace("JWKS", &issuer.jwks());
     let resources = istio::parse(&[istio::SourceFile { name: "policies.yaml".to_owned(), text }]).unwrap();
-    let policies = Policies::open(&authz::compile(&resources, &CompileOptions::default()).unwrap()).unwrap();
+    let policies = Policies::open(&authz::compile(&resources, &CompileOptions::default()).unwrap().section).unwrap();
     let clock = Arc::new(FixedClock::at(NOW));
     let deps = Deps { api_keys: None, jwks: Arc::new(JwksSource::new(clock.clone())), clock, log: Log::memory().0 };
     let error = Adapter::new(Place::default(), policies, deps).unwrap().listen(address).unwrap_err();

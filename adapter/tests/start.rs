@@ -19,7 +19,7 @@ metadata: { name: closed, namespace: bookinfo }
 spec: {}
 ";
     let resources = istio::parse(&[istio::SourceFile { name: "p".to_owned(), text: text.to_owned() }]).unwrap();
-    let section = authz::compile(&resources, &authz::CompileOptions::default()).unwrap();
+    let section = authz::compile(&resources, &authz::CompileOptions::default()).unwrap().section;
     let path = folder.path().join("mesh.bundle");
     std::fs::write(&path, write(&[(Section::Access, section.as_slice())]).unwrap()).unwrap();
     path.to_str().unwrap().to_owned()

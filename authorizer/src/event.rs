@@ -9,7 +9,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use authz::request::{MAX_HEADER_BYTES, MAX_HEADERS};
-use authz::{Peer, Reason, Request, Target};
+use authz::{PathHandling, Peer, Reason, Request, Target};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
@@ -447,10 +447,14 @@ impl Parts {
                 scheme: "https".to_owned(),
                 host: domain.clone(),
                 path,
+                path_handling: PathHandling::AsSent,
                 headers: self.headers.lines.into_iter().filter(|(name, _)| !is_of_a_proxy(name)).collect(),
                 headers_joined: self.headers_joined,
                 source: Peer { ip: source_ip, remote_ip: source_ip, principal: None },
+                destination_ip: None,
                 destination_port: Some(443),
+                sni: None,
+                dynamic_metadata: None,
             },
             target: Target::ApiGateway { api_id: self.seen.api_id.clone(), stage: self.seen.stage.clone(), domain },
             form,

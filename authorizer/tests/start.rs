@@ -70,7 +70,7 @@ fn it_serves_events_of_the_runtime_api() {
     let issuer = Issuer::new();
     let yaml = include_str!("../../tests/fixtures/events/policies.yaml").replace("JWKS", &issuer.jwks());
     let resources = istio::parse(&[istio::SourceFile { name: "p".to_owned(), text: yaml }]).unwrap();
-    let section = authz::compile(&resources, &authz::CompileOptions::default()).unwrap();
+    let section = authz::compile(&resources, &authz::CompileOptions::default()).unwrap().section;
     std::fs::write(&bundle, write(&[(Section::Access, section.as_slice())]).unwrap()).unwrap();
 
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -112,7 +112,7 @@ pub fn build(resources: &Resources, jwks: BTreeMap<String, String>) -> Result<Ve
             return Err(errors);
         }
     };
-    platform::bundle::write(&[(Section::Access, &access), (Section::Egress, &egress)])
+    platform::bundle::write(&[(Section::Access, &access.section), (Section::Egress, &egress)])
         .map_err(|error| vec![error.to_string()])
 }
 

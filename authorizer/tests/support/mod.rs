@@ -90,7 +90,7 @@ pub fn policies(issuer: &Issuer) -> Policies {
 pub fn compiled(yaml: &str, options: &CompileOptions) -> Policies {
     let file = istio::SourceFile { name: "policies.yaml".to_owned(), text: yaml.to_owned() };
     let resources = istio::parse(&[file]).unwrap();
-    Policies::open(&authz::compile(&resources, options).unwrap()).unwrap()
+    Policies::open(&authz::compile(&resources, options).unwrap().section).unwrap()
 }
 
 /// A key that is always the same for the same seed.

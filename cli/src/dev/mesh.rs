@@ -96,12 +96,24 @@ impl Sidecar {
             scheme: "https".to_owned(),
             host: header(request, "host"),
             path: request.uri().path_and_query().map(ToString::to_string).unwrap_or_default(),
+            path_handling: authz::PathHandling::AsSent,
             headers: headers(request),
             headers_joined: false,
             source: authz::Peer { ip: Some(peer.ip()), remote_ip: Some(peer.ip()), principal: principal.clone() },
+            destination_ip: None,
             destination_port: Some(9080),
+            sni: None,
+            dynamic_metadata: None,
         };
-        let decision = authz::decide(&self.policies, &asked, &self.workload, &self.keys, None, None, self.clock.unix());
+        let given = authz::Given {
+            keys: &self.keys,
+            api_key: None,
+            pepper: None,
+            revoked: None,
+            providers: None,
+            now: self.clock.unix(),
+        };
+        let decision = authz::decide(&self.policies, &asked, &self.workload, &given);
         self.log.write(&json!({
             "event": "decision", "part": self.name, "allowed": decision.is_allowed(), "reason": decision.reason().as_str(),
             "policy": decision.policy(), "principal": decision.principal(), "peer": principal, "path": request.uri().path(),

@@ -198,6 +198,12 @@ impl Claims {
         ]))
     }
 
+    /// Whether the claim `name` is a list of words with spaces between them: "`scope`, `permission` and any
+    /// `spaceDelimitedClaims`".
+    pub(crate) fn is_space_delimited(&self, name: &str) -> bool {
+        ["scope", "permission"].contains(&name)
+    }
+
     /// The claim `name`.
     pub fn get(&self, name: &str) -> Option<&Json> {
         self.0.get(name)

@@ -9,7 +9,7 @@ use rkyv::{Archive, Deserialize, Serialize};
 use crate::matchers::{NamespaceGlob, Pattern, RequestPrincipal};
 
 /// Version of this form. A set of another version is not opened.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// How strictly tokens are read.
 #[derive(Archive, Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -18,6 +18,8 @@ pub enum Mode {
     /// The default: also refuses tokens without `exp`, with `crit` and so on.
     #[default]
     Strict,
+    /// Parity with Istio and Envoy: what they accept is accepted, and what they refuse is refused.
+    Istio,
 }
 
 impl Mode {
@@ -25,6 +27,7 @@ impl Mode {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Strict => "strict",
+            Self::Istio => "istio",
         }
     }
 }
@@ -40,12 +43,46 @@ pub struct PolicySet {
     pub root_namespace: String,
     /// The mesh's own trust domain.
     pub trust_domain: String,
+    /// What becomes of a path before it is judged.
+    pub path_normalization: PathNormalization,
+    /// What CUSTOM policies ask.
+    pub providers: Vec<Provider>,
     /// Policies by namespace, sorted by its name.
     pub namespaces: Vec<Namespace>,
     /// Where the keys of the JWT rules come from.
     pub key_sources: Vec<KeySource>,
     /// The APIs of API Gateway.
     pub api_gateways: Vec<ApiGateway>,
+}
+
+/// `pathNormalization.normalization` of the mesh.
+#[derive(Archive, Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[rkyv(derive(Debug, Clone, Copy, PartialEq))]
+pub enum PathNormalization {
+    /// Nothing.
+    None,
+    /// RFC 3986, section 6.2.2, and backslashes become slashes.
+    #[default]
+    Base,
+    /// As [`Base`](Self::Base), and repeated slashes become one.
+    MergeSlashes,
+    /// As [`MergeSlashes`](Self::MergeSlashes), after escaped slashes and backslashes were decoded.
+    DecodeAndMergeSlashes,
+}
+
+/// An extension provider that a CUSTOM policy names.
+#[derive(Archive, Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Provider {
+    /// Its name.
+    pub name: String,
+    /// Whether the mesh configuration has it, and as an external authorizer.
+    pub usable: bool,
+    /// Whether a request passes when it cannot be had.
+    pub fail_open: bool,
+    /// The status when it cannot be had.
+    pub status_on_error: u16,
+    /// Whether it is our own adapter, whose answer is the gate's own.
+    pub is_adapter: bool,
 }
 
 /// The policies of one namespace.
@@ -57,6 +94,10 @@ pub struct Namespace {
     pub deny: Vec<AuthorizationPolicy>,
     /// `AuthorizationPolicy` with action ALLOW.
     pub allow: Vec<AuthorizationPolicy>,
+    /// `AuthorizationPolicy` with action AUDIT.
+    pub audit: Vec<AuthorizationPolicy>,
+    /// `AuthorizationPolicy` with action CUSTOM.
+    pub custom: Vec<AuthorizationPolicy>,
     /// `RequestAuthentication`, sorted by name.
     pub request_authentications: Vec<RequestAuthentication>,
     /// `ApiKeyAuthentication`.
@@ -72,6 +113,17 @@ pub struct Label {
     pub value: String,
 }
 
+/// `targetRefs[]`: a resource of the policy's own namespace.
+#[derive(Archive, Clone, Debug, Deserialize, Serialize)]
+pub struct TargetRef {
+    /// API group; empty for Kubernetes' core group.
+    pub group: String,
+    /// Kind of the target.
+    pub kind: String,
+    /// Name of the target.
+    pub name: String,
+}
+
 /// One `AuthorizationPolicy`. It matches when one of its rules does.
 #[derive(Archive, Clone, Debug, Deserialize, Serialize)]
 pub struct AuthorizationPolicy {
@@ -79,6 +131,12 @@ pub struct AuthorizationPolicy {
     pub name: String,
     /// Labels that a workload must have.
     pub selector: Vec<Label>,
+    /// Gateway API resources that it is attached to.
+    pub target_refs: Vec<TargetRef>,
+    /// Evaluated and reported, never enforced.
+    pub dry_run: bool,
+    /// Index into [`PolicySet::providers`], for CUSTOM alone.
+    pub provider: Option<u32>,
     /// Its rules, in order: the index is part of the rule's id.
     pub rules: Vec<Rule>,
 }
@@ -198,6 +256,8 @@ pub struct RequestAuthentication {
     pub name: String,
     /// Labels that a workload must have.
     pub selector: Vec<Label>,
+    /// Gateway API resources that it is attached to.
+    pub target_refs: Vec<TargetRef>,
     /// Its rules, in order.
     pub rules: Vec<JwtRule>,
 }

@@ -68,6 +68,34 @@ impl Decision {
             Self::Deny(deny) => deny.hop,
         }
     }
+
+    /// What AUDIT and dry-run policies found.
+    pub fn shadow(&self) -> &Shadow {
+        match self {
+            Self::Allow(allow) => &allow.shadow,
+            Self::Deny(deny) => &deny.shadow,
+        }
+    }
+}
+
+/// What policies that do not decide found: Istio's ids of rules. At two hops the first hop that found something counts.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Shadow {
+    /// The first AUDIT rule that matched.
+    pub audit: Option<String>,
+    /// The first rule of a dry-run DENY policy that matched: enforced, it would deny.
+    pub dry_run_deny: Option<String>,
+    /// What the dry-run ALLOW policies would say if they alone were enforced; absent when there are none.
+    pub dry_run_allow: Option<DryRunAllow>,
+}
+
+/// What dry-run ALLOW policies would say.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum DryRunAllow {
+    /// This rule matches.
+    AllowedBy(String),
+    /// None matches.
+    Denied,
 }
 
 /// A request may pass. Only [`gate::decide`](crate::gate::decide) makes one: the fields are private
@@ -85,11 +113,12 @@ pub struct Allow {
     claims: Option<Claims>,
     upstream_headers: Vec<(String, String)>,
     claim_headers: Vec<String>,
+    shadow: Shadow,
 }
 
 impl fmt::Debug for Allow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { reason, hop, policy, principal, claims, upstream_headers, claim_headers } = self;
+        let Self { reason, hop, policy, principal, claims, upstream_headers, claim_headers, shadow } = self;
         f.debug_struct("Allow")
             .field("reason", reason)
             .field("hop", hop)
@@ -98,6 +127,7 @@ impl fmt::Debug for Allow {
             .field("claims", claims)
             .field("upstream_headers", &Veiled(upstream_headers))
             .field("claim_headers", claim_headers)
+            .field("shadow", shadow)
             .finish()
     }
 }
@@ -110,14 +140,15 @@ pub(crate) struct AllowParts {
     pub(crate) claims: Option<Claims>,
     pub(crate) upstream_headers: Vec<(String, String)>,
     pub(crate) claim_headers: Vec<String>,
+    pub(crate) shadow: Shadow,
 }
 
 impl Allow {
     /// Makes an allow. `_seal` can be made by the gate alone.
     pub(crate) fn new(_seal: crate::gate::Seal, parts: AllowParts) -> Self {
-        let AllowParts { reason, hop, policy, claims, upstream_headers, claim_headers } = parts;
+        let AllowParts { reason, hop, policy, claims, upstream_headers, claim_headers, shadow } = parts;
         let principal = claims.as_ref().and_then(Claims::principal);
-        Self { reason, hop, policy, principal, claims, upstream_headers, claim_headers }
+        Self { reason, hop, policy, principal, claims, upstream_headers, claim_headers, shadow }
     }
 
     /// Why: [`Reason::AllowedByPolicy`] or [`Reason::AllowedNoPolicy`].
@@ -202,7 +233,7 @@ pub struct Deny {
     pub reason: Reason,
     /// The status that Envoy would answer with.
     pub status: u16,
-    /// Istio's id of the DENY rule that matched.
+    /// Istio's id of the DENY or CUSTOM rule that matched.
     pub policy: Option<String>,
     /// The caller, `ISSUER/SUBJECT`, as far as it was verified before the denial.
     pub principal: Option<String>,
@@ -212,6 +243,8 @@ pub struct Deny {
     pub detail: String,
     /// The hop that denied.
     pub hop: Hop,
+    /// What AUDIT and dry-run policies found.
+    pub shadow: Shadow,
 }
 
 impl Deny {
@@ -225,6 +258,7 @@ impl Deny {
             client_id: None,
             detail: detail.into(),
             hop,
+            shadow: Shadow::default(),
         }
     }
 }
@@ -257,6 +291,12 @@ impl Hop {
             Self::Destination => "destination",
             Self::Workload => "workload",
         }
+    }
+}
+
+impl serde::Serialize for Hop {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
     }
 }
 

@@ -1,16 +1,17 @@
 //! One workload's `AuthorizationPolicy`s: DENY before ALLOW, and the id of the rule that decided.
 
+use std::net::IpAddr;
+
 use crate::claims::{Claims, Json};
 use crate::compiled::{
     ArchivedAuthorizationPolicy, ArchivedClaimCondition, ArchivedCondition, ArchivedNamespaces, ArchivedOperation,
     ArchivedPatterns, ArchivedPorts, ArchivedRequestPrincipals, ArchivedRule, ArchivedSource,
 };
+use crate::decision::Shadow;
 use crate::matchers::ArchivedPattern;
 use crate::policies::Applicable;
 use crate::request::{lines, path_only};
-
-/// The claims that are lists of words, separated by spaces: Envoy splits these two by default.
-const SPACE_DELIMITED: [&str; 2] = ["scope", "permission"];
+use crate::trace::PolicyTrace;
 
 /// What the policies of one workload look at.
 #[derive(Clone, Copy)]
@@ -25,8 +26,13 @@ pub(crate) struct Attributes<'a> {
     pub(crate) joined: bool,
     /// Peer identity without `spiffe://`; `None` is plaintext.
     pub(crate) principal: Option<&'a str>,
-    /// `None` is unavailable.
+    // What follows up to the claims may be unavailable, and is `None` then.
+    pub(crate) source_ip: Option<IpAddr>,
+    pub(crate) remote_ip: Option<IpAddr>,
+    pub(crate) destination_ip: Option<IpAddr>,
     pub(crate) port: Option<u16>,
+    pub(crate) sni: Option<&'a str>,
+    pub(crate) dynamic_metadata: Option<&'a [(String, Json)]>,
     /// `None` is a caller without a token or key.
     pub(crate) claims: Option<&'a Claims>,
 }
@@ -46,7 +52,45 @@ pub(crate) enum Verdict {
 
 /// "(2) any matching DENY → deny 403; (3) no ALLOW policy selected for the workload → allow; (4) any ALLOW
 /// match → allow; (5) deny 403."
-pub(crate) fn evaluate(applicable: Applicable<'_>, attributes: &Attributes<'_>) -> Verdict {
+pub(crate) fn evaluate(applicable: Applicable<'_>, attributes: &Attributes<'_>) -> Outcome {
+    Outcome { verdict: verdict(applicable, attributes), shadow: Shadow::default() }
+}
+
+/// What one workload's policies say.
+#[derive(Clone, Debug)]
+pub(crate) struct Outcome {
+    pub(crate) verdict: Verdict,
+    pub(crate) shadow: Shadow,
+}
+
+/// A CUSTOM rule that matches.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct CustomMatch {
+    /// Index of the provider that it asks.
+    pub(crate) provider: u32,
+    /// Whether the policy is not enforced.
+    pub(crate) dry_run: bool,
+    /// Istio's id of the rule.
+    pub(crate) rule: String,
+}
+
+/// The CUSTOM rules that match, the first of each policy. They are asked before authentication, so `attributes` has no
+/// claims and the headers that the client sent.
+pub(crate) fn custom(_applicable: Applicable<'_>, _attributes: &Attributes<'_>) -> Vec<CustomMatch> {
+    Vec::new()
+}
+
+/// Every policy of the root namespace and of the workload's own, leaf by leaf. CUSTOM policies see the attributes
+/// `before` authentication, all others those `after` it.
+pub(crate) fn trace(
+    _applicable: Applicable<'_>,
+    _before: &Attributes<'_>,
+    _after: &Attributes<'_>,
+) -> Vec<PolicyTrace> {
+    Vec::new()
+}
+
+fn verdict(applicable: Applicable<'_>, attributes: &Attributes<'_>) -> Verdict {
     let deny = View { attributes, action: Action::Deny };
     for (namespace, policy) in applicable.deny() {
         if let Some(index) = deny.matching_rule(policy) {
@@ -119,7 +163,7 @@ impl View<'_> {
             ArchivedCondition::Claim(ArchivedClaimCondition { path, patterns }) => {
                 let claim = self.claim(path.iter().map(|name| name.as_str()));
                 let split = match path.as_slice() {
-                    [name] => SPACE_DELIMITED.contains(&name.as_str()),
+                    [name] => self.attributes.claims.is_some_and(|claims| claims.is_space_delimited(name.as_str())),
                     _ => false,
                 };
                 both(patterns, |pattern| claim.is_some_and(|c| claim_matches(c, split, pattern)))

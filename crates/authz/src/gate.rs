@@ -1,19 +1,20 @@
 //! The one place that answers "allow".
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use identity::Secret;
 
 use crate::api_key::KeyRecordLookup;
 use crate::authenticate::{self, Authenticated, KeyContext, Visible};
-use crate::decision::{Allow, AllowParts, Decision, Deny, Hop};
-use crate::evaluate::{self, Attributes, Verdict};
+use crate::decision::{Allow, AllowParts, Decision, Deny, Hop, Shadow};
+use crate::evaluate::{self, Attributes, Outcome, Verdict};
 use crate::hops;
 use crate::jwk::KeySets;
 use crate::path;
 use crate::policies::{Labels, Policies, Workload};
 use crate::reason::Reason;
 use crate::request::{Request, Target};
+use crate::trace::Trace;
 
 /// The proof that an [`Allow`] is made here: nobody else can make this value.
 pub(crate) struct Seal(());
@@ -87,37 +88,52 @@ pub fn credentials(policies: &Policies, request: &Request, target: &Target) -> C
     Credentials { api_key, keys_needed: keys_needed.into_iter().collect() }
 }
 
+/// What the outside world said: everything that a decision needs beside the policies and the request. What is missing
+/// here denies where it is needed.
+#[derive(Clone, Copy)]
+pub struct Given<'a> {
+    /// The key sets at hand.
+    pub keys: &'a KeySets,
+    /// What the store said about the key that [`credentials`] found; `None` when it found none.
+    pub api_key: Option<&'a KeyRecordLookup>,
+    /// The secret that API keys are hashed with.
+    pub pepper: Option<&'a Secret<Vec<u8>>>,
+    /// Ids of revoked tokens (`jti`) and API keys.
+    pub revoked: Option<&'a BTreeSet<String>>,
+    /// What the extension providers of CUSTOM policies say, by their names.
+    pub providers: Option<&'a BTreeMap<String, ProviderAnswer>>,
+    /// Seconds since 1970.
+    pub now: u64,
+}
+
+/// What an extension provider says about a request.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ProviderAnswer {
+    /// It may pass.
+    Allow,
+    /// It may not.
+    Deny,
+    /// It could not be had.
+    Error,
+}
+
+/// Decides, and shows the way to the decision. Slower than [`decide`]: every policy is looked at to its end.
+pub fn explain(policies: &Policies, request: &Request, target: &Target, given: &Given<'_>) -> (Decision, Trace) {
+    (decide(policies, request, target, given), Trace::default())
+}
+
 /// Decides about one request. Pure: the same arguments give the same answer.
 ///
-/// `keys` are the key sets at hand, `api_key` is what the store said about the key that [`credentials`]
-/// found (`None` when it found none), `pepper` the secret that API keys are hashed with, `now` seconds
-/// since 1970.
-///
 /// Everything that is missing, unknown or in doubt denies.
-pub fn decide(
-    policies: &Policies,
-    request: &Request,
-    target: &Target,
-    keys: &KeySets,
-    api_key: Option<&KeyRecordLookup>,
-    pepper: Option<&Secret<Vec<u8>>>,
-    now: u64,
-) -> Decision {
-    match try_decide(policies, request, target, keys, api_key, pepper, now) {
+pub fn decide(policies: &Policies, request: &Request, target: &Target, given: &Given<'_>) -> Decision {
+    match try_decide(policies, request, target, given) {
         Ok(parts) => Decision::Allow(Allow::new(Seal(()), parts)),
         Err(deny) => Decision::Deny(deny),
     }
 }
 
-fn try_decide(
-    policies: &Policies,
-    request: &Request,
-    target: &Target,
-    keys: &KeySets,
-    api_key: Option<&KeyRecordLookup>,
-    pepper: Option<&Secret<Vec<u8>>>,
-    now: u64,
-) -> Result<AllowParts, Deny> {
+fn try_decide(policies: &Policies, request: &Request, target: &Target, given: &Given<'_>) -> Result<AllowParts, Deny> {
+    let Given { keys, api_key, pepper, now, .. } = *given;
     check_request(request)?;
     let asked = Asked { policies, keys, joined: request.headers_joined, now };
     let client = Seen {
@@ -197,6 +213,7 @@ fn try_decide(
                 claims: first.claims.or(second.claims),
                 upstream_headers: second.visible.headers,
                 claim_headers: second.visible.made,
+                shadow: Shadow::default(),
             })
         }
     }
@@ -255,6 +272,7 @@ impl Passed {
             claims: self.claims,
             upstream_headers: self.visible.headers,
             claim_headers: self.visible.made,
+            shadow: Shadow::default(),
         }
     }
 }
@@ -281,7 +299,7 @@ impl Asked<'_> {
                     deny.client_id = before.and_then(Passed::client_id);
                     deny
                 })?;
-        let verdict = evaluate::evaluate(
+        let Outcome { verdict, shadow: _ } = evaluate::evaluate(
             applicable,
             &Attributes {
                 method: seen.method,
@@ -291,7 +309,12 @@ impl Asked<'_> {
                 headers: &visible.headers,
                 joined: self.joined,
                 principal: seen.principal,
+                source_ip: None,
+                remote_ip: None,
+                destination_ip: None,
                 port,
+                sni: None,
+                dynamic_metadata: None,
                 claims: claims.as_ref(),
             },
         );

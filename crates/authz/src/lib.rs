@@ -9,7 +9,7 @@
 //!    cannot represent;
 //! 2. [`Policies::open`] checks those bytes and evaluates them in place;
 //! 3. a front builds a [`Request`] and a [`Target`], asks [`credentials`] what has to be fetched first,
-//!    and then [`decide`]. Only `decide` can make an [`Allow`].
+//!    and then [`decide`]. Only the gate can make an [`Allow`].
 
 pub mod api_key;
 mod authenticate;
@@ -27,14 +27,16 @@ pub mod path;
 pub mod policies;
 pub mod reason;
 pub mod request;
+pub mod trace;
 
 pub use api_key::{ApiKey, ApiKeyRecord, KeyRecordLookup, KeyState};
-pub use claims::Claims;
-pub use compile::{CompileError, CompileOptions, compile};
+pub use claims::{Claims, Json};
+pub use compile::{CompileError, CompileOptions, Compiled, compile};
 pub use compiled::Mode;
-pub use decision::{Allow, Decision, Deny, HeaderChanges, Hop};
-pub use gate::{Credentials, KeysNeeded, PresentedKey, credentials, decide};
+pub use decision::{Allow, Decision, Deny, DryRunAllow, HeaderChanges, Hop, Shadow};
+pub use gate::{Credentials, Given, KeysNeeded, PresentedKey, ProviderAnswer, credentials, decide, explain};
 pub use jwk::{Jwks, JwksError, KeyOrigin, KeySets};
 pub use policies::{ApiGatewayInfo, OpenError, Policies};
 pub use reason::Reason;
-pub use request::{Peer, Request, Target};
+pub use request::{PathHandling, Peer, Request, Target};
+pub use trace::Trace;

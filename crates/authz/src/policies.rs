@@ -76,6 +76,7 @@ impl Policies {
     pub fn mode(&self) -> Mode {
         match self.set().mode {
             crate::compiled::ArchivedMode::Strict => Mode::Strict,
+            crate::compiled::ArchivedMode::Istio => Mode::Istio,
         }
     }
 

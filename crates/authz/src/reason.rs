@@ -34,6 +34,10 @@ reasons! {
     NoCredential => "no_credential",
     /// The token is not a well-formed signed token, or breaks a rule of the strict mode.
     TokenMalformed => "token_malformed",
+    /// The token was revoked.
+    TokenRevoked => "token_revoked",
+    /// A rule with `presence: REQUIRED` found no token (strict mode).
+    TokenRequired => "token_required",
     /// The token is longer than the limit.
     TokenTooLarge => "token_too_large",
     /// The token's `exp` has passed.
@@ -66,6 +70,10 @@ reasons! {
     ApiKeyUnavailable => "api_key_unavailable",
     /// An API key and a token were presented and do not name the same client.
     CredentialMismatch => "credential_mismatch",
+    /// A CUSTOM rule matched, and its provider denied.
+    DeniedByProvider => "denied_by_provider",
+    /// A CUSTOM rule matched, and its provider cannot be asked or is not one.
+    CustomProviderUnavailable => "custom_provider_unavailable",
     /// A DENY rule matched.
     DeniedByPolicy => "denied_by_policy",
     /// ALLOW policies apply to the workload, and none of their rules matched.
@@ -99,6 +107,8 @@ impl Reason {
             Self::AllowedByPolicy | Self::AllowedNoPolicy => 200,
             Self::PathInvalid | Self::RequestInvalid => 400,
             Self::TokenMalformed
+            | Self::TokenRevoked
+            | Self::TokenRequired
             | Self::TokenTooLarge
             | Self::TokenExpired
             | Self::TokenNotYetValid
@@ -116,6 +126,8 @@ impl Reason {
             | Self::CredentialMismatch => 401,
             Self::NoCredential
             | Self::TokenAudience
+            | Self::DeniedByProvider
+            | Self::CustomProviderUnavailable
             | Self::DeniedByPolicy
             | Self::DeniedNoMatch
             // Envoy would rewrite the path and let its policies judge the result.
@@ -126,6 +138,12 @@ impl Reason {
             | Self::Internal => 403,
             Self::RequestTooLarge => 431,
         }
+    }
+}
+
+impl serde::Serialize for Reason {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
     }
 }
 

@@ -3,12 +3,17 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use crate::claims::Json;
+
 /// One request, as its front saw it.
 ///
 /// A front makes it from an event or from Envoy's attributes, once, at the edge. Names of headers are in
 /// lower case; pseudo-headers are not among them, and a `host` line is ignored in favour of
 /// [`host`](Self::host).
-#[derive(Clone, Default, Eq, PartialEq)]
+///
+/// An attribute that is `None` cannot be known, which is not the same as empty. Istio's rule for it is: an ALLOW rule
+/// that looks at it never matches, and a DENY, AUDIT or CUSTOM rule loses the condition, and so matches more.
+#[derive(Clone, Default, PartialEq)]
 pub struct Request {
     /// `GET` and so on, with case.
     pub method: String,
@@ -18,6 +23,8 @@ pub struct Request {
     pub host: String,
     /// Path with query, as sent. An API Gateway front takes stage and base path off first.
     pub path: String,
+    /// What the backend gets to see of the path.
+    pub path_handling: PathHandling,
     /// Header lines in order; names in lower case. A name may come twice unless
     /// [`headers_joined`](Self::headers_joined).
     pub headers: Vec<(String, String)>,
@@ -26,9 +33,25 @@ pub struct Request {
     pub headers_joined: bool,
     /// The direct peer.
     pub source: Peer,
-    /// Port of the workload that the request arrived at. `None` is "cannot be known": ALLOW rules that
-    /// need it die, DENY conditions that need it count as met.
+    /// Address of the workload that the request arrived at.
+    pub destination_ip: Option<IpAddr>,
+    /// Port of the workload that the request arrived at.
     pub destination_port: Option<u16>,
+    /// Server name of the client's TLS connection; empty for none.
+    pub sni: Option<String>,
+    /// Dynamic metadata of Envoy's filters: name of the filter, and an object. Empty when there are filters and none
+    /// has any.
+    pub dynamic_metadata: Option<Vec<(String, Json)>>,
+}
+
+/// What the backend gets to see of a request's path, which is what the policies must judge.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum PathHandling {
+    /// The front sends on the normal form that the mesh configuration asks for, as Envoy does.
+    #[default]
+    Rewritten,
+    /// The backend sees the path as it was sent: it must already be in the normal form.
+    AsSent,
 }
 
 /// Who is at the other end of the connection.
@@ -88,17 +111,35 @@ impl Request {
 
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { method, scheme, host, path, headers, headers_joined, source, destination_port } = self;
+        let Self {
+            method,
+            scheme,
+            host,
+            path,
+            path_handling,
+            headers,
+            headers_joined,
+            source,
+            destination_ip,
+            destination_port,
+            sni,
+            dynamic_metadata,
+        } = self;
         f.debug_struct("Request")
             .field("method", method)
             .field("scheme", scheme)
             .field("host", host)
             // The query may hold a token.
             .field("path", &path_only(path))
+            .field("path_handling", path_handling)
             .field("headers", &Veiled(headers))
             .field("headers_joined", headers_joined)
             .field("source", source)
+            .field("destination_ip", destination_ip)
             .field("destination_port", destination_port)
+            .field("sni", sni)
+            // A filter may have put claims or a token there.
+            .field("dynamic_metadata", &dynamic_metadata.as_ref().map(|filters| filters.len()))
             .finish()
     }
 }

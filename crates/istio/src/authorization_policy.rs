@@ -1,3 +1,4 @@
+use crate::ip_block::IpBlock;
 use crate::meta::{Meta, TargetRef, WorkloadSelector};
 
 /// `AuthorizationPolicy`: who may do what to a workload.
@@ -8,11 +9,16 @@ pub struct AuthorizationPolicy {
     /// Workloads of the namespace (in the root namespace: of the mesh) that the policy applies to;
     /// absent means all of them.
     pub selector: Option<WorkloadSelector>,
-    /// Gateway API resources that the policy is attached to. The reader refuses them for now, so
-    /// this is empty.
+    /// `targetRefs`, or the single `targetRef`: resources of the Gateway API that the policy is attached to. At most one
+    /// of this and `selector` is given.
     pub target_refs: Vec<TargetRef>,
     /// What a matching rule means.
     pub action: Action,
+    /// `provider.name`: the extension provider of the mesh configuration that a CUSTOM policy asks. Present exactly when
+    /// the action is [`Action::Custom`].
+    pub provider: Option<String>,
+    /// Whether the annotation `istio.io/dry-run` is true: the policy is evaluated and reported, never enforced.
+    pub dry_run: bool,
     /// A request matches the policy when one rule matches. Absent and empty both mean that it never
     /// matches (an ALLOW policy then denies everything); one rule without fields matches everything.
     pub rules: Option<Vec<Rule>>,
@@ -27,6 +33,10 @@ pub enum Action {
     Allow,
     /// `DENY`: what matches is denied, whatever ALLOW policies say.
     Deny,
+    /// `AUDIT`: what matches is written down; the verdict stays.
+    Audit,
+    /// `CUSTOM`: what matches is allowed only if the policy's provider allows it as well.
+    Custom,
 }
 
 impl Action {
@@ -35,6 +45,8 @@ impl Action {
         match self {
             Self::Allow => "ALLOW",
             Self::Deny => "DENY",
+            Self::Audit => "AUDIT",
+            Self::Custom => "CUSTOM",
         }
     }
 }
@@ -67,6 +79,22 @@ pub struct Source {
     pub namespaces: Vec<String>,
     /// `notNamespaces`.
     pub not_namespaces: Vec<String>,
+    /// `serviceAccounts` of the peer identity, `NAMESPACE/NAME` or, in the policy's own namespace, `NAME`.
+    pub service_accounts: Vec<String>,
+    /// `notServiceAccounts`.
+    pub not_service_accounts: Vec<String>,
+    /// `trustDomains` of the peer identity.
+    pub trust_domains: Vec<String>,
+    /// `notTrustDomains`.
+    pub not_trust_domains: Vec<String>,
+    /// `ipBlocks`: the direct peer's address.
+    pub ip_blocks: Vec<IpBlock>,
+    /// `notIpBlocks`.
+    pub not_ip_blocks: Vec<IpBlock>,
+    /// `remoteIpBlocks`: the client's address as trusted proxies tell it.
+    pub remote_ip_blocks: Vec<IpBlock>,
+    /// `notRemoteIpBlocks`.
+    pub not_remote_ip_blocks: Vec<IpBlock>,
 }
 
 /// `to[].operation`: all fields that are not empty must match, each by one of its values (a
@@ -85,7 +113,7 @@ pub struct Operation {
     pub methods: Vec<String>,
     /// `notMethods`.
     pub not_methods: Vec<String>,
-    /// `paths`, compared with the path without query and fragment.
+    /// `paths`, compared with the path without query and fragment. One with `{*}` or `{**}` is a template.
     pub paths: Vec<String>,
     /// `notPaths`.
     pub not_paths: Vec<String>,
@@ -97,7 +125,8 @@ pub struct Operation {
 pub struct Condition {
     /// What is looked at.
     pub key: ConditionKey,
-    /// Values that match. For [`ConditionKey::DestinationPort`] each is a number up to 65535.
+    /// Values that match. For [`ConditionKey::DestinationPort`] each is a number up to 65535, for the three keys that are
+    /// addresses each parses as an [`IpBlock`].
     pub values: Vec<String>,
     /// Values that must not match.
     pub not_values: Vec<String>,
@@ -106,8 +135,21 @@ pub struct Condition {
 /// `when[].key`, understood.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum ConditionKey {
+    /// `connection.sni`.
+    ConnectionSni,
+    /// `destination.ip`.
+    DestinationIp,
     /// `destination.port`.
     DestinationPort,
+    /// `experimental.envoy.filters.NAME[KEY]`: dynamic metadata of an Envoy filter.
+    EnvoyFilter {
+        /// `envoy.filters.NAME`.
+        filter: String,
+        /// The names from the outermost field inwards, at least one.
+        path: Vec<String>,
+    },
+    /// `remote.ip`.
+    RemoteIp,
     /// `request.auth.audiences`: the claim `aud`.
     RequestAuthAudiences,
     /// `request.auth.claims[A][B]…`: the names from the outermost claim inwards, at least one. A
@@ -119,8 +161,14 @@ pub enum ConditionKey {
     RequestAuthPrincipal,
     /// `request.headers[NAME]`, as written; header names have no case.
     RequestHeader(String),
+    /// `source.ip`.
+    SourceIp,
     /// `source.namespace`.
     SourceNamespace,
     /// `source.principal`.
     SourcePrincipal,
+    /// `source.serviceAccount`.
+    SourceServiceAccount,
+    /// `source.trustDomain`.
+    SourceTrustDomain,
 }

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use crate::meta::{Meta, WorkloadSelector};
 
 /// `PeerAuthentication`: whether a workload accepts plaintext. Kept as data: the mesh enforces it.
@@ -10,11 +12,20 @@ pub struct PeerAuthentication {
     pub selector: Option<WorkloadSelector>,
     /// `mtls.mode`.
     pub mode: MtlsMode,
+    /// `portLevelMtls`, by the workload's port.
+    pub port_level: BTreeMap<u16, MtlsMode>,
 }
 
-/// `mtls.mode` of a [`PeerAuthentication`]. The reader refuses the other modes for now.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+/// `mtls.mode` of a [`PeerAuthentication`].
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum MtlsMode {
+    /// `UNSET`, or absent: what the next wider resource says.
+    #[default]
+    Unset,
+    /// `DISABLE`: plaintext.
+    Disable,
+    /// `PERMISSIVE`: plaintext or mutual TLS.
+    Permissive,
     /// `STRICT`: mutual TLS only.
     Strict,
 }

@@ -69,6 +69,8 @@ spec:
         selector: Some(WorkloadSelector { match_labels: labels(&[("app", "a")]) }),
         target_refs: Vec::new(),
         action: Action::Deny,
+        provider: None,
+        dry_run: false,
         rules: Some(vec![Rule {
             from: Some(vec![
                 Source {
@@ -190,6 +192,7 @@ spec: {}
                 forward_original_token: true,
                 from_headers: vec![header("X-Token", "Token "), header("z", "")],
                 output_claim_to_headers: vec![ClaimToHeader { header: "X_a-1".to_owned(), claim: "a.b".to_owned() }],
+                ..JwtRule::default()
             },
             JwtRule { issuer: "b".to_owned(), jwks: Some("{\"keys\":[]}".to_owned()), ..JwtRule::default() },
             JwtRule { issuer: "c".to_owned(), ..JwtRule::default() },

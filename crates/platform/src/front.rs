@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use authz::{Decision, Deny, Hop, JwksError, KeyRecordLookup, KeySets, Policies, Reason, Request, Target};
+use authz::{Decision, Deny, Given, Hop, JwksError, KeyRecordLookup, KeySets, Policies, Reason, Request, Target};
 use identity::Secret;
 use serde::Serialize;
 use serde_json::json;
@@ -147,7 +147,15 @@ impl Front {
             None => None,
         };
         let now = self.deps.clock.unix();
-        authz::decide(&self.policies, request, target, &keys, api_key.as_ref(), self.pepper.get(), now)
+        let given = Given {
+            keys: &keys,
+            api_key: api_key.as_ref(),
+            pepper: self.pepper.get(),
+            revoked: None,
+            providers: None,
+            now,
+        };
+        authz::decide(&self.policies, request, target, &given)
     }
 
     /// The key sets at hand, with those that are needed and can be had.

@@ -31,7 +31,15 @@ fn meta() -> Meta {
 }
 
 fn policy(action: Action, rules: Option<Vec<Rule>>) -> Resources {
-    let policy = AuthorizationPolicy { meta: meta(), selector: None, target_refs: Vec::new(), action, rules };
+    let policy = AuthorizationPolicy {
+        meta: meta(),
+        selector: None,
+        target_refs: Vec::new(),
+        action,
+        provider: None,
+        dry_run: false,
+        rules,
+    };
     Resources { authorization_policies: vec![policy], ..Resources::default() }
 }
 
@@ -153,7 +161,7 @@ fn keys_fetched_for_the_bundle_serve_until_newer_ones_come() {
 #[test]
 fn damaged_policies_are_not_opened() {
     let resources = policy(Action::Deny, operation(|o| o.paths = vec!["/admin".to_owned()]));
-    let good = compile(&resources, &CompileOptions::default()).unwrap();
+    let good = compile(&resources, &CompileOptions::default()).unwrap().section;
     assert!(Policies::open(&good).is_ok());
     assert!(matches!(Policies::open(&[]), Err(OpenError::Damaged(_))));
     assert!(matches!(Policies::open(&good[..good.len() - 1]), Err(OpenError::Damaged(_))));

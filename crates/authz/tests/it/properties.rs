@@ -43,6 +43,7 @@ fn source() -> impl Strategy<Value = Source> {
             not_request_principals,
             namespaces,
             not_namespaces,
+            ..Source::default()
         },
     );
     sources.prop_filter("a source has a field", |source| *source != Source::default())
@@ -129,7 +130,15 @@ fn meta(name: &str) -> Meta {
 }
 
 fn policy(name: &str, action: Action, rules: Vec<Rule>) -> AuthorizationPolicy {
-    AuthorizationPolicy { meta: meta(name), selector: None, target_refs: Vec::new(), action, rules: Some(rules) }
+    AuthorizationPolicy {
+        meta: meta(name),
+        selector: None,
+        target_refs: Vec::new(),
+        action,
+        provider: None,
+        dry_run: false,
+        rules: Some(rules),
+    }
 }
 
 /// A world in which these rules allow (when there are any policies at all) and deny.
@@ -148,7 +157,7 @@ fn world(allow: Option<Vec<Rule>>, deny: Vec<Rule>) -> World {
         target_refs: Vec::new(),
         jwt_rules: vec![jwt],
     });
-    let policies = Policies::open(&compile(&resources, &CompileOptions::default()).unwrap()).unwrap();
+    let policies = Policies::open(&compile(&resources, &CompileOptions::default()).unwrap().section).unwrap();
     let keys = KeySets::clone(&World::new("").keys);
     World { policies, keys, ..World::new("") }
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use authz::{
-    ApiKey, ApiKeyRecord, CompileOptions, Decision, KeyRecordLookup, KeySets, KeyState, Policies, Request, Target,
-    compile, decide,
+    ApiKey, ApiKeyRecord, CompileOptions, Decision, Given, KeyRecordLookup, KeySets, KeyState, Policies, Request,
+    Target, compile, decide,
 };
 use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::hmac;
@@ -190,7 +190,15 @@ impl World {
 
     pub(crate) fn decide(&self, request: &Request, target: &Target) -> Decision {
         let pepper = self.pepper.as_ref();
-        decide(&self.policies, request, target, &self.keys, self.lookup.as_ref(), pepper, self.now)
+        let given = Given {
+            keys: &self.keys,
+            api_key: self.lookup.as_ref(),
+            pepper,
+            revoked: None,
+            providers: None,
+            now: self.now,
+        };
+        decide(&self.policies, request, target, &given)
     }
 }
 
@@ -208,7 +216,7 @@ pub(crate) fn open_with(files: &[(&str, &str)], options: &CompileOptions) -> Res
         istio::parse(&files).map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     let bytes =
         compile(&resources, options).map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
-    Ok(Policies::open(&bytes).unwrap())
+    Ok(Policies::open(&bytes.section).unwrap())
 }
 
 pub(crate) fn options(jwks: &[(&str, &str)]) -> CompileOptions {

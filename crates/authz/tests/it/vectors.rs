@@ -203,6 +203,7 @@ fn request_of(case: &Value) -> (Request, Target) {
             principal: case["source"]["principal"].as_str().map(str::to_owned),
         },
         destination_port: case["destination"]["port"].as_u64().and_then(|port| u16::try_from(port).ok()),
+        ..Request::default()
     };
     let target = Target::Workload {
         namespace: text(&case["workload"]["namespace"]),

@@ -43,7 +43,15 @@ pub(super) fn authorization_policy(meta: Meta, spec: &At<'_>) -> Option<Authoriz
                  request",
             );
         }
-        Some(AuthorizationPolicy { meta, selector, target_refs: Vec::new(), action, rules })
+        Some(AuthorizationPolicy {
+            meta,
+            selector,
+            target_refs: Vec::new(),
+            action,
+            provider: None,
+            dry_run: false,
+            rules,
+        })
     })
 }
 
@@ -77,6 +85,7 @@ fn source(fields: &mut Mapping<'_>) -> Option<Source> {
         not_request_principals: fields.strings("notRequestPrincipals"),
         namespaces: fields.strings("namespaces"),
         not_namespaces: fields.strings("notNamespaces"),
+        ..Source::default()
     })
 }
 

@@ -91,7 +91,7 @@ fn mesh_text(at: &At<'_>) -> Option<MeshConfig> {
                 None => Some(defaults.trust_domain),
             };
             fields.ignore(IGNORED);
-            Some(MeshConfig { root_namespace: root_namespace?, trust_domain: trust_domain?, origin: None })
+            Some(MeshConfig { root_namespace: root_namespace?, trust_domain: trust_domain?, ..MeshConfig::default() })
         }),
         _ => {
             at.error("expected one YAML document, found several");

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use super::meta::selector;
 use super::read::At;
 use crate::{Meta, MtlsMode, PeerAuthentication};
@@ -13,6 +15,6 @@ pub(super) fn peer_authentication(meta: Meta, spec: &At<'_>) -> Option<PeerAuthe
         let mode = fields
             .required("mtls")
             .and_then(|mtls| mtls.mapping(&[], |fields| fields.required("mode")?.word(MODES, MODES_NOT_YET)));
-        Some(PeerAuthentication { meta, selector, mode: mode? })
+        Some(PeerAuthentication { meta, selector, mode: mode?, port_level: BTreeMap::new() })
     })
 }

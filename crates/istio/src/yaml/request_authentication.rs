@@ -44,6 +44,7 @@ fn jwt_rule(at: &At<'_>) -> Option<JwtRule> {
             forward_original_token,
             from_headers,
             output_claim_to_headers,
+            ..JwtRule::default()
         })
     })
 }

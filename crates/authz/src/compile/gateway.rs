@@ -1,0 +1,291 @@
+//! `ApiGateway`: the gateway that an API plays, its routes, and the workloads behind them.
+
+use std::collections::BTreeSet;
+
+use istio::{Gateway, ServerTlsMode, ServiceEntry, TargetPort, VirtualService, full_host};
+
+use super::{Compiler, label_list};
+use crate::compiled::{ApiGateway, Destination, Route, UriMatch, VirtualHost};
+use crate::hops::covers;
+
+impl<'a> Compiler<'a> {
+    pub(super) fn check_api_gateways(&mut self) {
+        let gateways = &self.resources.api_gateways;
+        for (index, gateway) in gateways.iter().enumerate() {
+            for other in gateways.iter().take(index) {
+                if (&gateway.api_id, &gateway.stage) == (&other.api_id, &other.stage) {
+                    let origin = &other.meta.origin;
+                    self.error(&gateway.meta, format!("the same apiId and stage as the ApiGateway at {origin}"));
+                }
+            }
+        }
+    }
+
+    pub(super) fn api_gateway(&mut self, gateway: &istio::ApiGateway) -> ApiGateway {
+        let meta = &gateway.meta;
+        let (port, virtual_hosts) = match self.find_gateway(&gateway.gateway) {
+            Some(played) => {
+                if !played.selector.selects(&gateway.workload.labels) {
+                    self.error(
+                        meta,
+                        format!(
+                            "the Gateway {} at {} does not select a workload with these labels",
+                            gateway.gateway, played.meta.origin
+                        ),
+                    );
+                }
+                if http_servers(played)
+                    .any(|server| server.tls.as_ref().is_some_and(|tls| tls.mode == ServerTlsMode::Mutual))
+                {
+                    // Nobody here would ask for the certificate that the Gateway demands.
+                    self.error(
+                        meta,
+                        format!(
+                            "the Gateway {} at {} asks clients for certificates (tls.mode MUTUAL), which is not \
+                             supported yet for an API; use SIMPLE",
+                            gateway.gateway, played.meta.origin
+                        ),
+                    );
+                }
+                let ports: BTreeSet<u16> = http_servers(played).map(|server| server.port.number).collect();
+                let port = if ports.len() == 1 { ports.first().copied() } else { None };
+                (port, self.virtual_hosts(&gateway.gateway, played))
+            }
+            None => {
+                let name = &gateway.gateway;
+                self.error(meta, format!("there is no Gateway {name}; add it or name another"));
+                (None, Vec::new())
+            }
+        };
+        ApiGateway {
+            name: format!("{}/{}", meta.namespace, meta.name),
+            api_id: gateway.api_id.clone(),
+            stage: gateway.stage.clone(),
+            domains: gateway.domains.iter().map(|domain| domain.to_ascii_lowercase()).collect(),
+            base_path: gateway.base_path.clone(),
+            environment: gateway.environment.clone(),
+            namespace: gateway.workload.namespace.clone(),
+            labels: label_list(&gateway.workload.labels),
+            principal: gateway.workload.principal(&self.resources.mesh.trust_domain),
+            port,
+            virtual_hosts,
+        }
+    }
+
+    fn find_gateway(&self, name: &str) -> Option<&'a Gateway> {
+        let (namespace, name) = name.split_once('/')?;
+        let gateways = &self.resources.gateways;
+        gateways.iter().find(|g| g.meta.namespace == namespace && g.meta.name == name)
+    }
+
+    fn virtual_hosts(&mut self, name: &str, gateway: &Gateway) -> Vec<VirtualHost> {
+        let resources = self.resources;
+        let mut hosts: Vec<(String, &VirtualService)> = Vec::new();
+        for service in &resources.virtual_services {
+            if !service.gateways.iter().any(|gateway| gateway == name) {
+                continue;
+            }
+            for host in hosts_in_common(gateway, service) {
+                match hosts.iter().find(|(known, _)| *known == host) {
+                    Some((_, other)) if other.meta != service.meta => {
+                        let origin = &other.meta.origin;
+                        self.error(
+                            &service.meta,
+                            format!(
+                                "the host {host} of the gateway {name} is also routed by the \
+                                 VirtualService at {origin}, and merging them is not supported \
+                                 yet; write one VirtualService"
+                            ),
+                        );
+                    }
+                    Some(_) => {}
+                    None => hosts.push((host, service)),
+                }
+            }
+        }
+        hosts.into_iter().map(|(host, service)| VirtualHost { host, routes: self.routes(service) }).collect()
+    }
+
+    fn routes(&mut self, service: &VirtualService) -> Vec<Route> {
+        let mut routes = Vec::new();
+        for route in &service.http {
+            let matches = route
+                .matches
+                .iter()
+                .map(|one| match &one.uri {
+                    None => UriMatch::Any,
+                    Some(istio::StringMatch::Exact(text)) => UriMatch::Exact(text.clone()),
+                    Some(istio::StringMatch::Prefix(text)) => UriMatch::Prefix(text.clone()),
+                })
+                .collect();
+            match self.destination(service, &route.destination) {
+                Ok(destination) => {
+                    self.check_selectors(&destination);
+                    routes.push(Route { matches, destination });
+                }
+                Err(message) => self.error(&service.meta, message),
+            }
+        }
+        routes
+    }
+
+    /// A destination's document says some of the labels of its workloads, not all of them. A policy that
+    /// shares one and needs another would be passed over here, and could be enforced in the mesh.
+    fn check_selectors(&mut self, destination: &Destination) {
+        if !self.selected.insert(destination.host.clone()) {
+            return;
+        }
+        let resources = self.resources;
+        let policies = resources.authorization_policies.iter().map(|p| (&p.meta, p.selector.as_ref()));
+        let tokens = resources.request_authentications.iter().map(|a| (&a.meta, a.selector.as_ref()));
+        let keys = resources.api_key_authentications.iter().map(|a| (&a.meta, a.selector.as_ref()));
+        for (meta, selector) in policies.chain(tokens).chain(keys) {
+            let near = meta.namespace == destination.namespace || meta.namespace == resources.mesh.root_namespace;
+            let Some(selector) = selector.filter(|_| near) else { continue };
+            let known = |name: &str| destination.labels.iter().find(|label| label.name == name);
+            let (shared, unknown): (Vec<_>, Vec<_>) =
+                selector.match_labels.iter().partition(|(name, _)| known(name.as_str()).is_some());
+            let agree = shared.iter().all(|(name, value)| known(name.as_str()).is_some_and(|own| own.value == **value));
+            if shared.is_empty() || !agree || unknown.is_empty() {
+                continue;
+            }
+            let unknown: Vec<&str> = unknown.iter().map(|(name, _)| name.as_str()).collect();
+            let message = format!(
+                "it may select workloads of the destination {}, whose document does not say their label {}; add it \
+                 there, or leave it out here",
+                destination.host,
+                unknown.join(" and ")
+            );
+            self.error(meta, message);
+        }
+    }
+
+    fn destination(&self, from: &VirtualService, destination: &istio::Destination) -> Result<Destination, String> {
+        let host = full_host(&destination.host, &from.meta.namespace);
+        let service = self
+            .resources
+            .services
+            .iter()
+            .find(|service| full_host(&service.meta.name, &service.meta.namespace).eq_ignore_ascii_case(&host));
+        let entries: Vec<&ServiceEntry> = self
+            .resources
+            .service_entries
+            .iter()
+            .filter(|entry| entry.hosts.iter().any(|own| own.eq_ignore_ascii_case(&host)))
+            .collect();
+        match (service, entries.as_slice()) {
+            (None, []) => {
+                Err(format!("the destination {host} is neither a Service nor a host of a ServiceEntry; add it"))
+            }
+            (Some(service), []) => {
+                let wanted = |port: &&istio::ServicePort| destination.port.is_none_or(|number| port.port == number);
+                let port =
+                    one(service.ports.iter().filter(wanted)).ok_or_else(|| port_message(&host, destination.port))?;
+                Ok(Destination {
+                    host,
+                    namespace: service.meta.namespace.clone(),
+                    labels: label_list(&service.selector),
+                    // What the workload sees is the port that it listens on.
+                    port: match &port.target_port {
+                        None => Some(port.port),
+                        Some(TargetPort::Number(number)) => Some(*number),
+                        Some(TargetPort::Name(_)) => None,
+                    },
+                })
+            }
+            // Policies with a selector would be passed over, as for a Service without one.
+            (None, [entry]) if entry.meta.labels.is_empty() => Err(format!(
+                "the destination {host} is a ServiceEntry without labels, so that no policy could select it; \
+                 add the labels of its workloads to its metadata"
+            )),
+            (None, [entry]) => {
+                let wanted = |port: &&istio::Port| destination.port.is_none_or(|number| port.number == number);
+                let port =
+                    one(entry.ports.iter().filter(wanted)).ok_or_else(|| port_message(&host, destination.port))?;
+                let seen: BTreeSet<u16> = entry
+                    .endpoints
+                    .iter()
+                    .map(|endpoint| endpoint.ports.get(&port.name).copied().unwrap_or(port.number))
+                    .collect();
+                let seen_port = match (seen.len(), seen.first()) {
+                    (0, _) => Some(port.number),
+                    (1, first) => first.copied(),
+                    _ => None,
+                };
+                Ok(Destination {
+                    host,
+                    namespace: entry.meta.namespace.clone(),
+                    // Endpoints have no labels of their own yet: the entry's stand for them.
+                    labels: label_list(&entry.meta.labels),
+                    port: seen_port,
+                })
+            }
+            _ => Err(format!(
+                "the destination {host} is described by several Service and ServiceEntry documents; \
+                 leave one"
+            )),
+        }
+    }
+}
+
+fn port_message(host: &str, port: Option<u16>) -> String {
+    match port {
+        Some(port) => format!("the destination {host} has no port {port}"),
+        None => format!("the destination {host} has several ports; name one"),
+    }
+}
+
+fn one<T>(mut items: impl Iterator<Item = T>) -> Option<T> {
+    let first = items.next()?;
+    items.next().is_none().then_some(first)
+}
+
+/// Servers that end HTTP at the gateway. What passes through encrypted has no HTTP routes.
+fn http_servers(gateway: &Gateway) -> impl Iterator<Item = &istio::Server> {
+    gateway.servers.iter().filter(|server| {
+        let http = ["HTTP", "HTTP2", "HTTPS", "GRPC", "GRPC-WEB"]
+            .iter()
+            .any(|protocol| server.port.protocol.eq_ignore_ascii_case(protocol));
+        let ended =
+            server.tls.as_ref().is_none_or(|tls| matches!(tls.mode, ServerTlsMode::Simple | ServerTlsMode::Mutual));
+        http && ended
+    })
+}
+
+/// The hosts that both the gateway's servers and the `VirtualService` have, in lower case. "VirtualService
+/// hosts must match one or more hosts of the Gateway's servers"; the narrower of two wildcards counts.
+fn hosts_in_common(gateway: &Gateway, service: &VirtualService) -> Vec<String> {
+    let mut common = Vec::new();
+    for host in &service.hosts {
+        let host = full_host(host, &service.meta.namespace).to_ascii_lowercase();
+        for server in http_servers(gateway).flat_map(|server| &server.hosts) {
+            let (namespace, served) = server.split_once('/').unwrap_or(("*", server));
+            let visible = match namespace {
+                "*" => true,
+                "." => service.meta.namespace == gateway.meta.namespace,
+                named => service.meta.namespace == named,
+            };
+            let served = served.to_ascii_lowercase();
+            let narrower = if includes(&served, &host) {
+                host.clone()
+            } else if includes(&host, &served) {
+                served
+            } else {
+                continue;
+            };
+            if visible && !common.contains(&narrower) {
+                common.push(narrower);
+            }
+        }
+    }
+    common
+}
+
+/// Whether every host of `inner` is one of `outer`; both may be wildcards.
+fn includes(outer: &str, inner: &str) -> bool {
+    match (outer.strip_prefix('*'), inner.strip_prefix('*')) {
+        (Some(outer), Some(inner)) => inner.ends_with(outer),
+        (None, Some(_)) => false,
+        (_, None) => covers(outer, inner),
+    }
+}
