@@ -134,6 +134,11 @@ pub(super) fn identify(document: &At<'_>, allow_ignored: &[String]) -> Option<Id
         return match (api_version.as_str(), kind.as_str()) {
             ("v1", "Service") => Some(Identified::Known(Kind::Service)),
             ("v1", "ConfigMap") if name == "istio" => Some(Identified::Known(Kind::MeshConfig)),
+            // With a slip in its name the mesh configuration would be passed over as somebody else's.
+            ("v1", "ConfigMap") if name.is_empty() => {
+                document.error("a ConfigMap needs `metadata.name`; the mesh configuration is the one named `istio`");
+                None
+            }
             ("v1", "List") => Some(Identified::List),
             ("v1", _) => foreign(),
             _ => {

@@ -46,8 +46,12 @@ const INTERNAL: &[&str] =
     &["internal.istio.io/parent-namespace", "internal.istio.io/parents", "internal.istio.io/webhook-always-reject"];
 
 fn annotations(at: &At<'_>, kind: Kind) -> BTreeMap<String, String> {
-    let annotations = at.string_map();
+    let mut annotations = BTreeMap::new();
     for (name, value) in at.entries() {
+        let Some(text) = value.string() else {
+            continue;
+        };
+        annotations.insert(name.to_owned(), text);
         // Of Kubernetes' own kinds Istio reads no annotation; of ours the same slip is the same mistake.
         if matches!(kind, Kind::MeshConfig | Kind::Service) {
             continue;
