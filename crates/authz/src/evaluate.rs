@@ -5,6 +5,8 @@
 
 mod probe;
 mod rule;
+#[cfg(test)]
+mod tests;
 
 use std::net::IpAddr;
 

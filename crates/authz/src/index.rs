@@ -78,7 +78,11 @@ impl<'a> Table<'a> {
     }
 
     /// Every rule that can match, in the order of policies and rules, of policies that apply to the workload.
-    pub(crate) fn candidates(self, applicable: Applicable<'a>, query: &Query<'_>) -> impl Iterator<Item = Candidate<'a>> {
+    pub(crate) fn candidates(
+        self,
+        applicable: Applicable<'a>,
+        query: &Query<'_>,
+    ) -> impl Iterator<Item = Candidate<'a>> {
         let mut found = Vec::new();
         if !self.index.rules.is_empty() {
             found = self.index.labels.find(applicable.labels());
@@ -165,9 +169,9 @@ impl ArchivedSelectorIndex {
             return found;
         }
         for wanted in labels.iter() {
-            let place = self.labels.binary_search_by(|entry| {
-                (entry.label.name.as_str(), entry.label.value.as_str()).cmp(&wanted)
-            });
+            let place = self
+                .labels
+                .binary_search_by(|entry| (entry.label.name.as_str(), entry.label.value.as_str()).cmp(&wanted));
             if let Some(entry) = place.ok().and_then(|at| self.labels.get(at)) {
                 found.extend(entry.items.iter().map(|item| item.to_native()));
             }

@@ -160,9 +160,9 @@ impl PathPattern {
     /// Reads a value.
     ///
     /// # Errors
-    /// [`InvalidTemplate`] for a value with `{*}` or `{**}` that Istio refuses, or that Envoy does.
+    /// [`InvalidTemplate`] for a value with braces that Istio refuses, or that Envoy does.
     pub fn parse(value: &str) -> Result<Self, InvalidTemplate> {
-        match PathTemplate::is_template(value) {
+        match value.contains(['{', '}']) {
             true => PathTemplate::parse(value).map(Self::Template),
             false => Ok(Self::Text(Pattern::parse(value))),
         }

@@ -8,8 +8,8 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::compiled::{
-    AuthorizationPolicy, Label, LabelEntry, Namespace, NamespaceIndex, Operation, PolicyIndex, RuleIndex,
-    RuleRef, SelectorIndex, Source, TargetRef, TextEntry, TextTable,
+    AuthorizationPolicy, Label, LabelEntry, Namespace, NamespaceIndex, Operation, PolicyIndex, RuleIndex, RuleRef,
+    SelectorIndex, Source, TargetRef, TextEntry, TextTable,
 };
 use crate::index::reversed;
 use crate::matchers::{PathPattern, Pattern};
@@ -53,9 +53,9 @@ enum Attachment<'a> {
 
 fn attachment<'a>(selector: &'a [Label], targets: &'a [TargetRef]) -> Attachment<'a> {
     if !targets.is_empty() {
-        let gateways = targets.iter().map(|target| {
-            is_gateway(&target.group, &target.kind).then_some((GATEWAY_NAME, target.name.as_str()))
-        });
+        let gateways = targets
+            .iter()
+            .map(|target| is_gateway(&target.group, &target.kind).then_some((GATEWAY_NAME, target.name.as_str())));
         return gateways.collect::<Option<Vec<_>>>().map_or(Attachment::Always, Attachment::Some);
     }
     if selector.is_empty() {
@@ -165,9 +165,7 @@ fn host_keys(operation: &Operation) -> Option<Vec<Key<'_>>> {
 fn path_keys(operation: &Operation) -> Option<Vec<Key<'_>>> {
     values(&operation.paths.values, |path| match path {
         PathPattern::Text(pattern) => text_key(pattern),
-        PathPattern::Template(template) => {
-            Some((Cow::Owned(template.literal_start().into_bytes()), Reach::Prefix))
-        }
+        PathPattern::Template(template) => Some((Cow::Owned(template.literal_start().into_bytes()), Reach::Prefix)),
     })
 }
 
@@ -286,4 +284,3 @@ impl<'a> SelectorBuilder<'a> {
         SelectorIndex { labels: self.labels.into_iter().map(entry).collect(), always: self.always }
     }
 }
-

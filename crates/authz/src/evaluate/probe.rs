@@ -27,7 +27,14 @@ pub(super) trait Probe {
     fn unavailable(&mut self, missing: u8);
 
     /// One field with values.
-    fn leaf<V: Display>(&mut self, name: Name<'_>, negated: bool, wanted: &[V], found: &dyn Fn() -> Found, matched: bool);
+    fn leaf<V: Display>(
+        &mut self,
+        name: Name<'_>,
+        negated: bool,
+        wanted: &[V],
+        found: &dyn Fn() -> Found,
+        matched: bool,
+    );
 
     /// The leaves since the last branch were one source or one operation.
     fn end_branch(&mut self, side: Side, matched: bool);
@@ -117,7 +124,14 @@ impl Probe for Recording<'_> {
         self.unavailable = missing.map(|(_, word)| word.to_owned()).collect();
     }
 
-    fn leaf<V: Display>(&mut self, name: Name<'_>, negated: bool, wanted: &[V], found: &dyn Fn() -> Found, matched: bool) {
+    fn leaf<V: Display>(
+        &mut self,
+        name: Name<'_>,
+        negated: bool,
+        wanted: &[V],
+        found: &dyn Fn() -> Found,
+        matched: bool,
+    ) {
         let veil = match name {
             Name::Header(name) if self.veiled.contains(name) => Veil::Whole,
             // A token may stand in the query.

@@ -13,7 +13,9 @@ use crate::compiled::{
     ArchivedCondition, ArchivedHeaderCondition, ArchivedOperation, ArchivedRule, ArchivedSource, ArchivedValues, needs,
 };
 use crate::index::Action;
-use crate::matchers::{ArchivedPattern, IpRange, NamespaceGlob, Pattern, RequestPrincipal, ServiceAccount, TrustDomain};
+use crate::matchers::{
+    ArchivedPattern, IpRange, NamespaceGlob, Pattern, RequestPrincipal, ServiceAccount, TrustDomain,
+};
 use crate::request::{lines, path_only};
 use crate::trace::Found;
 
@@ -61,46 +63,52 @@ impl View<'_> {
 
     fn source<P: Probe>(self, source: &ArchivedSource, probe: &mut P) -> bool {
         let Attributes { source_ip, remote_ip, .. } = *self.attributes;
-        all(&mut [
-            &mut |probe| self.principals(Name::Pair("principals", "notPrincipals"), &source.principals, probe),
-            &mut |probe| {
-                let name = Name::Pair("requestPrincipals", "notRequestPrincipals");
-                self.request_principals(name, &source.request_principals, probe)
-            },
-            &mut |probe| self.namespaces(Name::Pair("namespaces", "notNamespaces"), &source.namespaces, probe),
-            &mut |probe| {
-                let name = Name::Pair("serviceAccounts", "notServiceAccounts");
-                self.service_accounts(name, &source.service_accounts, probe)
-            },
-            &mut |probe| {
-                self.trust_domains(Name::Pair("trustDomains", "notTrustDomains"), &source.trust_domains, probe)
-            },
-            &mut |probe| addresses(Name::Pair("ipBlocks", "notIpBlocks"), &source.ip_blocks, source_ip, probe),
-            &mut |probe| {
-                let name = Name::Pair("remoteIpBlocks", "notRemoteIpBlocks");
-                addresses(name, &source.remote_ip_blocks, remote_ip, probe)
-            },
-        ], probe)
+        all(
+            &mut [
+                &mut |probe| self.principals(Name::Pair("principals", "notPrincipals"), &source.principals, probe),
+                &mut |probe| {
+                    let name = Name::Pair("requestPrincipals", "notRequestPrincipals");
+                    self.request_principals(name, &source.request_principals, probe)
+                },
+                &mut |probe| self.namespaces(Name::Pair("namespaces", "notNamespaces"), &source.namespaces, probe),
+                &mut |probe| {
+                    let name = Name::Pair("serviceAccounts", "notServiceAccounts");
+                    self.service_accounts(name, &source.service_accounts, probe)
+                },
+                &mut |probe| {
+                    self.trust_domains(Name::Pair("trustDomains", "notTrustDomains"), &source.trust_domains, probe)
+                },
+                &mut |probe| addresses(Name::Pair("ipBlocks", "notIpBlocks"), &source.ip_blocks, source_ip, probe),
+                &mut |probe| {
+                    let name = Name::Pair("remoteIpBlocks", "notRemoteIpBlocks");
+                    addresses(name, &source.remote_ip_blocks, remote_ip, probe)
+                },
+            ],
+            probe,
+        )
     }
 
     fn operation<P: Probe>(self, operation: &ArchivedOperation, probe: &mut P) -> bool {
         let Attributes { method, host, path, .. } = *self.attributes;
         let path = path_only(path);
-        all(&mut [
-            &mut |probe| self.ports(Name::Pair("ports", "notPorts"), &operation.ports, probe),
-            &mut |probe| {
-                let name = Name::Pair("methods", "notMethods");
-                leaf(name, &operation.methods, probe, || text(method), |pattern, _| pattern.matches_header(method))
-            },
-            &mut |probe| {
-                let name = Name::Pair("hosts", "notHosts");
-                leaf(name, &operation.hosts, probe, || text(host), |pattern, _| pattern.matches_host(host))
-            },
-            &mut |probe| {
-                let name = Name::Pair("paths", "notPaths");
-                leaf(name, &operation.paths, probe, || text(path), |pattern, _| pattern.matches(path))
-            },
-        ], probe)
+        all(
+            &mut [
+                &mut |probe| self.ports(Name::Pair("ports", "notPorts"), &operation.ports, probe),
+                &mut |probe| {
+                    let name = Name::Pair("methods", "notMethods");
+                    leaf(name, &operation.methods, probe, || text(method), |pattern, _| pattern.matches_header(method))
+                },
+                &mut |probe| {
+                    let name = Name::Pair("hosts", "notHosts");
+                    leaf(name, &operation.hosts, probe, || text(host), |pattern, _| pattern.matches_host(host))
+                },
+                &mut |probe| {
+                    let name = Name::Pair("paths", "notPaths");
+                    leaf(name, &operation.paths, probe, || text(path), |pattern, _| pattern.matches(path))
+                },
+            ],
+            probe,
+        )
     }
 
     fn condition<P: Probe>(self, condition: &ArchivedCondition, probe: &mut P) -> bool {
@@ -121,9 +129,7 @@ impl View<'_> {
             ArchivedCondition::RequestPrincipal(principals) => {
                 self.request_principals(Name::Key("request.auth.principal"), principals, probe)
             }
-            ArchivedCondition::Principal(patterns) => {
-                self.principals(Name::Key("source.principal"), patterns, probe)
-            }
+            ArchivedCondition::Principal(patterns) => self.principals(Name::Key("source.principal"), patterns, probe),
             ArchivedCondition::Namespace(namespaces) => {
                 self.namespaces(Name::Key("source.namespace"), namespaces, probe)
             }
@@ -177,9 +183,13 @@ impl View<'_> {
         T: Archive<Archived: Display>,
     {
         let principal = self.attributes.principal;
-        leaf(name, values, probe, || principal.map_or(Found::Missing, text), |value, _| {
-            principal.is_some_and(|principal| matches(value, principal))
-        })
+        leaf(
+            name,
+            values,
+            probe,
+            || principal.map_or(Found::Missing, text),
+            |value, _| principal.is_some_and(|principal| matches(value, principal)),
+        )
     }
 
     fn principals<P: Probe>(self, name: Name<'_>, values: &ArchivedValues<Pattern>, probe: &mut P) -> bool {

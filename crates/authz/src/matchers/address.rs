@@ -109,7 +109,9 @@ mod tests {
 
     #[test]
     fn shown_as_a_block() {
-        for (block, shown) in [("10.1.2.3/8", "10.0.0.0/8"), ("10.1.2.3", "10.1.2.3/32"), ("2001:db8::1/32", "2001:db8::/32")] {
+        for (block, shown) in
+            [("10.1.2.3/8", "10.0.0.0/8"), ("10.1.2.3", "10.1.2.3/32"), ("2001:db8::1/32", "2001:db8::/32")]
+        {
             archived(&IpRange::from(&block.parse().unwrap()), |range| assert_eq!(range.to_string(), shown));
         }
     }

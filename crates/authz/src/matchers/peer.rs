@@ -91,9 +91,8 @@ impl ArchivedServiceAccount {
             return true;
         }
         // `.+/`: one character at least in front of the slash.
-        rest.match_indices('/').any(|(at, _)| {
-            at > 0 && rest.get(at..).and_then(|rest| rest.strip_prefix(name)).is_some_and(ends)
-        })
+        rest.match_indices('/')
+            .any(|(at, _)| at > 0 && rest.get(at..).and_then(|rest| rest.strip_prefix(name)).is_some_and(ends))
     }
 }
 

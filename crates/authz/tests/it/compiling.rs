@@ -87,7 +87,6 @@ fn what_would_widen_a_policy_is_refused_although_the_reader_lets_none_through() 
         ),
         (policy(Action::Allow, condition(istio::ConditionKey::SourceIp, &["10.0.0.0/33"])), "CIDR block"),
         (policy(Action::Allow, condition(istio::ConditionKey::RemoteIp, &["x"])), "CIDR block"),
-        (policy(Action::Custom, None), "needs rules"),
         (policy(Action::Custom, Some(vec![Rule::default()])), "must name its provider"),
         (policy(Action::Allow, condition(istio::ConditionKey::RequestAuthPrincipal, &[])), "condition has no field"),
         (policy(Action::Allow, condition(istio::ConditionKey::DestinationPort, &["70000"])), "not a port number"),

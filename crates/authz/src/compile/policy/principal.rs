@@ -72,8 +72,7 @@ impl Compiler<'_> {
         let mut principals: Vec<String> = Vec::with_capacity(own.len());
         for own in own {
             // "If the trust domain has a prefix *, keep the principal as-is for the matched trust domain."
-            let replaced =
-                if ends_as(own, domain) { principal.to_owned() } else { format!("{own}/{rest}") };
+            let replaced = if ends_as(own, domain) { principal.to_owned() } else { format!("{own}/{rest}") };
             if !principals.contains(&replaced) {
                 principals.push(replaced);
             }
