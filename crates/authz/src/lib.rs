@@ -16,6 +16,7 @@ mod authenticate;
 pub mod claims;
 pub mod compile;
 pub mod compiled;
+mod custom;
 pub mod decision;
 mod evaluate;
 pub mod gate;

@@ -11,7 +11,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use authz::{Decision, Deny, Given, Hop, JwksError, KeyRecordLookup, KeySets, Policies, Reason, Request, Target};
+use authz::{
+    Decision, Deny, DryRunAllow, Given, Hop, JwksError, KeyRecordLookup, KeySets, Policies, Reason, Request, Shadow,
+    Target,
+};
 use identity::Secret;
 use serde::Serialize;
 use serde_json::json;
@@ -222,6 +225,7 @@ impl Front {
             Decision::Allow(_) => "",
             Decision::Deny(deny) => &deny.detail,
         };
+        let Shadow { audit, dry_run_deny, dry_run_allow } = decision.shadow();
         let line = Line {
             ts: rfc3339(self.deps.clock.now()),
             event: "decision",
@@ -240,6 +244,12 @@ impl Front {
             hop: decision.hop().as_str(),
             mode: self.policies.mode().as_str(),
             request_id: shortened(seen.request_id),
+            audit: audit.as_deref().map(shortened),
+            dry_run_deny: dry_run_deny.as_deref().map(shortened),
+            dry_run_allow: dry_run_allow.as_ref().map(|allow| match allow {
+                DryRunAllow::AllowedBy(rule) => shortened(rule),
+                DryRunAllow::Denied => "denied",
+            }),
             detail: shortened(detail),
             latency_us: u64::try_from(seen.latency.as_micros()).unwrap_or(u64::MAX),
         };
@@ -298,6 +308,13 @@ struct Line<'a> {
     hop: &'static str,
     mode: &'static str,
     request_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    audit: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dry_run_deny: Option<&'a str>,
+    /// The rule that would allow, or `denied`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dry_run_allow: Option<&'a str>,
     #[serde(skip_serializing_if = "str::is_empty")]
     detail: &'a str,
     latency_us: u64,

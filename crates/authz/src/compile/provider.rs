@@ -71,9 +71,8 @@ impl<'a> Compiler<'a> {
     /// PILOT_ENABLE_MULTIPLE_CUSTOM_AUTHZ_PROVIDERS", which is off by default; all their rules deny then.
     pub(super) fn check_providers(&mut self) {
         // Classic gateways and workloads, which is all that we know, ignore policies with targetRefs.
-        let custom = |policy: &&istio::AuthorizationPolicy| {
-            policy.action == Action::Custom && policy.target_refs.is_empty()
-        };
+        let custom =
+            |policy: &&istio::AuthorizationPolicy| policy.action == Action::Custom && policy.target_refs.is_empty();
         let asking = self.resources.authorization_policies.iter().filter(custom).map(Asking::from);
         let mut namespaces: BTreeMap<&str, Vec<Asking<'a>>> = BTreeMap::new();
         for asking in asking {
