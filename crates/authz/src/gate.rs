@@ -13,7 +13,7 @@ use crate::compiled::ArchivedApiGateway;
 use crate::custom;
 use crate::decision::{Allow, AllowParts, Decision, Deny, Hop, Shadow};
 use crate::evaluate::{self, Attributes, Outcome, Verdict};
-use crate::hops;
+use crate::hops::{self, Route};
 use crate::jwk::KeySets;
 use crate::path::{self, NotCanonical};
 use crate::policies::{Labels, Policies, Workload};
@@ -156,19 +156,8 @@ fn pass_all(
     let mut way = Way { policies, request: &request, given, trace };
     match target {
         Target::Workload { namespace, labels, environment } => {
-            let arrival = Arrival {
-                hop: Hop::Workload,
-                workload: Workload { namespace, labels: Labels::Given(labels) },
-                via: None,
-                environment: environment.as_deref(),
-                peer: request.source.principal.as_deref(),
-                source_ip: request.source.ip,
-                destination_ip: request.destination_ip,
-                port: request.destination_port,
-                sni: request.sni.as_deref(),
-                dynamic_metadata: request.dynamic_metadata.as_deref(),
-                before: None,
-            };
+            let workload = Workload { namespace, labels: Labels::Given(labels) };
+            let arrival = Arrival::alone(workload, environment.as_deref(), &request);
             let passed = way.pass(&arrival, Visible::of(&request))?;
             Ok(passed.into_parts(Hop::Workload))
         }
@@ -235,7 +224,55 @@ struct Arrival<'a> {
     before: Option<&'a Passed>,
 }
 
-impl Arrival<'_> {
+impl<'a> Arrival<'a> {
+    /// At the only workload that is asked.
+    fn alone(workload: Workload<'a>, environment: Option<&'a str>, request: &'a Request) -> Self {
+        Self {
+            hop: Hop::Workload,
+            workload,
+            via: None,
+            environment,
+            peer: request.source.principal.as_deref(),
+            source_ip: request.source.ip,
+            destination_ip: request.destination_ip,
+            port: request.destination_port,
+            sni: request.sni.as_deref(),
+            dynamic_metadata: request.dynamic_metadata.as_deref(),
+            before: None,
+        }
+    }
+
+    /// At the gateway workload that an API plays.
+    fn at_gateway(gateway: &'a ArchivedApiGateway, request: &'a Request) -> Self {
+        let port = gateway.port.as_ref().map(|port| port.to_native());
+        Self {
+            hop: Hop::Gateway,
+            via: Some(gateway.name.as_str()),
+            // API Gateway stands for the workload, whose address is nobody's.
+            destination_ip: None,
+            port: port.or(request.destination_port),
+            ..Self::alone(hops::gateway_workload(gateway), Some(gateway.environment.as_str()), request)
+        }
+    }
+
+    /// At the destination. "It sees what it would see in the mesh": the gateway is the peer now, by an address that
+    /// nobody knows here, and the connection between the two is not the client's.
+    fn at_destination(gateway: &'a ArchivedApiGateway, route: Route<'a>, first: &'a Passed) -> Self {
+        Self {
+            hop: Hop::Destination,
+            workload: route.workload(),
+            via: Some(route.host()),
+            environment: Some(gateway.environment.as_str()),
+            peer: Some(gateway.principal.as_str()),
+            source_ip: None,
+            destination_ip: None,
+            port: route.port(),
+            sni: None,
+            dynamic_metadata: None,
+            before: Some(first),
+        }
+    }
+
     fn attributes<'v>(
         &'v self,
         request: &'v Request,
@@ -310,22 +347,7 @@ impl<'a> Way<'a> {
     /// The gateway that an API plays, and the destination behind it. Both must allow.
     fn pass_two(&mut self, gateway: &'a ArchivedApiGateway) -> Result<AllowParts, Deny> {
         let request = self.request;
-        let environment = Some(gateway.environment.as_str());
-        let port = gateway.port.as_ref().map(|port| port.to_native());
-        let arrival = Arrival {
-            hop: Hop::Gateway,
-            workload: hops::gateway_workload(gateway),
-            via: Some(gateway.name.as_str()),
-            environment,
-            peer: request.source.principal.as_deref(),
-            source_ip: request.source.ip,
-            // API Gateway is no host with an address; whatever the front took for one is not the workload's.
-            destination_ip: None,
-            port: port.or(request.destination_port),
-            sni: request.sni.as_deref(),
-            dynamic_metadata: request.dynamic_metadata.as_deref(),
-            before: None,
-        };
+        let arrival = Arrival::at_gateway(gateway, request);
         let first = self.pass(&arrival, Visible::of(request))?;
         let Some(route) = hops::route(gateway, &request.host, &first.visible.path) else {
             if let Some(trace) = &mut self.trace {
@@ -337,21 +359,7 @@ impl<'a> Way<'a> {
                 format!("no VirtualService of the gateway {} routes this host and path", gateway.name),
             )));
         };
-        // "It sees what it would see in the mesh": the gateway is the peer now, by an address that nobody knows here,
-        // and the connection between the two is not the client's.
-        let arrival = Arrival {
-            hop: Hop::Destination,
-            workload: route.workload(),
-            via: Some(route.host()),
-            environment,
-            peer: Some(gateway.principal.as_str()),
-            source_ip: None,
-            destination_ip: None,
-            port: route.port(),
-            sni: None,
-            dynamic_metadata: None,
-            before: Some(&first),
-        };
+        let arrival = Arrival::at_destination(gateway, route, &first);
         let second = self.pass(&arrival, first.visible.clone()).map_err(|deny| first.denied_later(deny))?;
         // A hop that reads the key alone and one that reads the token alone must not add up to more than either of the
         // two clients may do.
@@ -502,4 +510,103 @@ fn check_request(request: &Request) -> Result<(), Deny> {
         return refused(Reason::Internal, "the front gave a header name that is not in lower case");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::{Attribute, Peer, UNAVAILABLE_AT_API_GATEWAY};
+
+    const BOOKINFO: [&str; 4] = [
+        include_str!("../../../examples/bookinfo/access.yaml"),
+        include_str!("../../../examples/bookinfo/gateway.yaml"),
+        include_str!("../../../examples/bookinfo/routes.yaml"),
+        include_str!("../../../examples/bookinfo/services.yaml"),
+    ];
+
+    fn bookinfo() -> Policies {
+        let file = |text: &&str| istio::SourceFile { name: "x.yaml".to_owned(), text: (*text).to_owned() };
+        let files: Vec<_> = BOOKINFO.iter().map(file).collect();
+        let resources = istio::parse(&files).unwrap();
+        Policies::open(&crate::compile(&resources, &crate::CompileOptions::default()).unwrap().section).unwrap()
+    }
+
+    /// A front that knows everything.
+    fn request() -> Request {
+        Request {
+            method: "GET".to_owned(),
+            scheme: "https".to_owned(),
+            host: "api.bookinfo.example".to_owned(),
+            path: "/productpage".to_owned(),
+            source: Peer {
+                ip: "10.0.0.1".parse().ok(),
+                remote_ip: "203.0.113.7".parse().ok(),
+                principal: Some("cluster.local/ns/ns1/sa/a".to_owned()),
+            },
+            destination_ip: "10.0.0.2".parse().ok(),
+            destination_port: Some(1234),
+            sni: Some("api.bookinfo.example".to_owned()),
+            dynamic_metadata: Some(Vec::new()),
+            ..Request::default()
+        }
+    }
+
+    #[test]
+    fn what_each_hop_is_told() {
+        let policies = bookinfo();
+        let gateway = policies.find_api_gateway("bookinfo", "$default", "").unwrap();
+        let request = request();
+        let visible = Visible::of(&request);
+        let shadow = Shadow::default();
+        let first =
+            Passed { policy: None, claims: None, presented: false, by_key: false, visible: visible.clone(), shadow };
+        let route = hops::route(gateway, &request.host, &request.path).unwrap();
+        let workload = Workload { namespace: "ns1", labels: Labels::Given(&[]) };
+        let alone = Arrival::alone(workload, None, &request);
+        let (one, two) = (Arrival::at_gateway(gateway, &request), Arrival::at_destination(gateway, route, &first));
+        let [alone, one, two] = [&alone, &one, &two].map(|arrival| arrival.attributes(&request, &visible, None));
+
+        let Peer { ip, remote_ip, principal } = &request.source;
+        assert_eq!((alone.source_ip, alone.remote_ip, alone.destination_ip), (*ip, *remote_ip, request.destination_ip));
+        assert_eq!((alone.port, alone.sni), (Some(1234), request.sni.as_deref()));
+        assert!(alone.dynamic_metadata.is_some());
+        assert_eq!((one.source_ip, one.remote_ip, one.destination_ip), (*ip, *remote_ip, None));
+        assert_eq!((two.source_ip, two.remote_ip, two.destination_ip), (None, *remote_ip, None));
+        assert_eq!(alone.principal, principal.as_deref());
+        assert_eq!(one.principal, principal.as_deref());
+        assert_eq!(two.principal, Some("cluster.local/ns/istio-system/sa/istio-ingressgateway-service-account"));
+        // The documents' ports: the gateway's server, and what productpage listens on.
+        assert_eq!((one.port, two.port), (Some(443), Some(9080)));
+        for seen in [alone, one, two] {
+            assert_eq!((seen.method, seen.scheme), ("GET", "https"));
+            assert_eq!((seen.host, seen.path), ("api.bookinfo.example", "/productpage"));
+        }
+    }
+
+    #[test]
+    fn what_is_said_to_be_unavailable_at_api_gateway_is() {
+        let policies = bookinfo();
+        let gateway = policies.find_api_gateway("bookinfo", "$default", "").unwrap();
+        // The authorizer knows of the client's connection its address alone.
+        let request = Request { destination_ip: None, sni: None, dynamic_metadata: None, ..request() };
+        let visible = Visible::of(&request);
+        let shadow = Shadow::default();
+        let first =
+            Passed { policy: None, claims: None, presented: false, by_key: false, visible: visible.clone(), shadow };
+        let route = hops::route(gateway, &request.host, &request.path).unwrap();
+        for arrival in [Arrival::at_gateway(gateway, &request), Arrival::at_destination(gateway, route, &first)] {
+            let seen = arrival.attributes(&request, &visible, None);
+            let missing = |attribute: Attribute| match attribute {
+                Attribute::SourceIp => seen.source_ip.is_none(),
+                Attribute::RemoteIp => seen.remote_ip.is_none(),
+                Attribute::DestinationIp => seen.destination_ip.is_none(),
+                Attribute::DestinationPort => seen.port.is_none(),
+                Attribute::Sni => seen.sni.is_none(),
+                Attribute::DynamicMetadata => seen.dynamic_metadata.is_none(),
+            };
+            let found: Vec<_> = Attribute::ALL.iter().copied().filter(|attribute| missing(*attribute)).collect();
+            let said = UNAVAILABLE_AT_API_GATEWAY.iter().find(|(hop, _)| *hop == arrival.hop);
+            assert_eq!(said.map(|(_, attributes)| attributes.to_vec()), Some(found), "{}", arrival.hop);
+        }
+    }
 }

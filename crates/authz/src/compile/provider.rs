@@ -7,8 +7,8 @@ use istio::{Action, Meta};
 use super::Compiler;
 use crate::compiled::Provider;
 
-/// Steps that the search for a workload with two providers may take: a whole bundle of policies, a hundred times.
-const MAX_STEPS: usize = 1_000_000;
+/// Policies and labels that the search for a workload with two providers may look at.
+const MAX_STEPS: usize = 4_000_000;
 
 impl<'a> Compiler<'a> {
     /// The index in [`PolicySet::providers`](crate::compiled::PolicySet::providers) of what a CUSTOM policy asks;
@@ -146,7 +146,8 @@ fn two_providers<'a>(
         *uses.entry(name).or_default() += 1;
     }
     let label = uses.into_iter().max_by_key(|(_, uses)| *uses);
-    let (Some((label, _)), Some(left)) = (label, steps.checked_sub(policies.len())) else {
+    let taken: usize = policies.iter().map(|policy| 1 + policy.labels.map_or(0, BTreeMap::len)).sum();
+    let (Some((label, _)), Some(left)) = (label, steps.checked_sub(taken)) else {
         return Some((first.clone(), other.clone()));
     };
     *steps = left;
