@@ -6,6 +6,7 @@ mod authentication;
 mod gateway;
 mod index;
 mod policy;
+mod provider;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -84,8 +85,8 @@ pub fn compile(resources: &Resources, options: &CompileOptions) -> Result<Compil
         errors: Vec::new(),
         warnings: Vec::new(),
         key_sources: Vec::new(),
-        selected: BTreeSet::new(),
         providers: Vec::new(),
+        selected: BTreeSet::new(),
         expanded: 0,
     };
     let set = compiler.policy_set();
@@ -108,37 +109,28 @@ struct Compiler<'a> {
     errors: Vec<CompileError>,
     warnings: Vec<CompileError>,
     key_sources: Vec<KeySource>,
+    providers: Vec<Provider>,
     /// Destinations that were compared with the selectors already.
     selected: BTreeSet<String>,
-    /// What CUSTOM policies ask, sorted by name.
-    providers: Vec<Provider>,
     /// Values that depend on the trust domain, with the aliases.
     expanded: usize,
 }
 
 impl<'a> Compiler<'a> {
     fn error(&mut self, meta: &Meta, message: impl fmt::Display) {
-        self.errors.push(CompileError {
-            file: meta.origin.file.clone(),
-            line: meta.origin.line,
-            message: format!("{}/{}: {message}", meta.namespace, meta.name),
-        });
+        self.errors.push(at(meta, message));
     }
 
-    /// What Istio loads, to its users' surprise: an error in the strict mode, a warning for parity.
-    fn doubt(&mut self, meta: &Meta, message: impl fmt::Display) {
+    /// What Istio loads, and what is likely not what was meant: an error in the strict mode alone.
+    fn complain(&mut self, meta: &Meta, message: impl fmt::Display) {
         match self.options.mode {
-            Mode::Strict => self.error(meta, message),
-            Mode::Istio => self.warn(meta, message),
+            Mode::Strict => self.errors.push(at(meta, message)),
+            Mode::Istio => self.warnings.push(at(meta, message)),
         }
     }
 
     fn warn(&mut self, meta: &Meta, message: impl fmt::Display) {
-        self.warnings.push(CompileError {
-            file: meta.origin.file.clone(),
-            line: meta.origin.line,
-            message: format!("{}/{}: {message}", meta.namespace, meta.name),
-        });
+        self.warnings.push(at(meta, message));
     }
 
     fn policy_set(&mut self) -> PolicySet {
@@ -148,7 +140,6 @@ impl<'a> Compiler<'a> {
             return PolicySet::default();
         }
         let resources = self.resources;
-        self.providers = self.providers();
         let mut namespaces: BTreeMap<String, Namespace> = BTreeMap::new();
         for policy in &resources.authorization_policies {
             let compiled = self.authorization_policy(policy);
@@ -181,6 +172,7 @@ impl<'a> Compiler<'a> {
                 namespace
             })
             .collect();
+        self.check_providers();
         self.check_api_gateways();
         let api_gateways = resources.api_gateways.iter().map(|gateway| self.api_gateway(gateway)).collect();
         PolicySet {
@@ -265,6 +257,14 @@ fn target_refs(targets: &[istio::TargetRef]) -> Vec<TargetRef> {
         namespace: target.namespace.clone().filter(|namespace| !namespace.is_empty()),
     };
     targets.iter().map(compiled).collect()
+}
+
+fn at(meta: &Meta, message: impl fmt::Display) -> CompileError {
+    CompileError {
+        file: meta.origin.file.clone(),
+        line: meta.origin.line,
+        message: format!("{}/{}: {message}", meta.namespace, meta.name),
+    }
 }
 
 fn labels(selector: Option<&WorkloadSelector>) -> Vec<Label> {

@@ -10,7 +10,8 @@ use yoke::Yoke;
 
 use crate::compiled::{
     ArchivedApiGateway, ArchivedApiKeyAuthentication, ArchivedAuthorizationPolicy, ArchivedKeySource, ArchivedLabel,
-    ArchivedNamespace, ArchivedPolicySet, ArchivedRequestAuthentication, ArchivedTargetRef, Mode, VERSION,
+    ArchivedNamespace, ArchivedPathNormalization, ArchivedPolicySet, ArchivedProvider, ArchivedRequestAuthentication,
+    ArchivedTargetRef, Mode, PathNormalization, VERSION,
 };
 use crate::index::{Action, Table};
 
@@ -126,6 +127,21 @@ impl Policies {
         }
     }
 
+    /// What becomes of a path before it is judged.
+    pub(crate) fn path_normalization(&self) -> PathNormalization {
+        match self.set().path_normalization {
+            ArchivedPathNormalization::None => PathNormalization::None,
+            ArchivedPathNormalization::Base => PathNormalization::Base,
+            ArchivedPathNormalization::MergeSlashes => PathNormalization::MergeSlashes,
+            ArchivedPathNormalization::DecodeAndMergeSlashes => PathNormalization::DecodeAndMergeSlashes,
+        }
+    }
+
+    /// What a CUSTOM policy asks.
+    pub(crate) fn provider(&self, index: u32) -> Option<&ArchivedProvider> {
+        self.set().providers.get(usize::try_from(index).ok()?)
+    }
+
     pub(crate) fn key_source(&self, index: u32) -> Option<KeySourceInfo<'_>> {
         let index = usize::try_from(index).ok()?;
         self.set().key_sources.get(index).map(KeySourceInfo::from)
@@ -225,6 +241,10 @@ pub(crate) enum Labels<'a> {
 }
 
 impl<'a> Labels<'a> {
+    pub(crate) fn to_vec(self) -> Vec<(String, String)> {
+        self.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    }
+
     pub(crate) fn iter(self) -> impl Iterator<Item = (&'a str, &'a str)> {
         let (given, compiled) = match self {
             Self::Given(labels) => (labels, &[][..]),
@@ -354,6 +374,14 @@ impl<'a> Applicable<'a> {
     /// Whether a policy of `namespace` applies to the workload.
     pub(crate) fn applies(self, namespace: &str, policy: &'a ArchivedAuthorizationPolicy) -> bool {
         self.why_not(namespace, &policy.selector, &policy.target_refs).is_none()
+    }
+
+    /// CUSTOM policies, each with its namespace.
+    pub(crate) fn custom(self) -> impl Iterator<Item = (&'a str, &'a ArchivedAuthorizationPolicy)> {
+        self.namespaces().flat_map(move |namespace| {
+            let name = namespace.name.as_str();
+            namespace.custom.iter().filter(move |policy| self.applies(name, policy)).map(move |policy| (name, policy))
+        })
     }
 
     /// `RequestAuthentication`s: those of the root namespace first.

@@ -7,8 +7,8 @@ use istio::{Action, ConditionKey, Meta};
 
 use super::{Compiler, labels, target_refs};
 use crate::compiled::{
-    AuthorizationPolicy, ClaimCondition, Condition, HeaderCondition, MetadataCondition, Operation, Paths, Ports,
-    Provider, Rule, Source, Values, needs,
+    AuthorizationPolicy, ClaimCondition, Condition, HeaderCondition, MetadataCondition, Operation, Paths, Ports, Rule,
+    Source, Values, needs,
 };
 use crate::matchers::{IpRange, MetadataPattern, PathPattern};
 
@@ -22,68 +22,20 @@ impl Compiler<'_> {
             let action = policy.action.as_str();
             self.error(meta, format!("a {action} policy needs rules: without them it never matches"));
         }
-        let provider = match (policy.action, &policy.provider) {
-            (Action::Custom, Some(name)) => {
-                rules.iter().for_each(|rule| self.check_before_authentication(meta, rule));
-                self.provider(meta, name)
-            }
-            (Action::Custom, None) => {
-                self.error(meta, "a CUSTOM policy must name its provider");
-                None
-            }
-            (_, Some(_)) => {
-                self.error(meta, "only a CUSTOM policy has a provider");
-                None
-            }
-            (_, None) => None,
-        };
+        match (policy.action, &policy.provider) {
+            (Action::Custom, Some(_)) => rules.iter().for_each(|rule| self.check_before_authentication(meta, rule)),
+            (Action::Custom, None) => self.error(meta, "a CUSTOM policy must name its provider"),
+            (_, Some(_)) => self.error(meta, "only a CUSTOM policy has a provider"),
+            (_, None) => {}
+        }
         AuthorizationPolicy {
             name: meta.name.clone(),
             selector: labels(policy.selector.as_ref()),
             target_refs: target_refs(&policy.target_refs),
             dry_run: policy.dry_run,
-            provider,
+            provider: self.provider(policy),
             rules: rules.iter().map(|rule| self.rule(meta, rule)).collect(),
         }
-    }
-
-    /// The providers that CUSTOM policies can name, and those that they name and are not there. Sorted by name.
-    pub(super) fn providers(&self) -> Vec<Provider> {
-        let known = self.resources.mesh.extension_providers.iter().map(|provider| Provider {
-            name: provider.name.clone(),
-            usable: provider.authorizer.is_some(),
-            fail_open: provider.authorizer.as_ref().is_some_and(|authorizer| authorizer.fail_open),
-            status_on_error: provider.authorizer.as_ref().map_or(403, |authorizer| authorizer.status_on_error),
-            is_adapter: provider.is_adapter,
-        });
-        let named = self.resources.authorization_policies.iter().filter_map(|policy| policy.provider.as_ref());
-        let unknown = named.map(|name| Provider {
-            name: name.clone(),
-            usable: false,
-            fail_open: false,
-            status_on_error: 403,
-            is_adapter: false,
-        });
-        let mut providers: Vec<Provider> = known.chain(unknown).collect();
-        // Stable: what the mesh configuration says comes first.
-        providers.sort_by(|a, b| a.name.cmp(&b.name));
-        providers.dedup_by(|later, first| later.name == first.name);
-        providers
-    }
-
-    /// "Unknown/invalid provider ⇒ matching rules DENY."
-    fn provider(&mut self, meta: &Meta, name: &str) -> Option<u32> {
-        let index = self.providers.binary_search_by(|provider| provider.name.as_str().cmp(name)).ok()?;
-        if self.providers.get(index).is_some_and(|provider| !provider.usable) {
-            self.doubt(
-                meta,
-                format!(
-                    "the mesh configuration has no external authorizer {name:?}, so whatever this policy matches is \
-                     denied; add it to extensionProviders"
-                ),
-            );
-        }
-        u32::try_from(index).ok()
     }
 
     /// "CUSTOM runs before JWT validation", and Istio knows the peer only afterwards.
