@@ -11,6 +11,7 @@ mod lint;
 mod normalize;
 mod request_line;
 mod session;
+mod template;
 mod terminal;
 mod token;
 
