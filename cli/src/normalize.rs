@@ -1,6 +1,5 @@
 //! `causeway normalize`: what a mesh makes of a request's path before policies and the upstream see it.
 
-use std::borrow::Cow;
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::process::ExitCode;
 
@@ -69,7 +68,7 @@ pub(crate) fn run(command: Normalize) -> ExitCode {
         }
         // What is not UTF-8 cannot stand in a request of ours.
         let path = std::str::from_utf8(&line).ok().filter(|path| path.len() <= MAX_PATH_BYTES);
-        let normal = path.and_then(|path| normalize(path, command.mode.into()));
+        let normal = path.and_then(|path| authz::path::normalize(path, command.mode.into()).ok());
         let normal = normal.as_deref().unwrap_or("400");
         match writeln!(output, "{normal}").and_then(|()| output.flush()) {
             Ok(()) => {}
@@ -81,19 +80,4 @@ pub(crate) fn run(command: Normalize) -> ExitCode {
             Err(error) => return terminal::failed(&format!("cannot write the paths: {error}")),
         }
     }
-}
-
-/// Stands in for `authz::path::normalize`: says only whether a path is in its normal form already. To be replaced by
-/// `authz::path::normalize(path, normalization).ok()`.
-fn normalize(path: &str, normalization: PathNormalization) -> Option<Cow<'_, str>> {
-    let unchanged = match normalization {
-        PathNormalization::None => true,
-        PathNormalization::Base => authz::path::normalized(path).is_ok(),
-        PathNormalization::MergeSlashes => authz::path::normalized(path).is_ok() && !path.contains("//"),
-        PathNormalization::DecodeAndMergeSlashes => {
-            let lower = path.to_ascii_lowercase();
-            authz::path::normalized(path).is_ok() && !["//", "%2f", "%5c"].iter().any(|text| lower.contains(text))
-        }
-    };
-    unchanged.then_some(Cow::Borrowed(path))
 }
