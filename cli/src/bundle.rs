@@ -8,7 +8,7 @@ use clap::Args;
 use istio::Resources;
 use platform::bundle::Section;
 
-use crate::configuration::{self, FailedFetch, Read, ReadingArgs};
+use crate::configuration::{self, Purpose, Read, ReadingArgs};
 use crate::template::Templates;
 use crate::terminal;
 
@@ -49,7 +49,9 @@ pub(crate) fn run(command: BundleCommand) -> ExitCode {
     for warning in &warnings {
         terminal::warn(warning);
     }
-    for skipped in &resources.skipped {
+    // Those that were ignored by request have a warning.
+    let ignored = |kind: &String| command.reading.allow_ignored.contains(kind);
+    for skipped in resources.skipped.iter().filter(|skipped| !ignored(&skipped.kind)) {
         let istio::Skipped { file, line, kind, name } = skipped;
         terminal::note(&format!("{file}:{line}: skipped {kind} {name}, which changes neither a verdict nor a route"));
     }
@@ -65,8 +67,7 @@ fn make(command: &BundleCommand) -> Result<(Vec<u8>, Resources, Vec<String>), Ve
     let mut templates = Templates::default();
     let read_templates: Vec<String> =
         command.template.iter().filter_map(|path| templates.add(path).err()).flatten().collect();
-    // What cannot be fetched now would be missing in the bundle for good.
-    let read = configuration::read(&command.paths, &command.reading, FailedFetch::Refuse);
+    let read = configuration::read(&command.paths, &command.reading, Purpose::Bundle);
     let Read { resources, compiled, mut warnings } = match read {
         Ok(read) if read_templates.is_empty() => read,
         read => {

@@ -468,9 +468,10 @@ spec:
 #[test]
 fn findings_of_policies_that_do_not_decide_are_extra_fields() {
     let policy = |name: &str, action: &str, dry_run: bool| {
+        let dry_run = if dry_run { "istio.io/dry-run: 'true'" } else { "" };
         format!(
             "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata:\n  name: {name}\n  \
-             namespace: ns1\n  annotations: {{ istio.io/dry-run: '{dry_run}' }}\nspec:\n  action: {action}\n  \
+             namespace: ns1\n  annotations: {{ {dry_run} }}\nspec:\n  action: {action}\n  \
              rules: [{{ to: [{{ operation: {{ paths: ['/{name}'] }} }}] }}]\n"
         )
     };
@@ -603,8 +604,11 @@ fn nothing_goes_over_the_network_without_fetch() {
     assert!(listener.accept().is_err(), "somebody connected");
 }
 
-/// Answers each connection with the body of its path, on this thread's own.
-fn serve<const N: usize>(bodies: [(&'static str, fn(std::net::SocketAddr) -> String); N]) -> std::net::SocketAddr {
+/// A path, and the body that it is answered with.
+type Page = (&'static str, fn(std::net::SocketAddr) -> String);
+
+/// Answers each connection with its page, on a thread of its own.
+fn serve<const N: usize>(bodies: [Page; N]) -> std::net::SocketAddr {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {

@@ -1,5 +1,5 @@
 //! `causeway bundle --template`: what becomes of SAM and CloudFormation templates.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::path::Path;
 use std::process::{Command, Output};
