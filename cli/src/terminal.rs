@@ -27,6 +27,11 @@ pub(crate) fn note(text: &str) {
     eprintln!("causeway: {text}");
 }
 
+/// Says what was accepted and is likely not what was meant.
+pub(crate) fn warn(text: &str) {
+    eprintln!("causeway: warning: {text}");
+}
+
 /// Prints a line of the result.
 pub(crate) fn line(text: &str) {
     println!("{text}");

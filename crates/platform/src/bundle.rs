@@ -26,7 +26,8 @@ pub const MAX_BYTES: usize = 32 * 1024 * 1024;
 /// Where a configuration layer puts the bundle.
 pub const DEFAULT_PATH: &str = "/opt/causeway/mesh.bundle";
 
-const MAGIC: &[u8; 8] = b"CAUSEWAY";
+/// What every bundle starts with.
+pub const MAGIC: &[u8; 8] = b"CAUSEWAY";
 const CHECKSUM_AT: usize = 16;
 const TABLE_AT: usize = CHECKSUM_AT + 32;
 const ENTRY: usize = 16;
