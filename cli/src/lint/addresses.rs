@@ -46,7 +46,8 @@ static BEHIND_PROXY: Code = Code {
 pub(super) fn check(context: &Context<'_>, findings: &mut Findings) {
     for policy in &context.policies {
         let behind = policy.workloads.iter().find(|index| {
-            context.is_destination(**index) || context.workloads.get(**index).is_some_and(|workload| workload.is_gateway)
+            context.is_destination(**index)
+                || context.workloads.get(**index).is_some_and(|workload| workload.is_gateway)
         });
         for field in &policy.fields {
             let is_direct = field.attribute == Attribute::IpBlock;
@@ -68,7 +69,12 @@ pub(super) fn check(context: &Context<'_>, findings: &mut Findings) {
                 if block.prefix == 0 {
                     let family = if block.address.is_ipv4() { "IPv4" } else { "IPv6" };
                     let message = format!("`{value}` is every {family} address, and none of the other family");
-                    findings.add(&EVERY_ADDRESS, place, message, "leave the field out, or name the blocks that are meant");
+                    findings.add(
+                        &EVERY_ADDRESS,
+                        place,
+                        message,
+                        "leave the field out, or name the blocks that are meant",
+                    );
                 } else if let Some(first) = first(&block).filter(|first| *first != block) {
                     let message = format!("`{value}` is `{first}`: bits behind the prefix do not count");
                     findings.add(&HOST_BITS, place, message, format!("write `{first}`, or the prefix that was meant"));

@@ -172,7 +172,8 @@ fn judge(policy: &Policy<'_>, field: &Field<'_>, known: Known, at: &str, finding
             }
         }
         (Known::No, action) => {
-            let message = format!("`{key}` cannot be known {at}: the {} rule loses it and matches more", action.as_str());
+            let message =
+                format!("`{key}` cannot be known {at}: the {} rule loses it and matches more", action.as_str());
             findings.add(&WIDENED, place, message, instead);
         }
         (Known::Missing, action) => {
@@ -223,9 +224,8 @@ fn routes(context: &Context<'_>, findings: &mut Findings) {
             };
             let served = gateway.servers.iter().flat_map(|server| &server.hosts).any(|host| takes(host));
             let mut services = resources.virtual_services.iter();
-            let routed = services.any(|service| {
-                service.gateways.contains(&api.gateway) && service.hosts.iter().any(|host| takes(host))
-            });
+            let routed = services
+                .any(|service| service.gateways.contains(&api.gateway) && service.hosts.iter().any(|host| takes(host)));
             if served && routed {
                 continue;
             }
@@ -235,7 +235,12 @@ fn routes(context: &Context<'_>, findings: &mut Findings) {
                 format!("the Gateway {} does not serve `{domain}`: every request for it is denied", api.gateway)
             };
             let place = Place::new("ApiGateway", &api.meta, "spec.domains");
-            findings.add(&DOMAIN_UNSERVED, place, message, "add the domain to the Gateway and to a VirtualService of it");
+            findings.add(
+                &DOMAIN_UNSERVED,
+                place,
+                message,
+                "add the domain to the Gateway and to a VirtualService of it",
+            );
         }
     }
 }

@@ -171,8 +171,12 @@ static HEADER_COLLISION: Code = Code {
     why: "The last one wins. Names that differ by `-` and `_` or by case are one name to most backends (CGI, WSGI, Rack), so \
           that a client's `x_user` may stand in for `x-user` (a warning then).",
     instead: "give each output a name of its own, with `-` only",
-    wrong: tokens!("audiences: [shop]\n    outputClaimToHeaders: [{header: x-user, claim: sub}, {header: x-user, claim: email}]"),
-    right: tokens!("audiences: [shop]\n    outputClaimToHeaders: [{header: x-user, claim: sub}, {header: x-email, claim: email}]"),
+    wrong: tokens!(
+        "audiences: [shop]\n    outputClaimToHeaders: [{header: x-user, claim: sub}, {header: x-user, claim: email}]"
+    ),
+    right: tokens!(
+        "audiences: [shop]\n    outputClaimToHeaders: [{header: x-user, claim: sub}, {header: x-email, claim: email}]"
+    ),
 };
 
 static PRIVATE_KEY: Code = Code {
@@ -182,8 +186,12 @@ static PRIVATE_KEY: Code = Code {
     why: "Whoever can read the configuration can sign tokens with it. Verifying needs public keys only; a key of type `oct` \
           signs as well as it verifies (a warning).",
     instead: "leave out the members `d`, `p`, `q`, `dp`, `dq` and `qi`, and replace the key: it is known now",
-    wrong: tokens!("audiences: [shop]\n    jwks: '{\"keys\":[{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"x\":\"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo\",\"d\":\"nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A\"}]}'"),
-    right: tokens!("audiences: [shop]\n    jwks: '{\"keys\":[{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"x\":\"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo\"}]}'"),
+    wrong: tokens!(
+        "audiences: [shop]\n    jwks: '{\"keys\":[{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"x\":\"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo\",\"d\":\"nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A\"}]}'"
+    ),
+    right: tokens!(
+        "audiences: [shop]\n    jwks: '{\"keys\":[{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"x\":\"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo\"}]}'"
+    ),
 };
 
 static TOKEN_IN_QUERY: Code = Code {
@@ -211,7 +219,9 @@ pub(super) fn check(context: &Context<'_>, findings: &mut Findings) {
     for document in &context.resources.request_authentications {
         let mut keys: BTreeMap<&str, (usize, &JwtRule)> = BTreeMap::new();
         for (index, rule) in document.jwt_rules.iter().enumerate() {
-            let at = |path: &str| Place::new("RequestAuthentication", &document.meta, format!("spec.jwtRules[{index}]{path}"));
+            let at = |path: &str| {
+                Place::new("RequestAuthentication", &document.meta, format!("spec.jwtRules[{index}]{path}"))
+            };
             check_rule(context, rule, &at, findings);
             let other = keys.entry(&rule.issuer).or_insert((index, rule)).1;
             if !rule.issuer.is_empty() && different_keys(rule, other) {
@@ -246,12 +256,7 @@ fn different_keys(a: &JwtRule, b: &JwtRule) -> bool {
     (&a.jwks, &a.jwks_uri) != (&b.jwks, &b.jwks_uri)
 }
 
-fn check_rule<'a>(
-    context: &Context<'_>,
-    rule: &JwtRule,
-    at: &dyn Fn(&str) -> Place<'a>,
-    findings: &mut Findings,
-) {
+fn check_rule<'a>(context: &Context<'_>, rule: &JwtRule, at: &dyn Fn(&str) -> Place<'a>, findings: &mut Findings) {
     if let Some(rest) = rule.jwks_uri.as_deref().and_then(|uri| uri.strip_prefix("http://")) {
         let host = rest.split(['/', ':']).next().unwrap_or_default();
         let inside = host.ends_with(".svc") || host.ends_with(".svc.cluster.local");
@@ -317,12 +322,18 @@ fn check_rule<'a>(
 /// Two documents for the same workload.
 fn across(document: &RequestAuthentication, other: &RequestAuthentication, findings: &mut Findings) {
     for (index, rule) in document.jwt_rules.iter().enumerate() {
-        let at = |path: &str| Place::new("RequestAuthentication", &document.meta, format!("spec.jwtRules[{index}]{path}"));
+        let at =
+            |path: &str| Place::new("RequestAuthentication", &document.meta, format!("spec.jwtRules[{index}]{path}"));
         let origin = &other.meta.origin;
         for twin in &other.jwt_rules {
             if !rule.issuer.is_empty() && rule.issuer == twin.issuer && different_keys(rule, twin) {
                 let message = format!("the rule at {origin} has other keys for the issuer `{}`", rule.issuer);
-                findings.add(&DIFFERENT_KEYS, at(""), message, "leave one rule an issuer, or select different workloads");
+                findings.add(
+                    &DIFFERENT_KEYS,
+                    at(""),
+                    message,
+                    "leave one rule an issuer, or select different workloads",
+                );
             }
             for (path, header, source) in outputs(rule) {
                 let read = token_headers(twin).iter().any(|token| token.eq_ignore_ascii_case(header));
@@ -382,7 +393,8 @@ fn demanded(
     };
     let elsewhere = context.selected(meta, selector, &[]).is_empty();
     if !context.policies.iter().any(|policy| asks(policy) || closed(policy)) && !elsewhere {
-        let message = "no AuthorizationPolicy asks for a request principal or a claim here: a request without one passes";
+        let message =
+            "no AuthorizationPolicy asks for a request principal or a claim here: a request without one passes";
         let instead = "write an ALLOW policy with `requestPrincipals: [\"ISSUER/*\"]`";
         findings.add(&TOKEN_OPTIONAL, Place::new(kind, meta, "spec"), message, instead);
     }
@@ -405,7 +417,11 @@ fn check_policy(context: &Context<'_>, policy: &Policy<'_>, findings: &mut Findi
             .iter()
             .filter(|rule| token_headers(rule).iter().any(|header| header.eq_ignore_ascii_case(name)))
             .map(|rule| rule.forward_original_token)
-            .chain(keys.iter().filter(|keys| keys.header_name.eq_ignore_ascii_case(name)).map(|keys| keys.forward_original_key))
+            .chain(
+                keys.iter()
+                    .filter(|keys| keys.header_name.eq_ignore_ascii_case(name))
+                    .map(|keys| keys.forward_original_key),
+            )
             .collect();
         let is_credential = !reading.is_empty() || name.eq_ignore_ascii_case("authorization");
         let place = policy.at(field.path.clone());
@@ -444,7 +460,8 @@ fn stripped(context: &Context<'_>, findings: &mut Findings) {
     for api in &context.apis {
         for destination in &api.destinations {
             let asks = context.policies.iter().any(|policy| {
-                policy.workloads.contains(destination) && policy.fields.iter().any(|field| field.attribute.is_of_token())
+                policy.workloads.contains(destination)
+                    && policy.fields.iter().any(|field| field.attribute.is_of_token())
             });
             if !asks {
                 continue;
@@ -465,11 +482,12 @@ fn stripped(context: &Context<'_>, findings: &mut Findings) {
                     }
                 }
             }
-            let keys_of = |workload: usize| {
-                context.resources.api_key_authentications.iter().filter(move |keys| {
-                    context.selected(&keys.meta, keys.selector.as_ref(), &[]).contains(&workload)
-                })
-            };
+            let keys_of =
+                |workload: usize| {
+                    context.resources.api_key_authentications.iter().filter(move |keys| {
+                        context.selected(&keys.meta, keys.selector.as_ref(), &[]).contains(&workload)
+                    })
+                };
             for keys in keys_of(api.workload) {
                 let needed = keys_of(*destination).any(|other| other.header_name == keys.header_name);
                 if needed && !keys.forward_original_key {

@@ -142,7 +142,8 @@ fn values(policy: &Policy<'_>, field: &Field<'_>, key: &str, is_split: bool, fin
         }
         let is_number = value.parse::<f64>().is_ok() && value.starts_with(|c: char| c.is_ascii_digit() || c == '-');
         if matches!(value, "true" | "false" | "null" | "True" | "False") || (is_number && !is_split) {
-            let message = format!("`{key}` is likely no string in the token, and only strings are compared with `{value}`");
+            let message =
+                format!("`{key}` is likely no string in the token, and only strings are compared with `{value}`");
             findings.add(&NOT_A_STRING, place, message, "have the issuer write a string or a list of strings");
         }
     }

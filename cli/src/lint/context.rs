@@ -140,10 +140,9 @@ impl<'a> Context<'a> {
         }
         let near = a.namespace == b.namespace || self.is_root(a) || self.is_root(b);
         let contradict = match (a_selector, b_selector) {
-            (Some(a), Some(b)) => a
-                .match_labels
-                .iter()
-                .any(|(name, value)| b.match_labels.get(name).is_some_and(|other| other != value)),
+            (Some(a), Some(b)) => {
+                a.match_labels.iter().any(|(name, value)| b.match_labels.get(name).is_some_and(|other| other != value))
+            }
             _ => false,
         };
         near && !contradict
@@ -162,7 +161,9 @@ impl<'a> Context<'a> {
                 document.target_refs.is_empty()
                     && self.overlap((&scope.0, scope.1.as_ref()), (&document.meta, document.selector.as_ref()))
             })
-            .flat_map(|document| document.jwt_rules.iter().enumerate().map(move |(index, rule)| (document, index, rule)))
+            .flat_map(|document| {
+                document.jwt_rules.iter().enumerate().map(move |(index, rule)| (document, index, rule))
+            })
     }
 
     /// The documents for API keys that may apply where `policy` does.
@@ -217,7 +218,8 @@ impl<'a> Context<'a> {
                     && workload.namespace == document.workload.namespace
                     && *workload.labels == document.workload.labels
             })?;
-            let routed = resources.virtual_services.iter().filter(|service| service.gateways.contains(&document.gateway));
+            let routed =
+                resources.virtual_services.iter().filter(|service| service.gateways.contains(&document.gateway));
             let mut destinations = Vec::new();
             for service in routed {
                 for route in &service.http {

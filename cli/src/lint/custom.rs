@@ -113,7 +113,8 @@ pub(super) fn check(context: &Context<'_>, findings: &mut Findings) {
             Some(_) => {}
         }
         let at_gateway = policy.workloads.iter().find(|index| {
-            context.is_destination(**index) || context.workloads.get(**index).is_some_and(|workload| workload.is_gateway)
+            context.is_destination(**index)
+                || context.workloads.get(**index).is_some_and(|workload| workload.is_gateway)
         });
         let ours = known.is_some_and(|provider| provider.is_adapter);
         if let Some(workload) = at_gateway.filter(|_| !ours).and_then(|index| context.workloads.get(*index)) {
@@ -128,7 +129,8 @@ pub(super) fn check(context: &Context<'_>, findings: &mut Findings) {
         });
         let Some(first) = customs.next() else { continue };
         if let Some(other) = customs.find(|policy| policy.document.provider != first.document.provider) {
-            let message = format!("{} has CUSTOM policies of several providers: what they match is denied", workload.name);
+            let message =
+                format!("{} has CUSTOM policies of several providers: what they match is denied", workload.name);
             let instead = "use one provider for each workload";
             findings.add(&SEVERAL_PROVIDERS, other.at("spec.provider.name"), message, instead);
         }

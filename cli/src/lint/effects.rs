@@ -135,13 +135,19 @@ pub(super) fn check(context: &Context<'_>, findings: &mut Findings) {
             && policy.document.target_refs.is_empty()
             && policy.document.selector.as_ref().is_none_or(|selector| selector.match_labels.is_empty());
         if policy.document.dry_run {
-            let message = format!("the {} policy is evaluated and reported, and never enforced", policy.action().as_str());
+            let message =
+                format!("the {} policy is evaluated and reported, and never enforced", policy.action().as_str());
             let place = policy.at("metadata.annotations[istio.io/dry-run]");
             findings.add(&DRY_RUN_LEFT, place, message, "take the annotation off when the trial is over");
         }
         if rules.is_empty() && policy.action() == Action::Allow {
             let message = "no rule: it allows nothing, and denies what no other ALLOW policy allows";
-            findings.add(&ALLOW_NOTHING, policy.at("spec"), message, "leave it if that is meant; `rules: [{}]` allows all");
+            findings.add(
+                &ALLOW_NOTHING,
+                policy.at("spec"),
+                message,
+                "leave it if that is meant; `rules: [{}]` allows all",
+            );
         }
         for (index, rule) in rules.iter().enumerate() {
             let place = policy.at(format!("spec.rules[{index}]"));
@@ -153,7 +159,13 @@ pub(super) fn check(context: &Context<'_>, findings: &mut Findings) {
                     } else {
                         (Severity::Warning, "the rule also opens every workload of the mesh to what it matches")
                     };
-                    findings.add_as(&ROOT_ALLOW, severity, place, message, "add a selector, or move it into a namespace");
+                    findings.add_as(
+                        &ROOT_ALLOW,
+                        severity,
+                        place,
+                        message,
+                        "add a selector, or move it into a namespace",
+                    );
                 }
                 Action::Allow if is_empty => {
                     let message = "the empty rule allows every request";
@@ -177,7 +189,8 @@ pub(super) fn check(context: &Context<'_>, findings: &mut Findings) {
                     findings.add(&DENY_EVERYTHING, place, message, instead);
                 }
                 Action::Audit | Action::Custom if is_empty => {
-                    let message = format!("the empty rule of this {} policy matches every request", policy.action().as_str());
+                    let message =
+                        format!("the empty rule of this {} policy matches every request", policy.action().as_str());
                     findings.add(&CUSTOM_NOTHING, place, message, "name the paths or hosts that are meant");
                 }
                 Action::Deny | Action::Audit | Action::Custom => {}

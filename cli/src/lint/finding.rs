@@ -8,7 +8,7 @@ use serde::Serialize;
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Severity {
+pub(crate) enum Severity {
     /// Good to know.
     Info,
     /// Likely not what was meant.
@@ -19,7 +19,7 @@ pub enum Severity {
 
 impl Severity {
     /// The word of the output.
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Info => "info",
             Self::Warning => "warning",
@@ -30,42 +30,42 @@ impl Severity {
 
 /// One thing that lint can find, and all that its documentation says. The name never changes its meaning.
 #[derive(Debug, Eq, PartialEq)]
-pub struct Code {
+pub(crate) struct Code {
     /// Kebab case, stable.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// The severity of its findings unless one says otherwise.
-    pub severity: Severity,
+    pub(crate) severity: Severity,
     /// One line: what is found.
-    pub what: &'static str,
+    pub(crate) what: &'static str,
     /// Why that is likely not what was meant.
-    pub why: &'static str,
+    pub(crate) why: &'static str,
     /// What to write.
-    pub instead: &'static str,
+    pub(crate) instead: &'static str,
     /// YAML in which it is found; `apiVersion` is left out.
-    pub wrong: &'static str,
+    pub(crate) wrong: &'static str,
     /// The same, written as `instead` says, in which it is not found.
-    pub right: &'static str,
+    pub(crate) right: &'static str,
 }
 
 /// One finding.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
-pub struct Finding {
+pub(crate) struct Finding {
     /// Stable name of what was found.
-    pub code: &'static str,
+    pub(crate) code: &'static str,
     /// How bad it is.
-    pub severity: Severity,
+    pub(crate) severity: Severity,
     /// File of the document; empty when no document is to blame.
-    pub file: String,
+    pub(crate) file: String,
     /// Line of the document's first field, counted from 1; 0 when no document is to blame.
-    pub line: u32,
+    pub(crate) line: u32,
     /// `KIND NAMESPACE/NAME`.
-    pub resource: String,
+    pub(crate) resource: String,
     /// Path of the field inside the document; empty for the document.
-    pub path: String,
+    pub(crate) path: String,
     /// What was found and what it does.
-    pub message: String,
+    pub(crate) message: String,
     /// What to write.
-    pub instead: String,
+    pub(crate) instead: String,
 }
 
 impl fmt::Display for Finding {
@@ -143,7 +143,11 @@ impl Findings {
         list.sort_by(|a, b| (&a.file, a.line, &a.resource).cmp(&(&b.file, b.line, &b.resource)));
         let mut sorted: Vec<Finding> = Vec::with_capacity(list.len());
         for finding in list {
-            if !sorted.iter().rev().take_while(|other| other.resource == finding.resource).any(|other| *other == finding)
+            if !sorted
+                .iter()
+                .rev()
+                .take_while(|other| other.resource == finding.resource)
+                .any(|other| *other == finding)
             {
                 sorted.push(finding);
             }

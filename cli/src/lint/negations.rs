@@ -79,7 +79,8 @@ fn check_rule(context: &Context<'_>, policy: &Policy<'_>, rule: usize, findings:
         let means_nobody = field.values.iter().any(|value| value == "*");
         let place = policy.at(field.path.clone());
         if field.attribute.is_of_token() && !means_nobody && !demanded(&|other| other.attribute.is_of_token()) {
-            let message = format!("`{}` also matches requests without a token: the anonymous are allowed", field.name());
+            let message =
+                format!("`{}` also matches requests without a token: the anonymous are allowed", field.name());
             findings.add(&ALLOWS_ANONYMOUS, place, message, "add `requestPrincipals: [\"ISSUER/*\"]` beside it");
             said = true;
         } else if field.attribute.is_of_peer() && !means_nobody && !demanded(&|other| other.attribute.is_of_peer()) {
@@ -99,9 +100,9 @@ fn check_rule(context: &Context<'_>, policy: &Policy<'_>, rule: usize, findings:
         }
     }
     let mut fields = policy.rule(rule).peekable();
-    let anonymous_only = policy.rule(rule).any(|field| {
-        field.attribute == Attribute::RequestPrincipal && field.values.iter().any(|value| value == "*")
-    });
+    let anonymous_only = policy
+        .rule(rule)
+        .any(|field| field.attribute == Attribute::RequestPrincipal && field.values.iter().any(|value| value == "*"));
     if !said && !anonymous_only && fields.peek().is_some() && fields.all(|field| field.negative) {
         let message = "the rule allows everything that it does not name";
         let place = policy.at(format!("spec.rules[{rule}]"));
@@ -111,9 +112,10 @@ fn check_rule(context: &Context<'_>, policy: &Policy<'_>, rule: usize, findings:
 
 /// Whether one of the workloads that the policy reaches, gateways aside, accepts plaintext.
 pub(super) fn plaintext_possible(context: &Context<'_>, policy: &Policy<'_>) -> bool {
-    let behind = policy.workloads.iter().filter(|index| {
-        context.workloads.get(**index).is_some_and(|workload| !workload.is_gateway)
-    });
+    let behind = policy
+        .workloads
+        .iter()
+        .filter(|index| context.workloads.get(**index).is_some_and(|workload| !workload.is_gateway));
     let mut behind = behind.peekable();
     behind.peek().is_some() && behind.any(|index| context.accepts_plaintext(*index))
 }

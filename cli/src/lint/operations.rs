@@ -186,8 +186,26 @@ static PORT_NOT_SERVED: Code = Code {
 };
 
 const METHODS: &[&str] = &[
-    "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY", "COPY", "LOCK", "MKCOL", "MOVE",
-    "PROPFIND", "PROPPATCH", "REPORT", "SEARCH", "UNLOCK", "PURGE",
+    "GET",
+    "HEAD",
+    "POST",
+    "PUT",
+    "DELETE",
+    "CONNECT",
+    "OPTIONS",
+    "TRACE",
+    "PATCH",
+    "QUERY",
+    "COPY",
+    "LOCK",
+    "MKCOL",
+    "MOVE",
+    "PROPFIND",
+    "PROPPATCH",
+    "REPORT",
+    "SEARCH",
+    "UNLOCK",
+    "PURGE",
 ];
 
 pub(super) fn check(context: &Context<'_>, findings: &mut Findings) {
@@ -209,7 +227,8 @@ pub(super) fn check(context: &Context<'_>, findings: &mut Findings) {
     if context.resources.mesh.path_normalization == PathNormalization::None
         && let Some((policy, field)) = looking
     {
-        let message = "the mesh configuration says `pathNormalization: NONE`: each path has spellings that this does not take";
+        let message =
+            "the mesh configuration says `pathNormalization: NONE`: each path has spellings that this does not take";
         let instead = "write `MERGE_SLASHES` in the mesh configuration";
         findings.add(&NO_NORMALIZATION, policy.at(field.path.clone()), message, instead);
     }
@@ -357,7 +376,10 @@ fn hosts(policy: &Policy<'_>, field: &Field<'_>, findings: &mut Findings) {
         if !field.values.iter().any(|other| with_port(other)) {
             let severity = if opens { Severity::Error } else { Severity::Warning };
             let twin = if value.starts_with('*') { format!("{value}:443") } else { format!("{value}:*") };
-            let message = format!("`{value}` does not take `{}`, which means the same", format!("{value}:443").trim_start_matches('*'));
+            let message = format!(
+                "`{value}` does not take `{}`, which means the same",
+                format!("{value}:443").trim_start_matches('*')
+            );
             findings.add_as(&HOST_PORT, severity, place, message, format!("write `{twin}` beside it"));
         }
     }

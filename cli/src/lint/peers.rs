@@ -9,14 +9,8 @@ use super::finding::{Code, Findings, Severity};
 use super::negations::plaintext_possible;
 use super::words;
 
-pub(super) const CODES: &[&Code] = &[
-    &WITH_SCHEME,
-    &MALFORMED,
-    &FOREIGN_TRUST_DOMAIN,
-    &OVER_PLAINTEXT,
-    &NAMESPACE_IN_URI,
-    &NAMESPACE_TYPO,
-];
+pub(super) const CODES: &[&Code] =
+    &[&WITH_SCHEME, &MALFORMED, &FOREIGN_TRUST_DOMAIN, &OVER_PLAINTEXT, &NAMESPACE_IN_URI, &NAMESPACE_TYPO];
 
 static WITH_SCHEME: Code = Code {
     name: "principal-with-scheme",
@@ -24,7 +18,10 @@ static WITH_SCHEME: Code = Code {
     what: "a principal that begins with `spiffe://`",
     why: "Istio puts `spiffe://` in front of each value itself: written twice it matches nobody.",
     instead: "leave `spiffe://` out",
-    wrong: policy!("ALLOW", r#"  - from: [{source: {principals: ["spiffe://cluster.local/ns/istio-system/sa/gateway"]}}]"#),
+    wrong: policy!(
+        "ALLOW",
+        r#"  - from: [{source: {principals: ["spiffe://cluster.local/ns/istio-system/sa/gateway"]}}]"#
+    ),
     right: policy!("ALLOW", r#"  - from: [{source: {principals: ["cluster.local/ns/istio-system/sa/gateway"]}}]"#),
 };
 
@@ -111,7 +108,8 @@ pub(super) fn check(context: &Context<'_>, findings: &mut Findings) {
                             findings.add(&MALFORMED, place, message, instead);
                             continue;
                         }
-                        let Some((domain, _)) = value.split_once('/').filter(|(domain, _)| !domain.contains('*')) else {
+                        let Some((domain, _)) = value.split_once('/').filter(|(domain, _)| !domain.contains('*'))
+                        else {
                             continue;
                         };
                         // Istio: `cluster.local` is a pointer to the mesh's own trust domain.
@@ -144,8 +142,10 @@ pub(super) fn check(context: &Context<'_>, findings: &mut Findings) {
                 });
                 if let Some(field) = namespace.filter(|_| !anchored) {
                     let message = "the namespace is looked for in the whole SPIFFE ID, whatever its trust domain";
-                    let instead =
-                        format!("where others are trusted write `principals: [\"{}/ns/NAMESPACE/*\"]`", mesh.trust_domain);
+                    let instead = format!(
+                        "where others are trusted write `principals: [\"{}/ns/NAMESPACE/*\"]`",
+                        mesh.trust_domain
+                    );
                     findings.add(&NAMESPACE_IN_URI, policy.at(field.path.clone()), message, instead);
                 }
             }

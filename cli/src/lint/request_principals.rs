@@ -115,7 +115,12 @@ fn check_value(
     if value == "*" {
         if policy.action() == Action::Allow && !field.negative {
             let message = "`*` also demands a `sub` that is not empty";
-            findings.add(&NEEDS_SUBJECT, place, message, "ask for `request.auth.claims[iss]` if tokens may have no subject");
+            findings.add(
+                &NEEDS_SUBJECT,
+                place,
+                message,
+                "ask for `request.auth.claims[iss]` if tokens may have no subject",
+            );
         }
         return;
     }
@@ -151,7 +156,8 @@ fn check_value(
         return;
     }
     // The subject begins behind an accepted issuer, but is cut at a later slash.
-    let longest = issuers.iter().filter(|issuer| value.strip_prefix(**issuer).is_some_and(|rest| rest.starts_with('/')));
+    let longest =
+        issuers.iter().filter(|issuer| value.strip_prefix(**issuer).is_some_and(|rest| rest.starts_with('/')));
     if let Some(issuer) = longest.max_by_key(|issuer| issuer.len()) {
         let subject = value.strip_prefix(issuer).unwrap_or_default().trim_start_matches('/');
         let message = format!("the subject `{subject}` has a slash, at which the value is split");

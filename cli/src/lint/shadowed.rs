@@ -112,7 +112,9 @@ fn values(policy: &Policy<'_>, field: &Field<'_>, findings: &mut Findings) {
         let others = || field.values.iter().take(MOST_VALUES).enumerate().filter(|(other, _)| *other != index);
         if others().any(|(other, text)| other < index && text == value) {
             findings.add(&VALUE_DUPLICATE, place, format!("`{value}` stands here twice"), "leave one of the two");
-        } else if let Some((_, wide)) = others().find(|(_, wide)| *wide != value && covers(field.attribute, wide, value)) {
+        } else if let Some((_, wide)) =
+            others().find(|(_, wide)| *wide != value && covers(field.attribute, wide, value))
+        {
             let message = format!("`{wide}` takes `{value}` as well");
             findings.add(&VALUE_COVERED, place, message, "leave one of the two");
         }
@@ -127,7 +129,9 @@ fn covers(attribute: Attribute<'_>, wide: &str, narrow: &str) -> bool {
     let plain = match attribute {
         Attribute::Path => !words::is_template(wide) && !words::is_template(narrow),
         // Split at a slash, regular expressions, numbers and blocks.
-        Attribute::RequestPrincipal | Attribute::Namespace | Attribute::TrustDomain | Attribute::ServiceAccount => false,
+        Attribute::RequestPrincipal | Attribute::Namespace | Attribute::TrustDomain | Attribute::ServiceAccount => {
+            false
+        }
         Attribute::Port | Attribute::IpBlock | Attribute::RemoteIpBlock | Attribute::DestinationIp => false,
         // `shop.example*` takes ports, and `shop.example` is written beside it for the reader.
         _ => true,
@@ -137,7 +141,9 @@ fn covers(attribute: Attribute<'_>, wide: &str, narrow: &str) -> bool {
     }
     match (wide.strip_suffix('*'), wide.strip_prefix('*')) {
         (Some(""), _) => true,
-        (Some(prefix), None) => narrow.strip_suffix('*').unwrap_or(narrow).starts_with(prefix) && !narrow.starts_with('*'),
+        (Some(prefix), None) => {
+            narrow.strip_suffix('*').unwrap_or(narrow).starts_with(prefix) && !narrow.starts_with('*')
+        }
         (None, Some(suffix)) => !narrow.ends_with('*') && narrow.strip_prefix('*').unwrap_or(narrow).ends_with(suffix),
         _ => false,
     }
@@ -193,7 +199,12 @@ fn rules(context: &Context<'_>, findings: &mut Findings) {
                 _ if mutual => {
                     // Of two alike the later one is told about.
                     if (p, r) > (q, s) {
-                        findings.add(&RULE_DUPLICATE, place, format!("{where_} is the same rule"), "leave one of the two");
+                        findings.add(
+                            &RULE_DUPLICATE,
+                            place,
+                            format!("{where_} is the same rule"),
+                            "leave one of the two",
+                        );
                     } else {
                         continue;
                     }
@@ -270,8 +281,7 @@ fn operation_within(own: &Operation, wide: &Operation) -> bool {
 
 fn condition_within(own: &Condition, wide: &Condition) -> bool {
     // Wildcards mean other things for claims of several words: values are compared as they are.
-    own.key == wide.key
-        && within(Attribute::Port, (&own.values, &own.not_values), (&wide.values, &wide.not_values))
+    own.key == wide.key && within(Attribute::Port, (&own.values, &own.not_values), (&wide.values, &wide.not_values))
 }
 
 /// Whether a list with its `not…` twin takes no more than another pair.

@@ -256,9 +256,10 @@ fn closed_routes(context: &Context<'_>, findings: &mut Findings) {
                 for (rule, document) in policy.document.rules.iter().flatten().enumerate() {
                     rules += 1;
                     let passes = |part: Part| {
-                        policy.rule(rule).filter(|field| field.part == part && !field.negative).all(|field| {
-                            field.values.iter().any(|value| is_gateway(field.attribute, value))
-                        })
+                        policy
+                            .rule(rule)
+                            .filter(|field| field.part == part && !field.negative)
+                            .all(|field| field.values.iter().any(|value| is_gateway(field.attribute, value)))
                     };
                     let sources = document.from.as_ref().map_or(0, Vec::len);
                     let from = sources == 0 || (0..sources).any(|source| passes(Part::Source(source)));
@@ -267,7 +268,8 @@ fn closed_routes(context: &Context<'_>, findings: &mut Findings) {
             }
             if rules > 0 && !admits {
                 let name = context.workloads.get(*index).map_or("", |workload| workload.name.as_str());
-                let message = format!("no ALLOW rule of {name} allows the gateway's principal `{principal}`, which routes to it");
+                let message =
+                    format!("no ALLOW rule of {name} allows the gateway's principal `{principal}`, which routes to it");
                 let instead = "name that principal as well, or take the route away";
                 findings.add(&ROUTE_CLOSED, first.at("spec.rules"), message, instead);
             }
