@@ -25,12 +25,13 @@ mod words;
 mod workloads;
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 use istio::Resources;
 
-use crate::configuration::{ConfigurationArgs, load};
+use crate::configuration::{ConfigurationArgs, ReadingArgs, load};
 use crate::terminal;
 pub(crate) use finding::{Finding, Severity};
 
@@ -66,8 +67,11 @@ const TOPICS: &[(&[&Code], Check)] = &[
 /// The options of `causeway lint`.
 #[derive(Args, Debug)]
 pub(crate) struct Lint {
+    /// YAML files, or folders of them; may be given several times
+    #[arg(long = "config", required_unless_present_any = ["explain", "list"], num_args = 1.., value_name = "PATH")]
+    paths: Vec<PathBuf>,
     #[command(flatten)]
-    configuration: Option<ConfigurationArgs>,
+    reading: ReadingArgs,
     /// Print one JSON object a finding and nothing else
     #[arg(long)]
     json: bool,
@@ -115,7 +119,7 @@ pub(crate) fn lint(resources: &Resources, options: &LintOptions) -> Vec<Finding>
 
 /// Runs `causeway lint`.
 pub(crate) fn run(command: Lint) -> ExitCode {
-    let Lint { configuration, json, deny, allow, explain, list } = command;
+    let Lint { paths, reading, json, deny, allow, explain, list } = command;
     if list {
         for code in all() {
             terminal::line(&format!("{:40} {:8} {}", code.name, code.severity.as_str(), code.what));
@@ -140,9 +144,7 @@ pub(crate) fn run(command: Lint) -> ExitCode {
     if !unknown.is_empty() {
         return terminal::refused(&unknown);
     }
-    let Some(configuration) = configuration else {
-        return terminal::refused(&["lint needs --config PATH, --explain CODE or --list".to_owned()]);
-    };
+    let configuration = ConfigurationArgs { paths, reading };
     let loaded = match load(&configuration) {
         Ok(loaded) => loaded,
         Err(errors) => return terminal::refused(&errors),
