@@ -298,11 +298,8 @@ fn spellings(context: &Context<'_>) -> BTreeSet<String> {
     let mut spellings: BTreeSet<String> = values.map(|value| bare(value).to_owned()).collect();
     let services = context.resources.virtual_services.iter();
     for one in services.flat_map(|service| &service.http).flat_map(|route| &route.matches) {
-        match &one.uri {
-            Some(StringMatch::Exact(path) | StringMatch::Prefix(path)) => {
-                spellings.insert(bare(path).to_owned());
-            }
-            _ => {}
+        if let Some(StringMatch::Exact(path) | StringMatch::Prefix(path)) = &one.uri {
+            spellings.insert(bare(path).to_owned());
         }
     }
     spellings

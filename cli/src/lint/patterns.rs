@@ -7,7 +7,7 @@ use super::context::{Context, Policy};
 use super::fields::{Attribute, Field};
 use super::finding::{Code, Findings, Severity};
 
-pub(super) const CODES: &[&Code] = &[&LITERAL_STAR, &DOUBLE_STAR, &REGULAR_EXPRESSION, &HALF_TEMPLATE];
+pub(super) const CODES: &[&Code] = &[&LITERAL_STAR, &DOUBLE_STAR, &REGULAR_EXPRESSION];
 
 static LITERAL_STAR: Code = Code {
     name: "literal-star",
@@ -42,17 +42,6 @@ static REGULAR_EXPRESSION: Code = Code {
     right: policy!("DENY", r#"  - to: [{operation: {paths: ["/admin", "/admin/*"]}}]"#),
 };
 
-static HALF_TEMPLATE: Code = Code {
-    name: "half-template",
-    severity: Severity::Error,
-    what: "a path with braces that is no template",
-    why: "Only `{*}` and `{**}` make a template, each as a whole segment. `{id}` and the like stand for themselves, so that \
-          no real path matches.",
-    instead: "write `{*}` for one segment or `{**}` for any number of them",
-    wrong: policy!("DENY", r#"  - to: [{operation: {paths: ["/shops/{id}/admin"]}}]"#),
-    right: policy!("DENY", r#"  - to: [{operation: {paths: ["/shops/{*}/admin"]}}]"#),
-};
-
 pub(super) fn check(context: &Context<'_>, findings: &mut Findings) {
     for policy in &context.policies {
         for field in &policy.fields {
@@ -74,13 +63,6 @@ fn check_value(policy: &Policy<'_>, field: &Field<'_>, path: String, value: &str
         (_, true) => "the exception excepts nothing",
     };
     let place = policy.at(path);
-    if is_path && value.contains(['{', '}']) {
-        let template: Vec<&str> =
-            value.split('/').map(|segment| if segment.contains(['{', '}']) { "{*}" } else { segment }).collect();
-        let message = format!("the braces of `{value}` stand for themselves: {verdict}");
-        findings.add(&HALF_TEMPLATE, place, message, format!("write `{}`", template.join("/")));
-        return;
-    }
     if !matches!(field.attribute, Attribute::IpBlock | Attribute::RemoteIpBlock | Attribute::Port) && is_regex(value) {
         let message = format!("`{value}` is compared letter by letter, not as a regular expression: {verdict}");
         findings.add(&REGULAR_EXPRESSION, place, message, "write a prefix `x*`, a suffix `*x`, or list the values");
