@@ -186,10 +186,13 @@ impl Verdict {
         let shadow = decision.shadow();
         let mut lines = Vec::new();
         lines.extend(shadow.audit.as_ref().map(|rule| format!("AUDIT: {rule} matched")));
-        lines.extend(shadow.dry_run_deny.as_ref().map(|rule| format!("dry run: {rule} would deny if it were enforced")));
+        lines
+            .extend(shadow.dry_run_deny.as_ref().map(|rule| format!("dry run: {rule} would deny if it were enforced")));
         lines.extend(shadow.dry_run_allow.as_ref().map(|said| match said {
             DryRunAllow::AllowedBy(rule) => format!("dry run: {rule} would allow if it were enforced"),
-            DryRunAllow::Denied => "dry run: no ALLOW rule of the dry-run policies matched; enforced, they would deny".to_owned(),
+            DryRunAllow::Denied => {
+                "dry run: no ALLOW rule of the dry-run policies matched; enforced, they would deny".to_owned()
+            }
         }));
         Self {
             allowed: decision.is_allowed(),

@@ -21,32 +21,104 @@ pub(crate) struct Curl {
 
 /// Options that are followed by a value and change nothing that a policy could see.
 const IGNORED_WITH_VALUE: [&str; 19] = [
-    "--cacert", "--capath", "--cert", "--cert-type", "--connect-timeout", "--connect-to", "--cookie-jar", "--key",
-    "--limit-rate", "--max-redirs", "--max-time", "--output", "--resolve", "--retry", "--retry-delay", "--stderr",
-    "--tls-max", "--trace", "--write-out",
+    "--cacert",
+    "--capath",
+    "--cert",
+    "--cert-type",
+    "--connect-timeout",
+    "--connect-to",
+    "--cookie-jar",
+    "--key",
+    "--limit-rate",
+    "--max-redirs",
+    "--max-time",
+    "--output",
+    "--resolve",
+    "--retry",
+    "--retry-delay",
+    "--stderr",
+    "--tls-max",
+    "--trace",
+    "--write-out",
 ];
 
 /// Options without a value that change nothing that a policy could see.
 const IGNORED: [&str; 22] = [
-    "--basic", "--fail", "--fail-with-body", "--globoff", "--http1.0", "--http1.1", "--http2", "--http2-prior-knowledge",
-    "--http3", "--include", "--insecure", "--ipv4", "--ipv6", "--location", "--no-buffer", "--no-progress-meter",
-    "--path-as-is", "--progress-bar", "--remote-name", "--show-error", "--silent", "--verbose",
+    "--basic",
+    "--fail",
+    "--fail-with-body",
+    "--globoff",
+    "--http1.0",
+    "--http1.1",
+    "--http2",
+    "--http2-prior-knowledge",
+    "--http3",
+    "--include",
+    "--insecure",
+    "--ipv4",
+    "--ipv6",
+    "--location",
+    "--no-buffer",
+    "--no-progress-meter",
+    "--path-as-is",
+    "--progress-bar",
+    "--remote-name",
+    "--show-error",
+    "--silent",
+    "--verbose",
 ];
 
 /// Short options and their long names.
 const SHORT: [(char, &str); 30] = [
-    ('0', "--http1.0"), ('4', "--ipv4"), ('6', "--ipv6"), ('A', "--user-agent"), ('E', "--cert"), ('F', "--form"),
-    ('G', "--get"), ('H', "--header"), ('I', "--head"), ('L', "--location"), ('N', "--no-buffer"),
-    ('O', "--remote-name"), ('S', "--show-error"), ('T', "--upload-file"), ('X', "--request"), ('b', "--cookie"),
-    ('c', "--cookie-jar"), ('d', "--data"), ('e', "--referer"), ('f', "--fail"), ('g', "--globoff"), ('i', "--include"),
-    ('k', "--insecure"), ('m', "--max-time"), ('o', "--output"), ('s', "--silent"), ('u', "--user"),
-    ('v', "--verbose"), ('w', "--write-out"), ('#', "--progress-bar"),
+    ('0', "--http1.0"),
+    ('4', "--ipv4"),
+    ('6', "--ipv6"),
+    ('A', "--user-agent"),
+    ('E', "--cert"),
+    ('F', "--form"),
+    ('G', "--get"),
+    ('H', "--header"),
+    ('I', "--head"),
+    ('L', "--location"),
+    ('N', "--no-buffer"),
+    ('O', "--remote-name"),
+    ('S', "--show-error"),
+    ('T', "--upload-file"),
+    ('X', "--request"),
+    ('b', "--cookie"),
+    ('c', "--cookie-jar"),
+    ('d', "--data"),
+    ('e', "--referer"),
+    ('f', "--fail"),
+    ('g', "--globoff"),
+    ('i', "--include"),
+    ('k', "--insecure"),
+    ('m', "--max-time"),
+    ('o', "--output"),
+    ('s', "--silent"),
+    ('u', "--user"),
+    ('v', "--verbose"),
+    ('w', "--write-out"),
+    ('#', "--progress-bar"),
 ];
 
 /// Options that are followed by a value and that are understood.
 const UNDERSTOOD: [&str; 15] = [
-    "--cookie", "--data", "--data-ascii", "--data-binary", "--data-raw", "--data-urlencode", "--form", "--header",
-    "--json", "--oauth2-bearer", "--referer", "--request", "--upload-file", "--user", "--user-agent",
+    "--cookie",
+    "--data",
+    "--data-ascii",
+    "--data-binary",
+    "--data-raw",
+    "--data-urlencode",
+    "--form",
+    "--header",
+    "--json",
+    "--oauth2-bearer",
+    "--referer",
+    "--request",
+    "--upload-file",
+    "--user",
+    "--user-agent",
 ];
 
 /// Reads a command line.
@@ -58,9 +130,12 @@ pub(crate) fn parse(line: &str) -> Result<Curl, String> {
         return Err(format!("--curl: more than {MAX_BYTES} bytes"));
     }
     if line.contains("$'") || line.contains("$(") || line.contains('`') {
-        return Err("--curl: the line has $'…', $(…) or `…`, which only a shell can read; put the plain values there".to_owned());
+        return Err("--curl: the line has $'…', $(…) or `…`, which only a shell can read; put the plain values there"
+            .to_owned());
     }
-    let words = shlex::split(line).ok_or("--curl: a quote is not closed, or the line ends with a backslash")?;
+    // The reader of words takes a line that goes on behind a space for an empty word.
+    let line = line.replace("\\\r\n", " ").replace("\\\n", " ");
+    let words = shlex::split(&line).ok_or("--curl: a quote is not closed, or the line ends with a backslash")?;
     let mut words = words.into_iter();
     match words.next().as_deref() {
         Some(first) if first == "curl" || first.ends_with("/curl") => {}
@@ -103,7 +178,9 @@ impl Read {
         if word.starts_with("--") {
             return match word.split_once('=') {
                 // curl itself takes no `--name=value`; people write it nevertheless, and curl refuses it.
-                Some((name, _)) => Err(format!("--curl: {} is followed by =, where curl wants a space", option_name(name))),
+                Some((name, _)) => {
+                    Err(format!("--curl: {} is followed by =, where curl wants a space", option_name(name)))
+                }
                 None => self.option(word, None, rest),
             };
         }
@@ -297,7 +374,8 @@ fn takes_value(name: &str) -> bool {
 
 /// The name of an option as it may be shown: a word that only looks like one could be a part of a credential.
 fn option_name(word: &str) -> String {
-    let plain = word.len() <= 32 && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b));
+    let plain =
+        word.len() <= 32 && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b));
     if plain { word.to_owned() } else { "that begins with --".to_owned() }
 }
 
@@ -310,7 +388,9 @@ mod tests {
             Ok(Curl { method, scheme, host, port, path, headers }) => {
                 let headers: Vec<String> = headers
                     .iter()
-                    .filter(|(name, value)| !(name == "accept" && value == "*/*" || name == "user-agent" && value == "curl"))
+                    .filter(|(name, value)| {
+                        !(name == "accept" && value == "*/*" || name == "user-agent" && value == "curl")
+                    })
                     .map(|(name, value)| format!("{name}: {value}"))
                     .collect();
                 format!("{method} {scheme} {host} {port} {path} [{}]", headers.join(" | "))
@@ -330,9 +410,15 @@ mod tests {
             ("curl -I https://a/b", "HEAD https a 443 /b []".to_owned()),
             ("curl -d x=1 https://a/b", format!("POST https a 443 /b [{form}]")),
             ("curl -G -d x=1 -d y=2 https://a/b?z", "GET https a 443 /b?z&x=1&y=2 []".to_owned()),
-            ("curl --json '{}' https://a/b", "POST https a 443 /b [accept: application/json | content-type: application/json]".to_owned()),
+            (
+                "curl --json '{}' https://a/b",
+                "POST https a 443 /b [accept: application/json | content-type: application/json]".to_owned(),
+            ),
             ("curl -T f https://a/b", "PUT https a 443 /b []".to_owned()),
-            ("curl https://a/b \\\n  -H 'X-A: 1' \\\n  -H \"x-a: 2\"", "GET https a 443 /b [x-a: 1 | x-a: 2]".to_owned()),
+            (
+                "curl https://a/b \\\n  -H 'X-A: 1' \\\n  -H \"x-a: 2\"",
+                "GET https a 443 /b [x-a: 1 | x-a: 2]".to_owned(),
+            ),
             ("curl -H 'Host: b.example' https://a/", "GET https b.example 443 / []".to_owned()),
             ("curl -H 'X-E;' -b 'a=1' -b 'b=2' https://a/", "GET https a 443 / [x-e:  | cookie: a=1; b=2]".to_owned()),
             ("curl -u user:pass https://a/", "GET https a 443 / [authorization: Basic dXNlcjpwYXNz]".to_owned()),

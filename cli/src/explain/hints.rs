@@ -69,17 +69,20 @@ fn of_open_door(hints: &mut Hints, hop: &HopTrace) {
 fn of_credentials(hints: &mut Hints, case: &Case<'_>, hop: &HopTrace) {
     let accepts_tokens = hop.authentication.iter().any(|rule| rule.kind == "RequestAuthentication");
     let nothing_found = hop.authentication.iter().all(|rule| rule.found == 0);
-    if let Some(first) = case.trace.hops.first().filter(|first| first.hop == Hop::Gateway && hop.hop == Hop::Destination)
+    if let Some(first) =
+        case.trace.hops.first().filter(|first| first.hop == Hop::Gateway && hop.hop == Hop::Destination)
         && nothing_found
         && let Some(taken) = first.authentication.iter().find(|rule| rule.outcome == CredentialOutcome::Valid)
     {
-        let option =
-            if taken.kind == "RequestAuthentication" { "forwardOriginalToken" } else { "forwardOriginalKey" };
+        let option = if taken.kind == "RequestAuthentication" { "forwardOriginalToken" } else { "forwardOriginalKey" };
         let what = if hop.authentication.is_empty() {
             "no RequestAuthentication applies to the destination, which therefore sees no caller".to_owned()
         } else {
             let (namespace, name) = (&taken.namespace, &taken.name);
-            format!("the destination got no credential: without {option}: true {} {namespace}/{name} removes it at the gateway", taken.kind)
+            format!(
+                "the destination got no credential: without {option}: true {} {namespace}/{name} removes it at the gateway",
+                taken.kind
+            )
         };
         hints.add(what);
         return;
@@ -90,7 +93,9 @@ fn of_credentials(hints: &mut Hints, case: &Case<'_>, hop: &HopTrace) {
         let in_authorization = place == "header authorization";
         match (&presented.kind, looked_at) {
             (Kind::Token(_), false) if !accepts_tokens => {
-                hints.add(format!("{place} holds a token, and no RequestAuthentication applies to this workload: it is not read"));
+                hints.add(format!(
+                    "{place} holds a token, and no RequestAuthentication applies to this workload: it is not read"
+                ));
             }
             (Kind::Token(_), false) if in_authorization && presented.scheme != "Bearer" => {
                 let scheme = if presented.scheme.is_empty() { "nothing" } else { &presented.scheme };
@@ -103,7 +108,8 @@ fn of_credentials(hints: &mut Hints, case: &Case<'_>, hop: &HopTrace) {
                 hints.add(format!("{place} holds a token, and no rule of this workload looks there"));
             }
             (Kind::ApiKey { .. }, false) if nothing_found => {
-                hints.add(format!("{place} holds an API key, and no ApiKeyAuthentication of this workload looks there"));
+                hints
+                    .add(format!("{place} holds an API key, and no ApiKeyAuthentication of this workload looks there"));
             }
             (Kind::Other, _) if in_authorization => {
                 hints.add(format!("{place} holds no token that could be read"));
@@ -133,7 +139,10 @@ fn of_token(hints: &mut Hints, case: &Case<'_>, hop: &HopTrace, presented: &Pres
                     text::value(&rule.issuer)
                 ));
             } else if rule.issuer.eq_ignore_ascii_case(iss) {
-                hints.add("the issuer of the token and that of a rule differ in case only: iss is compared exactly".to_owned());
+                hints.add(
+                    "the issuer of the token and that of a rule differ in case only: iss is compared exactly"
+                        .to_owned(),
+                );
             }
         }
     }
@@ -167,7 +176,10 @@ fn of_rules(hints: &mut Hints, case: &Case<'_>, hop: &HopTrace) {
     }
     let near = hop.policies.iter().filter(|p| !p.applies && p.action == "ALLOW" && p.namespace == hop.namespace);
     if ranking::allow_rules(hop).is_empty() && near.count() > 0 {
-        hints.add("ALLOW policies of the namespace exist, and their selectors leave this workload out: compare the labels".to_owned());
+        hints.add(
+            "ALLOW policies of the namespace exist, and their selectors leave this workload out: compare the labels"
+                .to_owned(),
+        );
     }
 }
 
@@ -197,17 +209,27 @@ fn of_leaf(hints: &mut Hints, case: &Case<'_>, hop: &HopTrace, leaf: &LeafTrace)
     let field = text::plain(&leaf.field);
     match &leaf.found {
         Found::WrongType(kind) => {
-            hints.add(format!("{field} is {kind}: Istio matches strings and lists of strings only; let the issuer write it as one"));
+            hints.add(format!(
+                "{field} is {kind}: Istio matches strings and lists of strings only; let the issuer write it as one"
+            ));
         }
-        Found::Missing if matches!(leaf.field.as_str(), "principals" | "namespaces" | "serviceAccounts" | "trustDomains") => {
+        Found::Missing
+            if matches!(leaf.field.as_str(), "principals" | "namespaces" | "serviceAccounts" | "trustDomains") =>
+        {
             hints.add(format!("{field} needs mutual TLS, and this connection is plaintext; is the client outside the mesh, or mTLS not STRICT?"));
         }
         Found::Missing => {
             if let Some(token) = case.tokens.iter().find_map(Presented::token)
-                && let Some(name) = leaf.field.strip_prefix("request.auth.claims[").and_then(|rest| rest.split(']').next())
-                && let Some(similar) = token.claims.iter().find(|claim| claim.eq_ignore_ascii_case(name) && *claim != name)
+                && let Some(name) =
+                    leaf.field.strip_prefix("request.auth.claims[").and_then(|rest| rest.split(']').next())
+                && let Some(similar) =
+                    token.claims.iter().find(|claim| claim.eq_ignore_ascii_case(name) && *claim != name)
             {
-                hints.add(format!("the token has the claim {}, the rule looks at {}: names have case", text::value(similar), text::value(name)));
+                hints.add(format!(
+                    "the token has the claim {}, the rule looks at {}: names have case",
+                    text::value(similar),
+                    text::value(name)
+                ));
             }
         }
         Found::Values(found) => {
@@ -245,10 +267,9 @@ fn of_pair(hints: &mut Hints, hop: &HopTrace, leaf: &LeafTrace, found: &str, wan
     let is_path = field == "paths";
     let is_host = field == "hosts";
     let is_template = wanted.contains("{*}") || wanted.contains("{**}");
-    let starts = |text: &str, start: &str| {
-        text.get(..start.len()).is_some_and(|head| head.eq_ignore_ascii_case(start))
-    };
-    let alike = found.eq_ignore_ascii_case(wanted) || (wanted.ends_with('*') && !stem.is_empty() && starts(found, stem));
+    let starts = |text: &str, start: &str| text.get(..start.len()).is_some_and(|head| head.eq_ignore_ascii_case(start));
+    let alike =
+        found.eq_ignore_ascii_case(wanted) || (wanted.ends_with('*') && !stem.is_empty() && starts(found, stem));
     if alike && !is_host {
         hints.add(format!("{field}: {shown} and {pattern} differ in case only, and case counts here"));
     } else if is_path && found != wanted && found.trim_end_matches('/') == wanted.trim_end_matches('/') {
@@ -267,13 +288,23 @@ fn of_pair(hints: &mut Hints, hop: &HopTrace, leaf: &LeafTrace, found: &str, wan
         && found.split_once("/ns/").map(|(_, rest)| rest) == wanted.split_once("/ns/").map(|(_, rest)| rest)
         && found.contains("/ns/")
     {
-        hints.add(format!("{field}: {shown} and {pattern} differ in the trust domain only; is an alias missing in trustDomainAliases?"));
+        hints.add(format!(
+            "{field}: {shown} and {pattern} differ in the trust domain only; is an alias missing in trustDomainAliases?"
+        ));
     } else if is_request_principal(field) {
         of_request_principal(hints, field, found, wanted);
-    } else if wanted.trim_matches('*').contains('*') && !is_template && !field.to_ascii_lowercase().contains("namespace") {
-        hints.add(format!("{field}: a * in the middle of {pattern} is taken literally; only one at an end is a wildcard"));
+    } else if wanted.trim_matches('*').contains('*')
+        && !is_template
+        && !field.to_ascii_lowercase().contains("namespace")
+    {
+        hints.add(format!(
+            "{field}: a * in the middle of {pattern} is taken literally; only one at an end is a wildcard"
+        ));
     } else if wanted.len() > 1 && wanted.starts_with('*') && wanted.ends_with('*') {
-        hints.add(format!("{field}: {pattern} means \"ends with {}\": only the first * is a wildcard", text::plain(wanted.strip_prefix('*').unwrap_or_default())));
+        hints.add(format!(
+            "{field}: {pattern} means \"ends with {}\": only the first * is a wildcard",
+            text::plain(wanted.strip_prefix('*').unwrap_or_default())
+        ));
     } else if field.starts_with("request.auth.claims") && found.split([' ', ',']).any(|word| word == wanted) {
         hints.add(format!(
             "{field}: {shown} has {pattern} in it, as one string; only scope and permission are split at spaces, others with spaceDelimitedClaims"
@@ -293,7 +324,9 @@ fn of_request_principal(hints: &mut Hints, field: &str, found: &str, wanted: &st
             text::value(found),
             text::value(wanted)
         ));
-    } else if let Some(issuer) = wanted.strip_suffix('*').filter(|issuer| !issuer.ends_with('/') && issuer.contains("://")) {
+    } else if let Some(issuer) =
+        wanted.strip_suffix('*').filter(|issuer| !issuer.ends_with('/') && issuer.contains("://"))
+    {
         hints.add(format!(
             "{field}: {} is split at its last /: it means the issuer {} and a subject that begins with {}; write {issuer}/* for every subject",
             text::value(wanted),

@@ -110,7 +110,8 @@ pub(crate) fn read(arguments: &InputArgs, session: &Session) -> Result<Vec<Resul
             let id = line.id.clone();
             session.case(line).map_err(|message| crate::request_line::LineError { id: Some(id), message })
         });
-        let wanted = |id: Option<&Id>| arguments.id.as_ref().is_none_or(|wanted| id.is_some_and(|id| is_id(id, wanted)));
+        let wanted =
+            |id: Option<&Id>| arguments.id.as_ref().is_none_or(|wanted| id.is_some_and(|id| is_id(id, wanted)));
         match case {
             Ok(case) if wanted(Some(&case.id)) => asked.push(Ok(Asked::Request { case: Box::new(case), front: false })),
             Err(error) if wanted(error.id.as_ref()) => {
@@ -162,7 +163,8 @@ fn input(path: &Path) -> Result<String, Refused> {
 /// Headers in which the configuration looks for credentials.
 pub(crate) fn key_headers(resources: &Resources) -> Vec<String> {
     let rules = resources.request_authentications.iter().flat_map(|authentication| &authentication.jwt_rules);
-    let mut names: Vec<String> = rules.flat_map(|rule| &rule.from_headers).map(|h| h.name.to_ascii_lowercase()).collect();
+    let mut names: Vec<String> =
+        rules.flat_map(|rule| &rule.from_headers).map(|h| h.name.to_ascii_lowercase()).collect();
     names.extend(resources.api_key_authentications.iter().map(|a| a.header_name.to_ascii_lowercase()));
     names.sort_unstable();
     names.dedup();

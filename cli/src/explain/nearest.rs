@@ -7,9 +7,9 @@ use istio::Resources;
 use serde::Serialize;
 
 use super::alter;
-use super::refusals;
 use super::places::Places;
 use super::ranking::{self, Candidate, Part};
+use super::refusals;
 use super::tokens::Presented;
 use super::{Verdict, text};
 
@@ -32,6 +32,9 @@ pub(crate) struct Change {
     pub(crate) rule: Option<String>,
     /// What would come of it.
     pub(crate) outcome: Outcome,
+    /// The request that was tried, where it is one of several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) example: Option<String>,
     /// The denial that would come then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) then: Option<String>,
@@ -102,6 +105,9 @@ pub(crate) fn changes(case: &Case<'_>) -> Vec<Change> {
     let denied_at = case.trace.hops.last().filter(|hop| !hop.allowed);
     match (case.verdict.reason, denied_at) {
         (Reason::DeniedByPolicy | Reason::DeniedNoMatch | Reason::NoCredential, Some(hop)) => {
+            if case.verdict.reason == Reason::NoCredential {
+                changes.extend(refusals::credential(case, hop));
+            }
             match case.verdict.policy.as_deref().and_then(|id| ranking::by_id(hop, id)) {
                 Some(denying) => changes.extend(unmatching(case, hop, &denying)),
                 None => changes.extend(matching(case, hop)),
@@ -129,7 +135,17 @@ pub(super) fn tried(of: Subject, text: String, rule: Option<String>, again: Opti
         Some(again) if again.allowed => (Outcome::Allowed, None),
         Some(again) => (Outcome::DeniedAfter, Some(again.words)),
     };
-    Change { of, text, rule, outcome, then }
+    Change { of, text, rule, outcome, example: None, then }
+}
+
+/// As [`tried`], with the request that was tried.
+fn tried_with(of: Subject, text: String, rule: String, tried_one: Option<(Again, Request)>) -> Change {
+    let (again, request) = tried_one.unzip();
+    let example = request.map(|request| {
+        let path = request.path.split('?').next().unwrap_or_default().to_owned();
+        format!("{} {}", text::plain(&request.method), text::value(&path))
+    });
+    Change { example, ..tried(of, text, Some(rule), again) }
 }
 
 // ---- no ALLOW rule matched
@@ -165,14 +181,13 @@ fn by_request(case: &Case<'_>, hop: &HopTrace, candidate: &Candidate<'_>) -> Cha
     let failing = candidate.failing();
     let conditions: Vec<String> = failing.iter().map(|(_, leaf)| wish(leaf, hop.hop)).collect();
     let is_credential = failing.iter().any(|(_, leaf)| is_of_credential(&leaf.field));
-    let text = format!("{} (rule {} of {})", conditions.join(" and "), candidate.rule.index, place(case, candidate));
-    let again = try_requests(case, hop.hop, &failing);
+    let text = format!("{}, for {}", conditions.join(" and "), of_rule(case, candidate));
     let of = if is_credential { Subject::Credential } else { Subject::Request };
-    tried(of, text, Some(candidate.id()), again)
+    tried_with(of, text, candidate.id(), try_requests(case, hop.hop, &failing))
 }
 
 /// Tries values that the leaves want, until a request is allowed. The answer is that of the last that was tried.
-fn try_requests(case: &Case<'_>, hop: Hop, failing: &[(Part, &LeafTrace)]) -> Option<Again> {
+fn try_requests(case: &Case<'_>, hop: Hop, failing: &[(Part, &LeafTrace)]) -> Option<(Again, Request)> {
     let mut requests = vec![case.request.clone()];
     for (_, leaf) in failing {
         let mut next = Vec::new();
@@ -183,12 +198,12 @@ fn try_requests(case: &Case<'_>, hop: Hop, failing: &[(Part, &LeafTrace)]) -> Op
         requests = next;
     }
     let mut last = None;
-    for request in &requests {
-        let again = case.retry.request(request)?;
+    for request in requests {
+        let again = case.retry.request(&request)?;
         if again.allowed {
-            return Some(again);
+            return Some((again, request));
         }
-        last.get_or_insert(again);
+        last.get_or_insert((again, request));
     }
     last
 }
@@ -200,18 +215,15 @@ fn by_policy(case: &Case<'_>, candidate: &Candidate<'_>) -> Option<Change> {
     let edits: Vec<alter::Edit> =
         failing.iter().map(|(part, leaf)| alter::Edit::of(candidate, *part, leaf)).collect::<Option<_>>()?;
     let words: Vec<String> = edits.iter().map(alter::Edit::words).collect();
-    let text = format!(
-        "or the policy: {} in rule {} of {}",
-        words.join(", and "),
-        candidate.rule.index,
-        place(case, candidate)
-    );
+    let text = format!("or the policy were changed: {} in {}", words.join(", and "), of_rule(case, candidate));
     let again = case.retry.resources(&|resources| edits.iter().all(|edit| edit.apply(resources)))?;
     Some(tried(Subject::Policy, text, Some(candidate.id()), Some(again)))
 }
 
-fn place(case: &Case<'_>, candidate: &Candidate<'_>) -> String {
-    case.places.policy(&candidate.policy.namespace, &candidate.policy.name)
+/// `rule 0 of NAMESPACE/NAME (FILE:LINE)`.
+fn of_rule(case: &Case<'_>, candidate: &Candidate<'_>) -> String {
+    let policy = case.places.policy(&candidate.policy.namespace, &candidate.policy.name);
+    format!("rule {} of {policy}", candidate.rule.index)
 }
 
 // ---- a DENY or CUSTOM rule matched
@@ -228,7 +240,7 @@ fn unmatching(case: &Case<'_>, hop: &HopTrace, denying: &Candidate<'_>) -> Vec<C
         }
     }
     leaves.extend(&rule.when);
-    let of_rule = format!("rule {} of {}", rule.index, place(case, denying));
+    let of_rule = of_rule(case, denying);
     if leaves.is_empty() {
         let text = format!("{of_rule} were narrower: it matches every request that comes this way");
         return vec![tried(Subject::Policy, text, Some(denying.id()), None)];
@@ -236,15 +248,15 @@ fn unmatching(case: &Case<'_>, hop: &HopTrace, denying: &Candidate<'_>) -> Vec<C
     let mut changes = Vec::new();
     for leaf in leaves {
         if leaf.found == Found::Unavailable {
-            let text = format!("{} could be known here ({of_rule})", text::plain(&leaf.field));
+            let text = format!("{} could be known here, for {of_rule}", text::plain(&leaf.field));
             changes.push(tried(Subject::Configuration, text, Some(denying.id()), None));
             continue;
         }
         let of = if is_of_credential(&leaf.field) { Subject::Credential } else { Subject::Request };
         let opposite = LeafTrace { negated: !leaf.negated, matched: false, ..leaf.clone() };
-        let text = format!("{} ({of_rule})", wish(&opposite, hop.hop));
+        let text = format!("{}, which {of_rule} leaves alone", wish(&opposite, hop.hop));
         let again = try_requests(case, hop.hop, &[(Part::When, &opposite)]);
-        changes.push(tried(of, text, Some(denying.id()), again));
+        changes.push(tried_with(of, text, denying.id(), again));
     }
     changes
 }

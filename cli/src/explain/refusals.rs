@@ -48,10 +48,9 @@ fn said(reason: Reason) -> Option<(Subject, &'static str)> {
         Reason::ApiKeyRevoked => (Credential, "the API key had not been revoked"),
         Reason::ApiKeyExpired => (Credential, "the API key were within its time"),
         Reason::ApiKeyEnvironment => (Credential, "the API key were one of this environment"),
-        Reason::ApiKeyUnavailable => (
-            Configuration,
-            "the key store answered; here it is played by api_keys of the request, or by --key-client",
-        ),
+        Reason::ApiKeyUnavailable => {
+            (Configuration, "the key store answered; here it is played by api_keys of the request, or by --key-client")
+        }
         Reason::DeniedByProvider => (Configuration, "the extension provider of the CUSTOM policy allowed it"),
         Reason::CustomProviderUnavailable => (
             Configuration,
@@ -65,6 +64,30 @@ fn said(reason: Reason) -> Option<(Subject, &'static str)> {
         Reason::RequestTooLarge => (Request, "it had at most 100 header lines with 64 KiB in all"),
         _ => return None,
     })
+}
+
+/// What the workload would take for a credential, where the request has none.
+pub(super) fn credential(case: &Case<'_>, hop: &HopTrace) -> Option<Change> {
+    let needed = super::ranking::allow_rules(hop).iter().take(1).any(|rule| {
+        rule.failing()
+            .iter()
+            .any(|(_, leaf)| leaf.field == "requestPrincipals" || leaf.field.starts_with("request.auth."))
+    });
+    if !needed || case.verdict.policy.is_some() {
+        return None;
+    }
+    let rules = hop.authentication.iter().map(|rule| {
+        let what = if rule.kind == "ApiKeyAuthentication" { "an API key that stands for" } else { "a token of" };
+        let issuer = if rule.issuer.is_empty() { "any issuer".to_owned() } else { text::value(&rule.issuer) };
+        format!("{what} {issuer} in {}", rule.places.join(" or "))
+    });
+    let rules: Vec<String> = rules.collect();
+    let text = if rules.is_empty() {
+        format!("{} read credentials at all: no RequestAuthentication applies to it", super::render::workload(hop))
+    } else {
+        format!("a credential were presented: {}", rules.join(", or "))
+    };
+    Some(tried(Subject::Credential, text, None, None))
 }
 
 // ---- tokens
@@ -98,8 +121,7 @@ fn audience(case: &Case<'_>) -> Vec<Change> {
         || "one of the audiences of the rule".to_owned(),
         |wanted| format!("the audience {}", text::one_of(&wanted, MAX_VALUES)),
     );
-    let mut changes =
-        vec![tried(Subject::Credential, format!("the token were for {wanted}; {is_for}"), None, None)];
+    let mut changes = vec![tried(Subject::Credential, format!("the token were for {wanted}; {is_for}"), None, None)];
     if let Some(aud) = has.first() {
         let edit = |resources: &mut Resources| match rule_mut(resources, refused) {
             Some(rule) => {
@@ -109,7 +131,11 @@ fn audience(case: &Case<'_>) -> Vec<Change> {
             None => false,
         };
         if let Some(again) = case.retry.resources(&edit) {
-            let text = format!("or the configuration: add {} to audiences of {}", text::value(aud), name(case, refused));
+            let text = format!(
+                "or the configuration were changed: add {} to audiences of {}",
+                text::value(aud),
+                name(case, refused)
+            );
             changes.push(tried(Subject::Configuration, text, None, Some(again)));
         }
     }
@@ -129,7 +155,7 @@ fn issuer(case: &Case<'_>) -> Vec<Change> {
     let mut changes = vec![tried(Subject::Credential, text, None, None)];
     if let Some(issuer) = has.first() {
         let text = format!(
-            "or the configuration: a RequestAuthentication that applies to {} had a jwtRules entry for {}",
+            "or a RequestAuthentication that applies to {} had a jwtRules entry for {}",
             super::render::workload(hop),
             text::value(issuer)
         );

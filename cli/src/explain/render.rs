@@ -89,7 +89,7 @@ impl Page {
         if !query.is_empty() {
             let names = query.split('&').map(|pair| pair.split('=').next().unwrap_or_default());
             let names: Vec<String> = names.map(str::to_owned).collect();
-            self.field("query", &format!("{} (no policy looks at it)", text::values(&names, 6)));
+            self.field("query", &format!("{} (policies see the path without it)", text::values(&names, 6)));
         }
         let caller = match &explained.verdict.principal {
             Some(principal) => text::value(principal),
@@ -128,8 +128,7 @@ impl Page {
             Hop::Destination => "destination ",
             Hop::Workload | Hop::Request => "workload ",
         };
-        let count =
-            if of > 1 || hop.hop == Hop::Gateway { format!("hop {} of 2, ", index + 1) } else { String::new() };
+        let count = if of > 1 || hop.hop == Hop::Gateway { format!("hop {} of 2, ", index + 1) } else { String::new() };
         let via = hop.via.as_ref().map_or_else(String::new, |via| match hop.hop {
             Hop::Gateway => format!(", for the ApiGateway {}", text::plain(via)),
             _ => format!(", for the host {}", text::plain(via)),
@@ -177,7 +176,7 @@ impl Page {
             CredentialOutcome::Absent | CredentialOutcome::NotAsked => "–".to_owned(),
         };
         let at = self.style.dim(&at);
-        self.line(4, &format!("{mark} {kind} {namespace}/{name}{index}{at}: {issuer}"));
+        self.line(4, &format!("{mark} {kind} {namespace}/{name}{index}, {issuer}{at}"));
         let places = places.iter().map(|place| text::plain(place)).collect::<Vec<_>>().join(", ");
         let count = if *found == 1 { "one".to_owned() } else { found.to_string() };
         let what = match outcome {
@@ -204,9 +203,9 @@ impl Page {
 
     fn nearest(&mut self, changes: &[Change]) {
         for (outcome, heading) in [
-            (Outcome::Allowed, "would be allowed if (tried)"),
+            (Outcome::Allowed, "would be allowed if"),
             (Outcome::PassesRule, "would get past this if"),
-            (Outcome::DeniedAfter, "would get past this, and then be denied, if (tried)"),
+            (Outcome::DeniedAfter, "would get past this, and be denied all the same, if"),
         ] {
             let of_kind: Vec<&Change> = changes.iter().filter(|change| change.outcome == outcome).collect();
             if of_kind.is_empty() {
@@ -214,8 +213,9 @@ impl Page {
             }
             self.heading(heading);
             for change in of_kind {
-                let then = change.then.as_ref().map_or_else(String::new, |then| format!(" – {then}"));
-                self.line(2, &format!("• {}{then}", change.text));
+                let example = change.example.as_ref().map_or_else(String::new, |one| format!("; tried {one}"));
+                let then = change.then.as_ref().map_or_else(String::new, |then| format!("; {then}"));
+                self.line(2, &format!("• {}{example}{then}", change.text));
             }
         }
     }
@@ -252,7 +252,11 @@ fn why(explained: &Explained<'_>) -> String {
     let no_rules = || {
         let hop = explained.trace.hops.last();
         let has_rules = hop.is_none_or(|hop| !super::ranking::allow_rules(hop).is_empty());
-        if has_rules { "no ALLOW rule matched" } else { "an ALLOW policy without rules applies, which denies everything" }
+        if has_rules {
+            "no ALLOW rule matched"
+        } else {
+            "an ALLOW policy without rules applies, which denies everything"
+        }
     };
     match (verdict.reason, &verdict.policy) {
         (Reason::AllowedByPolicy, Some(policy)) => format!("{policy} matched"),

@@ -1,6 +1,6 @@
 //! Policies, their rules and the leaves of these, as text.
 
-use authz::trace::{BranchTrace, Found, HopTrace, LeafTrace, PolicyTrace, RuleTrace};
+use authz::trace::{BranchTrace, CredentialOutcome, Found, HopTrace, LeafTrace, PolicyTrace, RuleTrace};
 
 use super::ranking::{self, Candidate, rule_id};
 use super::render::Page;
@@ -11,6 +11,10 @@ const MAX_VALUES: usize = 6;
 
 /// The policies of a hop: what decided, leaf by leaf, and then the others, a line each.
 pub(super) fn policies(page: &mut Page, explained: &Explained<'_>, hop: &HopTrace, nearest: usize, foreign: usize) {
+    if !page.all && hop.authentication.iter().any(|rule| rule.outcome == CredentialOutcome::Refused) {
+        page.line(4, "– not asked: a credential was refused before (--all shows what they would have said)");
+        return;
+    }
     let mut detailed: Vec<Candidate<'_>> = Vec::new();
     let decided = explained.verdict.policy.as_deref().filter(|_| hop.hop == explained.verdict.hop);
     match decided.and_then(|id| ranking::by_id(hop, id)) {
@@ -43,7 +47,7 @@ pub(super) fn policies(page: &mut Page, explained: &Explained<'_>, hop: &HopTrac
     let shown = if page.all || others.len() <= foreign + 1 { others.len() } else { foreign };
     for policy in others.iter().take(shown) {
         let why = if policy.why_not.is_empty() { "does not apply" } else { &policy.why_not };
-        let line = format!("– {} does not apply: {}", title(explained, policy), text::plain(why));
+        let line = format!("– {} does not apply: {}{}", title(policy), text::plain(why), at(explained, policy));
         let line = page.style.dim(&line);
         page.line(4, &line);
     }
@@ -65,9 +69,11 @@ fn summary(page: &mut Page, explained: &Explained<'_>, policy: &PolicyTrace, rul
     let matched = rules.iter().find(|rule| rule.matched);
     let allows = policy.action == "ALLOW";
     let (mark, what) = match matched {
-        _ if policy.rules.is_empty() && allows => (page.mark(false), "has no rules: it denies everything".to_owned()),
+        _ if policy.rules.is_empty() && allows && !policy.dry_run => {
+            (page.mark(false), "has no rules: it denies everything".to_owned())
+        }
         _ if policy.rules.is_empty() => ("–".to_owned(), "has no rules: it never matches".to_owned()),
-        Some(rule) => (page.mark(allows), format!("rule {} matched", rule.index)),
+        Some(rule) => (mark(page, policy, true), format!("rule {} matched", rule.index)),
         None => {
             let rest = match rules {
                 [one] => format!("rule {} did not match", one.index),
@@ -77,7 +83,8 @@ fn summary(page: &mut Page, explained: &Explained<'_>, policy: &PolicyTrace, rul
             ("–".to_owned(), format!("{rest}{}", lack(rules)))
         }
     };
-    page.line(4, &format!("{mark} {}: {what}", title(explained, policy)));
+    let at = page.style.dim(&at(explained, policy));
+    page.line(4, &format!("{mark} {}: {what}{at}", title(policy)));
 }
 
 /// `: paths, methods` of the rule that lacks least.
@@ -92,12 +99,16 @@ fn lack(rules: &[&RuleTrace]) -> String {
     if fields.is_empty() { String::new() } else { format!(" ({})", text::plain(&fields.join(", "))) }
 }
 
-/// `DENY bookinfo/reviews  access.yaml:12`.
-fn title(explained: &Explained<'_>, policy: &PolicyTrace) -> String {
+/// `DENY bookinfo/reviews`.
+fn title(policy: &PolicyTrace) -> String {
     let PolicyTrace { namespace, name, action, .. } = policy;
-    let at = explained.places.find("AuthorizationPolicy", namespace, name);
-    let at = at.map_or_else(String::new, |at| format!("  {at}"));
-    format!("{action} {namespace}/{name}{}{at}", marks(policy))
+    format!("{action} {namespace}/{name}{}", marks(policy))
+}
+
+/// `  FILE:LINE` for the end of a line.
+fn at(explained: &Explained<'_>, policy: &PolicyTrace) -> String {
+    let at = explained.places.find("AuthorizationPolicy", &policy.namespace, &policy.name);
+    at.map_or_else(String::new, |at| format!("  {at}"))
 }
 
 fn marks(policy: &PolicyTrace) -> String {
@@ -106,19 +117,24 @@ fn marks(policy: &PolicyTrace) -> String {
     format!("{provider}{dry}")
 }
 
+/// A tick is what lets the request pass: a DENY rule that matches is no good news, one of AUDIT is none at all.
+fn mark(page: &Page, policy: &PolicyTrace, matched: bool) -> String {
+    match (policy.action.as_str(), matched) {
+        ("AUDIT", true) => "·".to_owned(),
+        (_, true) if policy.dry_run => "·".to_owned(),
+        ("ALLOW", matched) if !policy.dry_run => page.mark(matched),
+        (_, true) => page.mark(false),
+        (_, false) => "–".to_owned(),
+    }
+}
+
 /// A rule, leaf by leaf.
 fn rule(page: &mut Page, explained: &Explained<'_>, candidate: &Candidate<'_>) {
     let Candidate { policy, rule } = *candidate;
-    let at = explained.places.find("AuthorizationPolicy", &policy.namespace, &policy.name);
-    let at = page.style.dim(&at.map_or_else(String::new, |at| format!("  {at}")));
-    // A tick is what lets the request pass: a DENY rule that matches is no good news.
-    let mark = match (policy.action.as_str(), rule.matched) {
-        ("ALLOW", matched) => page.mark(matched),
-        (_, true) => page.mark(false),
-        (_, false) => "–".to_owned(),
-    };
+    let at = page.style.dim(&at(explained, policy));
+    let mark = mark(page, policy, rule.matched);
     let said = if rule.matched { "matched" } else { "did not match" };
-    page.line(4, &format!("{mark} {} {}{}{at}: {said}", policy.action, rule_id(policy, rule), marks(policy)));
+    page.line(4, &format!("{mark} {} {}{} {said}{at}", policy.action, rule_id(policy, rule), marks(policy)));
     if !rule.unavailable.is_empty() {
         let names = rule.unavailable.join(", ");
         let effect = if policy.action == "ALLOW" {
@@ -191,8 +207,12 @@ pub(super) fn leaf_text(leaf: &LeafTrace, most: usize) -> String {
         (Found::WrongType(kind), false) => {
             format!("{field}: found {kind}, and Istio matches strings only; wanted {wants}")
         }
+        (Found::Values(values), true) if values == wanted && !negated => {
+            format!("{field}: {}, as wanted", text::values(values, most))
+        }
         (Found::Values(values), true) => {
             let is = if values.len() == 1 { "is" } else { "has" };
+            let wants = if *negated && wanted.len() == 1 { wants.replacen("none of", "not", 1) } else { wants };
             format!("{field}: {} {is} {wants}", text::values(values, most))
         }
         (Found::Values(values), false) => format!("{field}: found {}, wanted {wants}", text::values(values, most)),
@@ -202,10 +222,16 @@ pub(super) fn leaf_text(leaf: &LeafTrace, most: usize) -> String {
 /// Why nothing is there, where the name of the field says it.
 fn reason_for_nothing(field: &str) -> &'static str {
     match field {
-        "principals" | "namespaces" | "serviceAccounts" | "trustDomains" | "source.principal" | "source.namespace"
-        | "source.serviceAccount" | "source.trustDomain" | "notPrincipals" | "notNamespaces" => {
-            " (plaintext: no peer identity)"
-        }
+        "principals"
+        | "namespaces"
+        | "serviceAccounts"
+        | "trustDomains"
+        | "source.principal"
+        | "source.namespace"
+        | "source.serviceAccount"
+        | "source.trustDomain"
+        | "notPrincipals"
+        | "notNamespaces" => " (plaintext: no peer identity)",
         "requestPrincipals" | "request.auth.principal" | "request.auth.audiences" | "request.auth.presenter" => {
             " (no token)"
         }
@@ -225,10 +251,10 @@ pub(super) fn closest(explained: &Explained<'_>) -> Option<String> {
     let failing = nearest.failing();
     let (_, first) = failing.first()?;
     let at = explained.places.find("AuthorizationPolicy", &nearest.policy.namespace, &nearest.policy.name);
-    let at = at.map_or_else(String::new, |at| format!(" {at}"));
+    let at = at.map_or_else(String::new, |at| format!(" ({at})"));
     let rest = match failing.len() {
         1 => String::new(),
         more => format!(", and {} more", more - 1),
     };
-    Some(format!("closest: {}{at}: {}{rest}", nearest.id(), leaf_text(first, 3)))
+    Some(format!("closest: {}{at}, {}{rest}", nearest.id(), leaf_text(first, 3)))
 }

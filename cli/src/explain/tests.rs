@@ -1,6 +1,8 @@
 //! The texts that a person sees, whole: they are the product. The traces are made by hand; `tests/explain.rs` has real
 //! ones.
 
+mod pages;
+
 use authz::trace::{
     BranchTrace, CredentialOutcome, CredentialTrace, Found, HopTrace, LeafTrace, PolicyTrace, RuleTrace,
 };
@@ -207,60 +209,4 @@ fn page(deny: Deny, trace: &Trace, request: &Request, retry: &dyn Retry, all: bo
 
 fn deny(reason: Reason, hop: Hop, policy: Option<&str>, principal: Option<String>) -> Deny {
     Deny { policy: policy.map(str::to_owned), principal, ..Deny::new(reason, hop, "said by the gate") }
-}
-
-// ---- the pages
-
-fn gateway_passed() -> HopTrace {
-    let all = branch(vec![leaf("requestPrincipals", values(&[&caller()]), &["https://issuer.bookinfo.example/*"], true)]);
-    hop(
-        Hop::Gateway,
-        Reason::AllowedByPolicy,
-        vec![jwt(CredentialOutcome::Valid, 1, None, &caller())],
-        vec![
-            policy("DENY", "istio-system", "gateway-admin", vec![rule(
-                0,
-                vec![],
-                vec![branch(vec![leaf("paths", values(&["/admin"]), &["/secret"], false)])],
-                vec![],
-            )]),
-            policy("ALLOW", "istio-system", "gateway-clients", vec![rule(0, vec![all], vec![], vec![])]),
-        ],
-    )
-}
-
-fn viewer(method: bool) -> RuleTrace {
-    let principal = leaf("principals", values(&[GATEWAY]), &[GATEWAY], true);
-    let to = branch(vec![
-        leaf("methods", values(&["GET"]), if method { &["GET"] } else { &["POST"] }, method),
-        leaf("paths", values(&["/admin"]), if method { &["/reviews/*", "/health"] } else { &["/reviews/*"] }, false),
-    ]);
-    let scope = leaf("request.auth.claims[scope]", values(&["reviews.read"]), &["reviews.read"], true);
-    rule(0, vec![branch(vec![principal])], vec![to], vec![scope])
-}
-
-#[test]
-fn no_allow_rule_matched_at_the_destination() {
-    let destination = hop(
-        Hop::Destination,
-        Reason::DeniedNoMatch,
-        vec![jwt(CredentialOutcome::Valid, 1, None, &caller())],
-        vec![
-            policy("ALLOW", "bookinfo", "reviews-writer", vec![viewer(false)]),
-            policy("ALLOW", "bookinfo", "reviews-viewer", vec![viewer(true)]),
-            foreign("ALLOW", "bookinfo", "ratings-viewer", "selector app=ratings, the workload has app=reviews"),
-        ],
-    );
-    let trace = Trace { hops: vec![gateway_passed(), destination] };
-    let retry = Fake {
-        allows: |request: &Request| request.path == "/health?page=1",
-        allows_resources: |resources: &Resources| {
-            format!("{:?}", resources.authorization_policies.first()).contains("\"/admin\"")
-        },
-        allows_at: None,
-    };
-    let token = token(NOW + 600);
-    let deny = deny(Reason::DeniedNoMatch, Hop::Destination, None, Some(caller()));
-    let text = page(deny, &trace, &request(Some(&token)), &retry, false);
-    println!("{text}");
 }

@@ -46,7 +46,9 @@ pub(crate) fn veiled(text: &str) -> String {
 
 /// A JWS begins with the base64url form of `{"`, perhaps behind a name and `=`; an API key with our own prefix.
 fn is_credential(word: &str) -> bool {
-    word.contains("cwk_") || (word.contains("eyJ") && word.contains('.')) || word.split('=').any(|part| part.len() > 60 && part.matches('.').count() == 2)
+    word.contains("cwk_")
+        || (word.contains("eyJ") && word.contains('.'))
+        || word.split('=').any(|part| part.len() > 60 && part.matches('.').count() == 2)
 }
 
 /// A value as it is shown: veiled, quoted when it would be read wrongly without, cut when it is long.
