@@ -13,6 +13,9 @@ const MAX_WANTED: usize = 6;
 /// Requests in which `leaf` matches, the likeliest first. `None`: no request of this caller can make it match, or it is
 /// not ours to make up.
 pub(super) fn requests(request: &Request, leaf: &LeafTrace, hop: Hop) -> Option<Vec<Request>> {
+    if leaf.wanted.iter().any(|wanted| wanted.contains(text::VEIL)) {
+        return None;
+    }
     let with = |change: &dyn Fn(&mut Request, String), values: Vec<String>| {
         let made = values.into_iter().map(|value| {
             let mut altered = request.clone();
@@ -122,8 +125,9 @@ impl Edit {
         let values = if leaf.negated {
             leaf.wanted.iter().filter(|pattern| found.iter().any(|value| fits(pattern, value))).cloned().collect()
         } else {
-            // A `*` would say more than was asked for; an empty value is refused by Istio.
-            found.first().filter(|value| !value.is_empty() && !value.contains('*')).cloned().into_iter().collect()
+            // A `*` would say more than was asked for, and may be a veil; an empty value is refused by Istio.
+            let usable = |value: &&String| !value.is_empty() && !value.contains('*') && !value.ends_with('…');
+            found.first().filter(usable).cloned().into_iter().collect()
         };
         let values: Vec<String> = values;
         (!values.is_empty()).then(|| Self {

@@ -21,7 +21,10 @@ pub(crate) fn read(json: &str, session: &Session, key: Option<&StoredKey>) -> As
         }
         Err(refused) => {
             let Refused { reason, detail, seen, .. } = *refused;
-            Asked::RefusedByFront { id: seen.request_id, decision: Deny::new(reason, Hop::Request, detail).into() }
+            Asked::RefusedByFront {
+                id: seen.request_id,
+                decision: Box::new(Deny::new(reason, Hop::Request, detail).into()),
+            }
         }
     }
 }

@@ -69,7 +69,7 @@ pub(crate) enum Asked {
     /// A request for the gate; `front` when it came by an event of API Gateway.
     Request { case: Box<Case>, front: bool },
     /// An event that the authorizer denies without asking the gate.
-    RefusedByFront { id: String, decision: Decision },
+    RefusedByFront { id: String, decision: Box<Decision> },
 }
 
 /// Why there is nothing to explain.

@@ -62,7 +62,8 @@ impl Page {
         let verdict = explained.verdict;
         let word = if verdict.allowed { self.style.green("allowed") } else { self.style.red("denied") };
         let place = match (verdict.hop, explained.trace.hops.last()) {
-            (Hop::Request, _) | (_, None) => " before any policy was asked".to_owned(),
+            (Hop::Request, _) => " before any policy was asked".to_owned(),
+            (hop, None) => format!(" at the {hop}"),
             (Hop::Gateway, Some(hop)) => format!(" at the gateway {}", workload(hop)),
             (Hop::Destination, Some(hop)) => {
                 let host = hop.via.as_deref().map_or_else(|| workload(hop), text::plain);
@@ -150,7 +151,9 @@ impl Page {
         }
         let credentials = self.style.dim("credentials");
         self.line(2, &credentials);
-        if hop.authentication.is_empty() {
+        if rules::is_of_provider(hop.reason) {
+            self.line(4, "– not asked: a CUSTOM policy's provider is asked before, and did not let it pass");
+        } else if hop.authentication.is_empty() {
             self.line(4, "– no RequestAuthentication and no ApiKeyAuthentication applies to this workload");
         }
         for credential in &hop.authentication {

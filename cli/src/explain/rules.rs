@@ -1,5 +1,6 @@
 //! Policies, their rules and the leaves of these, as text.
 
+use authz::Reason;
 use authz::trace::{BranchTrace, CredentialOutcome, Found, HopTrace, LeafTrace, PolicyTrace, RuleTrace};
 
 use super::ranking::{self, Candidate, rule_id};
@@ -11,10 +12,6 @@ const MAX_VALUES: usize = 6;
 
 /// The policies of a hop: what decided, leaf by leaf, and then the others, a line each.
 pub(super) fn policies(page: &mut Page, explained: &Explained<'_>, hop: &HopTrace, nearest: usize, foreign: usize) {
-    if !page.all && hop.authentication.iter().any(|rule| rule.outcome == CredentialOutcome::Refused) {
-        page.line(4, "– not asked: a credential was refused before (--all shows what they would have said)");
-        return;
-    }
     let mut detailed: Vec<Candidate<'_>> = Vec::new();
     let decided = explained.verdict.policy.as_deref().filter(|_| hop.hop == explained.verdict.hop);
     match decided.and_then(|id| ranking::by_id(hop, id)) {
@@ -29,10 +26,14 @@ pub(super) fn policies(page: &mut Page, explained: &Explained<'_>, hop: &HopTrac
     for candidate in &detailed {
         rule(page, explained, candidate);
     }
+    let page_all = page.all;
     let is_detailed = |policy: &PolicyTrace, rule: &RuleTrace| {
         detailed.iter().any(|candidate| std::ptr::eq(candidate.policy, policy) && std::ptr::eq(candidate.rule, rule))
     };
-    for policy in hop.policies.iter().filter(|policy| policy.applies) {
+    let refused = !hop.allowed && !is_about_policies(hop) && hop.reason != Reason::DeniedByPolicy;
+    // What was not asked is not worth the room, if a trace has it at all.
+    let asked = |policy: &&PolicyTrace| policy.applies && (page_all || !refused || policy.action == "CUSTOM");
+    for policy in hop.policies.iter().filter(asked) {
         let rest: Vec<&RuleTrace> = policy.rules.iter().filter(|rule| !is_detailed(policy, rule)).collect();
         if rest.is_empty() && !policy.rules.is_empty() {
             continue;
@@ -54,14 +55,22 @@ pub(super) fn policies(page: &mut Page, explained: &Explained<'_>, hop: &HopTrac
     if shown < others.len() {
         page.line(4, &format!("– {} more do not apply (--all shows them)", others.len() - shown));
     }
-    if hop.policies.is_empty() {
+    if hop.authentication.iter().any(|rule| rule.outcome == CredentialOutcome::Refused) {
+        page.line(4, "– AUDIT, DENY and ALLOW were not asked: a credential was refused before");
+    } else if is_of_provider(hop.reason) {
+        page.line(4, "– AUDIT, DENY and ALLOW were not asked: a provider had the last word");
+    } else if hop.policies.is_empty() {
         page.line(4, "– no AuthorizationPolicy in the root namespace and in this one");
     }
 }
 
 fn is_about_policies(hop: &HopTrace) -> bool {
-    use authz::Reason::{DeniedNoMatch, NoCredential};
-    matches!(hop.reason, DeniedNoMatch | NoCredential)
+    matches!(hop.reason, Reason::DeniedNoMatch | Reason::NoCredential)
+}
+
+/// Whether an extension provider denied, before credentials were looked at.
+pub(super) fn is_of_provider(reason: Reason) -> bool {
+    matches!(reason, Reason::DeniedByProvider | Reason::CustomProviderUnavailable)
 }
 
 /// A policy in one line, less the rules that are shown in full.

@@ -202,7 +202,7 @@ request
     ✗ RequestAuthentication istio-system/bookinfo-issuer jwtRules[0], issuer https://issuer.bookinfo.example  access.yaml:1
       found one in header authorization (after "Bearer "), query parameter access_token: token_expired, token was valid until 1799992600, it is 1800000000
   policies
-    – not asked: a credential was refused before (--all shows what they would have said)
+    – AUDIT, DENY and ALLOW were not asked: a credential was refused before
 
 would be allowed if
   • the token were a fresh one: this one expired 2 h 3 min ago, at 2027-01-15T05:56:40Z
