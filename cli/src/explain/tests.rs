@@ -99,6 +99,12 @@ fn hop(hop: Hop, reason: Reason, authentication: Vec<CredentialTrace>, policies:
     }
 }
 
+fn trace(hops: Vec<HopTrace>) -> Trace {
+    let mut trace = Trace::default();
+    trace.hops.extend(hops);
+    trace
+}
+
 fn caller() -> String {
     format!("{ISSUER}/client:reader")
 }

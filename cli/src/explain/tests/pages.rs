@@ -52,7 +52,7 @@ fn no_allow_rule_matched_at_the_destination() {
             foreign("ALLOW", "bookinfo", "ratings-viewer", "selector app=ratings, the workload has app=reviews"),
         ],
     );
-    let trace = Trace { hops: vec![gateway_passed(), destination] };
+    let trace = trace(vec![gateway_passed(), destination]);
     let retry = Fake {
         allows: |request: &Request| request.path == "/health?page=1",
         allows_resources: |resources: &Resources| {
@@ -130,7 +130,7 @@ fn a_deny_rule_matched() {
     let id = "ns[istio-system]-policy[gateway-admin]-rule[0]";
     let deny = deny(Reason::DeniedByPolicy, Hop::Gateway, Some(id), Some(caller()));
     let token = token(NOW + 600);
-    let text = page(deny, &Trace { hops: vec![gateway] }, &request(Some(&token)), &retry, false);
+    let text = page(deny, &trace(vec![gateway]), &request(Some(&token)), &retry, false);
     snapshot(
         &text,
         r#"denied 403 denied_by_policy at the gateway istio-system (istio=ingressgateway): the DENY rule ns[istio-system]-policy[gateway-admin]-rule[0] matched
@@ -183,7 +183,7 @@ fn the_token_had_expired() {
     let retry = Fake { allows: |_: &Request| false, allows_resources: |_: &Resources| false, allows_at: Some(true) };
     let token = token(NOW - 7_400);
     let deny = deny(Reason::TokenExpired, Hop::Workload, None, None);
-    let text = page(deny, &Trace { hops: vec![at] }, &request(Some(&token)), &retry, false);
+    let text = page(deny, &trace(vec![at]), &request(Some(&token)), &retry, false);
     snapshot(
         &text,
         r#"denied 401 token_expired at the workload bookinfo (app=reviews): said by the gate
@@ -245,7 +245,7 @@ fn nobody_presented_a_credential() {
     let mut deny = deny(Reason::NoCredential, Hop::Workload, None, None);
     deny.shadow.audit = Some("ns[bookinfo]-policy[watch]-rule[0]".to_owned());
     deny.shadow.dry_run_deny = Some("ns[bookinfo]-policy[no-admin]-rule[0]".to_owned());
-    let text = page(deny, &Trace { hops: vec![at] }, &request, &retry, false);
+    let text = page(deny, &trace(vec![at]), &request, &retry, false);
     snapshot(
         &text,
         r#"denied 403 no_credential at the workload bookinfo (app=reviews): no credential was presented, and no ALLOW rule matched
