@@ -1,5 +1,7 @@
 //! Requests and policies with one thing changed, to try what is claimed.
 
+use std::net::IpAddr;
+
 use authz::trace::{Found, LeafTrace};
 use authz::{Hop, Request};
 use istio::{AuthorizationPolicy, Condition, ConditionKey, Operation, Resources, Rule, Source};
@@ -42,6 +44,24 @@ pub(super) fn requests(request: &Request, leaf: &LeafTrace, hop: Hop) -> Option<
         "hosts" | "notHosts" if !leaf.negated => with(&|request, value| request.host = value, concrete(leaf, "x", &[])),
         "principals" | "source.principal" if peer_is_ours && !leaf.negated => {
             with(&|request, value| request.source.principal = Some(value), concrete(leaf, "x", &[]))
+        }
+        "remoteIpBlocks" | "remote.ip" | "ipBlocks" | "source.ip" if !leaf.negated => {
+            let is_remote = leaf.field.starts_with("remote");
+            if !is_remote && !peer_is_ours {
+                return None;
+            }
+            // The first address of a block is in it.
+            let first = |block: &String| block.split('/').next().and_then(|address| address.parse::<IpAddr>().ok());
+            let made = leaf.wanted.iter().take(MAX_WANTED).filter_map(first).map(|address| {
+                let mut altered = request.clone();
+                if is_remote {
+                    altered.source.remote_ip = Some(address);
+                } else {
+                    altered.source.ip = Some(address);
+                }
+                altered
+            });
+            Some(made.collect())
         }
         field => {
             let name = field.strip_prefix("request.headers[")?.strip_suffix(']')?.to_ascii_lowercase();

@@ -194,7 +194,7 @@ fn of_denying(hints: &mut Hints, denying: &Candidate<'_>) {
                 "{field}: a condition that says what must not be there also holds when nothing is there, so the rule denies callers without one"
             )),
             Found::WrongType(kind) if leaf.negated => {
-                hints.add(format!("{field} is {kind}: Istio matches strings only, so no value of it could satisfy the rule"));
+                hints.add(format!("{field} is {}: Istio matches strings only, so no value of it could satisfy the rule", text::article(kind)));
             }
             Found::Unavailable => hints.add(format!(
                 "{field} cannot be known here: Istio drops the condition from a {} rule, which then matches more",
@@ -210,7 +210,8 @@ fn of_leaf(hints: &mut Hints, case: &Case<'_>, hop: &HopTrace, leaf: &LeafTrace)
     match &leaf.found {
         Found::WrongType(kind) => {
             hints.add(format!(
-                "{field} is {kind}: Istio matches strings and lists of strings only; let the issuer write it as one"
+                "{field} is {}: Istio matches strings and lists of strings only; let the issuer write it as one",
+                text::article(kind)
             ));
         }
         Found::Missing

@@ -271,9 +271,12 @@ fn is_of_credential(field: &str) -> bool {
 /// What would have to be true for a leaf to match.
 fn wish(leaf: &LeafTrace, hop: Hop) -> String {
     let subject = subject(&leaf.field, hop);
+    // A claim may be a list.
+    let has = leaf.field.starts_with("request.auth.claims") && leaf.wanted != ["*"];
+    let is_address = subject.ends_with("address");
     let among = if leaf.negated {
         match leaf.wanted.as_slice() {
-            [one] => format!("not {}", text::value(one)),
+            [one] if !has && !is_address => format!("not {}", text::value(one)),
             all => format!("none of {}", text::values(all, MAX_VALUES)),
         }
     } else if leaf.wanted == ["*"] {
@@ -281,9 +284,11 @@ fn wish(leaf: &LeafTrace, hop: Hop) -> String {
     } else {
         text::one_of(&leaf.wanted, MAX_VALUES)
     };
-    // A claim may be a list.
-    let has = leaf.field.starts_with("request.auth.claims") && leaf.wanted != ["*"];
-    let verb = if has { "had" } else { "were" };
+    let verb = match (has, is_address) {
+        (true, _) => "had",
+        (_, true) => "were in",
+        _ => "were",
+    };
     format!("{subject} {verb} {among}")
 }
 

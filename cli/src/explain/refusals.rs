@@ -145,13 +145,18 @@ fn audience(case: &Case<'_>) -> Vec<Change> {
 fn issuer(case: &Case<'_>) -> Vec<Change> {
     let Some(hop) = denied_at(case) else { return Vec::new() };
     let mut accepted: Vec<String> = hop.authentication.iter().map(|rule| rule.issuer.clone()).collect();
+    accepted.retain(|issuer| !issuer.is_empty());
     accepted.dedup();
     let has: Vec<String> = tokens(case).filter_map(|token| token.iss.clone()).collect();
     let is_from = match has.as_slice() {
         [] => "it names no issuer".to_owned(),
         all => format!("it is from {}", text::values(all, MAX_VALUES)),
     };
-    let text = format!("the token were from the issuer {}; {is_from}", text::one_of(&accepted, MAX_VALUES));
+    let accepted = match accepted.as_slice() {
+        [] => "an issuer of the workload's rules".to_owned(),
+        all => format!("the issuer {}", text::one_of(all, MAX_VALUES)),
+    };
+    let text = format!("the token were from {accepted}; {is_from}");
     let mut changes = vec![tried(Subject::Credential, text, None, None)];
     if let Some(issuer) = has.first() {
         let text = format!(

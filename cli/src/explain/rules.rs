@@ -211,9 +211,11 @@ pub(super) fn leaf_text(leaf: &LeafTrace, most: usize) -> String {
         (Found::Missing, true) => format!("{field}: found nothing, which is {wants}"),
         (Found::Missing, false) => format!("{field}: found nothing{}, wanted {wants}", reason_for_nothing(&field)),
         (Found::WrongType(kind), true) => {
+            let kind = text::article(kind);
             format!("{field}: found {kind}, which Istio matches with nothing, so it is {wants}")
         }
         (Found::WrongType(kind), false) => {
+            let kind = text::article(kind);
             format!("{field}: found {kind}, and Istio matches strings only; wanted {wants}")
         }
         (Found::Values(values), true) if values == wanted && !negated => {

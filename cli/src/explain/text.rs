@@ -74,6 +74,16 @@ fn safe(character: char) -> Vec<char> {
     if invisible { character.escape_default().collect() } else { vec![character] }
 }
 
+/// The name of a type with its article.
+pub(crate) fn article(kind: &str) -> String {
+    match kind {
+        "null" => kind.to_owned(),
+        _ if kind.starts_with("a ") || kind.starts_with("an ") => kind.to_owned(),
+        _ if kind.starts_with(['a', 'e', 'i', 'o', 'u']) => format!("an {kind}"),
+        _ => format!("a {kind}"),
+    }
+}
+
 /// Several values; those past `most` are counted only.
 pub(crate) fn values(all: &[String], most: usize) -> String {
     // One more costs less room than the words that say that there is one more.
