@@ -9,7 +9,7 @@ use authz::{Decision, DryRunAllow};
 use clap::Args;
 use serde::Serialize;
 
-use crate::request_line::{Id, LineError, MAX_LINE_BYTES, RequestLine, too_long};
+use crate::request_line::{LineError, MAX_LINE_BYTES, RequestLine, too_long};
 use crate::session::{Session, SessionArgs};
 use crate::terminal;
 
@@ -59,8 +59,8 @@ pub(crate) struct Evaluate {
 
 /// One line of the output.
 #[derive(Serialize)]
-struct Answer<'a> {
-    id: &'a Id,
+pub(crate) struct Answer<'a, I> {
+    id: &'a I,
     allowed: bool,
     status: u16,
     reason: &'a str,
@@ -150,39 +150,41 @@ fn answer(session: &Session, line: &[u8], output: &mut impl Write) -> Result<io:
     let id = line.id.clone();
     let case = session.case(line).map_err(|message| LineError { id: Some(id), message })?;
     let decision = authz::decide(&session.loaded.policies, &case.request, &case.target, &session.given(&case));
-    Ok(write_answer(&case.id, &decision, output))
+    Ok(serde_json::to_writer(output, &Answer::new(&case.id, &decision)).map_err(io::Error::from))
 }
 
-fn write_answer(id: &Id, decision: &Decision, output: &mut impl Write) -> io::Result<()> {
-    let mut upstream_headers: BTreeMap<&str, String> = BTreeMap::new();
-    if let Decision::Allow(allow) = decision {
-        for (name, value) in allow.upstream_headers() {
-            upstream_headers
-                .entry(name)
-                .and_modify(|joined| {
-                    joined.push(',');
-                    joined.push_str(value);
-                })
-                .or_insert_with(|| value.clone());
+impl<'a, I> Answer<'a, I> {
+    /// What is said of `decision`.
+    pub(crate) fn new(id: &'a I, decision: &'a Decision) -> Self {
+        let mut upstream_headers: BTreeMap<&str, String> = BTreeMap::new();
+        if let Decision::Allow(allow) = decision {
+            for (name, value) in allow.upstream_headers() {
+                upstream_headers
+                    .entry(name)
+                    .and_modify(|joined| {
+                        joined.push(',');
+                        joined.push_str(value);
+                    })
+                    .or_insert_with(|| value.clone());
+            }
+        }
+        let shadow = decision.shadow();
+        Self {
+            id,
+            allowed: decision.is_allowed(),
+            status: decision.status(),
+            reason: decision.reason().as_str(),
+            policy: decision.policy(),
+            principal: decision.principal(),
+            upstream_headers,
+            audit: shadow.audit.as_deref(),
+            dry_run_deny: shadow.dry_run_deny.as_deref(),
+            dry_run_allow: shadow.dry_run_allow.as_ref().map(|said| match said {
+                DryRunAllow::AllowedBy(policy) => DryRun { allowed: true, policy: Some(policy) },
+                DryRunAllow::Denied => DryRun { allowed: false, policy: None },
+            }),
         }
     }
-    let shadow = decision.shadow();
-    let answer = Answer {
-        id,
-        allowed: decision.is_allowed(),
-        status: decision.status(),
-        reason: decision.reason().as_str(),
-        policy: decision.policy(),
-        principal: decision.principal(),
-        upstream_headers,
-        audit: shadow.audit.as_deref(),
-        dry_run_deny: shadow.dry_run_deny.as_deref(),
-        dry_run_allow: shadow.dry_run_allow.as_ref().map(|said| match said {
-            DryRunAllow::AllowedBy(policy) => DryRun { allowed: true, policy: Some(policy) },
-            DryRunAllow::Denied => DryRun { allowed: false, policy: None },
-        }),
-    };
-    serde_json::to_writer(output, &answer).map_err(io::Error::from)
 }
 
 /// Reads the next line into `line`, without its end. `Some(false)` is a line that is too long, and was skipped.

@@ -48,6 +48,14 @@ pub(crate) struct Session {
     pepper: Secret<Vec<u8>>,
 }
 
+/// Who plays the key store.
+enum Store<'a> {
+    /// What it knows, by the presented key.
+    Keys(&'a BTreeMap<String, StoredKey>),
+    /// One answer for every key; without it there is none.
+    One(Option<&'a StoredKey>),
+}
+
 /// One request, ready to be decided about.
 #[derive(Debug)]
 pub(crate) struct Case {
@@ -89,21 +97,61 @@ impl Session {
     /// # Errors
     /// One sentence, when it cannot be told which ApiGateway document the request goes to.
     pub(crate) fn case(&self, line: RequestLine) -> Result<Case, String> {
-        let RequestLine { id, mut request, workload, providers, api_keys } = line;
-        let mut target = match workload {
+        let (line, target) = self.targeted(line)?;
+        let store = Store::Keys(&line.api_keys);
+        Ok(self.prepared(line.id, line.request, target, line.providers, &store))
+    }
+
+    /// As [`case`](Self::case), with a key store that answers `key` for whatever key is presented; without one it does
+    /// not answer.
+    ///
+    /// # Errors
+    /// As for [`case`](Self::case).
+    pub(crate) fn case_with(&self, line: RequestLine, key: Option<&StoredKey>) -> Result<Case, String> {
+        let (line, target) = self.targeted(line)?;
+        Ok(self.prepared(line.id, line.request, target, line.providers, &Store::One(key)))
+    }
+
+    /// A request that a front has read.
+    pub(crate) fn case_of(&self, id: Id, request: Request, target: Target, key: Option<&StoredKey>) -> Case {
+        self.prepared(id, request, target, BTreeMap::new(), &Store::One(key))
+    }
+
+    fn targeted(&self, mut line: RequestLine) -> Result<(RequestLine, Target), String> {
+        let target = match line.workload.take() {
             Some(NamedWorkload { namespace, labels }) => Target::Workload {
                 namespace,
                 labels: labels.into_iter().collect(),
                 environment: self.environment.clone(),
             },
-            None => self.at_api_gateway(&mut request)?,
+            None => self.at_api_gateway(&mut line.request)?,
         };
+        Ok((line, target))
+    }
+
+    fn prepared(
+        &self,
+        id: Id,
+        request: Request,
+        mut target: Target,
+        providers: BTreeMap<String, ProviderAnswer>,
+        store: &Store<'_>,
+    ) -> Case {
         let presented = credentials(&self.loaded.policies, &request, &target).api_key;
         if let (Target::Workload { environment: environment @ None, .. }, Some(presented)) = (&mut target, &presented) {
             *environment = Some(presented.environment.clone());
         }
-        let api_key = presented.map(|presented| self.look_up(&presented.fingerprint, &api_keys));
-        Ok(Case { id, request, target, providers, api_key })
+        let api_key = presented.map(|presented| match store {
+            Store::Keys(keys) => self.look_up(&presented.fingerprint, keys),
+            Store::One(None) => KeyRecordLookup::Unavailable,
+            Store::One(Some(key)) => {
+                let headers = request.headers.iter().map(|(_, value)| value);
+                let text = headers.into_iter().find(|value| api_key::fingerprint(value) == presented.fingerprint);
+                let keys = text.map(|text| BTreeMap::from([(text.clone(), (*key).clone())])).unwrap_or_default();
+                self.look_up(&presented.fingerprint, &keys)
+            }
+        });
+        Case { id, request, target, providers, api_key }
     }
 
     /// Everything beside the request and the policies.

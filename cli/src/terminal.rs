@@ -50,6 +50,12 @@ impl Style {
         Self { colour: std::io::stdout().is_terminal() && !forbidden }
     }
 
+    /// None at all.
+    #[cfg(test)]
+    pub(crate) fn plain() -> Self {
+        Self { colour: false }
+    }
+
     pub(crate) fn bold(self, text: &str) -> String {
         self.paint("1", text)
     }
