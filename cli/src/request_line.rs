@@ -107,13 +107,17 @@ pub(crate) fn too_long() -> String {
     format!("line is longer than {MAX_LINE_BYTES} bytes")
 }
 
-/// serde's message without the value that it may quote: `invalid type: string "cwk_…", expected u16`.
+/// serde's message without the text that it may quote: `invalid type: string "cwk_…", expected u16`, and "unknown variant
+/// `cwk_…`". The names of unknown fields stay.
 fn said(error: &serde_json::Error) -> String {
     let text = error.to_string();
-    let Some((before, rest)) = text.split_once('"') else { return text };
-    match rest.rsplit_once('"') {
-        Some((_, after)) => format!("{before}\"…\"{after}"),
-        None => text,
+    let quote = if text.starts_with("unknown variant") { '`' } else { '"' };
+    let Some((before, rest)) = text.split_once(quote) else { return text };
+    // A quoted text may hold quotes itself; what serde expects instead follows the last of them.
+    let (end, expected) = (format!("{quote}, expected"), ", expected");
+    match rest.rsplit_once(&end) {
+        Some((_, after)) => format!("{before}{quote}…{quote}{expected}{after}"),
+        None => format!("{before}{quote}…{quote}"),
     }
 }
 

@@ -258,9 +258,19 @@ fn a_malformed_line_gives_an_error_and_exit_1_at_the_end() {
 #[test]
 fn an_error_quotes_no_value() {
     let (_folder, path) = file("policies.yaml", &policies());
-    let line = r#"{"id":"a","method":"GET","host":"h","path":"/","headers":"Bearer s3cr3t"}"#;
-    let output = run(&[&path], &[], line);
-    assert!(!String::from_utf8_lossy(&output.stdout).contains("s3cr3t"));
+    let wrong = [
+        json!({"headers": "Bearer s3cr3t"}),
+        json!({"headers": "\"s3cr3t\", expected s3cr3t"}),
+        json!({"custom": {"p": "s3cr3t"}}),
+        json!({"source": {"ip": "s3cr3t"}}),
+        json!({"api_keys": {"s3cr3t": {}}}),
+        json!({"headers": [["s3cr3t:", "s3cr3t\n"]]}),
+    ];
+    for more in wrong {
+        let output = run(&[&path], &[], &request("/", more).to_string());
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(said.contains("error") && !said.contains("s3cr3t"), "{said}");
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-use super::check::{distinct, kubernetes_name};
+use super::check::{distinct, is_label, kubernetes_name};
 use super::meta::{annotation, origin};
 use super::nearest::{one_of, quoted};
 use super::node::{Place, Position, Value, documents};
@@ -188,12 +188,7 @@ fn refuse(fields: &mut Mapping<'_>) {
 /// like `istio.io.`". SPIFFE-ID section 2.1: at most 255.
 fn trust_domain(at: &At<'_>) -> Option<String> {
     let text = at.non_empty_string()?;
-    let label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
+    let label = |label: &str| label.len() <= 63 && is_label(label);
     let fits = text.len() <= 255 && text.strip_suffix('.').unwrap_or(&text).split('.').all(label);
     if !fits {
         at.error(format!("expected a trust domain in lower case, found {}", quoted(&text)));
