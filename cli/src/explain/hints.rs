@@ -269,8 +269,8 @@ fn of_pair(hints: &mut Hints, hop: &HopTrace, leaf: &LeafTrace, found: &str, wan
     let is_host = field == "hosts";
     let is_template = wanted.contains("{*}") || wanted.contains("{**}");
     let starts = |text: &str, start: &str| text.get(..start.len()).is_some_and(|head| head.eq_ignore_ascii_case(start));
-    let alike =
-        found.eq_ignore_ascii_case(wanted) || (wanted.ends_with('*') && !stem.is_empty() && starts(found, stem));
+    let alike = found.eq_ignore_ascii_case(wanted)
+        || (wanted.ends_with('*') && !stem.is_empty() && starts(found, stem) && !found.starts_with(stem));
     if alike && !is_host {
         hints.add(format!("{field}: {shown} and {pattern} differ in case only, and case counts here"));
     } else if is_path && found != wanted && found.trim_end_matches('/') == wanted.trim_end_matches('/') {

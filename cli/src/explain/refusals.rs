@@ -109,7 +109,10 @@ fn not_yet_valid(case: &Case<'_>) -> Vec<Change> {
 }
 
 fn audience(case: &Case<'_>) -> Vec<Change> {
-    let Some(refused) = refused(case) else { return Vec::new() };
+    let Some(refused) = refused(case) else {
+        let text = "the token were for an audience of its rule".to_owned();
+        return vec![tried(Subject::Credential, text, None, None)];
+    };
     let token = tokens(case).find(|token| token.iss.as_deref() == Some(&refused.issuer));
     let has = token.map(|token| token.aud.clone()).unwrap_or_default();
     let is_for = match has.as_slice() {
@@ -170,7 +173,10 @@ fn issuer(case: &Case<'_>) -> Vec<Change> {
 }
 
 fn keys(case: &Case<'_>) -> Vec<Change> {
-    let Some(refused) = refused(case) else { return Vec::new() };
+    let Some(refused) = refused(case) else {
+        let text = "the issuer's key set could be had, and had the token's key".to_owned();
+        return vec![tried(Subject::Configuration, text, None, None)];
+    };
     let rule = case.resources.and_then(|resources| rule(resources, refused));
     let source = match rule {
         Some(JwtRule { jwks: Some(_), .. }) => "the inline jwks of the rule".to_owned(),

@@ -2,6 +2,7 @@
 //! ones.
 
 mod pages;
+mod pairs;
 
 use authz::trace::{
     BranchTrace, CredentialOutcome, CredentialTrace, Found, HopTrace, LeafTrace, PolicyTrace, RuleTrace,
