@@ -8,12 +8,21 @@ use clap::Args;
 use istio::Resources;
 use platform::bundle::Section;
 
-use crate::configuration::{self, FailedFetch, Read, ReadingArgs};
+use crate::configuration::{self, Purpose, Read, ReadingArgs};
+use crate::template::Templates;
 use crate::terminal;
 
 pub(crate) const EXAMPLES: &str = "Examples:
   causeway bundle examples/bookinfo -o mesh.bundle
-  causeway bundle policies/ --jwks https://issuer.bookinfo.example=jwks.json -o mesh.bundle";
+  causeway bundle policies/ --jwks https://issuer.bookinfo.example=jwks.json -o mesh.bundle
+  causeway bundle policies/ --fetch --template template.yaml -o mesh.bundle
+
+The mode is strict unless --mode says otherwise, and it is the bundle's from then on. --fetch embeds the key sets that
+the policies name by jwksUri, or by an issuer alone; one that cannot be had refuses the bundle.
+
+--template reads AWS::Serverless::HttpApi and Api with the events of functions, AWS::ApiGatewayV2::* and OpenAPI documents
+in Body or DefinitionBody. A route without an authorizer is a warning where its API has a Lambda authorizer, or stands in
+another stack. What may write routes and cannot be read (Fn::Transform, Fn::ForEach, DefinitionUri) is an error.";
 
 /// The options of `causeway bundle`.
 #[derive(Args, Debug)]
@@ -23,6 +32,9 @@ pub struct BundleCommand {
     paths: Vec<PathBuf>,
     #[command(flatten)]
     reading: ReadingArgs,
+    /// A SAM or CloudFormation template with routes, stages and authorizers to embed; may be given several times
+    #[arg(long, value_name = "FILE")]
+    template: Vec<PathBuf>,
     /// Where to write the bundle
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
@@ -30,19 +42,16 @@ pub struct BundleCommand {
 
 /// Runs `causeway bundle`.
 pub(crate) fn run(command: BundleCommand) -> ExitCode {
-    // What cannot be fetched now would be missing in the bundle for good.
-    let read = configuration::read(&command.paths, &command.reading, FailedFetch::Refuse);
-    let made = read.and_then(|Read { resources, compiled, warnings }| {
-        Ok((assemble(&resources, Ok(compiled.section))?, resources, warnings))
-    });
-    let (bundle, resources, warnings) = match made {
+    let (bundle, resources, warnings) = match make(&command) {
         Ok(made) => made,
         Err(errors) => return terminal::refused(&errors),
     };
     for warning in &warnings {
         terminal::warn(warning);
     }
-    for skipped in &resources.skipped {
+    // Those that were ignored by request have a warning.
+    let ignored = |kind: &String| command.reading.allow_ignored.contains(kind);
+    for skipped in resources.skipped.iter().filter(|skipped| !ignored(&skipped.kind)) {
         let istio::Skipped { file, line, kind, name } = skipped;
         terminal::note(&format!("{file}:{line}: skipped {kind} {name}, which changes neither a verdict nor a route"));
     }
@@ -53,18 +62,46 @@ pub(crate) fn run(command: BundleCommand) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// The bundle, what it was made of, and what is likely not what was meant.
+fn make(command: &BundleCommand) -> Result<(Vec<u8>, Resources, Vec<String>), Vec<String>> {
+    let mut templates = Templates::default();
+    let read_templates: Vec<String> =
+        command.template.iter().filter_map(|path| templates.add(path).err()).flatten().collect();
+    let read = configuration::read(&command.paths, &command.reading, Purpose::Bundle);
+    let Read { resources, compiled, mut warnings } = match read {
+        Ok(read) if read_templates.is_empty() => read,
+        read => {
+            let mut errors = read.err().unwrap_or_default();
+            errors.extend(read_templates);
+            return Err(errors);
+        }
+    };
+    warnings.append(&mut templates.warnings);
+    let api = (!command.template.is_empty()).then(|| templates.finish().write());
+    let api = api.transpose().map_err(|error| vec![format!("--template: {error}")])?;
+    let bundle = assemble(&resources, Ok(compiled.section), api.as_deref())?;
+    Ok((bundle, resources, warnings))
+}
+
 /// Compiles `resources` into a bundle, in the strict mode. `jwks` are key sets to embed, by issuer or jwksUri.
 pub fn build(resources: &Resources, jwks: BTreeMap<String, String>) -> Result<Vec<u8>, Vec<String>> {
     let access = configuration::compile(resources, jwks, authz::Mode::Strict);
-    assemble(resources, access.map(|compiled| compiled.section))
+    assemble(resources, access.map(|compiled| compiled.section), None)
 }
 
 /// Puts the sections together; the errors of all of them are in the result.
-fn assemble(resources: &Resources, access: Result<Vec<u8>, Vec<String>>) -> Result<Vec<u8>, Vec<String>> {
+fn assemble(
+    resources: &Resources,
+    access: Result<Vec<u8>, Vec<String>>,
+    api: Option<&[u8]>,
+) -> Result<Vec<u8>, Vec<String>> {
     let egress = extension::routes::compile(resources);
     match (access, egress) {
-        (Ok(access), Ok(egress)) => platform::bundle::write(&[(Section::Access, &access), (Section::Egress, &egress)])
-            .map_err(|error| vec![error.to_string()]),
+        (Ok(access), Ok(egress)) => {
+            let mut sections = vec![(Section::Access, access.as_slice()), (Section::Egress, egress.as_slice())];
+            sections.extend(api.map(|api| (Section::Api, api)));
+            platform::bundle::write(&sections).map_err(|error| vec![error.to_string()])
+        }
         (access, egress) => {
             let mut errors = access.err().unwrap_or_default();
             errors.extend(egress.err().into_iter().flatten().map(|error| error.to_string()));

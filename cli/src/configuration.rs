@@ -92,7 +92,7 @@ pub(crate) fn load(arguments: &ConfigurationArgs) -> Result<Loaded, Vec<String>>
             if let Some(bundle) = paths.iter().find(|path| is_bundle(path)) {
                 return Err(vec![format!("{} is a bundle, which is read alone", bundle.display())]);
             }
-            let read = read(paths, &arguments.reading, FailedFetch::Warn)?;
+            let read = read(paths, &arguments.reading, Purpose::Ask)?;
             warnings = read.warnings;
             let policies = Policies::open(&read.compiled.section).map_err(|error| vec![error.to_string()])?;
             (Some(read.resources), policies)
@@ -105,13 +105,14 @@ pub(crate) fn load(arguments: &ConfigurationArgs) -> Result<Loaded, Vec<String>>
     Ok(Loaded { resources, policies, keys, warnings })
 }
 
-/// What becomes of a key set that cannot be fetched.
+/// What a configuration is read for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum FailedFetch {
-    /// A warning; tokens that need the keys are refused.
-    Warn,
-    /// The configuration is refused.
-    Refuse,
+pub(crate) enum Purpose {
+    /// To be asked here and now: key sets that cannot be fetched are a warning, and tokens that need them are refused.
+    Ask,
+    /// To be written down: what cannot be fetched would be missing for good, and what denies for lack of a provider
+    /// would do so for good. Both are refused.
+    Bundle,
 }
 
 /// Documents that were read and compiled.
@@ -125,21 +126,34 @@ pub(crate) struct Read {
 ///
 /// # Errors
 /// Every reason why they are refused, a line each.
-pub(crate) fn read(paths: &[PathBuf], reading: &ReadingArgs, failed: FailedFetch) -> Result<Read, Vec<String>> {
+pub(crate) fn read(paths: &[PathBuf], reading: &ReadingArgs, purpose: Purpose) -> Result<Read, Vec<String>> {
     let sources = sources(paths).map_err(|error| vec![error])?;
     let resources = parse(&sources, &reading.allow_ignored)?;
     let mut jwks = given_jwks(&reading.jwks).map_err(|error| vec![error])?;
     let mut warnings = unused_jwks(&resources, &jwks);
+    let ignored = resources.skipped.iter().filter(|skipped| reading.allow_ignored.contains(&skipped.kind));
+    warnings.extend(ignored.map(|istio::Skipped { file, line, kind, name }| {
+        format!("{file}:{line}: {kind} {name} is ignored, although it could change a verdict or a route")
+    }));
     if reading.fetch {
         let fetched = fetch::key_sets(&resources, &jwks);
-        if failed == FailedFetch::Refuse && !fetched.errors.is_empty() {
+        if purpose == Purpose::Bundle && !fetched.errors.is_empty() {
             return Err(fetched.errors);
         }
         warnings.extend(fetched.errors);
         jwks.extend(fetched.documents);
     }
+    let strict = (purpose == Purpose::Bundle && reading.mode() == Mode::Istio).then(|| jwks.clone());
     let compiled = compile(&resources, jwks, reading.mode())?;
-    warnings.extend(compiled.warnings.iter().map(ToString::to_string));
+    let said: Vec<String> = compiled.warnings.iter().map(ToString::to_string).collect();
+    if let Some(Err(refused)) = strict.map(|jwks| compile(&resources, jwks, Mode::Strict)) {
+        // What Istio takes with a warning and the strict mode refuses, such as a provider that there is not.
+        let refused: Vec<String> = refused.into_iter().filter(|error| said.contains(error)).collect();
+        if !refused.is_empty() {
+            return Err(refused);
+        }
+    }
+    warnings.extend(said);
     Ok(Read { resources, compiled, warnings })
 }
 
@@ -198,11 +212,12 @@ fn collect(path: &Path, files: &mut Vec<PathBuf>) -> Result<(), String> {
 
 /// Parses `sources`; every error of every file is in the result. Documents of the kinds `allow_ignored` are skipped.
 pub(crate) fn parse(sources: &[SourceFile], allow_ignored: &[String]) -> Result<Resources, Vec<String>> {
-    // The reader takes the list as an option of its own; until it does, nothing is ignored.
-    if let Some(kind) = allow_ignored.first() {
-        return Err(vec![format!("--allow-ignored {kind}: not supported yet")]);
+    let ignorable: Vec<&str> = istio::ignorable_kinds().collect();
+    if let Some(kind) = allow_ignored.iter().find(|kind| !ignorable.contains(&kind.as_str())) {
+        return Err(vec![format!("--allow-ignored {kind}: expected one of {}", ignorable.join(", "))]);
     }
-    istio::parse(sources).map_err(|errors| errors.iter().map(ToString::to_string).collect())
+    let options = istio::ParseOptions { allow_ignored: allow_ignored.to_vec() };
+    istio::parse_with(sources, &options).map_err(|errors| errors.iter().map(ToString::to_string).collect())
 }
 
 /// Compiles the access policies. `jwks` are key sets to embed, by issuer or by jwksUri.

@@ -13,8 +13,39 @@ use crate::request_line::{LineError, MAX_LINE_BYTES, RequestLine, too_long};
 use crate::session::{Session, SessionArgs};
 use crate::terminal;
 
-pub(crate) const EXAMPLES: &str = "Examples:
-  causeway evaluate --config policies/ --requests requests.jsonl";
+pub(crate) const EXAMPLES: &str = r#"Examples:
+  causeway evaluate --config policies/ --requests requests.jsonl
+  causeway evaluate --mode istio --config policies.yaml mesh.yaml --requests - < requests.jsonl
+  causeway evaluate --config mesh.bundle --requests - --now 1795176000 --revocations revoked.txt
+
+A request is one line:
+  {"id":"1","method":"GET","scheme":"http","host":"b.ns1.svc.cluster.local","path":"/a?x=1",
+   "headers":[["authorization","Bearer …"]],
+   "source":{"ip":"10.0.0.1","remote_ip":"203.0.113.7","principal":"cluster.local/ns/ns1/sa/a"},
+   "destination":{"ip":"10.0.0.2","port":8080},"sni":"","workload":{"namespace":"ns1","labels":{"app":"b"}},
+   "custom":{"PROVIDER":"allow|deny|error"},"dynamic_metadata":{"FILTER":{…}},
+   "api_keys":{"<presented key>":{"client_id":"…","scope":"…","aud":["…"],"state":"active"}}}
+Required are id, method, host and path. Without scheme it is http, without source.ip the address is unknown, without
+source.remote_ip it is source.ip, without source.principal the connection is plaintext, without sni there is none, and
+without dynamic_metadata no filter has any. expect, tags and note are ignored, any other unknown field is an error.
+custom plays the extension providers of CUSTOM policies. api_keys plays the key store: a well-formed key that is not in
+it is unknown, and state is one of active (the default), revoked, expired and unavailable.
+
+A request without workload goes through API Gateway, two hops: to the ApiGateway document whose domains have the host
+(without its port) and whose basePath the path begins with, the longest one if there are several. The base path is taken
+off, as API Gateway does. Where domain and basePath leave a choice, since documents differ in apiId or stage alone, the
+line is an error until --api-gateway names one; where no document fits, the answer is gateway_unknown.
+
+The answer is one line, in the order of the requests and written at once:
+  {"id":"1","allowed":true,"status":200,"reason":"allowed_by_policy","policy":"ns[ns1]-policy[b]-rule[0]",
+   "principal":"iss/sub","upstream_headers":{"x-jwt-iss":"…"}}
+status is what Envoy would answer. policy and principal may be null. upstream_headers is everything that the upstream
+would receive, names in lower case, lines of one name joined with `,` as in Envoy's own map; {} for a denial. Where
+policies that do not decide have something to say, there is also: audit and dry_run_deny, the rule that matched, and
+dry_run_allow, {"allowed":…,"policy":…}.
+
+A line that is no request is answered with {"id":…,"error":"…"}. Empty lines are passed over.
+Exit status: 0 every line was a request; 1 one was not; 2 the configuration is refused, before the first answer."#;
 
 /// The options of `causeway evaluate`.
 #[derive(Args, Debug)]

@@ -8,9 +8,12 @@ pub mod dev;
 mod evaluate;
 mod explain;
 mod lint;
+mod normalize;
 mod request_line;
 mod session;
+mod template;
 mod terminal;
+mod token;
 
 use std::process::ExitCode;
 
@@ -41,6 +44,11 @@ enum Command {
     /// Find what is accepted and is likely not what was meant
     #[command(after_help = lint::EXAMPLES)]
     Lint(lint::Lint),
+    /// Print what a mesh makes of request paths
+    #[command(after_help = normalize::EXAMPLES)]
+    Normalize(normalize::Normalize),
+    /// Look at tokens
+    Token(token::Token),
     /// Validate Istio YAML and compile it into the file that the Lambda programs read
     #[command(after_help = bundle::EXAMPLES)]
     Bundle(bundle::BundleCommand),
@@ -54,6 +62,8 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Evaluate(command) => evaluate::run(command),
         Command::Explain(command) => explain::run(command),
         Command::Lint(command) => lint::run(command),
+        Command::Normalize(command) => normalize::run(command),
+        Command::Token(command) => token::run(command),
         Command::Bundle(command) => bundle::run(command),
     }
 }

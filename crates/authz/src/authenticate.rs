@@ -1,6 +1,7 @@
 //! What one workload learns about the caller: its `RequestAuthentication`s and `ApiKeyAuthentication`s.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use identity::Secret;
 
@@ -13,6 +14,7 @@ use crate::jwt::{Expectation, TokenRefusal, UnverifiedToken, audience_fits};
 use crate::policies::{Applicable, Policies};
 use crate::reason::Reason;
 use crate::request::{Request, lines};
+use crate::trace::CredentialTrace;
 
 /// Tokens that are looked at in one request at one workload.
 const MAX_TOKENS: usize = 8;
@@ -58,6 +60,8 @@ pub(crate) struct KeyContext<'a> {
     pub(crate) pepper: Option<&'a Secret<Vec<u8>>>,
     /// The environment that the gateway or the workload belongs to.
     pub(crate) environment: Option<&'a str>,
+    /// Ids of revoked tokens (`jti`) and keys.
+    pub(crate) revoked: Option<&'a BTreeSet<String>>,
 }
 
 /// The outcome of a workload's authentication.
@@ -96,7 +100,7 @@ pub(crate) fn authenticate(
     let by_token = if is_preflight(method, &visible.headers) {
         Token::Missing
     } else {
-        authenticate_token(policies, &rules, &visible, keys, now)?
+        authenticate_token(policies, &rules, &visible, keys, key.revoked, now)?
     };
 
     let has_key = by_key.is_some();
@@ -131,6 +135,19 @@ pub(crate) fn authenticate(
         }
     }
     Ok(Authenticated { claims, presented, by_key: has_key, visible })
+}
+
+/// What each rule of the workload found and made of it.
+pub(crate) fn trace(
+    _policies: &Policies,
+    _applicable: Applicable<'_>,
+    _visible: &Visible,
+    _method: &str,
+    _keys: &KeySets,
+    _key: &KeyContext<'_>,
+    _now: u64,
+) -> Vec<CredentialTrace> {
+    Vec::new()
 }
 
 /// Key sets that the presented tokens need and that are published somewhere.
@@ -190,6 +207,7 @@ fn authenticate_token<'a>(
     rules: &[&'a ArchivedJwtRule],
     visible: &Visible,
     keys: &KeySets,
+    revoked: Option<&BTreeSet<String>>,
     now: u64,
 ) -> Result<Token<'a>, TokenRefusal> {
     let mut looked_at = 0;
@@ -210,7 +228,9 @@ fn authenticate_token<'a>(
         // one's claims are those that stay.
         let mut claims = Err(None);
         for token in found.iter().rev() {
-            claims = verify(policies, rule, &token.text, keys, now).map_err(Some);
+            claims = verify(policies, rule, &token.text, keys, now)
+                .and_then(|claims| unrevoked(claims, revoked))
+                .map_err(Some);
             if claims.is_err() {
                 break;
             }
@@ -257,6 +277,15 @@ fn verify(
         keys: source.and_then(|source| keys.of_source(&source)),
     };
     token.verify(&expected, now)
+}
+
+/// RFC 7519, 4.1.7: the `jti` names the token.
+fn unrevoked(claims: Claims, revoked: Option<&BTreeSet<String>>) -> Result<Claims, TokenRefusal> {
+    let id = claims.as_json().get("jti").and_then(Json::as_str);
+    match id.filter(|id| revoked.is_some_and(|revoked| revoked.contains(*id))) {
+        Some(_) => Err(refused(Reason::TokenRevoked, "the token was revoked")),
+        None => Ok(claims),
+    }
 }
 
 /// The tokens at the places of one rule, in Envoy's order: headers, then query parameters.
@@ -390,6 +419,12 @@ fn authenticate_key(
 ) -> Result<Option<ByKey>, TokenRefusal> {
     let Some(presented) = presented_key(applicable, &visible.headers)? else { return Ok(None) };
     let record = checked_record(&presented.key, context, now)?;
+    if context.revoked.is_some_and(|revoked| revoked.contains(presented.key.id())) {
+        return Err(refused(
+            Reason::ApiKeyRevoked,
+            format!("the revocation list has the api key (id {})", presented.key.id()),
+        ));
+    }
     for authentication in applicable.api_key_authentications() {
         if !authentication.forward_original_key {
             visible.remove_header(authentication.header_name.as_str());

@@ -11,15 +11,18 @@
 //! 3. a front builds a [`Request`] and a [`Target`], asks [`credentials`] what has to be fetched first,
 //!    and then [`decide`]. Only the gate can make an [`Allow`].
 
+pub mod api;
 pub mod api_key;
 mod authenticate;
 pub mod claims;
 pub mod compile;
 pub mod compiled;
+mod custom;
 pub mod decision;
 mod evaluate;
 pub mod gate;
 mod hops;
+mod index;
 pub mod jwk;
 pub mod jwt;
 pub mod matchers;
@@ -38,5 +41,5 @@ pub use gate::{Credentials, Given, KeysNeeded, PresentedKey, ProviderAnswer, cre
 pub use jwk::{Jwks, JwksError, KeyOrigin, KeySets};
 pub use policies::{ApiGatewayInfo, OpenError, Policies};
 pub use reason::Reason;
-pub use request::{PathHandling, Peer, Request, Target};
+pub use request::{Attribute, PathHandling, Peer, Request, Target, UNAVAILABLE_AT_API_GATEWAY};
 pub use trace::Trace;

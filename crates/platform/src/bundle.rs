@@ -41,6 +41,8 @@ pub enum Section {
     Access,
     /// Compiled egress routes, owned by `extension`.
     Egress,
+    /// The APIs of the deployment templates, owned by `authz::api`; only there when the bundle was made with templates.
+    Api,
 }
 
 impl Section {
@@ -48,6 +50,7 @@ impl Section {
         match self {
             Self::Access => 1,
             Self::Egress => 2,
+            Self::Api => 3,
         }
     }
 
@@ -55,6 +58,7 @@ impl Section {
         match self {
             Self::Access => "access",
             Self::Egress => "egress",
+            Self::Api => "api",
         }
     }
 }
