@@ -1,7 +1,9 @@
 //! Policies, their rules and the leaves of these, as text.
 
 use authz::Reason;
-use authz::trace::{BranchTrace, CredentialOutcome, Found, HopTrace, LeafTrace, PolicyTrace, RuleTrace};
+use authz::trace::{
+    BranchTrace, CredentialOutcome, Found, HopTrace, LeafTrace, PolicyTrace, ProviderOutcome, RuleTrace,
+};
 
 use super::ranking::{self, Candidate, rule_id};
 use super::render::Page;
@@ -66,6 +68,20 @@ pub(super) fn policies(page: &mut Page, explained: &Explained<'_>, hop: &HopTrac
 
 fn is_about_policies(hop: &HopTrace) -> bool {
     matches!(hop.reason, Reason::DeniedNoMatch | Reason::NoCredential)
+}
+
+/// What a provider did, behind its name.
+pub(super) fn provider_said(outcome: ProviderOutcome) -> &'static str {
+    match outcome {
+        ProviderOutcome::Allowed => "let the request pass",
+        ProviderOutcome::Denied => "did not let the request pass",
+        ProviderOutcome::Adapter => "is our own adapter: this decision is its answer",
+        ProviderOutcome::FailedOpen => "could not be had, and its failOpen lets the request pass",
+        ProviderOutcome::Failed => "could not be had",
+        ProviderOutcome::NotAsked => "cannot be asked by this front, so what matches is denied",
+        ProviderOutcome::Unusable => "is no external authorizer of the mesh configuration, so what matches is denied",
+        ProviderOutcome::Several => "is one of several providers at this workload, which Istio answers with a denial",
+    }
 }
 
 /// Whether an extension provider denied, before credentials were looked at.

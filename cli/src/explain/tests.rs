@@ -92,6 +92,7 @@ fn hop(hop: Hop, reason: Reason, authentication: Vec<CredentialTrace>, policies:
         via: via.map(str::to_owned),
         peer: (hop == Hop::Destination).then(|| GATEWAY.to_owned()),
         path: "/admin".to_owned(),
+        providers: Vec::new(),
         principal: authentication.iter().any(|rule| rule.outcome == CredentialOutcome::Valid).then(caller),
         authentication,
         policies,
