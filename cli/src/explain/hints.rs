@@ -87,7 +87,9 @@ fn of_credentials(hints: &mut Hints, case: &Case<'_>, hop: &HopTrace) {
         hints.add(what);
         return;
     }
-    for presented in case.tokens {
+    // What read the credential is not known, so nothing can be said about it.
+    let silent = hop.authentication.is_empty() && super::rules::reads_credentials(hop);
+    for presented in case.tokens.iter().filter(|_| !silent) {
         let place = &presented.place;
         let looked_at = hop.authentication.iter().any(|rule| rule.found > 0 && looks_at(&rule.places, place));
         let in_authorization = place == "header authorization";

@@ -163,6 +163,8 @@ impl Page {
         self.line(2, &credentials);
         if rules::is_of_provider(hop.reason) {
             self.line(4, "– not asked: a CUSTOM policy's provider is asked before, and did not let it pass");
+        } else if hop.authentication.is_empty() && rules::reads_credentials(hop) {
+            self.line(4, "– read here, and the trace does not say by which rule");
         } else if hop.authentication.is_empty() {
             self.line(4, "– no RequestAuthentication and no ApiKeyAuthentication applies to this workload");
         }

@@ -57,7 +57,7 @@ pub(super) fn policies(page: &mut Page, explained: &Explained<'_>, hop: &HopTrac
     if shown < others.len() {
         page.line(4, &format!("– {} more do not apply (--all shows them)", others.len() - shown));
     }
-    if hop.authentication.iter().any(|rule| rule.outcome == CredentialOutcome::Refused) {
+    if is_of_credential(hop) {
         page.line(4, "– AUDIT, DENY and ALLOW were not asked: a credential was refused before");
     } else if is_of_provider(hop.reason) {
         page.line(4, "– AUDIT, DENY and ALLOW were not asked: a provider had the last word");
@@ -82,6 +82,17 @@ pub(super) fn provider_said(outcome: ProviderOutcome) -> &'static str {
         ProviderOutcome::Unusable => "is no external authorizer of the mesh configuration, so what matches is denied",
         ProviderOutcome::Several => "is one of several providers at this workload, which Istio answers with a denial",
     }
+}
+
+/// Whether a credential was refused.
+pub(super) fn is_of_credential(hop: &HopTrace) -> bool {
+    let refused = hop.authentication.iter().any(|rule| rule.outcome == CredentialOutcome::Refused);
+    !hop.allowed && (refused || hop.reason.status() == 401 || hop.reason == Reason::TokenAudience)
+}
+
+/// Whether something read the caller's credential here, or refused it, whatever the trace says of it.
+pub(super) fn reads_credentials(hop: &HopTrace) -> bool {
+    !hop.authentication.is_empty() || hop.principal.is_some() || is_of_credential(hop)
 }
 
 /// Whether an extension provider denied, before credentials were looked at.
