@@ -40,7 +40,7 @@ enum Command {
     Evaluate(evaluate::Evaluate),
     /// Show, leaf by leaf, why a request is allowed or denied
     #[command(after_help = explain::EXAMPLES)]
-    Explain(explain::Explain),
+    Explain(Box<explain::Explain>),
     /// Find what is accepted and is likely not what was meant
     #[command(after_help = lint::EXAMPLES)]
     Lint(lint::Lint),
@@ -60,7 +60,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Demo(command) => asynchronously(demo::run(command)),
         Command::Dev(command) => asynchronously(dev::run(command)),
         Command::Evaluate(command) => evaluate::run(command),
-        Command::Explain(command) => explain::run(command),
+        Command::Explain(command) => explain::run(*command),
         Command::Lint(command) => lint::run(command),
         Command::Normalize(command) => normalize::run(command),
         Command::Token(command) => token::run(command),

@@ -87,7 +87,9 @@ fn of_credentials(hints: &mut Hints, case: &Case<'_>, hop: &HopTrace) {
         hints.add(what);
         return;
     }
-    for presented in case.tokens {
+    // What read the credential is not known, so nothing can be said about it.
+    let silent = hop.authentication.is_empty() && super::rules::reads_credentials(hop);
+    for presented in case.tokens.iter().filter(|_| !silent) {
         let place = &presented.place;
         let looked_at = hop.authentication.iter().any(|rule| rule.found > 0 && looks_at(&rule.places, place));
         let in_authorization = place == "header authorization";
@@ -269,8 +271,8 @@ fn of_pair(hints: &mut Hints, hop: &HopTrace, leaf: &LeafTrace, found: &str, wan
     let is_host = field == "hosts";
     let is_template = wanted.contains("{*}") || wanted.contains("{**}");
     let starts = |text: &str, start: &str| text.get(..start.len()).is_some_and(|head| head.eq_ignore_ascii_case(start));
-    let alike =
-        found.eq_ignore_ascii_case(wanted) || (wanted.ends_with('*') && !stem.is_empty() && starts(found, stem));
+    let alike = found.eq_ignore_ascii_case(wanted)
+        || (wanted.ends_with('*') && !stem.is_empty() && starts(found, stem) && !found.starts_with(stem));
     if alike && !is_host {
         hints.add(format!("{field}: {shown} and {pattern} differ in case only, and case counts here"));
     } else if is_path && found != wanted && found.trim_end_matches('/') == wanted.trim_end_matches('/') {

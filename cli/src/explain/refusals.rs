@@ -1,6 +1,6 @@
 //! What would have to be different where it was not a rule that denied: the token, the key, the way to the workload.
 
-use authz::trace::{CredentialOutcome, CredentialTrace, HopTrace};
+use authz::trace::{CredentialOutcome, CredentialTrace, HopTrace, ProviderOutcome, ProviderTrace};
 use authz::{Reason, Request};
 use istio::{JwtRule, Resources, StringMatch};
 
@@ -19,6 +19,7 @@ pub(super) fn changes(case: &Case<'_>) -> Vec<Change> {
         Reason::CredentialMismatch => mismatch(case),
         Reason::DestinationUnknown => destination(case),
         Reason::GatewayUnknown => gateway(case),
+        Reason::DeniedByProvider | Reason::CustomProviderUnavailable => providers(case),
         reason => said(reason).map(|(of, text)| tried(of, text.to_owned(), None, None)).into_iter().collect(),
     }
 }
@@ -51,11 +52,6 @@ fn said(reason: Reason) -> Option<(Subject, &'static str)> {
         Reason::ApiKeyUnavailable => {
             (Configuration, "the key store answered; here it is played by api_keys of the request, or by --key-client")
         }
-        Reason::DeniedByProvider => (Configuration, "the extension provider of the CUSTOM policy allowed it"),
-        Reason::CustomProviderUnavailable => (
-            Configuration,
-            "the extension provider of the CUSTOM policy could be asked; here it is played by custom of the request",
-        ),
         Reason::PathNotCanonical | Reason::PathInvalid => (
             Request,
             "the path could be read in one way only: absolute, and without //, dot segments, \\, ;, # and needless %-escapes",
@@ -109,7 +105,10 @@ fn not_yet_valid(case: &Case<'_>) -> Vec<Change> {
 }
 
 fn audience(case: &Case<'_>) -> Vec<Change> {
-    let Some(refused) = refused(case) else { return Vec::new() };
+    let Some(refused) = refused(case) else {
+        let text = "the token were for an audience of its rule".to_owned();
+        return vec![tried(Subject::Credential, text, None, None)];
+    };
     let token = tokens(case).find(|token| token.iss.as_deref() == Some(&refused.issuer));
     let has = token.map(|token| token.aud.clone()).unwrap_or_default();
     let is_for = match has.as_slice() {
@@ -170,7 +169,10 @@ fn issuer(case: &Case<'_>) -> Vec<Change> {
 }
 
 fn keys(case: &Case<'_>) -> Vec<Change> {
-    let Some(refused) = refused(case) else { return Vec::new() };
+    let Some(refused) = refused(case) else {
+        let text = "the issuer's key set could be had, and had the token's key".to_owned();
+        return vec![tried(Subject::Configuration, text, None, None)];
+    };
     let rule = case.resources.and_then(|resources| rule(resources, refused));
     let source = match rule {
         Some(JwtRule { jwks: Some(_), .. }) => "the inline jwks of the rule".to_owned(),
@@ -239,6 +241,32 @@ fn name(case: &Case<'_>, seen: &CredentialTrace) -> String {
     format!("jwtRules[{rule}] of {kind} {namespace}/{name}{at}")
 }
 
+// ---- providers
+
+fn providers(case: &Case<'_>) -> Vec<Change> {
+    let asked = denied_at(case).map(|hop| hop.providers.as_slice()).unwrap_or_default();
+    let refusing = asked.iter().filter(|provider| !provider.dry_run && !provider.outcome.passes());
+    let change = |provider: &ProviderTrace| {
+        let name = text::value(&provider.name);
+        let text = match provider.outcome {
+            ProviderOutcome::Unusable => {
+                format!("extensionProviders of the mesh configuration had an external authorizer {name}")
+            }
+            ProviderOutcome::Several => "the CUSTOM policies of the workload named one provider only".to_owned(),
+            ProviderOutcome::NotAsked => format!("the provider {name} were asked; `custom` of a JSON request plays it"),
+            _ => format!("the provider {name} let it pass; its own log says why it did not"),
+        };
+        tried(Subject::Configuration, text, Some(provider.rule.clone()), None)
+    };
+    let mut changes: Vec<Change> = refusing.map(change).collect();
+    for provider in asked.iter().filter(|provider| !provider.dry_run && !provider.outcome.passes()) {
+        let text =
+            format!("or {} did not match the request: it is what asks {}", provider.rule, text::value(&provider.name));
+        changes.push(tried(Subject::Policy, text, Some(provider.rule.clone()), None));
+    }
+    changes
+}
+
 // ---- the way to the workload
 
 fn gateway(case: &Case<'_>) -> Vec<Change> {
@@ -264,6 +292,15 @@ fn gateway(case: &Case<'_>) -> Vec<Change> {
 }
 
 fn destination(case: &Case<'_>) -> Vec<Change> {
+    if let Some(unrouted) = case.trace.unrouted.as_ref().filter(|_| case.resources.is_none()) {
+        let more = if unrouted.more == 0 { String::new() } else { format!(" and {} more", unrouted.more) };
+        let what = match &unrouted.host {
+            Some(host) => format!("the path were one that a route of the host {} takes", text::value(host)),
+            None => "the host were one that a VirtualService of the gateway takes".to_owned(),
+        };
+        let text = format!("{what}: {}{more}", text::values(&unrouted.routed, 20));
+        return vec![tried(Subject::Request, text, None, None)];
+    }
     let Some(resources) = case.resources else {
         let text = "a VirtualService of the gateway routed the host and the path".to_owned();
         return vec![tried(Subject::Configuration, text, None, None)];

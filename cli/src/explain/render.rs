@@ -149,10 +149,22 @@ impl Page {
             let caller = hop.principal.as_deref().map_or_else(|| "nobody".to_owned(), text::value);
             self.field("caller", &caller);
         }
+        if !hop.providers.is_empty() {
+            let providers = self.style.dim("providers");
+            self.line(2, &providers);
+        }
+        for provider in &hop.providers {
+            let mark = if provider.dry_run { "·".to_owned() } else { self.mark(provider.outcome.passes()) };
+            let (name, said) = (text::value(&provider.name), rules::provider_said(provider.outcome));
+            let dry = if provider.dry_run { ", and only dry-run policies ask it" } else { "" };
+            self.line(4, &format!("{mark} {name} {said}{dry}; {} asks it", provider.rule));
+        }
         let credentials = self.style.dim("credentials");
         self.line(2, &credentials);
         if rules::is_of_provider(hop.reason) {
             self.line(4, "– not asked: a CUSTOM policy's provider is asked before, and did not let it pass");
+        } else if hop.authentication.is_empty() && rules::reads_credentials(hop) {
+            self.line(4, "– read here, and the trace does not say by which rule");
         } else if hop.authentication.is_empty() {
             self.line(4, "– no RequestAuthentication and no ApiKeyAuthentication applies to this workload");
         }

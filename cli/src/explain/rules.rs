@@ -1,7 +1,9 @@
 //! Policies, their rules and the leaves of these, as text.
 
 use authz::Reason;
-use authz::trace::{BranchTrace, CredentialOutcome, Found, HopTrace, LeafTrace, PolicyTrace, RuleTrace};
+use authz::trace::{
+    BranchTrace, CredentialOutcome, Found, HopTrace, LeafTrace, PolicyTrace, ProviderOutcome, RuleTrace,
+};
 
 use super::ranking::{self, Candidate, rule_id};
 use super::render::Page;
@@ -55,7 +57,7 @@ pub(super) fn policies(page: &mut Page, explained: &Explained<'_>, hop: &HopTrac
     if shown < others.len() {
         page.line(4, &format!("– {} more do not apply (--all shows them)", others.len() - shown));
     }
-    if hop.authentication.iter().any(|rule| rule.outcome == CredentialOutcome::Refused) {
+    if is_of_credential(hop) {
         page.line(4, "– AUDIT, DENY and ALLOW were not asked: a credential was refused before");
     } else if is_of_provider(hop.reason) {
         page.line(4, "– AUDIT, DENY and ALLOW were not asked: a provider had the last word");
@@ -66,6 +68,31 @@ pub(super) fn policies(page: &mut Page, explained: &Explained<'_>, hop: &HopTrac
 
 fn is_about_policies(hop: &HopTrace) -> bool {
     matches!(hop.reason, Reason::DeniedNoMatch | Reason::NoCredential)
+}
+
+/// What a provider did, behind its name.
+pub(super) fn provider_said(outcome: ProviderOutcome) -> &'static str {
+    match outcome {
+        ProviderOutcome::Allowed => "let the request pass",
+        ProviderOutcome::Denied => "did not let the request pass",
+        ProviderOutcome::Adapter => "is our own adapter: this decision is its answer",
+        ProviderOutcome::FailedOpen => "could not be had, and its failOpen lets the request pass",
+        ProviderOutcome::Failed => "could not be had",
+        ProviderOutcome::NotAsked => "cannot be asked by this front, so what matches is denied",
+        ProviderOutcome::Unusable => "is no external authorizer of the mesh configuration, so what matches is denied",
+        ProviderOutcome::Several => "is one of several providers at this workload, which Istio answers with a denial",
+    }
+}
+
+/// Whether a credential was refused.
+pub(super) fn is_of_credential(hop: &HopTrace) -> bool {
+    let refused = hop.authentication.iter().any(|rule| rule.outcome == CredentialOutcome::Refused);
+    !hop.allowed && (refused || hop.reason.status() == 401 || hop.reason == Reason::TokenAudience)
+}
+
+/// Whether something read the caller's credential here, or refused it, whatever the trace says of it.
+pub(super) fn reads_credentials(hop: &HopTrace) -> bool {
+    !hop.authentication.is_empty() || hop.principal.is_some() || is_of_credential(hop)
 }
 
 /// Whether an extension provider denied, before credentials were looked at.

@@ -2,6 +2,7 @@
 //! ones.
 
 mod pages;
+mod pairs;
 
 use authz::trace::{
     BranchTrace, CredentialOutcome, CredentialTrace, Found, HopTrace, LeafTrace, PolicyTrace, RuleTrace,
@@ -91,6 +92,7 @@ fn hop(hop: Hop, reason: Reason, authentication: Vec<CredentialTrace>, policies:
         via: via.map(str::to_owned),
         peer: (hop == Hop::Destination).then(|| GATEWAY.to_owned()),
         path: "/admin".to_owned(),
+        providers: Vec::new(),
         principal: authentication.iter().any(|rule| rule.outcome == CredentialOutcome::Valid).then(caller),
         authentication,
         policies,
