@@ -114,6 +114,7 @@ proptest! {
             attributes: &attributes,
         };
         prop_assert_eq!((verdict, shadow), reference.evaluate());
+        prop_assert_eq!(custom_providers(case.applicable(&case.policies)).len(), reference.providers());
         for dry_run in [false, true] {
             let found = custom(case.applicable(&case.policies), &attributes);
             let found: Vec<String> =

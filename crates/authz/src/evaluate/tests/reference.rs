@@ -58,6 +58,12 @@ impl Reference<'_> {
         self.selected(action, dry_run).filter_map(matching).collect()
     }
 
+    /// How many providers the CUSTOM policies have that apply.
+    pub(super) fn providers(&self) -> usize {
+        let all = [false, true].into_iter().flat_map(|dry_run| self.selected(Action::Custom, dry_run));
+        all.filter_map(|policy| policy.provider.as_ref()).collect::<std::collections::BTreeSet<_>>().len()
+    }
+
     /// The root namespace first.
     fn selected(&self, action: Action, dry_run: bool) -> impl Iterator<Item = &AuthorizationPolicy> {
         let root = self.resources.mesh.root_namespace.as_str();
