@@ -8,6 +8,7 @@ mod rule;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use self::probe::{Recording, Silent};
@@ -124,6 +125,16 @@ pub(crate) fn custom(applicable: Applicable<'_>, attributes: &Attributes<'_>) ->
         }
     }
     found
+}
+
+/// The providers of all CUSTOM policies that apply, dry-run or not, whether they match or not. With more than one, Istio
+/// asks none of them and denies what any enforced policy matches.
+pub(crate) fn custom_providers(applicable: Applicable<'_>) -> BTreeSet<u32> {
+    let tables = applicable
+        .namespaces()
+        .flat_map(|namespace| [false, true].map(|dry_run| Table::of(namespace, Action::Custom, dry_run)));
+    let policies = tables.flat_map(|table| table.applying(applicable));
+    policies.filter_map(|policy| policy.provider.as_ref().map(|provider| provider.to_native())).collect()
 }
 
 /// Every policy of the root namespace and of the workload's own, leaf by leaf. CUSTOM policies see the attributes

@@ -72,9 +72,14 @@ impl<'a> Table<'a> {
 
     /// Whether any policy applies to the workload.
     pub(crate) fn any_applies(self, applicable: Applicable<'a>) -> bool {
+        self.applying(applicable).next().is_some()
+    }
+
+    /// Policies that apply to the workload, one of those that choose the same workloads and the same provider.
+    pub(crate) fn applying(self, applicable: Applicable<'a>) -> impl Iterator<Item = &'a ArchivedAuthorizationPolicy> {
         let found = self.index.policies.find(applicable.labels());
-        let mut policies = found.into_iter().filter_map(|at| self.policies.get(usize::try_from(at).ok()?));
-        policies.any(|policy| applicable.applies(self.namespace, policy))
+        let policies = found.into_iter().filter_map(move |at| self.policies.get(usize::try_from(at).ok()?));
+        policies.filter(move |policy| applicable.applies(self.namespace, policy))
     }
 
     /// Every rule that can match, in the order of policies and rules, of policies that apply to the workload.

@@ -125,12 +125,12 @@ fn rules(policies: &[AuthorizationPolicy], dry_run: bool) -> RuleIndex {
         }
     }
 
-    // One policy for each distinct choice of workloads.
-    let mut known: BTreeSet<(Vec<LabelKey<'_>>, Vec<&TargetRef>)> = BTreeSet::new();
+    // One policy for each distinct choice of workloads, and of a provider.
+    let mut known: BTreeSet<(Vec<LabelKey<'_>>, Vec<&TargetRef>, Option<u32>)> = BTreeSet::new();
     let distinct: Vec<(usize, Attachment<'_>)> = chosen()
         .filter(|(_, policy)| {
             let selector = policy.selector.iter().map(|label| (label.name.as_str(), label.value.as_str()));
-            known.insert((selector.collect(), policy.target_refs.iter().collect()))
+            known.insert((selector.collect(), policy.target_refs.iter().collect(), policy.provider))
         })
         .map(|(at, policy)| (at, attachment(&policy.selector, &policy.target_refs)))
         .collect();

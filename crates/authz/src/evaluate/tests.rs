@@ -13,7 +13,7 @@ use self::reference::Reference;
 use super::*;
 use crate::compile::{CompileOptions, compile};
 use crate::policies::{Labels, Policies, Workload};
-use crate::trace::RuleTrace;
+use crate::trace::{Found, RuleTrace};
 
 fn open(resources: &Resources) -> Policies {
     let options = CompileOptions { mode: crate::Mode::Istio, ..CompileOptions::default() };
@@ -114,6 +114,7 @@ proptest! {
             attributes: &attributes,
         };
         prop_assert_eq!((verdict, shadow), reference.evaluate());
+        prop_assert_eq!(custom_providers(case.applicable(&case.policies)).len(), reference.providers());
         for dry_run in [false, true] {
             let found = custom(case.applicable(&case.policies), &attributes);
             let found: Vec<String> =
@@ -214,4 +215,200 @@ fn the_generator_reaches_every_verdict() {
         }
     }
     assert!(seen.iter().all(|count| *count >= 25), "{seen:?}");
+}
+
+/// Reads documents; policies are in `ns1`.
+fn read(yaml: &str) -> Policies {
+    let file = istio::SourceFile { name: "p.yaml".to_owned(), text: yaml.to_owned() };
+    open(&istio::parse(&[file]).unwrap_or_else(|errors| panic!("{errors:?}")))
+}
+
+fn plain<'a>(headers: &'a [(String, String)]) -> Attributes<'a> {
+    Attributes {
+        method: "GET",
+        scheme: "http",
+        host: "b.example",
+        path: "/a?access_token=s3cret",
+        headers,
+        joined: false,
+        principal: None,
+        source_ip: None,
+        remote_ip: None,
+        destination_ip: None,
+        port: None,
+        sni: None,
+        dynamic_metadata: None,
+        claims: None,
+    }
+}
+
+fn traces_of(policies: &Policies, labels: &[(String, String)], attributes: &Attributes<'_>) -> Vec<PolicyTrace> {
+    let workload = Workload { namespace: "ns1", labels: Labels::Given(labels) };
+    trace(policies.of_workload(workload), attributes, attributes)
+}
+
+#[test]
+fn a_trace_shows_every_leaf_and_no_credential() {
+    let policies = read(
+        r#"
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: p, namespace: ns1}
+spec:
+  action: DENY
+  rules:
+    - from: [{source: {notPrincipals: ["td/ns/ns1/sa/a"], namespaces: ["ns1", "n*2"]}}, {source: {requestPrincipals: ["i/s"]}}]
+      to: [{operation: {ports: ["80"], notPaths: ["/b*"]}}]
+      when:
+        - {key: "request.headers[authorization]", values: ["*", "Bearer s3cret"]}
+        - {key: "request.headers[X-Token]", values: ["s3cret"], notValues: ["x"]}
+        - {key: "request.headers[x-own-key]", values: ["a"]}
+        - {key: "request.headers[:path]", values: ["/a*"]}
+        - {key: "request.headers[x-long]", values: ["*"]}
+        - {key: "request.auth.claims[o][k]", notValues: ["a"]}
+        - {key: request.auth.audiences, values: ["a"]}
+---
+apiVersion: security.istio.io/v1
+kind: RequestAuthentication
+metadata: {name: r, namespace: elsewhere}
+spec: {jwtRules: [{issuer: i, jwksUri: "https://i.example/", fromHeaders: [{name: X-Token}]}]}
+---
+apiVersion: causeway.dev/v1alpha1
+kind: ApiKeyAuthentication
+metadata: {name: k, namespace: elsewhere}
+spec: {issuer: i, headerName: X-Own-Key}
+"#,
+    );
+    let long = "é".repeat(200);
+    let headers =
+        [("authorization", "Bearer s3cret"), ("x-token", "s3cret"), ("x-own-key", "s3cret"), ("x-long", long.as_str())];
+    let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let traces = traces_of(&policies, &[], &plain(&headers));
+    assert!(!serde_json::to_string(&traces).unwrap().contains("s3cret"));
+    let [policy] = traces.as_slice() else { panic!("{traces:#?}") };
+    let [rule] = policy.rules.as_slice() else { panic!("{policy:#?}") };
+    assert!(policy.applies && !rule.matched && rule.unavailable.is_empty());
+    let show = |leaf: &crate::trace::LeafTrace| {
+        let found = match &leaf.found {
+            Found::Missing => "missing".to_owned(),
+            Found::Unavailable => "unavailable".to_owned(),
+            Found::Values(values) => values.join(" "),
+            Found::WrongType(kind) => format!("a {kind}"),
+        };
+        format!("{} {:?} {} {}", leaf.field, leaf.wanted, found, leaf.matched)
+    };
+    let branches = rule.from.iter().chain(&rule.to);
+    let leaves: Vec<String> = branches.flat_map(|branch| &branch.leaves).chain(&rule.when).map(show).collect();
+    let long = format!("request.headers[x-long] [\"*\"] {}… true", "é".repeat(128));
+    assert_eq!(
+        leaves,
+        [
+            "notPrincipals [\"td/ns/ns1/sa/a\"] missing true",
+            "namespaces [\"ns1\", \"n*2\"] missing false",
+            "requestPrincipals [\"i/s\"] missing false",
+            "ports [\"80\"] unavailable true",
+            "notPaths [\"/b*\"] /a true",
+            "request.headers[authorization] [\"*\", \"***\"] *** true",
+            "request.headers[x-token] [\"***\"] *** true",
+            "request.headers[x-token] [\"***\"] *** true",
+            "request.headers[x-own-key] [\"***\"] *** false",
+            "request.headers[:path] [\"/a*\"] /a?*** true",
+            long.as_str(),
+            "request.auth.claims[o][k] [\"a\"] missing true",
+            "request.auth.audiences [\"a\"] missing false",
+        ]
+    );
+}
+
+#[test]
+fn a_trace_says_why_a_policy_does_not_apply() {
+    let mut resources = Resources::default();
+    let mut bytes = Bytes::new(&[]);
+    let selector = |labels: &[(&str, &str)]| {
+        let labels = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Some(istio::WorkloadSelector { match_labels: labels.collect() })
+    };
+    let target = istio::TargetRef {
+        group: "gateway.networking.k8s.io".to_owned(),
+        kind: "Gateway".to_owned(),
+        name: "g".to_owned(),
+        namespace: None,
+    };
+    for (name, labels, targets) in [
+        ("selected", selector(&[("app", "c")]), Vec::new()),
+        ("attached", None, vec![target.clone()]),
+        ("abroad", None, vec![istio::TargetRef { namespace: Some("ns2".to_owned()), ..target }]),
+        ("all", None, Vec::new()),
+    ] {
+        let policy = generate::policy_of(&mut bytes, name, Action::Allow);
+        resources.authorization_policies.push(istio::AuthorizationPolicy {
+            selector: labels,
+            target_refs: targets,
+            ..policy
+        });
+    }
+    let policies = open(&resources);
+    let why_not = |labels: &[(&str, &str)]| {
+        let labels: Vec<_> = labels.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        let traces = traces_of(&policies, &labels, &plain(&[]));
+        traces.into_iter().map(|policy| policy.why_not).collect::<Vec<_>>()
+    };
+    const NAME: &str = "gateway.networking.k8s.io/gateway-name";
+    const NO_GATEWAY: &str = "targetRefs, and the workload is no gateway of the Gateway API";
+    assert_eq!(why_not(&[]), ["selector app=c, the workload has no label app", NO_GATEWAY, NO_GATEWAY, ""]);
+    assert_eq!(why_not(&[("app", "b")])[0], "selector app=c, the workload has app=b");
+    let elsewhere = "targetRefs, none of which is this gateway, g";
+    assert_eq!(why_not(&[(NAME, "g"), ("app", "c")]), ["", "", elsewhere, ""]);
+    let waypoint = "no targetRefs, and a waypoint follows nothing else";
+    assert_eq!(
+        why_not(&[(NAME, "g"), ("app", "c"), ("gateway.istio.io/managed", "istio.io-mesh-controller")]),
+        [waypoint, "", elsewhere, waypoint]
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// What the index says of credentials, and what a scan over all documents says.
+    #[test]
+    fn the_index_misses_no_authentication(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        let mut bytes = Bytes::new(&bytes);
+        let request = generate::request(&mut bytes);
+        let mut resources = Resources::default();
+        for i in 0..bytes.below(12) {
+            let policy = generate::policy_of(&mut bytes, &format!("r{i:02}"), Action::Allow);
+            let istio::AuthorizationPolicy { meta, selector, target_refs, .. } = policy;
+            if i % 3 == 0 {
+                let authentication = istio::ApiKeyAuthentication {
+                    meta,
+                    selector,
+                    issuer: "i".to_owned(),
+                    header_name: "x-api-key".to_owned(),
+                    forward_original_key: false,
+                };
+                resources.api_key_authentications.push(authentication);
+            } else {
+                let authentication = istio::RequestAuthentication { meta, selector, target_refs, jwt_rules: Vec::new() };
+                resources.request_authentications.push(authentication);
+            }
+        }
+        let policies = open(&resources);
+        let workload = Workload { namespace: request.namespace, labels: Labels::Given(&request.labels) };
+        let applicable = policies.of_workload(workload);
+        let mut wanted = (Vec::new(), Vec::new());
+        for namespace in applicable.namespaces() {
+            let tokens = namespace.request_authentications.iter();
+            wanted.0.extend(tokens.filter(|authentication| {
+                applicable.why_not(&namespace.name, &authentication.selector, &authentication.target_refs).is_none()
+            }).map(|authentication| authentication.name.as_str()));
+            let keys = namespace.api_key_authentications.iter();
+            let own = |label: &crate::compiled::ArchivedLabel| {
+                request.labels.iter().any(|(name, value)| *name == *label.name && *value == *label.value)
+            };
+            wanted.1.extend(keys.filter(|key| key.selector.iter().all(own)).map(|key| key.name.as_str()));
+        }
+        let tokens: Vec<&str> = applicable.request_authentications().map(|one| one.name.as_str()).collect();
+        let keys: Vec<&str> = applicable.api_key_authentications().map(|one| one.name.as_str()).collect();
+        prop_assert_eq!((tokens, keys), wanted);
+    }
 }

@@ -213,8 +213,49 @@ fn sizes_are_bounded() {
     assert_eq!(errors(&resources), Vec::<String>::new());
     resources.authorization_policies.push(resources.authorization_policies[0].clone());
     assert_eq!(errors(&resources), ["found 10001 policies, expected at most 10000"]);
+    resources = policy(Action::Allow, operation(|o| o.ports = vec![1; 1_000_000]));
+    assert_eq!(errors(&resources), Vec::<String>::new());
     resources = policy(Action::Allow, operation(|o| o.ports = vec![1; 1_000_001]));
     assert_eq!(errors(&resources), ["found 1000001 values, expected at most 1000000"]);
+}
+
+#[test]
+fn values_of_every_field_count() {
+    let text = || vec!["a".to_owned(); 62_501];
+    let block = || vec!["10.0.0.1".parse::<istio::IpBlock>().unwrap(); 62_501];
+    let source = Source {
+        principals: text(),
+        not_principals: text(),
+        request_principals: text(),
+        not_request_principals: text(),
+        namespaces: text(),
+        not_namespaces: text(),
+        service_accounts: text(),
+        not_service_accounts: text(),
+        trust_domains: text(),
+        not_trust_domains: text(),
+        ip_blocks: block(),
+        not_ip_blocks: block(),
+        remote_ip_blocks: block(),
+        not_remote_ip_blocks: block(),
+    };
+    let condition = istio::Condition { key: istio::ConditionKey::SourceNamespace, values: text(), not_values: text() };
+    let rule = Rule { from: Some(vec![source]), to: None, when: Some(vec![condition]) };
+    let resources = policy(Action::Allow, Some(vec![rule]));
+    assert_eq!(errors(&resources), ["found 1000016 values, expected at most 1000000"]);
+}
+
+#[test]
+fn aliases_of_the_trust_domain_are_bounded_with_the_values_that_they_multiply() {
+    let with = |principals: usize, aliases: usize| {
+        let principals = vec!["cluster.local/ns/ns1/sa/a".to_owned(); principals];
+        let source = Source { principals, ..Source::default() };
+        let mut resources = policy(Action::Allow, Some(vec![Rule { from: Some(vec![source]), ..Rule::default() }]));
+        resources.mesh.trust_domain_aliases = (0..aliases).map(|i| format!("td{i}")).collect();
+        errors(&resources).len()
+    };
+    assert_eq!(with(10_000, 99), 0);
+    assert_eq!(with(10_001, 99), 1);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Peer principals and trust domains under the mesh's trust domain and its aliases: Istio's `MigrateTrustDomain`.
 
+use std::collections::BTreeSet;
+
 use istio::Meta;
 
 use crate::compile::{Compiler, MAX_VALUES};
@@ -9,31 +11,39 @@ use crate::matchers::{Pattern, TrustDomain};
 /// Istio's pointer to the mesh's own trust domain, whatever that is called.
 const LOCAL: &str = "cluster.local";
 
-impl Compiler<'_> {
+impl<'r> Compiler<'r> {
     pub(super) fn principals(&mut self, meta: &Meta, values: &[String], not_values: &[String]) -> Patterns {
+        let own = self.trust_domains_of_mesh();
         let mut migrated = |values: &[String]| -> Vec<Pattern> {
-            let all: Vec<String> = values.iter().flat_map(|value| self.migrated(value)).collect();
-            self.count_expanded(meta, all.len());
-            all.iter().map(|value| Pattern::parse(value)).collect()
+            let mut all = Vec::with_capacity(values.len());
+            for value in values {
+                if self.expanded > MAX_VALUES {
+                    break;
+                }
+                let before = all.len();
+                migrate(&own, value, |value| all.push(Pattern::parse(value)));
+                self.count_expanded(meta, all.len() - before);
+            }
+            all
         };
         Values { values: migrated(values), not_values: migrated(not_values) }
     }
 
     pub(super) fn trust_domains(&mut self, meta: &Meta, values: &[String], not_values: &[String]) -> TrustDomains {
+        let own = self.trust_domains_of_mesh();
         let mut expanded = |values: &[String]| -> Vec<TrustDomain> {
-            let own = self.trust_domains_of_mesh();
-            let mut all: Vec<&str> = Vec::with_capacity(values.len());
+            let mut all: BTreeSet<&str> = BTreeSet::new();
+            let mut is_own = false;
             for value in values {
-                match own.contains(&value.as_str()) {
-                    true => all.extend(&own),
-                    false => all.push(value),
+                if own.contains(&value.as_str()) {
+                    is_own = true;
+                } else {
+                    all.insert(value);
                 }
             }
-            all.sort_unstable();
-            all.dedup();
-            let parsed: Vec<TrustDomain> = all.iter().map(|value| TrustDomain::parse(value)).collect();
-            self.count_expanded(meta, parsed.len());
-            parsed
+            all.extend(own.iter().filter(|_| is_own));
+            self.count_expanded(meta, all.len());
+            all.into_iter().map(TrustDomain::parse).collect()
         };
         Values { values: expanded(values), not_values: expanded(not_values) }
     }
@@ -47,37 +57,34 @@ impl Compiler<'_> {
         }
     }
 
-    /// The mesh's trust domain, then its aliases.
-    fn trust_domains_of_mesh(&self) -> Vec<&str> {
+    /// The mesh's trust domain, then its aliases, each once.
+    fn trust_domains_of_mesh(&self) -> Vec<&'r str> {
         let mesh = &self.resources.mesh;
-        std::iter::once(&mesh.trust_domain).chain(&mesh.trust_domain_aliases).map(String::as_str).collect()
+        let mut known = BTreeSet::new();
+        let all = std::iter::once(&mesh.trust_domain).chain(&mesh.trust_domain_aliases).map(String::as_str);
+        all.filter(|domain| known.insert(*domain)).collect()
     }
+}
 
-    /// Istio's `ReplaceTrustDomainAliases` for one principal.
-    fn migrated(&self, principal: &str) -> Vec<String> {
-        let as_is = || vec![principal.to_owned()];
-        // "Return the existing principals if the policy doesn't care about the trust domain": not five segments, or
-        // `*` for the first.
-        let Some((domain, rest)) = principal.split_once('/').filter(|_| principal.split('/').count() == 5) else {
-            return as_is();
-        };
-        if domain == "*" || self.expanded > MAX_VALUES {
-            return as_is();
+/// Istio's `ReplaceTrustDomainAliases` for one principal in a mesh whose own trust domains are `own`.
+fn migrate(own: &[&str], principal: &str, mut add: impl FnMut(&str)) {
+    // "Return the existing principals if the policy doesn't care about the trust domain": not five segments, or `*`
+    // for the first.
+    let five = principal.split_once('/').filter(|_| principal.split('/').count() == 5);
+    let Some((domain, rest)) = five.filter(|(domain, _)| *domain != "*") else { return add(principal) };
+    // "or if the trust domain is cluster.local, which is a pointer to the local trust domain and its aliases".
+    if domain != LOCAL && !own.iter().any(|own| similar(domain, own)) {
+        return add(principal);
+    }
+    let mut kept = false;
+    for own in own {
+        // "If the trust domain has a prefix *, keep the principal as-is for the matched trust domain."
+        if !ends_as(own, domain) {
+            add(&format!("{own}/{rest}"));
+        } else if !kept {
+            kept = true;
+            add(principal);
         }
-        let own = self.trust_domains_of_mesh();
-        // "or if the trust domain is cluster.local, which is a pointer to the local trust domain and its aliases".
-        if domain != LOCAL && !own.iter().any(|own| similar(domain, own)) {
-            return as_is();
-        }
-        let mut principals: Vec<String> = Vec::with_capacity(own.len());
-        for own in own {
-            // "If the trust domain has a prefix *, keep the principal as-is for the matched trust domain."
-            let replaced = if ends_as(own, domain) { principal.to_owned() } else { format!("{own}/{rest}") };
-            if !principals.contains(&replaced) {
-                principals.push(replaced);
-            }
-        }
-        principals
     }
 }
 

@@ -58,6 +58,12 @@ impl Reference<'_> {
         self.selected(action, dry_run).filter_map(matching).collect()
     }
 
+    /// How many providers the CUSTOM policies have that apply.
+    pub(super) fn providers(&self) -> usize {
+        let all = [false, true].into_iter().flat_map(|dry_run| self.selected(Action::Custom, dry_run));
+        all.filter_map(|policy| policy.provider.as_ref()).collect::<std::collections::BTreeSet<_>>().len()
+    }
+
     /// The root namespace first.
     fn selected(&self, action: Action, dry_run: bool) -> impl Iterator<Item = &AuthorizationPolicy> {
         let root = self.resources.mesh.root_namespace.as_str();
@@ -142,7 +148,7 @@ impl Reference<'_> {
             permissions.push(Vec::new());
         }
         let allow = policy.action == Action::Allow;
-        let mut any = |branches: &[Vec<Leaf>], base: &[Leaf]| -> Result<bool, Unavailable> {
+        let any = |branches: &[Vec<Leaf>], base: &[Leaf]| -> Result<bool, Unavailable> {
             let mut matched = false;
             for branch in branches {
                 let mut all = true;
@@ -370,16 +376,16 @@ fn request_principal(value: &str, iss: Option<&str>, sub: Option<&str>) -> bool 
     let any = |text: &str| full(".+", text);
     if value == "*" {
         any(iss) && any(sub)
-    } else if value.starts_with('*') {
+    } else if let Some(suffix) = value.strip_prefix('*') {
         match own_sub {
             Some(own_sub) => (if own_iss == "*" { any(iss) } else { iss.ends_with(&own_iss[1..]) }) && sub == own_sub,
-            None => any(iss) && sub.ends_with(&value[1..]),
+            None => any(iss) && sub.ends_with(suffix),
         }
-    } else if value.ends_with('*') {
+    } else if let Some(prefix) = value.strip_suffix('*') {
         match own_sub {
             Some("*") => iss == own_iss && any(sub),
             Some(own_sub) => iss == own_iss && sub.starts_with(&own_sub[..own_sub.len() - 1]),
-            None => iss.starts_with(&value[..value.len() - 1]) && any(sub),
+            None => iss.starts_with(prefix) && any(sub),
         }
     } else {
         iss == own_iss && sub == own_sub.unwrap_or_default()
