@@ -4,6 +4,7 @@
 
 mod authentication;
 mod gateway;
+mod index;
 mod policy;
 mod provider;
 
@@ -13,7 +14,7 @@ use std::fmt;
 use istio::{Action, Meta, Resources, WorkloadSelector};
 use rkyv::rancor;
 
-use crate::compiled::{KeySource, Label, Mode, Namespace, PathNormalization, PolicySet, Provider, VERSION};
+use crate::compiled::{KeySource, Label, Mode, Namespace, PathNormalization, PolicySet, Provider, TargetRef, VERSION};
 
 /// `AuthorizationPolicy` documents in one bundle, at most.
 pub const MAX_POLICIES: usize = 10_000;
@@ -23,6 +24,15 @@ pub const MAX_RULES: usize = 100_000;
 
 /// Values of rules in one bundle, at most.
 pub const MAX_VALUES: usize = 1_000_000;
+
+/// Labels in one selector, at most.
+pub const MAX_SELECTOR_LABELS: usize = 64;
+
+/// Targets of one policy, at most. Kubernetes' own limit is 16.
+pub const MAX_TARGET_REFS: usize = 16;
+
+/// Bytes of a label's name or value, or of a target's name, at most: a prefix of 253, a slash and a name of 63.
+pub const MAX_LABEL_BYTES: usize = 317;
 
 /// What is compiled beside the resources.
 #[derive(Clone, Debug, Default)]
@@ -75,8 +85,9 @@ pub fn compile(resources: &Resources, options: &CompileOptions) -> Result<Compil
         errors: Vec::new(),
         warnings: Vec::new(),
         key_sources: Vec::new(),
-        providers: Vec::new(),
         selected: BTreeSet::new(),
+        providers: Vec::new(),
+        expanded: 0,
     };
     let set = compiler.policy_set();
     if !compiler.errors.is_empty() {
@@ -98,26 +109,45 @@ struct Compiler<'a> {
     errors: Vec<CompileError>,
     warnings: Vec<CompileError>,
     key_sources: Vec<KeySource>,
-    providers: Vec<Provider>,
     /// Destinations that were compared with the selectors already.
     selected: BTreeSet<String>,
+    /// What CUSTOM policies ask, in the order in which they were named first.
+    providers: Vec<Provider>,
+    /// Values that depend on the trust domain, with the aliases.
+    expanded: usize,
 }
 
 impl<'a> Compiler<'a> {
     fn error(&mut self, meta: &Meta, message: impl fmt::Display) {
-        self.errors.push(at(meta, message));
+        self.errors.push(CompileError {
+            file: meta.origin.file.clone(),
+            line: meta.origin.line,
+            message: format!("{}/{}: {message}", meta.namespace, meta.name),
+        });
     }
 
-    /// What Istio loads, and what is likely not what was meant: an error in the strict mode alone.
-    fn complain(&mut self, meta: &Meta, message: impl fmt::Display) {
+    /// What Istio loads, to its users' surprise: an error in the strict mode, a warning for parity.
+    fn doubt(&mut self, meta: &Meta, message: impl fmt::Display) {
         match self.options.mode {
-            Mode::Strict => self.errors.push(at(meta, message)),
-            Mode::Istio => self.warnings.push(at(meta, message)),
+            Mode::Strict => self.error(meta, message),
+            Mode::Istio => self.warn(meta, message),
         }
+    }
+
+    fn warn(&mut self, meta: &Meta, message: impl fmt::Display) {
+        self.warnings.push(CompileError {
+            file: meta.origin.file.clone(),
+            line: meta.origin.line,
+            message: format!("{}/{}: {message}", meta.namespace, meta.name),
+        });
     }
 
     fn policy_set(&mut self) -> PolicySet {
         self.check_sizes();
+        if !self.errors.is_empty() {
+            // Not worth the time, and the memory, of compiling it.
+            return PolicySet::default();
+        }
         let resources = self.resources;
         let mut namespaces: BTreeMap<String, Namespace> = BTreeMap::new();
         for policy in &resources.authorization_policies {
@@ -147,6 +177,7 @@ impl<'a> Compiler<'a> {
                 // Istio orders by creation time, then by name; a file has no creation time.
                 namespace.request_authentications.sort_by(|a, b| a.name.cmp(&b.name));
                 namespace.name = name;
+                namespace.index = index::namespace(&namespace);
                 namespace
             })
             .collect();
@@ -171,6 +202,39 @@ impl<'a> Compiler<'a> {
         }
     }
 
+    /// The bounds of what a policy is attached to, and what Istio's validation says of it.
+    fn check_attachment(&mut self, meta: &Meta, selector: Option<&WorkloadSelector>, targets: &[istio::TargetRef]) {
+        let labels = || selector.into_iter().flat_map(|selector| &selector.match_labels);
+        if labels().count() > MAX_SELECTOR_LABELS {
+            self.error(meta, format!("the selector has {} labels, expected at most 64", labels().count()));
+        }
+        let long = |text: &String| text.len() > MAX_LABEL_BYTES;
+        if labels().any(|(name, value)| long(name) || long(value)) || targets.iter().any(|target| long(&target.name)) {
+            self.error(meta, "a label or the name of a target has more than 317 bytes");
+        }
+        if targets.len() > MAX_TARGET_REFS {
+            self.error(meta, format!("found {} targetRefs, expected at most 16", targets.len()));
+        }
+        if selector.is_some() && !targets.is_empty() {
+            self.error(meta, "selector and targetRefs cannot stand together");
+        }
+        for target in targets {
+            let group = if target.group.is_empty() { "core" } else { target.group.as_str() };
+            match (group, target.kind.as_str()) {
+                ("gateway.networking.k8s.io", "Gateway" | "GatewayClass") => {}
+                ("core", "Service") | ("networking.istio.io", "ServiceEntry") => self.warn(
+                    meta,
+                    format!(
+                        "it is attached to the {} {}, so only a waypoint enforces it; no other workload does, nor an \
+                         API of API Gateway",
+                        target.kind, target.name
+                    ),
+                ),
+                (group, kind) => self.error(meta, format!("a policy cannot be attached to {group}/{kind}")),
+            }
+        }
+    }
+
     fn check_sizes(&mut self) {
         let policies = &self.resources.authorization_policies;
         let rules = || policies.iter().flat_map(|policy| policy.rules.iter().flatten());
@@ -192,12 +256,16 @@ impl<'a> Compiler<'a> {
     }
 }
 
-fn at(meta: &Meta, message: impl fmt::Display) -> CompileError {
-    CompileError {
-        file: meta.origin.file.clone(),
-        line: meta.origin.line,
-        message: format!("{}/{}: {message}", meta.namespace, meta.name),
-    }
+/// What a policy is attached to, compiled.
+fn target_refs(targets: &[istio::TargetRef]) -> Vec<TargetRef> {
+    let compiled = |target: &istio::TargetRef| TargetRef {
+        // Istio's `CanonicalGroup`.
+        group: if target.group == "core" { String::new() } else { target.group.clone() },
+        kind: target.kind.clone(),
+        name: target.name.clone(),
+        namespace: target.namespace.clone().filter(|namespace| !namespace.is_empty()),
+    };
+    targets.iter().map(compiled).collect()
 }
 
 fn labels(selector: Option<&WorkloadSelector>) -> Vec<Label> {
@@ -217,6 +285,14 @@ fn values_of(rule: &istio::Rule) -> usize {
             + s.not_request_principals.len()
             + s.namespaces.len()
             + s.not_namespaces.len()
+            + s.service_accounts.len()
+            + s.not_service_accounts.len()
+            + s.trust_domains.len()
+            + s.not_trust_domains.len()
+            + s.ip_blocks.len()
+            + s.not_ip_blocks.len()
+            + s.remote_ip_blocks.len()
+            + s.not_remote_ip_blocks.len()
     };
     let operation = |o: &istio::Operation| {
         o.hosts.len()

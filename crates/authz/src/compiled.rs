@@ -6,10 +6,12 @@
 
 use rkyv::{Archive, Deserialize, Serialize};
 
-use crate::matchers::{NamespaceGlob, Pattern, RequestPrincipal};
+use crate::matchers::{
+    IpRange, MetadataPattern, NamespaceGlob, PathPattern, Pattern, RequestPrincipal, ServiceAccount, TrustDomain,
+};
 
 /// Version of this form. A set of another version is not opened.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// How strictly tokens are read.
 #[derive(Archive, Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -33,7 +35,7 @@ impl Mode {
 }
 
 /// All policies of a mesh.
-#[derive(Archive, Clone, Debug, Deserialize, Serialize)]
+#[derive(Archive, Clone, Debug, Default, Deserialize, Serialize)]
 pub struct PolicySet {
     /// [`VERSION`].
     pub version: u32,
@@ -102,6 +104,99 @@ pub struct Namespace {
     pub request_authentications: Vec<RequestAuthentication>,
     /// `ApiKeyAuthentication`.
     pub api_key_authentications: Vec<ApiKeyAuthentication>,
+    /// How to find the few policies that a request can match.
+    pub index: NamespaceIndex,
+}
+
+/// The indexes of one namespace. Numbers in them are places in its lists.
+#[derive(Archive, Clone, Debug, Default, Deserialize, Serialize)]
+pub struct NamespaceIndex {
+    /// Of [`Namespace::deny`].
+    pub deny: PolicyIndex,
+    /// Of [`Namespace::allow`].
+    pub allow: PolicyIndex,
+    /// Of [`Namespace::audit`].
+    pub audit: PolicyIndex,
+    /// Of [`Namespace::custom`].
+    pub custom: PolicyIndex,
+    /// Of [`Namespace::request_authentications`].
+    pub request_authentications: SelectorIndex,
+    /// Of [`Namespace::api_key_authentications`].
+    pub api_key_authentications: SelectorIndex,
+}
+
+/// The index of the policies of one action.
+#[derive(Archive, Clone, Debug, Default, Deserialize, Serialize)]
+pub struct PolicyIndex {
+    /// Of the policies that are enforced.
+    pub enforced: RuleIndex,
+    /// Of the policies that are evaluated and reported only.
+    pub dry_run: RuleIndex,
+}
+
+/// Which rules a request can match. Each rule is in exactly one of the tables and in `always`.
+#[derive(Archive, Clone, Debug, Default, Deserialize, Serialize)]
+pub struct RuleIndex {
+    /// Every rule of the policies, in their order: all other numbers are places in here.
+    pub rules: Vec<RuleRef>,
+    /// Rules all of whose operations name hosts: lower case, from the last byte to the first.
+    pub hosts: TextTable,
+    /// Rules all of whose operations name paths.
+    pub paths: TextTable,
+    /// Rules all of whose sources name principals.
+    pub principals: TextTable,
+    /// Rules by a label that their policy selects.
+    pub labels: SelectorIndex,
+    /// Policies, one for each distinct choice of workloads and provider: whether any policy applies is whether one of
+    /// these does, and what the policies of a workload ask is what these ask.
+    pub policies: SelectorIndex,
+}
+
+/// A rule by the places of its policy and its own in it.
+#[derive(Archive, Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+pub struct RuleRef {
+    /// Place of the policy in its list.
+    pub policy: u32,
+    /// Place of the rule in the policy.
+    pub rule: u32,
+}
+
+/// Texts, sorted, each with what is looked for under it.
+#[derive(Archive, Clone, Debug, Default, Deserialize, Serialize)]
+pub struct TextTable {
+    /// The texts, no two equal.
+    pub entries: Vec<TextEntry>,
+}
+
+/// One text of a [`TextTable`].
+#[derive(Archive, Clone, Debug, Deserialize, Serialize)]
+pub struct TextEntry {
+    /// The text. Reversed text need not be UTF-8.
+    pub text: Vec<u8>,
+    /// Place of the longest other text that this one begins with.
+    pub parent: Option<u32>,
+    /// What a value that is equal to the text can match.
+    pub exact: Vec<u32>,
+    /// What a value that begins with the text can match.
+    pub prefix: Vec<u32>,
+}
+
+/// Things that are attached to workloads, by one label each.
+#[derive(Archive, Clone, Debug, Default, Deserialize, Serialize)]
+pub struct SelectorIndex {
+    /// Sorted by name and value, no two equal.
+    pub labels: Vec<LabelEntry>,
+    /// What no label is known of that a workload must have.
+    pub always: Vec<u32>,
+}
+
+/// What is attached to workloads with one label.
+#[derive(Archive, Clone, Debug, Deserialize, Serialize)]
+pub struct LabelEntry {
+    /// The label.
+    pub label: Label,
+    /// What is attached, in order.
+    pub items: Vec<u32>,
 }
 
 /// A label that a workload has, or must have.
@@ -114,7 +209,7 @@ pub struct Label {
 }
 
 /// `targetRefs[]`: a resource of the policy's own namespace.
-#[derive(Archive, Clone, Debug, Deserialize, Serialize)]
+#[derive(Archive, Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct TargetRef {
     /// API group; empty for Kubernetes' core group.
     pub group: String,
@@ -122,6 +217,8 @@ pub struct TargetRef {
     pub kind: String,
     /// Name of the target.
     pub name: String,
+    /// Namespace that it names; absent is the policy's own. A gateway in another one is never attached to.
+    pub namespace: Option<String>,
 }
 
 /// One `AuthorizationPolicy`. It matches when one of its rules does.
@@ -150,55 +247,75 @@ pub struct Rule {
     pub to: Vec<Operation>,
     /// All of these must match.
     pub when: Vec<Condition>,
-    /// Whether the rule looks at the destination's port anywhere.
-    pub needs_port: bool,
+    /// The attributes that it looks at and that may be unavailable: a set of the bits in [`needs`].
+    pub needs: u8,
+}
+
+/// Attributes that may be unavailable, as bits of [`Rule::needs`].
+pub mod needs {
+    /// The direct peer's address.
+    pub const SOURCE_IP: u8 = 1;
+    /// The client's address.
+    pub const REMOTE_IP: u8 = 1 << 1;
+    /// The workload's address.
+    pub const DESTINATION_IP: u8 = 1 << 2;
+    /// The workload's port.
+    pub const PORT: u8 = 1 << 3;
+    /// The server name of the TLS connection.
+    pub const SNI: u8 = 1 << 4;
+    /// Dynamic metadata of Envoy's filters.
+    pub const DYNAMIC_METADATA: u8 = 1 << 5;
 }
 
 /// Values of which one must match, and values of which none may.
-#[derive(Archive, Clone, Debug, Default, Deserialize, Serialize)]
-pub struct Patterns {
+#[derive(Archive, Clone, Debug, Deserialize, Serialize)]
+pub struct Values<T> {
     /// One of these must match.
-    pub values: Vec<Pattern>,
+    pub values: Vec<T>,
     /// None of these may match.
-    pub not_values: Vec<Pattern>,
+    pub not_values: Vec<T>,
 }
 
-/// As [`Patterns`], for request principals.
-#[derive(Archive, Clone, Debug, Default, Deserialize, Serialize)]
-pub struct RequestPrincipals {
-    /// One of these must match.
-    pub values: Vec<RequestPrincipal>,
-    /// None of these may match.
-    pub not_values: Vec<RequestPrincipal>,
+impl<T> Default for Values<T> {
+    fn default() -> Self {
+        Self { values: Vec::new(), not_values: Vec::new() }
+    }
 }
 
-/// As [`Patterns`], for namespaces of the peer.
-#[derive(Archive, Clone, Debug, Default, Deserialize, Serialize)]
-pub struct Namespaces {
-    /// One of these must match.
-    pub values: Vec<NamespaceGlob>,
-    /// None of these may match.
-    pub not_values: Vec<NamespaceGlob>,
-}
-
-/// As [`Patterns`], for ports of the destination.
-#[derive(Archive, Clone, Debug, Default, Deserialize, Serialize)]
-pub struct Ports {
-    /// One of these must match.
-    pub values: Vec<u16>,
-    /// None of these may match.
-    pub not_values: Vec<u16>,
-}
+/// Texts.
+pub type Patterns = Values<Pattern>;
+/// Paths.
+pub type Paths = Values<PathPattern>;
+/// Request principals.
+pub type RequestPrincipals = Values<RequestPrincipal>;
+/// Namespaces of the peer.
+pub type Namespaces = Values<NamespaceGlob>;
+/// Service accounts of the peer.
+pub type ServiceAccounts = Values<ServiceAccount>;
+/// Trust domains of the peer.
+pub type TrustDomains = Values<TrustDomain>;
+/// Addresses.
+pub type IpBlocks = Values<IpRange>;
+/// Ports of the destination.
+pub type Ports = Values<u16>;
 
 /// `from[].source`: all parts must match.
 #[derive(Archive, Clone, Debug, Default, Deserialize, Serialize)]
 pub struct Source {
-    /// `principals`, the trust domain already migrated.
+    /// `principals`, under the mesh's trust domain and its aliases.
     pub principals: Patterns,
     /// `requestPrincipals`.
     pub request_principals: RequestPrincipals,
     /// `namespaces`.
     pub namespaces: Namespaces,
+    /// `serviceAccounts`.
+    pub service_accounts: ServiceAccounts,
+    /// `trustDomains`, with the aliases of the mesh's own.
+    pub trust_domains: TrustDomains,
+    /// `ipBlocks`.
+    pub ip_blocks: IpBlocks,
+    /// `remoteIpBlocks`.
+    pub remote_ip_blocks: IpBlocks,
 }
 
 /// `to[].operation`: all parts must match.
@@ -211,7 +328,7 @@ pub struct Operation {
     /// `methods`.
     pub methods: Patterns,
     /// `paths`.
-    pub paths: Patterns,
+    pub paths: Paths,
 }
 
 /// `when[]`.
@@ -229,6 +346,31 @@ pub enum Condition {
     Namespace(Namespaces),
     /// `destination.port`.
     Port(Ports),
+    /// `source.serviceAccount`.
+    ServiceAccount(ServiceAccounts),
+    /// `source.trustDomain`.
+    TrustDomain(TrustDomains),
+    /// `source.ip`.
+    SourceIp(IpBlocks),
+    /// `remote.ip`.
+    RemoteIp(IpBlocks),
+    /// `destination.ip`.
+    DestinationIp(IpBlocks),
+    /// `connection.sni`.
+    Sni(Patterns),
+    /// `experimental.envoy.filters.NAME[KEY]`.
+    Metadata(MetadataCondition),
+}
+
+/// A condition on dynamic metadata of an Envoy filter.
+#[derive(Archive, Clone, Debug, Deserialize, Serialize)]
+pub struct MetadataCondition {
+    /// Name of the filter.
+    pub filter: String,
+    /// The names from the outermost field inwards; at least one.
+    pub path: Vec<String>,
+    /// What it must be.
+    pub patterns: Values<MetadataPattern>,
 }
 
 /// A condition on a header.

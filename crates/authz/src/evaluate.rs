@@ -1,16 +1,23 @@
 //! One workload's `AuthorizationPolicy`s: DENY before ALLOW, and the id of the rule that decided.
+//!
+//! There is one walk over a rule (`rule`), for the verdict and for the trace alike. They differ in the probe that the
+//! walk tells what it sees, and in the rules that are walked: those that the index finds, or all.
+
+mod probe;
+mod rule;
+#[cfg(test)]
+mod tests;
 
 use std::net::IpAddr;
 
+use self::probe::{Recording, Silent};
+use self::rule::View;
 use crate::claims::{Claims, Json};
-use crate::compiled::{
-    ArchivedAuthorizationPolicy, ArchivedClaimCondition, ArchivedCondition, ArchivedNamespaces, ArchivedOperation,
-    ArchivedPatterns, ArchivedPorts, ArchivedRequestPrincipals, ArchivedRule, ArchivedSource,
-};
-use crate::decision::Shadow;
-use crate::matchers::ArchivedPattern;
+use crate::compiled::ArchivedAuthorizationPolicy;
+use crate::decision::{DryRunAllow, Shadow};
+use crate::index::{Action, Query, Table};
 use crate::policies::Applicable;
-use crate::request::{lines, path_only};
+use crate::request::path_only;
 use crate::trace::PolicyTrace;
 
 /// What the policies of one workload look at.
@@ -50,12 +57,6 @@ pub(crate) enum Verdict {
     DeniedNoMatch,
 }
 
-/// "(2) any matching DENY → deny 403; (3) no ALLOW policy selected for the workload → allow; (4) any ALLOW
-/// match → allow; (5) deny 403."
-pub(crate) fn evaluate(applicable: Applicable<'_>, attributes: &Attributes<'_>) -> Outcome {
-    Outcome { verdict: verdict(applicable, attributes), shadow: Shadow::default() }
-}
-
 /// What one workload's policies say.
 #[derive(Clone, Debug)]
 pub(crate) struct Outcome {
@@ -74,199 +75,126 @@ pub(crate) struct CustomMatch {
     pub(crate) rule: String,
 }
 
+/// "(2) any matching DENY → deny 403; (3) no ALLOW policy selected for the workload → allow; (4) any ALLOW
+/// match → allow; (5) deny 403." AUDIT and dry-run policies are reported beside it.
+pub(crate) fn evaluate(applicable: Applicable<'_>, attributes: &Attributes<'_>) -> Outcome {
+    let asked = Asked::new(applicable, attributes);
+    let verdict = if let Some(rule) = asked.first_match(Action::Deny, false) {
+        Verdict::DeniedBy(rule)
+    } else if let Some(rule) = asked.first_match(Action::Allow, false) {
+        Verdict::AllowedBy(rule)
+    } else if asked.any_applies(Action::Allow, false) {
+        Verdict::DeniedNoMatch
+    } else {
+        // Also where all ALLOW policies are dry-run: "no enforce ALLOW set ⇒ step 3 allows".
+        Verdict::AllowedNoPolicy
+    };
+    let dry_run_allow = asked.first_match(Action::Allow, true).map(DryRunAllow::AllowedBy);
+    let denied = || asked.any_applies(Action::Allow, true).then_some(DryRunAllow::Denied);
+    let shadow = Shadow {
+        audit: asked.first_match(Action::Audit, false),
+        dry_run_deny: asked.first_match(Action::Deny, true),
+        dry_run_allow: dry_run_allow.or_else(denied),
+    };
+    Outcome { verdict, shadow }
+}
+
 /// The CUSTOM rules that match, the first of each policy. They are asked before authentication, so `attributes` has no
 /// claims and the headers that the client sent.
 pub(crate) fn custom(applicable: Applicable<'_>, attributes: &Attributes<'_>) -> Vec<CustomMatch> {
-    // What cannot be known widens a CUSTOM rule, as it widens a DENY rule.
-    let view = View { attributes, action: Action::Deny };
-    let matched = applicable.custom().filter_map(|(namespace, policy)| {
-        view.matching_rule(policy).map(|index| CustomMatch {
-            provider: policy.provider.as_ref().map_or(u32::MAX, |index| index.to_native()),
-            dry_run: policy.dry_run,
-            rule: rule_id(namespace, policy, index),
-        })
-    });
-    matched.collect()
+    let asked = Asked::new(applicable, attributes);
+    let mut found = Vec::new();
+    for dry_run in [false, true] {
+        for table in asked.tables(Action::Custom, dry_run) {
+            let mut last: Option<*const ArchivedAuthorizationPolicy> = None;
+            for candidate in table.candidates(applicable, &asked.query) {
+                let policy = std::ptr::from_ref(candidate.policy);
+                let view = View { attributes, action: Action::Custom };
+                if last == Some(policy) || !view.rule(candidate.rule, &mut Silent) {
+                    continue;
+                }
+                last = Some(policy);
+                found.push(CustomMatch {
+                    // A policy without a provider is not made by the compiler; no provider has this number.
+                    provider: candidate.policy.provider.as_ref().map_or(u32::MAX, |provider| provider.to_native()),
+                    dry_run,
+                    rule: rule_id(table.namespace, candidate.policy, candidate.index),
+                });
+            }
+        }
+    }
+    found
 }
 
 /// Every policy of the root namespace and of the workload's own, leaf by leaf. CUSTOM policies see the attributes
 /// `before` authentication, all others those `after` it.
-pub(crate) fn trace(
-    _applicable: Applicable<'_>,
-    _before: &Attributes<'_>,
-    _after: &Attributes<'_>,
-) -> Vec<PolicyTrace> {
-    Vec::new()
+pub(crate) fn trace(applicable: Applicable<'_>, before: &Attributes<'_>, after: &Attributes<'_>) -> Vec<PolicyTrace> {
+    let veiled = probe::veiled_headers(applicable.set());
+    let mut traces = Vec::new();
+    for action in Action::ALL {
+        let attributes = if *action == Action::Custom { before } else { after };
+        let view = View { attributes, action: *action };
+        for namespace in applicable.namespaces() {
+            for policy in action.policies(namespace) {
+                let why_not = applicable.why_not(namespace.name.as_str(), &policy.selector, &policy.target_refs);
+                let rules = policy.rules.iter().enumerate().filter(|_| why_not.is_none()).map(|(index, rule)| {
+                    let mut probe = Recording::new(&veiled);
+                    let matched = view.rule(rule, &mut probe);
+                    probe.finish(index, matched)
+                });
+                let rules = rules.collect();
+                let provider = policy.provider.as_ref().and_then(|at| usize::try_from(at.to_native()).ok());
+                let provider = provider.and_then(|at| applicable.set().providers.get(at));
+                traces.push(PolicyTrace {
+                    namespace: namespace.name.as_str().to_owned(),
+                    name: policy.name.as_str().to_owned(),
+                    action: action.as_str().to_owned(),
+                    provider: provider.map(|provider| provider.name.as_str().to_owned()),
+                    dry_run: policy.dry_run,
+                    applies: why_not.is_none(),
+                    why_not: why_not.map_or_else(String::new, |why_not| why_not.to_string()),
+                    rules,
+                });
+            }
+        }
+    }
+    traces
 }
 
-fn verdict(applicable: Applicable<'_>, attributes: &Attributes<'_>) -> Verdict {
-    let deny = View { attributes, action: Action::Deny };
-    for (namespace, policy) in applicable.deny() {
-        if let Some(index) = deny.matching_rule(policy) {
-            return Verdict::DeniedBy(rule_id(namespace, policy, index));
-        }
+/// One question to all policies of a workload.
+struct Asked<'a> {
+    applicable: Applicable<'a>,
+    attributes: &'a Attributes<'a>,
+    query: Query<'a>,
+}
+
+impl<'a> Asked<'a> {
+    fn new(applicable: Applicable<'a>, attributes: &'a Attributes<'a>) -> Self {
+        let Attributes { host, path, principal, .. } = *attributes;
+        Self { applicable, attributes, query: Query::new(host, path_only(path), principal) }
     }
-    let allow = View { attributes, action: Action::Allow };
-    let mut any = false;
-    for (namespace, policy) in applicable.allow() {
-        any = true;
-        if let Some(index) = allow.matching_rule(policy) {
-            return Verdict::AllowedBy(rule_id(namespace, policy, index));
-        }
+
+    fn tables(&self, action: Action, dry_run: bool) -> impl Iterator<Item = Table<'a>> {
+        self.applicable.namespaces().map(move |namespace| Table::of(namespace, action, dry_run))
     }
-    if any { Verdict::DeniedNoMatch } else { Verdict::AllowedNoPolicy }
+
+    /// The id of the first rule that matches. A policy without rules has none: an ALLOW policy without rules denies
+    /// everything.
+    fn first_match(&self, action: Action, dry_run: bool) -> Option<String> {
+        let view = View { attributes: self.attributes, action };
+        self.tables(action, dry_run).find_map(|table| {
+            let mut candidates = table.candidates(self.applicable, &self.query);
+            let found = candidates.find(|candidate| view.rule(candidate.rule, &mut Silent))?;
+            Some(rule_id(table.namespace, found.policy, found.index))
+        })
+    }
+
+    fn any_applies(&self, action: Action, dry_run: bool) -> bool {
+        self.tables(action, dry_run).any(|table| table.any_applies(self.applicable))
+    }
 }
 
 /// Istio's own id of a rule.
 fn rule_id(namespace: &str, policy: &ArchivedAuthorizationPolicy, index: usize) -> String {
     format!("ns[{namespace}]-policy[{}]-rule[{index}]", policy.name)
-}
-
-#[derive(Clone, Copy, Eq, PartialEq)]
-enum Action {
-    Allow,
-    Deny,
-}
-
-/// The attributes as one action looks at them.
-struct View<'a> {
-    attributes: &'a Attributes<'a>,
-    action: Action,
-}
-
-impl View<'_> {
-    /// The first rule that matches. A policy without rules has none: an ALLOW policy without rules denies
-    /// everything.
-    fn matching_rule(&self, policy: &ArchivedAuthorizationPolicy) -> Option<usize> {
-        policy.rules.iter().position(|rule| self.rule(rule))
-    }
-
-    fn rule(&self, rule: &ArchivedRule) -> bool {
-        // "ALLOW: any generator error drops the whole rule", even when another branch of it would match.
-        if self.action == Action::Allow && rule.needs_port && self.attributes.port.is_none() {
-            return false;
-        }
-        (rule.from.is_empty() || rule.from.iter().any(|source| self.source(source)))
-            && (rule.to.is_empty() || rule.to.iter().any(|operation| self.operation(operation)))
-            && rule.when.iter().all(|condition| self.condition(condition))
-    }
-
-    fn source(&self, source: &ArchivedSource) -> bool {
-        self.principals(&source.principals)
-            && self.request_principals(&source.request_principals)
-            && self.namespaces(&source.namespaces)
-    }
-
-    fn operation(&self, operation: &ArchivedOperation) -> bool {
-        let Attributes { method, host, path, .. } = *self.attributes;
-        let path = path_only(path);
-        self.ports(&operation.ports)
-            && both(&operation.methods, |pattern| pattern.matches_header(method))
-            && both(&operation.hosts, |pattern| pattern.matches_host(host))
-            && both(&operation.paths, |pattern| pattern.matches_string(path))
-    }
-
-    fn condition(&self, condition: &ArchivedCondition) -> bool {
-        match condition {
-            ArchivedCondition::Header(header) => self.header(header.name.as_str(), &header.patterns),
-            ArchivedCondition::Claim(ArchivedClaimCondition { path, patterns }) => {
-                let claim = self.claim(path.iter().map(|name| name.as_str()));
-                let split = match path.as_slice() {
-                    [name] => self.attributes.claims.is_some_and(|claims| claims.is_space_delimited(name.as_str())),
-                    _ => false,
-                };
-                both(patterns, |pattern| claim.is_some_and(|c| claim_matches(c, split, pattern)))
-            }
-            ArchivedCondition::RequestPrincipal(principals) => self.request_principals(principals),
-            ArchivedCondition::Principal(patterns) => self.principals(patterns),
-            ArchivedCondition::Namespace(namespaces) => self.namespaces(namespaces),
-            ArchivedCondition::Port(ports) => self.ports(ports),
-        }
-    }
-
-    /// "Plaintext → positive never matches, `not*` always matches."
-    fn principals(&self, patterns: &ArchivedPatterns) -> bool {
-        let principal = self.attributes.principal;
-        both(patterns, |pattern| principal.is_some_and(|p| pattern.matches_principal(p)))
-    }
-
-    fn namespaces(&self, namespaces: &ArchivedNamespaces) -> bool {
-        let principal = self.attributes.principal;
-        let matches =
-            |glob: &crate::matchers::ArchivedNamespaceGlob| principal.is_some_and(|principal| glob.matches(principal));
-        (namespaces.values.is_empty() || namespaces.values.iter().any(matches))
-            && !namespaces.not_values.iter().any(matches)
-    }
-
-    fn request_principals(&self, principals: &ArchivedRequestPrincipals) -> bool {
-        let issuer = self.attributes.claims.and_then(Claims::issuer);
-        let subject = self.attributes.claims.and_then(Claims::subject);
-        let matches = |principal: &crate::matchers::ArchivedRequestPrincipal| principal.matches(issuer, subject);
-        (principals.values.is_empty() || principals.values.iter().any(matches))
-            && !principals.not_values.iter().any(matches)
-    }
-
-    /// "DENY: the failing condition is dropped, the rest of the rule stays (wider deny)." ALLOW rules do
-    /// not come here without a port.
-    fn ports(&self, ports: &ArchivedPorts) -> bool {
-        let Some(port) = self.attributes.port else { return true };
-        (ports.values.is_empty() || ports.values.iter().any(|value| value.to_native() == port))
-            && !ports.not_values.iter().any(|value| value.to_native() == port)
-    }
-
-    fn claim<'n>(&self, path: impl Iterator<Item = &'n str>) -> Option<&Json> {
-        let mut value = self.attributes.claims?.as_json();
-        for name in path {
-            value = value.get(name)?;
-        }
-        Some(value)
-    }
-
-    /// "Missing header → values false, notValues true." Lines are tested one by one.
-    fn header(&self, name: &str, patterns: &ArchivedPatterns) -> bool {
-        // Where only the joined form is known it cannot be said whether `a,b` is one line or two. Each
-        // test is made in the way that allows less: a match that would deny may also be one of a part, a
-        // match that would allow must be one of the whole.
-        let deny = self.action == Action::Deny;
-        let matches = |pattern: &ArchivedPattern, wide: bool| {
-            self.header_values(name).any(|value| {
-                pattern.matches_header(value)
-                    || (wide
-                        && self.attributes.joined
-                        && value
-                            .split(',')
-                            .any(|part| pattern.matches_header(part) || pattern.matches_header(part.trim())))
-            })
-        };
-        (patterns.values.is_empty() || patterns.values.iter().any(|p| matches(p, deny)))
-            && !patterns.not_values.iter().any(|p| matches(p, !deny))
-    }
-
-    fn header_values<'n>(&'n self, name: &'n str) -> Box<dyn Iterator<Item = &'n str> + 'n> {
-        let Attributes { method, scheme, host, path, headers, .. } = *self.attributes;
-        match name {
-            ":method" => Box::new(std::iter::once(method)),
-            ":path" => Box::new(std::iter::once(path)),
-            ":scheme" => Box::new(std::iter::once(scheme)),
-            // Envoy keeps `Host` as `:authority`.
-            ":authority" | "host" => Box::new(std::iter::once(host)),
-            _ => Box::new(lines(headers, name)),
-        }
-    }
-}
-
-/// "Field X = OR(X values); notX = NOT(OR(notX values)); both present → AND."
-fn both(patterns: &ArchivedPatterns, matches: impl Fn(&ArchivedPattern) -> bool) -> bool {
-    (patterns.values.is_empty() || patterns.values.iter().any(&matches)) && !patterns.not_values.iter().any(&matches)
-}
-
-/// "Value matches if it is a string that matches, or a list with any string element that matches. Numbers,
-/// booleans, null, objects never match."
-fn claim_matches(claim: &Json, split: bool, pattern: &ArchivedPattern) -> bool {
-    match claim {
-        Json::String(text) if split => text.split(' ').any(|word| pattern.matches_string(word)),
-        Json::String(text) => pattern.matches_string(text),
-        Json::List(list) => list.iter().filter_map(Json::as_str).any(|text| pattern.matches_string(text)),
-        _ => false,
-    }
 }

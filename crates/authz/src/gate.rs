@@ -14,6 +14,7 @@ use crate::custom;
 use crate::decision::{Allow, AllowParts, Decision, Deny, Hop, Shadow};
 use crate::evaluate::{self, Attributes, Outcome, Verdict};
 use crate::hops::{self, Route};
+use crate::index::Action;
 use crate::jwk::KeySets;
 use crate::path::{self, NotCanonical};
 use crate::policies::{Labels, Policies, Workload};
@@ -388,10 +389,11 @@ impl<'a> Way<'a> {
         let Some(trace) = self.trace.as_deref_mut() else {
             return stages(self.policies, self.request, self.given, arrival, visible, None);
         };
+        let labels = arrival.workload.labels.iter();
         let mut hop = HopTrace {
             hop: arrival.hop,
             namespace: arrival.workload.namespace.to_owned(),
-            labels: arrival.workload.labels.to_vec(),
+            labels: labels.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
             via: arrival.via.map(str::to_owned),
             peer: arrival.peer.map(str::to_owned),
             path: path_only(&visible.path).to_owned(),
@@ -430,7 +432,7 @@ fn stages(
     if let Some(trace) = trace.as_deref_mut() {
         trace.providers = asked.providers;
         trace.policies = evaluate::trace(applicable, &attributes, &attributes);
-        trace.policies.retain(|policy| policy.action == istio::Action::Custom.as_str());
+        trace.policies.retain(|policy| policy.action == Action::Custom.as_str());
     }
     let by_custom = Shadow { dry_run_deny: asked.dry_run, ..Shadow::default() };
     if let Some(refused) = asked.refused {

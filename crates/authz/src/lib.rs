@@ -21,6 +21,7 @@ pub mod decision;
 mod evaluate;
 pub mod gate;
 mod hops;
+mod index;
 pub mod jwk;
 pub mod jwt;
 pub mod matchers;

@@ -2,7 +2,20 @@
 //!
 //! "Only the first/last `*` is special; a `*` in the middle is literal. All but hosts are case-sensitive."
 
+mod address;
+mod peer;
+mod template;
+
+use std::fmt;
+
 use rkyv::{Archive, Deserialize, Serialize};
+
+pub use self::address::{ArchivedIpRange, IpRange};
+pub use self::peer::{
+    ArchivedNamespaceGlob, ArchivedServiceAccount, ArchivedTrustDomain, NamespaceGlob, ServiceAccount, TrustDomain,
+};
+pub use self::template::{ArchivedPathTemplate, InvalidTemplate, PathTemplate};
+use crate::claims::Json;
 
 /// What a value of a policy says, after its leading or trailing `*` was read.
 #[derive(Archive, Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -134,45 +147,112 @@ impl ArchivedRequestPrincipal {
     }
 }
 
-/// A value of `namespaces`: the regular expression `.*/ns/VALUE/.*` over the whole SPIFFE ID, in which
-/// every `*` of the value is `.*` and the rest is literal.
+/// A value of `paths`.
 #[derive(Archive, Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct NamespaceGlob {
-    /// `/ns/VALUE/`, cut at each `*`; at least one piece.
-    pieces: Vec<String>,
+pub enum PathPattern {
+    /// A text, with a `*` at one of its ends or without.
+    Text(Pattern),
+    /// A value with `{*}` or `{**}`.
+    Template(PathTemplate),
 }
 
-impl NamespaceGlob {
-    /// Reads a value; `None` when it has a line feed, which the pieces could not be searched for
-    /// independently with.
-    pub fn parse(value: &str) -> Option<Self> {
-        let pieces = format!("/ns/{value}/").split('*').map(str::to_owned).collect();
-        (!value.contains('\n')).then_some(Self { pieces })
+impl PathPattern {
+    /// Reads a value.
+    ///
+    /// # Errors
+    /// [`InvalidTemplate`] for a value with braces that Istio refuses, or that Envoy does.
+    pub fn parse(value: &str) -> Result<Self, InvalidTemplate> {
+        match value.contains(['{', '}']) {
+            true => PathTemplate::parse(value).map(Self::Template),
+            false => Ok(Self::Text(Pattern::parse(value))),
+        }
     }
 }
 
-impl ArchivedNamespaceGlob {
-    /// Whether the peer principal (without `spiffe://`) matches. "`spiffe://ns/foo/...` counts as
-    /// namespace foo": the second slash of the scheme is part of what is looked at.
-    pub fn matches(&self, principal: &str) -> bool {
-        if principal.contains('\n') {
-            return false;
+impl ArchivedPathPattern {
+    /// Whether `path`, without query and fragment, matches.
+    pub fn matches(&self, path: &str) -> bool {
+        match self {
+            Self::Text(pattern) => pattern.matches_string(path),
+            Self::Template(template) => template.matches(path),
         }
-        let uri = format!("spiffe://{principal}");
-        let mut rest = uri.as_str();
-        // Both ends are open, so each piece may be taken at its first place.
-        for piece in self.pieces.iter() {
-            match rest.split_once(piece.as_str()) {
-                Some((_, after)) => rest = after,
-                None => return false,
+    }
+}
+
+/// A value of a condition on dynamic metadata.
+#[derive(Archive, Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct MetadataPattern {
+    /// Whether the field must be a list with an element that matches, not a string that does.
+    pub list: bool,
+    /// What a string must be.
+    pub pattern: Pattern,
+}
+
+impl MetadataPattern {
+    /// Reads a value: "if value is of format [v], create a list matcher; else, if value is of format v, create a
+    /// string matcher". Istio takes all brackets off at both ends.
+    pub fn parse(value: &str) -> Self {
+        let list = value.starts_with('[') && value.ends_with(']');
+        let text = if list { value.trim_matches(['[', ']']) } else { value };
+        Self { list, pattern: Pattern::parse(text) }
+    }
+}
+
+impl ArchivedMetadataPattern {
+    /// Whether a field with this value matches.
+    pub fn matches(&self, value: &Json) -> bool {
+        match value {
+            Json::String(text) => !self.list && self.pattern.matches_string(text),
+            Json::List(list) => {
+                self.list && list.iter().filter_map(Json::as_str).any(|text| self.pattern.matches_string(text))
             }
+            _ => false,
         }
-        true
+    }
+}
+
+impl fmt::Display for ArchivedPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("*"),
+            Self::Exact(exact) => f.write_str(exact),
+            Self::Prefix(prefix) => write!(f, "{prefix}*"),
+            Self::Suffix(suffix) => write!(f, "*{suffix}"),
+        }
+    }
+}
+
+impl fmt::Display for ArchivedPathPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(pattern) => pattern.fmt(f),
+            Self::Template(template) => template.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for ArchivedMetadataPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.list { write!(f, "[{}]", self.pattern) } else { self.pattern.fmt(f) }
+    }
+}
+
+impl fmt::Display for ArchivedRequestPrincipal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use ArchivedPattern::{Any, Exact};
+        match (&self.issuer, &self.subject) {
+            (Any, Any) => f.write_str("*"),
+            // Without a slash.
+            (Any, subject @ ArchivedPattern::Suffix(_)) => subject.fmt(f),
+            (issuer @ ArchivedPattern::Prefix(_), Any) => issuer.fmt(f),
+            (issuer, Exact(none)) if none.is_empty() && matches!(issuer, Exact(_)) => issuer.fmt(f),
+            (issuer, subject) => write!(f, "{issuer}/{subject}"),
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
     use rkyv::rancor::Error;
@@ -180,7 +260,7 @@ mod tests {
 
     use super::*;
 
-    fn archived<T, R>(value: &T, look: impl FnOnce(&T::Archived) -> R) -> R
+    pub(crate) fn archived<T, R>(value: &T, look: impl FnOnce(&T::Archived) -> R) -> R
     where
         T: for<'a> Serialize<rkyv::api::high::HighSerializer<AlignedVec, rkyv::ser::allocator::ArenaHandle<'a>, Error>>,
         T::Archived: rkyv::Portable + for<'a> rkyv::bytecheck::CheckBytes<rkyv::api::high::HighValidator<'a, Error>>,
@@ -248,36 +328,6 @@ mod tests {
                 assert_eq!(pattern.matches_principal(principal), expected, "{value} {principal:?}");
             });
         }
-    }
-
-    #[test]
-    fn b5_namespaces() {
-        let cases = [
-            ("ns1", "cluster.local/ns/ns1/sa/a", true),
-            ("ns1", "cluster.local/ns/ns11/sa/a", false),
-            ("ns1", "cluster.local/ns/xns1/sa/a", false),
-            ("ns*", "cluster.local/ns/ns11/sa/a", true),
-            ("*1", "cluster.local/ns/ns1/sa/a", true),
-            ("*", "cluster.local/ns/ns1/sa/a", true),
-            ("n*1", "cluster.local/ns/ns1/sa/a", true),
-            ("n*1*", "cluster.local/ns/ns12/sa/a", true),
-            ("*x*", "cluster.local/ns/ns1/sa/a", false),
-            // The star takes slashes too, and so finds the end of `/sa/`.
-            ("*a", "cluster.local/ns/ns1/sa/a", true),
-            ("*b", "cluster.local/ns/ns1/sa/b", false),
-            ("*b", "cluster.local/ns/ns1/sa/b/c", true),
-            ("n.1", "cluster.local/ns/ns1/sa/a", false),
-            ("foo", "ns/foo/sa/a", true),
-            ("ns1", "cluster.local/ns/ns1", false),
-            ("ns1", "cluster.local/ns/ns1/", true),
-            ("ns1", "cluster.local/ns/ns1/\n", false),
-        ];
-        for (value, principal, expected) in cases {
-            archived(&NamespaceGlob::parse(value).unwrap(), |glob| {
-                assert_eq!(glob.matches(principal), expected, "{value} {principal:?}");
-            });
-        }
-        assert_eq!(NamespaceGlob::parse("a\nb"), None);
     }
 
     #[test]

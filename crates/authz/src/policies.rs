@@ -11,8 +11,9 @@ use yoke::Yoke;
 use crate::compiled::{
     ArchivedApiGateway, ArchivedApiKeyAuthentication, ArchivedAuthorizationPolicy, ArchivedKeySource, ArchivedLabel,
     ArchivedNamespace, ArchivedPathNormalization, ArchivedPolicySet, ArchivedProvider, ArchivedRequestAuthentication,
-    Mode, PathNormalization, VERSION,
+    ArchivedTargetRef, Mode, PathNormalization, VERSION,
 };
+use crate::index::{Action, Table};
 
 /// The longest section that is opened, in bytes: that of a whole bundle.
 pub const MAX_BYTES: usize = 32 * 1024 * 1024;
@@ -146,11 +147,16 @@ impl Policies {
         self.set().key_sources.get(index).map(KeySourceInfo::from)
     }
 
-    /// Whether an `AuthorizationPolicy` applies to a workload. Where none does everything is allowed: Istio's rule, and
+    /// Whether an `AuthorizationPolicy` that is enforced applies to a workload. Where none does everything is allowed: Istio's rule, and
     /// also what comes of a misspelt namespace or label. A front that is told its workload should ask first.
     pub fn is_guarded(&self, namespace: &str, labels: &[(String, String)]) -> bool {
         let applicable = self.of_workload(Workload { namespace, labels: Labels::Given(labels) });
-        applicable.deny().chain(applicable.allow()).next().is_some()
+        Action::ALL.iter().filter(|action| **action != Action::Audit).any(|action| {
+            applicable.namespaces().any(|namespace| {
+                let table = Table::of(namespace, *action, false);
+                table.any_applies(applicable)
+            })
+        })
     }
 
     /// The policies of a workload: those of the root namespace and those of its own, without doubling
@@ -159,7 +165,9 @@ impl Policies {
         let root = self.set().root_namespace.as_str();
         let own = self.namespace(workload.namespace);
         let root = if root == workload.namespace { None } else { self.namespace(root) };
-        Applicable { namespaces: [root, own], workload }
+        let gateway = workload.labels.get(GATEWAY_NAME);
+        let is_waypoint = gateway.is_some() && workload.labels.has(WAYPOINT.0, WAYPOINT.1);
+        Applicable { set: self.set(), namespaces: [root, own], workload, gateway, is_waypoint }
     }
 
     fn namespace(&self, name: &str) -> Option<&ArchivedNamespace> {
@@ -232,92 +240,156 @@ pub(crate) enum Labels<'a> {
     Compiled(&'a [ArchivedLabel]),
 }
 
-impl Labels<'_> {
-    pub(crate) fn to_vec(self) -> Vec<(String, String)> {
-        match self {
-            Self::Given(labels) => labels.to_vec(),
-            Self::Compiled(labels) => {
-                labels.iter().map(|label| (label.name.as_str().to_owned(), label.value.as_str().to_owned())).collect()
-            }
-        }
+impl<'a> Labels<'a> {
+    pub(crate) fn iter(self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let (given, compiled) = match self {
+            Self::Given(labels) => (labels, &[][..]),
+            Self::Compiled(labels) => (&[][..], labels),
+        };
+        let given = given.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        given.chain(compiled.iter().map(|label| (label.name.as_str(), label.value.as_str())))
     }
 
     fn has(self, name: &str, value: &str) -> bool {
+        self.iter().any(|(n, v)| n == name && v == value)
+    }
+
+    pub(crate) fn get(self, name: &str) -> Option<&'a str> {
+        self.iter().find(|(n, _)| *n == name).map(|(_, value)| value)
+    }
+}
+
+/// The label that says which Gateway of the Gateway API a workload is an instance of.
+pub(crate) const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
+
+/// The label, and its value, that Istio puts on the waypoints that it makes.
+const WAYPOINT: (&str, &str) = ("gateway.istio.io/managed", "istio.io-mesh-controller");
+
+/// Group of the Gateway API.
+const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
+
+/// The class of waypoints.
+const WAYPOINT_CLASS: &str = "istio-waypoint";
+
+/// Whether a target of this group and kind is a Gateway of the Gateway API.
+pub(crate) fn is_gateway(group: &str, kind: &str) -> bool {
+    group == GATEWAY_GROUP && kind == "Gateway"
+}
+
+/// Why a policy does not apply to a workload.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum WhyNot<'a> {
+    /// A label of the selector is missing, or has another value.
+    Selector { name: &'a str, wanted: &'a str, found: Option<&'a str> },
+    /// It has targetRefs, and the workload is neither a gateway of the Gateway API nor a waypoint.
+    NoGateway,
+    /// It has targetRefs, and none of them is this gateway.
+    OtherTarget { gateway: &'a str },
+    /// It has no targetRefs, and the workload is a waypoint.
+    Waypoint,
+}
+
+impl fmt::Display for WhyNot<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Given(labels) => labels.iter().any(|(n, v)| n == name && v == value),
-            Self::Compiled(labels) => {
-                labels.iter().any(|label| label.name.as_str() == name && label.value.as_str() == value)
+            Self::Selector { name, wanted, found: Some(found) } => {
+                write!(f, "selector {name}={wanted}, the workload has {name}={found}")
             }
+            Self::Selector { name, wanted, found: None } => {
+                write!(f, "selector {name}={wanted}, the workload has no label {name}")
+            }
+            Self::NoGateway => f.write_str("targetRefs, and the workload is no gateway of the Gateway API"),
+            Self::OtherTarget { gateway } => write!(f, "targetRefs, none of which is this gateway, {gateway}"),
+            Self::Waypoint => f.write_str("no targetRefs, and a waypoint follows nothing else"),
         }
-    }
-
-    /// Classic gateways and workloads, which is all that we know, ignore policies with `targetRefs`.
-    fn select(self, policy: &ArchivedAuthorizationPolicy) -> bool {
-        policy.target_refs.is_empty() && self.are_selected(&policy.selector)
-    }
-
-    /// "`selector.matchLabels` must be a subset of workload labels".
-    fn are_selected(self, selector: &[ArchivedLabel]) -> bool {
-        selector.iter().all(|label| self.has(label.name.as_str(), label.value.as_str()))
     }
 }
 
 /// The policies that apply to one workload.
 #[derive(Clone, Copy)]
 pub(crate) struct Applicable<'a> {
+    set: &'a ArchivedPolicySet,
     namespaces: [Option<&'a ArchivedNamespace>; 2],
     workload: Workload<'a>,
+    /// The Gateway of the Gateway API that the workload is an instance of.
+    gateway: Option<&'a str>,
+    is_waypoint: bool,
 }
 
 impl<'a> Applicable<'a> {
-    fn namespaces(self) -> impl Iterator<Item = &'a ArchivedNamespace> {
+    /// The root namespace, then the workload's own.
+    pub(crate) fn namespaces(self) -> impl Iterator<Item = &'a ArchivedNamespace> {
         self.namespaces.into_iter().flatten()
     }
 
-    /// DENY policies, each with its namespace.
-    pub(crate) fn deny(self) -> impl Iterator<Item = (&'a str, &'a ArchivedAuthorizationPolicy)> {
-        let labels = self.workload.labels;
-        self.namespaces().flat_map(move |namespace| {
-            let selected = namespace.deny.iter().filter(move |p| labels.select(p));
-            selected.map(|policy| (namespace.name.as_str(), policy))
-        })
+    pub(crate) fn labels(self) -> Labels<'a> {
+        self.workload.labels
     }
 
-    /// ALLOW policies, each with its namespace.
-    pub(crate) fn allow(self) -> impl Iterator<Item = (&'a str, &'a ArchivedAuthorizationPolicy)> {
-        let labels = self.workload.labels;
-        self.namespaces().flat_map(move |namespace| {
-            let selected = namespace.allow.iter().filter(move |p| labels.select(p));
-            selected.map(|policy| (namespace.name.as_str(), policy))
-        })
+    pub(crate) fn set(self) -> &'a ArchivedPolicySet {
+        self.set
     }
 
-    /// CUSTOM policies, each with its namespace.
-    pub(crate) fn custom(self) -> impl Iterator<Item = (&'a str, &'a ArchivedAuthorizationPolicy)> {
+    /// Why a policy of `namespace` does not apply to the workload: Istio's `ShouldAttachPolicy`.
+    pub(crate) fn why_not(
+        self,
+        namespace: &str,
+        selector: &'a [ArchivedLabel],
+        targets: &[ArchivedTargetRef],
+    ) -> Option<WhyNot<'a>> {
+        let Some(gateway) = self.gateway else {
+            // "if targetRef is specified, ignore the policy altogether"
+            return if targets.is_empty() { self.not_selected(selector) } else { Some(WhyNot::NoGateway) };
+        };
+        if targets.is_empty() {
+            // "gateways require the feature flag for selector-based policy" (it is on by default); "waypoints never
+            // use selector".
+            return if self.is_waypoint { Some(WhyNot::Waypoint) } else { self.not_selected(selector) };
+        }
+        let attached = targets.iter().any(|target| {
+            let (group, kind, name) = (target.group.as_str(), target.kind.as_str(), target.name.as_str());
+            // Services and ServiceEntries: a waypoint asks for the one that the request is for, which is not known here.
+            let class = self.is_waypoint
+                && namespace == self.set.root_namespace.as_str()
+                && (group, kind, name) == (GATEWAY_GROUP, "GatewayClass", WAYPOINT_CLASS);
+            let near = namespace == self.workload.namespace
+                && target.namespace.as_ref().is_none_or(|named| named.as_str() == self.workload.namespace);
+            class || (near && is_gateway(group, kind) && self.workload.labels.has(GATEWAY_NAME, name))
+        });
+        (!attached).then_some(WhyNot::OtherTarget { gateway })
+    }
+
+    /// "`selector.matchLabels` must be a subset of workload labels".
+    fn not_selected(self, selector: &'a [ArchivedLabel]) -> Option<WhyNot<'a>> {
         let labels = self.workload.labels;
-        self.namespaces().flat_map(move |namespace| {
-            let selected = namespace.custom.iter().filter(move |p| labels.select(p));
-            selected.map(|policy| (namespace.name.as_str(), policy))
-        })
+        let missing = selector.iter().find(|label| !labels.has(label.name.as_str(), label.value.as_str()))?;
+        let (name, wanted) = (missing.name.as_str(), missing.value.as_str());
+        Some(WhyNot::Selector { name, wanted, found: labels.get(name) })
+    }
+
+    /// Whether a policy of `namespace` applies to the workload.
+    pub(crate) fn applies(self, namespace: &str, policy: &'a ArchivedAuthorizationPolicy) -> bool {
+        self.why_not(namespace, &policy.selector, &policy.target_refs).is_none()
     }
 
     /// `RequestAuthentication`s: those of the root namespace first.
     pub(crate) fn request_authentications(self) -> impl Iterator<Item = &'a ArchivedRequestAuthentication> {
-        let labels = self.workload.labels;
         self.namespaces().flat_map(move |namespace| {
-            let all = namespace.request_authentications.iter();
-            all.filter(move |authentication| {
-                authentication.target_refs.is_empty() && labels.are_selected(&authentication.selector)
+            let all = &namespace.request_authentications;
+            let found = namespace.index.request_authentications.find(self.labels());
+            found.into_iter().filter_map(|at| all.get(usize::try_from(at).ok()?)).filter(move |authentication| {
+                self.why_not(&namespace.name, &authentication.selector, &authentication.target_refs).is_none()
             })
         })
     }
 
     /// `ApiKeyAuthentication`s.
     pub(crate) fn api_key_authentications(self) -> impl Iterator<Item = &'a ArchivedApiKeyAuthentication> {
-        let labels = self.workload.labels;
         self.namespaces().flat_map(move |namespace| {
-            let all = namespace.api_key_authentications.iter();
-            all.filter(move |authentication| labels.are_selected(&authentication.selector))
+            let all = &namespace.api_key_authentications;
+            let found = namespace.index.api_key_authentications.find(self.labels());
+            let found = found.into_iter().filter_map(|at| all.get(usize::try_from(at).ok()?));
+            found.filter(move |authentication| self.not_selected(&authentication.selector).is_none())
         })
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use istio::Meta;
 
-use super::{Compiler, labels};
+use super::{Compiler, labels, target_refs};
 use crate::api_key::fingerprint;
 use crate::compiled::{ApiKeyAuthentication, ClaimToHeader, JwtRule, KeySource, RequestAuthentication, TokenHeader};
 use crate::jwk::{Jwks, KeyOrigin};
@@ -16,13 +16,11 @@ impl Compiler<'_> {
         authentication: &istio::RequestAuthentication,
     ) -> RequestAuthentication {
         let meta = &authentication.meta;
-        if !authentication.target_refs.is_empty() {
-            self.error(meta, "targetRefs are not supported yet; use a selector");
-        }
+        self.check_attachment(meta, authentication.selector.as_ref(), &authentication.target_refs);
         RequestAuthentication {
             name: meta.name.clone(),
             selector: labels(authentication.selector.as_ref()),
-            target_refs: Vec::new(),
+            target_refs: target_refs(&authentication.target_refs),
             rules: authentication.jwt_rules.iter().map(|rule| self.jwt_rule(meta, rule)).collect(),
         }
     }
@@ -124,6 +122,7 @@ impl Compiler<'_> {
         authentication: &istio::ApiKeyAuthentication,
     ) -> ApiKeyAuthentication {
         let meta = &authentication.meta;
+        self.check_attachment(meta, authentication.selector.as_ref(), &[]);
         if authentication.issuer.is_empty() || authentication.header_name.is_empty() {
             self.error(meta, "issuer and headerName must not be empty");
         }

@@ -1,33 +1,84 @@
 //! `AuthorizationPolicy`, compiled.
 
+mod principal;
+mod value;
+
 use istio::{Action, ConditionKey, Meta};
 
-use super::{Compiler, labels};
+use super::{Compiler, labels, target_refs};
 use crate::compiled::{
-    AuthorizationPolicy, ClaimCondition, Condition, HeaderCondition, Namespaces, Operation, Patterns, Ports,
-    RequestPrincipals, Rule, Source,
+    AuthorizationPolicy, ClaimCondition, Condition, HeaderCondition, MetadataCondition, Operation, Paths, Ports, Rule,
+    Source, Values, needs,
 };
-use crate::matchers::{NamespaceGlob, Pattern, RequestPrincipal};
+use crate::matchers::{IpRange, MetadataPattern, PathPattern};
 
 impl Compiler<'_> {
     pub(super) fn authorization_policy(&mut self, policy: &istio::AuthorizationPolicy) -> AuthorizationPolicy {
-        if !policy.target_refs.is_empty() {
-            self.error(&policy.meta, "targetRefs are not supported yet; use a selector");
-        }
+        let meta = &policy.meta;
+        self.check_attachment(meta, policy.selector.as_ref(), &policy.target_refs);
         let rules = policy.rules.as_deref().unwrap_or_default();
-        if rules.is_empty() && policy.action == Action::Deny {
-            // Istio: "a DENY policy without rules is rejected by validation".
-            self.error(&policy.meta, "a DENY policy needs rules: without them it never matches");
+        if rules.is_empty() && matches!(policy.action, Action::Custom | Action::Deny) {
+            // Istio: "a DENY policy without rules is rejected by validation", and so is a CUSTOM one.
+            let action = policy.action.as_str();
+            self.error(meta, format!("a {action} policy needs rules: without them it never matches"));
         }
-        let rules = rules.iter().map(|rule| self.rule(&policy.meta, rule)).collect();
-        let selector = labels(policy.selector.as_ref());
+        let provider = match (policy.action, &policy.provider) {
+            (Action::Custom, Some(_)) => {
+                rules.iter().for_each(|rule| self.check_before_authentication(meta, rule));
+                self.provider(policy)
+            }
+            (Action::Custom, None) => {
+                self.error(meta, "a CUSTOM policy must name its provider");
+                None
+            }
+            (_, Some(_)) => {
+                self.error(meta, "only a CUSTOM policy has a provider");
+                None
+            }
+            (_, None) => None,
+        };
         AuthorizationPolicy {
-            name: policy.meta.name.clone(),
-            selector,
-            target_refs: Vec::new(),
+            name: meta.name.clone(),
+            selector: labels(policy.selector.as_ref()),
+            target_refs: target_refs(&policy.target_refs),
             dry_run: policy.dry_run,
-            provider: self.provider(policy),
-            rules,
+            provider,
+            rules: rules.iter().map(|rule| self.rule(meta, rule)).collect(),
+        }
+    }
+
+    /// "CUSTOM runs before JWT validation", and Istio knows the peer only afterwards.
+    fn check_before_authentication(&mut self, meta: &Meta, rule: &istio::Rule) {
+        let source = |source: &istio::Source| {
+            let lists = [
+                &source.principals,
+                &source.not_principals,
+                &source.request_principals,
+                &source.not_request_principals,
+                &source.namespaces,
+                &source.not_namespaces,
+                &source.service_accounts,
+                &source.not_service_accounts,
+                &source.trust_domains,
+                &source.not_trust_domains,
+            ];
+            lists.iter().any(|list| !list.is_empty())
+        };
+        let condition = |condition: &istio::Condition| {
+            matches!(
+                condition.key,
+                ConditionKey::RequestAuthAudiences
+                    | ConditionKey::RequestAuthClaims(_)
+                    | ConditionKey::RequestAuthPresenter
+                    | ConditionKey::RequestAuthPrincipal
+                    | ConditionKey::SourceNamespace
+                    | ConditionKey::SourcePrincipal
+                    | ConditionKey::SourceServiceAccount
+                    | ConditionKey::SourceTrustDomain
+            )
+        };
+        if rule.from.iter().flatten().any(source) || rule.when.iter().flatten().any(condition) {
+            self.error(meta, "a CUSTOM policy is asked before authentication; it may look at no identity and no claim");
         }
     }
 
@@ -41,25 +92,12 @@ impl Compiler<'_> {
                 self.error(meta, format!("{name} is an empty list; leave it out or fill it"));
             }
         }
-        let mut needs_port = false;
-        let from = from.iter().flatten().map(|source| self.source(meta, source)).collect();
-        let to = to
-            .iter()
-            .flatten()
-            .map(|operation| {
-                needs_port |= !operation.ports.is_empty() || !operation.not_ports.is_empty();
-                self.operation(meta, operation)
-            })
-            .collect();
-        let when = when
-            .iter()
-            .flatten()
-            .filter_map(|condition| {
-                needs_port |= condition.key == ConditionKey::DestinationPort;
-                self.condition(meta, condition)
-            })
-            .collect();
-        Rule { from, to, when, needs_port }
+        Rule {
+            from: from.iter().flatten().map(|source| self.source(meta, source)).collect(),
+            to: to.iter().flatten().map(|operation| self.operation(meta, operation)).collect(),
+            when: when.iter().flatten().filter_map(|condition| self.condition(meta, condition)).collect(),
+            needs: needs_of(rule),
+        }
     }
 
     fn source(&mut self, meta: &Meta, source: &istio::Source) -> Source {
@@ -70,15 +108,45 @@ impl Compiler<'_> {
             not_request_principals,
             namespaces,
             not_namespaces,
-            ..
+            service_accounts,
+            not_service_accounts,
+            trust_domains,
+            not_trust_domains,
+            ip_blocks,
+            not_ip_blocks,
+            remote_ip_blocks,
+            not_remote_ip_blocks,
         } = source;
-        let lists =
-            [principals, not_principals, request_principals, not_request_principals, namespaces, not_namespaces];
-        self.check_fields(meta, "source", &lists, 0);
+        let lists = [
+            principals,
+            not_principals,
+            request_principals,
+            not_request_principals,
+            namespaces,
+            not_namespaces,
+            service_accounts,
+            not_service_accounts,
+            trust_domains,
+            not_trust_domains,
+        ];
+        let blocks = [ip_blocks, not_ip_blocks, remote_ip_blocks, not_remote_ip_blocks];
+        self.check_fields(meta, "source", &lists, blocks.iter().map(|list| list.len()).sum());
+        // Istio: "cannot be combined with principals/namespaces".
+        let identities = [principals, not_principals, namespaces, not_namespaces];
+        if !(service_accounts.is_empty() && not_service_accounts.is_empty())
+            && identities.iter().any(|list| !list.is_empty())
+        {
+            self.error(meta, "serviceAccounts cannot stand beside principals or namespaces; use two sources");
+        }
+        let ranges = |list: &[istio::IpBlock]| list.iter().map(IpRange::from).collect();
         Source {
-            principals: self.principals(principals, not_principals),
-            request_principals: request_principals_of(request_principals, not_request_principals),
+            principals: self.principals(meta, principals, not_principals),
+            request_principals: value::request_principals(request_principals, not_request_principals),
             namespaces: self.namespaces(meta, namespaces, not_namespaces),
+            service_accounts: self.service_accounts(meta, service_accounts, not_service_accounts),
+            trust_domains: self.trust_domains(meta, trust_domains, not_trust_domains),
+            ip_blocks: Values { values: ranges(ip_blocks), not_values: ranges(not_ip_blocks) },
+            remote_ip_blocks: Values { values: ranges(remote_ip_blocks), not_values: ranges(not_remote_ip_blocks) },
         }
     }
 
@@ -86,18 +154,26 @@ impl Compiler<'_> {
         let istio::Operation { hosts, not_hosts, ports, not_ports, methods, not_methods, paths, not_paths } = operation;
         let lists = [hosts, not_hosts, methods, not_methods, paths, not_paths];
         self.check_fields(meta, "operation", &lists, ports.len() + not_ports.len());
-        for path in paths.iter().chain(not_paths) {
-            // Istio reads braces as a path template, which is another matcher.
-            if path.contains("{*}") || path.contains("{**}") {
-                self.error(meta, format!("the path template {path:?} is not supported yet"));
-            }
-        }
         Operation {
-            hosts: patterns(hosts, not_hosts),
+            hosts: value::patterns(hosts, not_hosts),
             ports: Ports { values: ports.clone(), not_values: not_ports.clone() },
-            methods: patterns(methods, not_methods),
-            paths: patterns(paths, not_paths),
+            methods: value::patterns(methods, not_methods),
+            paths: self.paths(meta, paths, not_paths),
         }
+    }
+
+    fn paths(&mut self, meta: &Meta, values: &[String], not_values: &[String]) -> Paths {
+        let mut parse = |values: &[String]| {
+            let mut parsed = Vec::with_capacity(values.len());
+            for value in values {
+                match PathPattern::parse(value) {
+                    Ok(pattern) => parsed.push(pattern),
+                    Err(why) => self.error(meta, format!("the path template {value:?} is invalid: {why}")),
+                }
+            }
+            parsed
+        };
+        Paths { values: parse(values), not_values: parse(not_values) }
     }
 
     /// "At least one field"; and no empty value, which Istio refuses as well.
@@ -114,9 +190,23 @@ impl Compiler<'_> {
         let istio::Condition { key, values, not_values } = condition;
         self.check_fields(meta, "condition", &[values, not_values], 0);
         Some(match key {
+            ConditionKey::ConnectionSni => Condition::Sni(value::patterns(values, not_values)),
+            ConditionKey::DestinationIp => Condition::DestinationIp(self.addresses(meta, values, not_values)),
             ConditionKey::DestinationPort => {
                 Condition::Port(Ports { values: self.ports(meta, values)?, not_values: self.ports(meta, not_values)? })
             }
+            ConditionKey::EnvoyFilter { filter, path } => {
+                if path.is_empty() {
+                    self.error(meta, "experimental.envoy.filters names no key");
+                }
+                let parse = |values: &[String]| values.iter().map(|value| MetadataPattern::parse(value)).collect();
+                Condition::Metadata(MetadataCondition {
+                    filter: filter.clone(),
+                    path: path.clone(),
+                    patterns: Values { values: parse(values), not_values: parse(not_values) },
+                })
+            }
+            ConditionKey::RemoteIp => Condition::RemoteIp(self.addresses(meta, values, not_values)),
             ConditionKey::RequestAuthAudiences => claim(&["aud".to_owned()], values, not_values),
             ConditionKey::RequestAuthPresenter => claim(&["azp".to_owned()], values, not_values),
             ConditionKey::RequestAuthClaims(path) => {
@@ -126,74 +216,47 @@ impl Compiler<'_> {
                 claim(path, values, not_values)
             }
             ConditionKey::RequestAuthPrincipal => {
-                Condition::RequestPrincipal(request_principals_of(values, not_values))
+                Condition::RequestPrincipal(value::request_principals(values, not_values))
             }
             ConditionKey::RequestHeader(name) => Condition::Header(HeaderCondition {
                 name: name.to_ascii_lowercase(),
-                patterns: patterns(values, not_values),
+                patterns: value::patterns(values, not_values),
             }),
-            ConditionKey::ConnectionSni
-            | ConditionKey::DestinationIp
-            | ConditionKey::EnvoyFilter { .. }
-            | ConditionKey::RemoteIp
-            | ConditionKey::SourceIp
-            | ConditionKey::SourceServiceAccount
-            | ConditionKey::SourceTrustDomain => {
-                self.error(meta, "the key of a condition is not supported yet");
-                return None;
-            }
+            ConditionKey::SourceIp => Condition::SourceIp(self.addresses(meta, values, not_values)),
             ConditionKey::SourceNamespace => Condition::Namespace(self.namespaces(meta, values, not_values)),
-            ConditionKey::SourcePrincipal => Condition::Principal(self.principals(values, not_values)),
+            ConditionKey::SourcePrincipal => Condition::Principal(self.principals(meta, values, not_values)),
+            ConditionKey::SourceServiceAccount => {
+                Condition::ServiceAccount(self.service_accounts(meta, values, not_values))
+            }
+            ConditionKey::SourceTrustDomain => Condition::TrustDomain(self.trust_domains(meta, values, not_values)),
         })
     }
-
-    fn ports(&mut self, meta: &Meta, values: &[String]) -> Option<Vec<u16>> {
-        let ports: Result<Vec<u16>, _> = values.iter().map(|value| value.parse()).collect();
-        if ports.is_err() {
-            self.error(meta, "destination.port has a value that is not a port number");
-        }
-        ports.ok()
-    }
-
-    fn namespaces(&mut self, meta: &Meta, values: &[String], not_values: &[String]) -> Namespaces {
-        let mut globs = |values: &[String]| {
-            let globs: Option<Vec<_>> = values.iter().map(|value| NamespaceGlob::parse(value)).collect();
-            globs.unwrap_or_else(|| {
-                self.error(meta, "a namespace has a line feed");
-                Vec::new()
-            })
-        };
-        Namespaces { values: globs(values), not_values: globs(not_values) }
-    }
-
-    fn principals(&self, values: &[String], not_values: &[String]) -> Patterns {
-        let migrated = |values: &[String]| values.iter().map(|value| Pattern::parse(&self.migrated(value))).collect();
-        Patterns { values: migrated(values), not_values: migrated(not_values) }
-    }
-
-    /// Istio: `cluster.local` in a principal "is a pointer to the local trust domain", whatever that is
-    /// called; a value that is not five segments long, or whose first is `*`, enforces no trust domain.
-    fn migrated(&self, principal: &str) -> String {
-        let own = &self.resources.mesh.trust_domain;
-        match principal.split_once('/') {
-            Some(("cluster.local", rest)) if principal.split('/').count() == 5 => {
-                format!("{own}/{rest}")
-            }
-            _ => principal.to_owned(),
-        }
-    }
 }
 
-fn patterns(values: &[String], not_values: &[String]) -> Patterns {
-    let parse = |values: &[String]| values.iter().map(|value| Pattern::parse(value)).collect();
-    Patterns { values: parse(values), not_values: parse(not_values) }
-}
-
-fn request_principals_of(values: &[String], not_values: &[String]) -> RequestPrincipals {
-    let parse = |values: &[String]| values.iter().map(|value| RequestPrincipal::parse(value)).collect();
-    RequestPrincipals { values: parse(values), not_values: parse(not_values) }
+/// The attributes that may be unavailable and that a rule looks at anywhere.
+fn needs_of(rule: &istio::Rule) -> u8 {
+    let when = |present: bool, bit: u8| if present { bit } else { 0 };
+    let sources = rule.from.iter().flatten().map(|source| {
+        when(!source.ip_blocks.is_empty() || !source.not_ip_blocks.is_empty(), needs::SOURCE_IP)
+            | when(!source.remote_ip_blocks.is_empty() || !source.not_remote_ip_blocks.is_empty(), needs::REMOTE_IP)
+    });
+    let operations = rule
+        .to
+        .iter()
+        .flatten()
+        .map(|operation| when(!operation.ports.is_empty() || !operation.not_ports.is_empty(), needs::PORT));
+    let conditions = rule.when.iter().flatten().map(|condition| match condition.key {
+        ConditionKey::ConnectionSni => needs::SNI,
+        ConditionKey::DestinationIp => needs::DESTINATION_IP,
+        ConditionKey::DestinationPort => needs::PORT,
+        ConditionKey::EnvoyFilter { .. } => needs::DYNAMIC_METADATA,
+        ConditionKey::RemoteIp => needs::REMOTE_IP,
+        ConditionKey::SourceIp => needs::SOURCE_IP,
+        _ => 0,
+    });
+    sources.chain(operations).chain(conditions).fold(0, |all, one| all | one)
 }
 
 fn claim(path: &[String], values: &[String], not_values: &[String]) -> Condition {
-    Condition::Claim(ClaimCondition { path: path.to_vec(), patterns: patterns(values, not_values) })
+    Condition::Claim(ClaimCondition { path: path.to_vec(), patterns: value::patterns(values, not_values) })
 }

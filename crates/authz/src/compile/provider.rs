@@ -17,7 +17,6 @@ impl<'a> Compiler<'a> {
         if policy.action != Action::Custom {
             return None;
         }
-        // Istio: a policy that names none has the provider "", which there is not.
         let name = policy.provider.as_deref().unwrap_or_default();
         let known = self.providers.iter().position(|provider| provider.name == name);
         let mut named = self.resources.mesh.extension_providers.iter().filter(|provider| provider.name == name);
@@ -50,7 +49,7 @@ impl<'a> Compiler<'a> {
                 is_adapter,
             },
             Err(message) => {
-                self.complain(&policy.meta, format!("{message}; until then it denies what it matches"));
+                self.doubt(&policy.meta, format!("{message}; until then it denies what it matches"));
                 Provider {
                     name: name.to_owned(),
                     usable: false,
@@ -92,7 +91,7 @@ impl<'a> Compiler<'a> {
         for (one, other) in found {
             let origin = &one.meta.origin;
             let (own, theirs) = (other.provider, one.provider);
-            self.complain(
+            self.doubt(
                 other.meta,
                 format!(
                     "a workload may have this CUSTOM policy, which asks {own:?}, and {}/{} at {origin}, which asks \

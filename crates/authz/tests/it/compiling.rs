@@ -73,8 +73,21 @@ fn what_would_widen_a_policy_is_refused_although_the_reader_lets_none_through() 
         (policy(Action::Allow, source(Source::default())), "source has no field"),
         (policy(Action::Allow, operation(|_| ())), "operation has no field"),
         (policy(Action::Allow, operation(|o| o.paths = vec![String::new()])), "empty value"),
-        (policy(Action::Allow, operation(|o| o.paths = vec!["/a/{*}".to_owned()])), "path template"),
-        (policy(Action::Deny, operation(|o| o.not_paths = vec!["/a/{**}".to_owned()])), "path template"),
+        (policy(Action::Allow, operation(|o| o.paths = vec!["a/{*}".to_owned()])), "must begin with one slash"),
+        (policy(Action::Deny, operation(|o| o.not_paths = vec!["/{**}/{*}".to_owned()])), "must be the last operator"),
+        (policy(Action::Allow, source(Source { service_accounts: texts(&["a*"]), ..Source::default() })), "wildcards"),
+        (policy(Action::Allow, source(Source { service_accounts: texts(&["a/b/c"]), ..Source::default() })), "NAME or"),
+        (policy(Action::Allow, source(Source { service_accounts: texts(&["/b"]), ..Source::default() })), "NAME or"),
+        (
+            policy(
+                Action::Allow,
+                source(Source { service_accounts: texts(&["b"]), namespaces: texts(&["n"]), ..Source::default() }),
+            ),
+            "cannot stand beside",
+        ),
+        (policy(Action::Allow, condition(istio::ConditionKey::SourceIp, &["10.0.0.0/33"])), "CIDR block"),
+        (policy(Action::Allow, condition(istio::ConditionKey::RemoteIp, &["x"])), "CIDR block"),
+        (policy(Action::Custom, Some(vec![Rule::default()])), "must name its provider"),
         (policy(Action::Allow, condition(istio::ConditionKey::RequestAuthPrincipal, &[])), "condition has no field"),
         (policy(Action::Allow, condition(istio::ConditionKey::DestinationPort, &["70000"])), "not a port number"),
         (
@@ -90,19 +103,102 @@ fn what_would_widen_a_policy_is_refused_although_the_reader_lets_none_through() 
     }
 }
 
+fn texts(values: &[&str]) -> Vec<String> {
+    values.iter().map(|value| (*value).to_owned()).collect()
+}
+
+fn target(group: &str, kind: &str, name: &str) -> istio::TargetRef {
+    istio::TargetRef { group: group.to_owned(), kind: kind.to_owned(), name: name.to_owned(), namespace: None }
+}
+
 #[test]
-fn target_refs_are_refused() {
-    let target =
-        istio::TargetRef { group: String::new(), kind: "Service".to_owned(), name: "x".to_owned(), namespace: None };
-    let mut resources = policy(Action::Allow, None);
-    resources.authorization_policies[0].target_refs.push(target.clone());
-    resources.request_authentications.push(istio::RequestAuthentication {
-        meta: meta(),
-        selector: None,
-        target_refs: vec![target],
-        jwt_rules: Vec::new(),
-    });
-    assert_eq!(errors(&resources).len(), 2);
+fn what_a_policy_is_attached_to_is_checked() {
+    const GATEWAY: &str = "gateway.networking.k8s.io";
+    let attached = |targets: Vec<istio::TargetRef>| {
+        let mut resources = policy(Action::Allow, None);
+        resources.authorization_policies[0].target_refs = targets.clone();
+        resources.request_authentications.push(istio::RequestAuthentication {
+            meta: meta(),
+            selector: None,
+            target_refs: targets,
+            jwt_rules: Vec::new(),
+        });
+        resources
+    };
+    let accepted = [
+        (target(GATEWAY, "Gateway", "g"), 0),
+        (target(GATEWAY, "GatewayClass", "istio-waypoint"), 0),
+        (target("", "Service", "s"), 2),
+        (target("core", "Service", "s"), 2),
+        (target("networking.istio.io", "ServiceEntry", "s"), 2),
+    ];
+    for (target, warnings) in accepted {
+        let compiled = compile(&attached(vec![target.clone()]), &CompileOptions::default()).unwrap();
+        assert_eq!(compiled.warnings.len(), warnings, "{target:?}");
+    }
+    for target in [target("", "Gateway", "g"), target("apps", "Deployment", "d"), target(GATEWAY, "HTTPRoute", "r")] {
+        assert_eq!(errors(&attached(vec![target.clone()])).len(), 2, "{target:?}");
+    }
+    let gateways = |count: usize| vec![target(GATEWAY, "Gateway", "g"); count];
+    assert_eq!(errors(&attached(gateways(16))), Vec::<String>::new());
+    assert_eq!(errors(&attached(gateways(17))).len(), 2);
+
+    let selected = |labels: usize, bytes: usize| {
+        let mut resources = policy(Action::Allow, None);
+        let label = |i: usize| (format!("{i:0>bytes$}"), "x".repeat(bytes));
+        let match_labels = (0..labels).map(label).collect();
+        resources.authorization_policies[0].selector = Some(istio::WorkloadSelector { match_labels });
+        resources
+    };
+    assert_eq!(errors(&selected(64, 317)), Vec::<String>::new());
+    assert_eq!(errors(&selected(65, 317)).len(), 1);
+    assert_eq!(errors(&selected(64, 318)).len(), 1);
+    let mut both = selected(1, 1);
+    both.authorization_policies[0].target_refs = gateways(1);
+    assert_eq!(errors(&both).len(), 1);
+}
+
+#[test]
+fn a_custom_policy_may_look_at_nothing_that_authentication_yields() {
+    let custom = |rule: Rule, provider: &str| {
+        let mut resources = policy(Action::Custom, Some(vec![rule]));
+        resources.authorization_policies[0].provider = Some(provider.to_owned());
+        resources.mesh.extension_providers = [("ours", true), ("tracing", false)]
+            .map(|(name, usable)| istio::ExtensionProvider {
+                name: name.to_owned(),
+                authorizer: usable.then_some(istio::ExternalAuthorizer { fail_open: false, status_on_error: 403 }),
+                is_adapter: false,
+            })
+            .to_vec();
+        resources
+    };
+    let from = |source| Rule { from: Some(vec![source]), ..Rule::default() };
+    assert_eq!(errors(&custom(Rule::default(), "ours")), Vec::<String>::new());
+    let block = istio::IpBlock { address: "10.0.0.1".parse().unwrap(), prefix: 8 };
+    let by_address = from(Source { ip_blocks: vec![block], ..Source::default() });
+    assert_eq!(errors(&custom(by_address, "ours")), Vec::<String>::new());
+    let refused = [
+        Source { principals: texts(&["*"]), ..Source::default() },
+        Source { not_namespaces: texts(&["x"]), ..Source::default() },
+        Source { trust_domains: texts(&["x"]), ..Source::default() },
+        Source { not_request_principals: texts(&["x"]), ..Source::default() },
+    ];
+    for source in refused {
+        assert_eq!(errors(&custom(from(source.clone()), "ours")).len(), 1, "{source:?}");
+    }
+    let claim = istio::Condition {
+        key: istio::ConditionKey::RequestAuthClaims(texts(&["x"])),
+        values: texts(&["x"]),
+        not_values: Vec::new(),
+    };
+    assert_eq!(errors(&custom(Rule { when: Some(vec![claim]), ..Rule::default() }, "ours")).len(), 1);
+    // A provider that is not there: Istio loads it and denies what matches.
+    for provider in ["tracing", "nobody"] {
+        let resources = custom(Rule::default(), provider);
+        assert_eq!(errors(&resources).len(), 1, "{provider}");
+        let options = CompileOptions { mode: authz::Mode::Istio, ..CompileOptions::default() };
+        assert_eq!(compile(&resources, &options).unwrap().warnings.len(), 1, "{provider}");
+    }
 }
 
 #[test]

@@ -148,11 +148,9 @@ fn a_forwarded_token_is_seen_twice() {
 fn a_token_in_the_query_is_taken_out_of_the_path() {
     let query = |at, path: &str| {
         let rule = format!("{{when: [{{key: 'request.headers[:path]', values: ['{path}']}}]}}");
-        let mut resources = resources(&(authentication(at, "") + &policy(PRODUCTPAGE, "DENY", &rule)));
-        resources.request_authentications[0].jwt_rules[0].from_params = vec!["t".to_owned()];
-        World::of_resources(&resources, authz::Mode::Strict)
+        world(&(authentication(at, "") + &policy(PRODUCTPAGE, "DENY", &rule)))
     };
-    let request = get(&format!("/productpage?a=1&t={}", reader()));
+    let request = get(&format!("/productpage?a=1&access_token={}", reader()));
     for at in [GATEWAY, PRODUCTPAGE] {
         let decision = query(at, "/productpage?a=1").decide(&request, &api());
         assert_eq!(decision.reason(), Reason::DeniedByPolicy, "{decision:?}");

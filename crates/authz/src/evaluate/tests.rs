@@ -1,0 +1,217 @@
+//! The evaluator against a plain one, and what holds for every policy and every request.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod generate;
+mod reference;
+
+use istio::{Action, Resources};
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+
+use self::generate::{Bytes, Owned};
+use self::reference::Reference;
+use super::*;
+use crate::compile::{CompileOptions, compile};
+use crate::policies::{Labels, Policies, Workload};
+use crate::trace::RuleTrace;
+
+fn open(resources: &Resources) -> Policies {
+    let options = CompileOptions { mode: crate::Mode::Istio, ..CompileOptions::default() };
+    let compiled = compile(resources, &options).unwrap_or_else(|errors| panic!("{errors:#?}"));
+    Policies::open(&compiled.section).unwrap()
+}
+
+struct Case {
+    resources: Resources,
+    policies: Policies,
+    request: Owned,
+}
+
+impl Case {
+    fn new(bytes: &[u8]) -> (Self, Bytes<'_>) {
+        let mut bytes = Bytes::new(bytes);
+        // The request first, so that what it draws does not depend on how much the policies take.
+        let request = generate::request(&mut bytes);
+        let resources = generate::resources(&mut bytes);
+        (Self { policies: open(&resources), resources, request }, bytes)
+    }
+
+    fn applicable<'a>(&'a self, policies: &'a Policies) -> Applicable<'a> {
+        policies
+            .of_workload(Workload { namespace: self.request.namespace, labels: Labels::Given(&self.request.labels) })
+    }
+
+    fn outcome(&self) -> Outcome {
+        evaluate(self.applicable(&self.policies), &self.request.attributes())
+    }
+
+    /// The outcome with other policies.
+    fn outcome_with(&self, change: impl FnOnce(&mut Resources)) -> Outcome {
+        let mut resources = self.resources.clone();
+        change(&mut resources);
+        let policies = open(&resources);
+        evaluate(self.applicable(&policies), &self.request.attributes())
+    }
+}
+
+fn allows(outcome: &Outcome) -> bool {
+    matches!(outcome.verdict, Verdict::AllowedBy(_) | Verdict::AllowedNoPolicy)
+}
+
+/// What the trace says, by the rules of b1: a scan over all policies.
+fn traced(traces: &[PolicyTrace]) -> (Verdict, Shadow) {
+    let of = |action: &'static str, dry_run: bool| {
+        traces.iter().filter(move |policy| policy.applies && policy.action == action && policy.dry_run == dry_run)
+    };
+    let first = |action, dry_run| {
+        of(action, dry_run).find_map(|policy| {
+            let rule = policy.rules.iter().find(|rule| rule.matched)?;
+            Some(format!("ns[{}]-policy[{}]-rule[{}]", policy.namespace, policy.name, rule.index))
+        })
+    };
+    let verdict = match (first("DENY", false), first("ALLOW", false)) {
+        (Some(rule), _) => Verdict::DeniedBy(rule),
+        (None, Some(rule)) => Verdict::AllowedBy(rule),
+        (None, None) if of("ALLOW", false).next().is_some() => Verdict::DeniedNoMatch,
+        (None, None) => Verdict::AllowedNoPolicy,
+    };
+    let allow = first("ALLOW", true).map(DryRunAllow::AllowedBy);
+    let shadow = Shadow {
+        audit: first("AUDIT", false),
+        dry_run_deny: first("DENY", true),
+        dry_run_allow: allow.or(of("ALLOW", true).next().map(|_| DryRunAllow::Denied)),
+    };
+    (verdict, shadow)
+}
+
+/// Whether the parts of a traced rule add up to its answer.
+fn adds_up(rule: &RuleTrace) -> bool {
+    let branches = |branches: &[crate::trace::BranchTrace]| {
+        assert!(branches.iter().all(|branch| branch.matched == branch.leaves.iter().all(|leaf| leaf.matched)));
+        branches.is_empty() || branches.iter().any(|branch| branch.matched)
+    };
+    let when = rule.when.iter().all(|leaf| leaf.matched);
+    rule.matched == (rule.unavailable.is_empty() && branches(&rule.from) && branches(&rule.to) && when)
+}
+
+fn bytes() -> impl Strategy<Value = Vec<u8>> {
+    proptest::collection::vec(any::<u8>(), 0..900)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    /// The compiled bytes, found by the index, say what Istio's resources say, read plainly.
+    #[test]
+    fn agrees_with_a_plain_evaluator(bytes in bytes()) {
+        let (case, _) = Case::new(&bytes);
+        let attributes = case.request.attributes();
+        let Outcome { verdict, shadow } = case.outcome();
+        let reference = Reference {
+            resources: &case.resources,
+            namespace: case.request.namespace,
+            labels: &case.request.labels,
+            attributes: &attributes,
+        };
+        prop_assert_eq!((verdict, shadow), reference.evaluate());
+        for dry_run in [false, true] {
+            let found = custom(case.applicable(&case.policies), &attributes);
+            let found: Vec<String> =
+                found.into_iter().filter(|found| found.dry_run == dry_run).map(|found| found.rule).collect();
+            prop_assert_eq!(found, reference.matches(Action::Custom, dry_run));
+        }
+    }
+
+    /// The trace, a scan over all policies, never disagrees with the answer, which comes out of the index.
+    #[test]
+    fn the_trace_agrees_with_the_answer(bytes in bytes(), joined in any::<bool>()) {
+        let (case, _) = Case::new(&bytes);
+        let attributes = Attributes { joined, ..case.request.attributes() };
+        let applicable = case.applicable(&case.policies);
+        let Outcome { verdict, shadow } = evaluate(applicable, &attributes);
+        let traces = trace(applicable, &attributes, &attributes);
+        prop_assert_eq!((verdict, shadow), traced(&traces));
+        for policy in &traces {
+            prop_assert_eq!(policy.applies, policy.why_not.is_empty());
+            prop_assert!(policy.rules.iter().all(adds_up), "{:#?}", policy);
+        }
+        let guarded = traces.iter().any(|policy| policy.applies && !policy.dry_run && policy.action != "AUDIT");
+        prop_assert_eq!(case.policies.is_guarded(case.request.namespace, &case.request.labels), guarded);
+    }
+
+    /// One DENY policy more never allows what was denied.
+    #[test]
+    fn a_deny_policy_never_widens(bytes in bytes()) {
+        let (case, mut more) = Case::new(&bytes);
+        let with = case.outcome_with(|resources| {
+            resources.authorization_policies.push(generate::policy_of(&mut more, "more", Action::Deny));
+        });
+        prop_assert!(!allows(&with) || allows(&case.outcome()));
+    }
+
+    /// A rule taken out of an ALLOW policy that stays never allows what was denied. (The policy taken out as a whole
+    /// may: a workload without ALLOW policies is open.)
+    #[test]
+    fn a_rule_less_in_an_allow_policy_never_widens(bytes in bytes()) {
+        let (case, mut more) = Case::new(&bytes);
+        let without = case.outcome_with(|resources| {
+            let allow = resources.authorization_policies.iter_mut().filter(|policy| policy.action == Action::Allow);
+            let mut rules: Vec<_> = allow.filter_map(|policy| policy.rules.as_mut()).filter(|r| !r.is_empty()).collect();
+            let at = more.below(rules.len().max(1));
+            if let Some(rules) = rules.get_mut(at) {
+                rules.remove(more.below(rules.len()));
+            }
+        });
+        prop_assert!(!allows(&without) || allows(&case.outcome()));
+    }
+
+    /// Whatever AUDIT and dry-run policies say, the verdict stays.
+    #[test]
+    fn audit_and_dry_run_change_no_verdict(bytes in bytes()) {
+        let (case, mut more) = Case::new(&bytes);
+        let without = case.outcome_with(|resources| {
+            resources.authorization_policies.retain(|policy| policy.action != Action::Audit && !policy.dry_run);
+        });
+        prop_assert_eq!(&case.outcome().verdict, &without.verdict);
+        let with = case.outcome_with(|resources| {
+            let action = [Action::Allow, Action::Deny, Action::Audit][more.below(3)];
+            let mut policy = generate::policy_of(&mut more, "more", action);
+            policy.dry_run = action != Action::Audit;
+            resources.authorization_policies.push(policy);
+        });
+        prop_assert_eq!(&case.outcome().verdict, &with.verdict);
+    }
+
+    /// An attribute that cannot be known never makes a policy allow more.
+    #[test]
+    fn an_unavailable_attribute_never_widens(bytes in bytes(), which in 0_usize..6) {
+        let (case, _) = Case::new(&bytes);
+        let mut attributes = case.request.attributes();
+        match which {
+            0 => attributes.source_ip = None,
+            1 => attributes.remote_ip = None,
+            2 => attributes.destination_ip = None,
+            3 => attributes.port = None,
+            4 => attributes.sni = None,
+            _ => attributes.dynamic_metadata = None,
+        }
+        let without = evaluate(case.applicable(&case.policies), &attributes);
+        prop_assert!(!allows(&without) || allows(&case.outcome()));
+    }
+}
+
+#[test]
+fn the_generator_reaches_every_verdict() {
+    let mut seen = [0; 4];
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    for _ in 0..500 {
+        let bytes = bytes().new_tree(&mut runner).unwrap().current();
+        match Case::new(&bytes).0.outcome().verdict {
+            Verdict::AllowedBy(_) => seen[0] += 1,
+            Verdict::AllowedNoPolicy => seen[1] += 1,
+            Verdict::DeniedBy(_) => seen[2] += 1,
+            Verdict::DeniedNoMatch => seen[3] += 1,
+        }
+    }
+    assert!(seen.iter().all(|count| *count >= 25), "{seen:?}");
+}
