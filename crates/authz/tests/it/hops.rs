@@ -121,6 +121,61 @@ fn each_attribute_at_each_hop() {
     }
 }
 
+/// A world with one policy of one rule.
+fn with_rule(at: (&str, &str), action: istio::Action, rule: istio::Rule) -> World {
+    let mut resources = resources(&policy(at, "ALLOW", "{}"));
+    for policy in &mut resources.authorization_policies {
+        policy.action = action;
+        policy.rules = Some(vec![rule.clone()]);
+    }
+    World::of_resources(&resources, authz::Mode::Strict)
+}
+
+/// The addresses and what else of a connection may be unknown. "ALLOW: any generator error drops the whole rule. DENY:
+/// the failing condition is dropped, the rest of the rule stays."
+#[test]
+fn what_a_hop_cannot_know_widens_denials_and_kills_allowances() {
+    use istio::ConditionKey::{ConnectionSni, DestinationIp, EnvoyFilter, RemoteIp, SourceIp};
+    /// What the rule finds at a hop.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Found {
+        Same,
+        Other,
+        Unknown,
+    }
+    use Found::{Other, Same, Unknown};
+    let when = |key: istio::ConditionKey, value: &str| istio::Rule {
+        when: Some(vec![istio::Condition { key, values: vec![value.to_owned()], not_values: Vec::new() }]),
+        ..istio::Rule::default()
+    };
+    let from = |source: istio::Source| istio::Rule { from: Some(vec![source]), ..istio::Rule::default() };
+    let blocks = |text: &str| vec![text.parse().unwrap()];
+    let filter = EnvoyFilter { filter: "envoy.filters.a".to_owned(), path: vec!["b".to_owned()] };
+    let cases = [
+        (when(SourceIp, "203.0.113.7"), Same, Unknown),
+        (when(SourceIp, "198.51.100.1"), Other, Unknown),
+        (when(RemoteIp, "203.0.113.7"), Same, Same),
+        (when(RemoteIp, "198.51.100.1"), Other, Other),
+        (from(istio::Source { ip_blocks: blocks("203.0.113.0/24"), ..Default::default() }), Same, Unknown),
+        (from(istio::Source { ip_blocks: blocks("198.51.100.0/24"), ..Default::default() }), Other, Unknown),
+        (from(istio::Source { remote_ip_blocks: blocks("203.0.113.0/24"), ..Default::default() }), Same, Same),
+        (from(istio::Source { remote_ip_blocks: blocks("198.51.100.0/24"), ..Default::default() }), Other, Other),
+        (when(DestinationIp, "198.51.100.1"), Unknown, Unknown),
+        (when(ConnectionSni, "other.example"), Unknown, Unknown),
+        (when(filter, "c"), Unknown, Unknown),
+    ];
+    for (rule, at_gateway, at_destination) in cases {
+        for (place, found) in [(GATEWAY, at_gateway), (PRODUCTPAGE, at_destination)] {
+            let world = with_rule(place, istio::Action::Deny, rule.clone());
+            let denied = world.decide(&get("/productpage"), &api());
+            assert_eq!(denied.is_allowed(), found == Other, "{rule:?} at {place:?}: {denied:?}");
+            let world = with_rule(place, istio::Action::Allow, rule.clone());
+            let allowed = world.decide(&get("/productpage"), &api());
+            assert_eq!(allowed.is_allowed(), found == Same, "{rule:?} at {place:?}: {allowed:?}");
+        }
+    }
+}
+
 #[test]
 fn a_forwarded_token_is_seen_twice() {
     let rule = "{from: [{source: {requestPrincipals: ['*']}}], when: [{key: 'request.headers[authorization]', values: ['Bearer *']}]}";
