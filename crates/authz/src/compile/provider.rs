@@ -175,3 +175,49 @@ fn two_providers<'a>(
     told_apart.remove(label);
     found
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two by two, ten thousand policies are 50 million pairs.
+    #[test]
+    fn ten_thousand_policies_are_told_apart_in_few_steps() {
+        let texts: Vec<(String, String)> =
+            (0..10_000).map(|i| (format!("a{}", i / 2), format!("v{}", i % 2))).collect();
+        let meta = Meta {
+            name: "p".to_owned(),
+            namespace: "ns1".to_owned(),
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            origin: istio::Origin::default(),
+        };
+        let asking = |provider, labels| Asking { meta: &meta, provider, labels };
+        let many: Vec<_> = texts
+            .iter()
+            .map(|(app, version)| {
+                let provider = if version == "v0" { "a" } else { "b" };
+                asking(
+                    provider,
+                    BTreeMap::from([("app", app.as_str()), ("team", "one"), ("version", version.as_str())]),
+                )
+            })
+            .collect();
+        let find = |last: &[(&'static str, &'static str)]| {
+            let mut policies = many.clone();
+            policies.push(asking("b", last.iter().copied().collect()));
+            let mut steps = MAX_STEPS;
+            let found = two_providers(policies, &mut BTreeSet::new(), &mut steps);
+            assert!(MAX_STEPS - steps < 500_000, "{last:?} took {}", MAX_STEPS - steps);
+            found.map(|(one, other)| [one.provider, other.provider])
+        };
+        assert_eq!(find(&[("app", "a7"), ("version", "v2")]), None);
+        assert_eq!(find(&[("version", "v0"), ("team", "two")]), None);
+        assert_eq!(find(&[("app", "a7"), ("version", "v1")]), None);
+        assert!(find(&[("app", "a7")]).is_some_and(|[one, other]| one != other));
+        assert!(find(&[]).is_some_and(|[one, other]| one != other));
+        // Out of steps, what is left counts as a pair.
+        assert!(two_providers(many.clone(), &mut BTreeSet::new(), &mut 10).is_some());
+        assert!(two_providers(many.clone(), &mut BTreeSet::new(), &mut { MAX_STEPS }).is_none());
+    }
+}
