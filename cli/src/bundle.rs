@@ -5,17 +5,24 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use istio::{Resources, SourceFile};
+use istio::Resources;
 use platform::bundle::Section;
 
+use crate::configuration::{self, Purpose, Read, ReadingArgs};
+use crate::template::Templates;
 use crate::terminal;
 
 pub(crate) const EXAMPLES: &str = "Examples:
   causeway bundle examples/bookinfo -o mesh.bundle
-  causeway bundle policies/ --jwks https://issuer.bookinfo.example=jwks.json -o mesh.bundle";
+  causeway bundle policies/ --jwks https://issuer.bookinfo.example=jwks.json -o mesh.bundle
+  causeway bundle policies/ --fetch --template template.yaml -o mesh.bundle
 
-/// The most configuration files of one run.
-const MAX_FILES: usize = 10_000;
+The mode is strict unless --mode says otherwise, and it is the bundle's from then on. --fetch embeds the key sets that
+the policies name by jwksUri, or by an issuer alone; one that cannot be had refuses the bundle.
+
+--template reads AWS::Serverless::HttpApi and Api with the events of functions, AWS::ApiGatewayV2::* and OpenAPI documents
+in Body or DefinitionBody. A route without an authorizer is a warning where its API has a Lambda authorizer, or stands in
+another stack. What may write routes and cannot be read (Fn::Transform, Fn::ForEach, DefinitionUri) is an error.";
 
 /// The options of `causeway bundle`.
 #[derive(Args, Debug)]
@@ -23,9 +30,11 @@ pub struct BundleCommand {
     /// YAML files, or folders of them
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
-    /// Embed an issuer's key set, so that nothing is fetched for its tokens; may be given several times
-    #[arg(long = "jwks", value_name = "ISSUER=FILE")]
-    jwks: Vec<String>,
+    #[command(flatten)]
+    reading: ReadingArgs,
+    /// A SAM or CloudFormation template with routes, stages and authorizers to embed; may be given several times
+    #[arg(long, value_name = "FILE")]
+    template: Vec<PathBuf>,
     /// Where to write the bundle
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
@@ -33,16 +42,16 @@ pub struct BundleCommand {
 
 /// Runs `causeway bundle`.
 pub(crate) fn run(command: BundleCommand) -> ExitCode {
-    let made = sources(&command.paths)
-        .map_err(|error| vec![error])
-        .and_then(|sources| parse(&sources))
-        .and_then(|resources| Ok((read_jwks(&command.jwks)?, resources)))
-        .and_then(|(jwks, resources)| Ok((build(&resources, jwks)?, resources)));
-    let (bundle, resources) = match made {
+    let (bundle, resources, warnings) = match make(&command) {
         Ok(made) => made,
         Err(errors) => return terminal::refused(&errors),
     };
-    for skipped in &resources.skipped {
+    for warning in &warnings {
+        terminal::warn(warning);
+    }
+    // Those that were ignored by request have a warning.
+    let ignored = |kind: &String| command.reading.allow_ignored.contains(kind);
+    for skipped in resources.skipped.iter().filter(|skipped| !ignored(&skipped.kind)) {
         let istio::Skipped { file, line, kind, name } = skipped;
         terminal::note(&format!("{file}:{line}: skipped {kind} {name}, which changes neither a verdict nor a route"));
     }
@@ -53,78 +62,52 @@ pub(crate) fn run(command: BundleCommand) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Reads the YAML files at `paths`, and in the folders among them, in the order of their names.
-pub fn sources(paths: &[PathBuf]) -> Result<Vec<SourceFile>, String> {
-    let mut files = Vec::new();
-    for path in paths {
-        collect(path, &mut files)?;
-    }
-    if files.is_empty() {
-        return Err("no .yaml or .yml file in the paths given".to_owned());
-    }
-    files
-        .into_iter()
-        .map(|path| {
-            let text =
-                std::fs::read_to_string(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-            Ok(SourceFile { name: path.display().to_string(), text })
-        })
-        .collect()
-}
-
-fn collect(path: &Path, files: &mut Vec<PathBuf>) -> Result<(), String> {
-    let unreadable = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
-    if !std::fs::metadata(path).map_err(unreadable)?.is_dir() {
-        files.push(path.to_owned());
-    } else {
-        let entries: Result<Vec<_>, _> =
-            std::fs::read_dir(path).map_err(unreadable)?.map(|entry| entry.map(|e| e.path())).collect();
-        let mut entries = entries.map_err(unreadable)?;
-        entries.sort();
-        for entry in entries {
-            let is_yaml = entry.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
-            if is_yaml || entry.is_dir() {
-                collect(&entry, files)?;
-            }
-        }
-    }
-    if files.len() > MAX_FILES {
-        return Err(format!("more than {MAX_FILES} files"));
-    }
-    Ok(())
-}
-
-/// Parses `sources`; every error of every file is in the result.
-pub fn parse(sources: &[SourceFile]) -> Result<Resources, Vec<String>> {
-    istio::parse(sources).map_err(|errors| errors.iter().map(ToString::to_string).collect())
-}
-
-/// Compiles `resources` into a bundle. `jwks` are key sets to embed, by issuer.
-pub fn build(resources: &Resources, jwks: BTreeMap<String, String>) -> Result<Vec<u8>, Vec<String>> {
-    let access = authz::compile(resources, &authz::CompileOptions { jwks, ..Default::default() });
-    let egress = extension::routes::compile(resources);
-    let (access, egress) = match (access, egress) {
-        (Ok(access), Ok(egress)) => (access, egress),
-        (access, egress) => {
-            let mut errors: Vec<String> = Vec::new();
-            errors.extend(access.err().into_iter().flatten().map(|error| error.to_string()));
-            errors.extend(egress.err().into_iter().flatten().map(|error| error.to_string()));
+/// The bundle, what it was made of, and what is likely not what was meant.
+fn make(command: &BundleCommand) -> Result<(Vec<u8>, Resources, Vec<String>), Vec<String>> {
+    let mut templates = Templates::default();
+    let read_templates: Vec<String> =
+        command.template.iter().filter_map(|path| templates.add(path).err()).flatten().collect();
+    let read = configuration::read(&command.paths, &command.reading, Purpose::Bundle);
+    let Read { resources, compiled, mut warnings } = match read {
+        Ok(read) if read_templates.is_empty() => read,
+        read => {
+            let mut errors = read.err().unwrap_or_default();
+            errors.extend(read_templates);
             return Err(errors);
         }
     };
-    platform::bundle::write(&[(Section::Access, &access.section), (Section::Egress, &egress)])
-        .map_err(|error| vec![error.to_string()])
+    warnings.append(&mut templates.warnings);
+    let api = (!command.template.is_empty()).then(|| templates.finish().write());
+    let api = api.transpose().map_err(|error| vec![format!("--template: {error}")])?;
+    let bundle = assemble(&resources, Ok(compiled.section), api.as_deref())?;
+    Ok((bundle, resources, warnings))
 }
 
-fn read_jwks(options: &[String]) -> Result<BTreeMap<String, String>, Vec<String>> {
-    let read = |option: &String| {
-        // An issuer is a URL and may hold `=`; a file name seldom does.
-        let (issuer, file) =
-            option.rsplit_once('=').ok_or_else(|| format!("--jwks {option:?}: expected ISSUER=FILE"))?;
-        let text = std::fs::read_to_string(file).map_err(|error| format!("--jwks: cannot read {file}: {error}"))?;
-        Ok((issuer.to_owned(), text))
-    };
-    options.iter().map(read).collect::<Result<_, String>>().map_err(|error| vec![error])
+/// Compiles `resources` into a bundle, in the strict mode. `jwks` are key sets to embed, by issuer or jwksUri.
+pub fn build(resources: &Resources, jwks: BTreeMap<String, String>) -> Result<Vec<u8>, Vec<String>> {
+    let access = configuration::compile(resources, jwks, authz::Mode::Strict);
+    assemble(resources, access.map(|compiled| compiled.section), None)
+}
+
+/// Puts the sections together; the errors of all of them are in the result.
+fn assemble(
+    resources: &Resources,
+    access: Result<Vec<u8>, Vec<String>>,
+    api: Option<&[u8]>,
+) -> Result<Vec<u8>, Vec<String>> {
+    let egress = extension::routes::compile(resources);
+    match (access, egress) {
+        (Ok(access), Ok(egress)) => {
+            let mut sections = vec![(Section::Access, access.as_slice()), (Section::Egress, egress.as_slice())];
+            sections.extend(api.map(|api| (Section::Api, api)));
+            platform::bundle::write(&sections).map_err(|error| vec![error.to_string()])
+        }
+        (access, egress) => {
+            let mut errors = access.err().unwrap_or_default();
+            errors.extend(egress.err().into_iter().flatten().map(|error| error.to_string()));
+            Err(errors)
+        }
+    }
 }
 
 /// Writes beside the target and moves into place: a reader never sees half a bundle.

@@ -2,9 +2,18 @@
 //! tests share.
 
 pub mod bundle;
+mod configuration;
 pub mod demo;
 pub mod dev;
+mod evaluate;
+mod explain;
+mod lint;
+mod normalize;
+mod request_line;
+mod session;
+mod template;
 mod terminal;
+mod token;
 
 use std::process::ExitCode;
 
@@ -26,6 +35,20 @@ enum Command {
     /// Keep the local stack up on fixed ports, print curl lines for it, and log decisions as they happen
     #[command(after_help = dev::EXAMPLES)]
     Dev(dev::Dev),
+    /// Decide about requests, one JSON object a line in and out
+    #[command(after_help = evaluate::EXAMPLES)]
+    Evaluate(evaluate::Evaluate),
+    /// Show, leaf by leaf, why a request is allowed or denied
+    #[command(after_help = explain::EXAMPLES)]
+    Explain(Box<explain::Explain>),
+    /// Find what is accepted and is likely not what was meant
+    #[command(after_help = lint::EXAMPLES)]
+    Lint(lint::Lint),
+    /// Print what a mesh makes of request paths
+    #[command(after_help = normalize::EXAMPLES)]
+    Normalize(normalize::Normalize),
+    /// Look at tokens
+    Token(token::Token),
     /// Validate Istio YAML and compile it into the file that the Lambda programs read
     #[command(after_help = bundle::EXAMPLES)]
     Bundle(bundle::BundleCommand),
@@ -33,13 +56,21 @@ enum Command {
 
 /// Runs one command. Its exit status: 0 done, 1 failed, 2 a refused configuration or wrong usage.
 pub fn run(arguments: Arguments) -> ExitCode {
-    let runtime = match tokio::runtime::Runtime::new() {
-        Ok(runtime) => runtime,
-        Err(error) => return terminal::failed(&format!("cannot start the async runtime: {error}")),
-    };
     match arguments.command {
-        Command::Demo(command) => runtime.block_on(demo::run(command)),
-        Command::Dev(command) => runtime.block_on(dev::run(command)),
+        Command::Demo(command) => asynchronously(demo::run(command)),
+        Command::Dev(command) => asynchronously(dev::run(command)),
+        Command::Evaluate(command) => evaluate::run(command),
+        Command::Explain(command) => explain::run(*command),
+        Command::Lint(command) => lint::run(command),
+        Command::Normalize(command) => normalize::run(command),
+        Command::Token(command) => token::run(command),
         Command::Bundle(command) => bundle::run(command),
+    }
+}
+
+fn asynchronously(command: impl Future<Output = ExitCode>) -> ExitCode {
+    match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime.block_on(command),
+        Err(error) => terminal::failed(&format!("cannot start the async runtime: {error}")),
     }
 }

@@ -27,6 +27,11 @@ pub(crate) fn note(text: &str) {
     eprintln!("causeway: {text}");
 }
 
+/// Says what was accepted and is likely not what was meant.
+pub(crate) fn warn(text: &str) {
+    eprintln!("causeway: warning: {text}");
+}
+
 /// Prints a line of the result.
 pub(crate) fn line(text: &str) {
     println!("{text}");
@@ -43,6 +48,12 @@ impl Style {
     pub(crate) fn detect() -> Self {
         let forbidden = platform::env::Env::get(&platform::env::ProcessEnv, "NO_COLOR").ok().flatten().is_some();
         Self { colour: std::io::stdout().is_terminal() && !forbidden }
+    }
+
+    /// None at all.
+    #[cfg(test)]
+    pub(crate) fn plain() -> Self {
+        Self { colour: false }
     }
 
     pub(crate) fn bold(self, text: &str) -> String {

@@ -30,7 +30,7 @@ fn every_error_is_named_with_file_line_and_path_and_nothing_is_written() {
     let policy = folder.path().join("policy.yaml");
     std::fs::write(
         &policy,
-        "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata:\n  name: p\nspec:\n  action: AUDIT\n  rulez: []\n",
+        "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata:\n  name: p\nspec:\n  action: AUDITED\n  rulez: []\n",
     )
     .unwrap();
     let file = folder.path().join("mesh.bundle");
@@ -39,7 +39,7 @@ fn every_error_is_named_with_file_line_and_path_and_nothing_is_written() {
     assert_eq!(output.status.code(), Some(2));
     let said = said(&output);
     assert!(
-        said.contains("policy.yaml:6:") && said.contains("spec.action") && said.contains("not supported yet"),
+        said.contains("policy.yaml:6:") && said.contains("spec.action") && said.contains("expected `ALLOW`"),
         "{said}"
     );
     assert!(said.contains("policy.yaml:7:") && said.contains("rulez"), "{said}");
@@ -62,4 +62,48 @@ fn wrong_usage_says_what_is_expected() {
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         assert!(said(&output).contains(words), "{arguments:?}: {}", said(&output));
     }
+}
+
+fn bundle_of(policy: &str, more: &[&str]) -> (Option<i32>, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, out) = (folder.path().join("policy.yaml"), folder.path().join("mesh.bundle"));
+    std::fs::write(&file, policy).unwrap();
+    let output = bundle(&[&[file.to_str().unwrap(), "-o", out.to_str().unwrap()], more].concat());
+    assert_eq!(out.exists(), output.status.success());
+    (output.status.code(), said(&output))
+}
+
+#[test]
+fn a_provider_that_there_is_not_is_refused_in_both_modes() {
+    let policy = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
+                  metadata: { name: ask, namespace: ns1 }\n\
+                  spec: { action: CUSTOM, provider: { name: nobody }, rules: [{}] }\n";
+    for mode in ["strict", "istio"] {
+        let (status, said) = bundle_of(policy, &["--mode", mode]);
+        assert!(status == Some(2) && said.contains("nobody"), "{mode}: {status:?} {said}");
+    }
+}
+
+#[test]
+fn a_key_set_that_cannot_be_fetched_is_refused() {
+    // Nobody listens there.
+    let policy = "apiVersion: security.istio.io/v1\nkind: RequestAuthentication\n\
+                  metadata: { name: t, namespace: ns1 }\n\
+                  spec: { jwtRules: [{ issuer: iss, jwksUri: 'http://127.0.0.1:9/jwks.json' }] }\n";
+    assert_eq!(bundle_of(policy, &[]).0, Some(0));
+    let (status, said) = bundle_of(policy, &["--fetch"]);
+    assert!(status == Some(2) && said.contains("http://127.0.0.1:9/jwks.json: cannot reach"), "{said}");
+}
+
+#[test]
+fn a_kind_is_ignored_by_name_alone() {
+    let filter = "apiVersion: networking.istio.io/v1alpha3\nkind: EnvoyFilter\n\
+                  metadata: { name: f, namespace: ns1 }\nspec: {}\n";
+    let (status, said) = bundle_of(filter, &[]);
+    assert!(status == Some(2) && said.contains("EnvoyFilter"), "{said}");
+    let (status, said) = bundle_of(filter, &["--allow-ignored", "EnvoyFilter"]);
+    assert_eq!(status, Some(0), "{said}");
+    assert!(said.contains("warning") && said.contains("policy.yaml:1: EnvoyFilter f is ignored"), "{said}");
+    let (status, said) = bundle_of(filter, &["--allow-ignored", "AuthorizationPolicy"]);
+    assert!(status == Some(2) && said.contains("expected one of"), "{said}");
 }

@@ -29,7 +29,7 @@ use super::gateway::{
 use super::http::send;
 use super::mesh::Ingress;
 use super::seeds::{ACCOUNT, ENVIRONMENT, Seeds};
-use crate::bundle;
+use crate::{bundle, configuration};
 
 /// The issuer identifier of the examples.
 pub const ISSUER: &str = "https://issuer.bookinfo.example";
@@ -274,7 +274,7 @@ impl Stack {
 pub fn resources() -> Result<Resources, Vec<String>> {
     let sources: Vec<SourceFile> =
         EXAMPLES.iter().map(|(name, text)| SourceFile { name: (*name).to_owned(), text: (*text).to_owned() }).collect();
-    bundle::parse(&sources)
+    configuration::parse(&sources, &[])
 }
 
 fn policies(bundle: &Bundle) -> Result<Policies, StackError> {

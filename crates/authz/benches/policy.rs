@@ -50,13 +50,13 @@ impl Shape {
         }
     }
 
-    /// One ALLOW policy a rule, `size` of them, and one DENY for all.
+    /// `size` policies of one rule each: one DENY for all, the others ALLOW.
     fn yaml(self, size: usize) -> String {
         let mut yaml = String::from(
             "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: no-trace, namespace: ns1}\n\
              spec: {action: DENY, rules: [{to: [{operation: {methods: [TRACE]}}]}]}\n",
         );
-        for i in 0..size {
+        for i in 1..size {
             let (selector, rule) = match self {
                 Self::Host => {
                     (String::new(), format!("to: [{{operation: {{hosts: [h{i}.example], methods: [GET]}}}}]"))

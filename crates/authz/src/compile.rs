@@ -37,8 +37,8 @@ pub const MAX_LABEL_BYTES: usize = 317;
 /// What is compiled beside the resources.
 #[derive(Clone, Debug, Default)]
 pub struct CompileOptions {
-    /// Key sets that were fetched for the bundle: issuer → JWKS document. They serve the rules of that
-    /// issuer that name a `jwksUri`, or neither keys nor a place for them.
+    /// Key sets that were fetched for the bundle: `jwksUri` or issuer → JWKS document. They serve the rules that name
+    /// this `jwksUri`, and the other rules of that issuer that have no keys of their own.
     pub jwks: BTreeMap<String, String>,
     /// How strictly tokens are read.
     pub mode: Mode,
@@ -85,8 +85,8 @@ pub fn compile(resources: &Resources, options: &CompileOptions) -> Result<Compil
         errors: Vec::new(),
         warnings: Vec::new(),
         key_sources: Vec::new(),
-        selected: BTreeSet::new(),
         providers: Vec::new(),
+        selected: BTreeSet::new(),
         expanded: 0,
     };
     let set = compiler.policy_set();
@@ -109,37 +109,28 @@ struct Compiler<'a> {
     errors: Vec<CompileError>,
     warnings: Vec<CompileError>,
     key_sources: Vec<KeySource>,
+    providers: Vec<Provider>,
     /// Destinations that were compared with the selectors already.
     selected: BTreeSet<String>,
-    /// What CUSTOM policies ask, in the order in which they were named first.
-    providers: Vec<Provider>,
     /// Values that depend on the trust domain, with the aliases.
     expanded: usize,
 }
 
 impl<'a> Compiler<'a> {
     fn error(&mut self, meta: &Meta, message: impl fmt::Display) {
-        self.errors.push(CompileError {
-            file: meta.origin.file.clone(),
-            line: meta.origin.line,
-            message: format!("{}/{}: {message}", meta.namespace, meta.name),
-        });
+        self.errors.push(at(meta, message));
     }
 
-    /// What Istio loads, to its users' surprise: an error in the strict mode, a warning for parity.
-    fn doubt(&mut self, meta: &Meta, message: impl fmt::Display) {
+    /// What Istio loads, and what is likely not what was meant: an error in the strict mode alone.
+    fn complain(&mut self, meta: &Meta, message: impl fmt::Display) {
         match self.options.mode {
-            Mode::Strict => self.error(meta, message),
-            Mode::Istio => self.warn(meta, message),
+            Mode::Strict => self.errors.push(at(meta, message)),
+            Mode::Istio => self.warnings.push(at(meta, message)),
         }
     }
 
     fn warn(&mut self, meta: &Meta, message: impl fmt::Display) {
-        self.warnings.push(CompileError {
-            file: meta.origin.file.clone(),
-            line: meta.origin.line,
-            message: format!("{}/{}: {message}", meta.namespace, meta.name),
-        });
+        self.warnings.push(at(meta, message));
     }
 
     fn policy_set(&mut self) -> PolicySet {
@@ -266,6 +257,14 @@ fn target_refs(targets: &[istio::TargetRef]) -> Vec<TargetRef> {
         namespace: target.namespace.clone().filter(|namespace| !namespace.is_empty()),
     };
     targets.iter().map(compiled).collect()
+}
+
+fn at(meta: &Meta, message: impl fmt::Display) -> CompileError {
+    CompileError {
+        file: meta.origin.file.clone(),
+        line: meta.origin.line,
+        message: format!("{}/{}: {message}", meta.namespace, meta.name),
+    }
 }
 
 fn labels(selector: Option<&WorkloadSelector>) -> Vec<Label> {

@@ -336,7 +336,7 @@ impl Passed {
 
     /// `deny`, with what this hop found out before it.
     fn denied_later(&self, mut deny: Deny) -> Deny {
-        deny.shadow = self.shadow.clone().or(deny.shadow);
+        *deny.shadow = self.shadow.clone().or(std::mem::take(&mut *deny.shadow));
         if deny.principal.is_none() && deny.client_id.is_none() {
             deny.identify(self.claims.as_ref());
         }
@@ -439,7 +439,7 @@ fn stages(
         let mut deny = Deny::new(refused.reason, hop, refused.detail);
         deny.status = refused.status;
         deny.policy = Some(refused.rule);
-        deny.shadow = by_custom;
+        *deny.shadow = by_custom;
         return Err(deny);
     }
 
@@ -459,7 +459,7 @@ fn stages(
         authenticate::authenticate(policies, applicable, visible, &request.method, given.keys, &key, given.now)
             .map_err(|refused| {
                 let mut deny = Deny::new(refused.reason, hop, refused.detail);
-                deny.shadow = by_custom.clone();
+                *deny.shadow = by_custom.clone();
                 deny
             })?;
 
@@ -492,7 +492,7 @@ fn stages(
         Deny::new(Reason::NoCredential, hop, format!("no credential was presented, and {detail}"))
     };
     deny.policy = policy;
-    deny.shadow = shadow;
+    *deny.shadow = shadow;
     deny.identify(claims.as_ref());
     Err(deny)
 }

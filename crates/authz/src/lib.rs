@@ -11,6 +11,7 @@
 //! 3. a front builds a [`Request`] and a [`Target`], asks [`credentials`] what has to be fetched first,
 //!    and then [`decide`]. Only the gate can make an [`Allow`].
 
+pub mod api;
 pub mod api_key;
 mod authenticate;
 pub mod claims;

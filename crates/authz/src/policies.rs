@@ -95,11 +95,16 @@ impl Policies {
     /// The `ApiGateway` document that covers an API: the one that names its id and stage; or, when none
     /// names the id, the only one that names the domain, if it is for this stage.
     pub fn api_gateway(&self, api_id: &str, stage: &str, domain: &str) -> Option<ApiGatewayInfo<'_>> {
-        self.find_api_gateway(api_id, stage, domain).map(|gateway| ApiGatewayInfo {
-            name: gateway.name.as_str(),
-            base_path: gateway.base_path.as_ref().map(|path| path.as_str()),
-            environment: gateway.environment.as_str(),
-        })
+        self.find_api_gateway(api_id, stage, domain).map(ApiGatewayInfo::from)
+    }
+
+    /// The `ApiGateway` documents that answer to `domain`, in any case and without a port; several may share one and
+    /// differ in base path, or in API and stage.
+    pub fn api_gateways_at(&self, domain: &str) -> impl Iterator<Item = ApiGatewayInfo<'_>> {
+        let gateways = self.set().api_gateways.iter();
+        gateways
+            .filter(move |gateway| gateway.domains.iter().any(|own| own.as_str().eq_ignore_ascii_case(domain)))
+            .map(ApiGatewayInfo::from)
     }
 
     /// The names, in lower case, of all headers that some rule makes out of claims, each once.
@@ -224,6 +229,22 @@ pub struct ApiGatewayInfo<'a> {
     pub base_path: Option<&'a str>,
     /// The environment that it serves.
     pub environment: &'a str,
+    /// Id of the API.
+    pub api_id: &'a str,
+    /// Stage of the API.
+    pub stage: &'a str,
+}
+
+impl<'a> From<&'a ArchivedApiGateway> for ApiGatewayInfo<'a> {
+    fn from(gateway: &'a ArchivedApiGateway) -> Self {
+        Self {
+            name: gateway.name.as_str(),
+            base_path: gateway.base_path.as_ref().map(|path| path.as_str()),
+            environment: gateway.environment.as_str(),
+            api_id: gateway.api_id.as_str(),
+            stage: gateway.stage.as_str(),
+        }
+    }
 }
 
 /// The workload whose policies are asked for.

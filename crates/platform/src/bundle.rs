@@ -26,7 +26,8 @@ pub const MAX_BYTES: usize = 32 * 1024 * 1024;
 /// Where a configuration layer puts the bundle.
 pub const DEFAULT_PATH: &str = "/opt/causeway/mesh.bundle";
 
-const MAGIC: &[u8; 8] = b"CAUSEWAY";
+/// What every bundle starts with.
+pub const MAGIC: &[u8; 8] = b"CAUSEWAY";
 const CHECKSUM_AT: usize = 16;
 const TABLE_AT: usize = CHECKSUM_AT + 32;
 const ENTRY: usize = 16;
@@ -40,6 +41,8 @@ pub enum Section {
     Access,
     /// Compiled egress routes, owned by `extension`.
     Egress,
+    /// The APIs of the deployment templates, owned by `authz::api`; only there when the bundle was made with templates.
+    Api,
 }
 
 impl Section {
@@ -47,6 +50,7 @@ impl Section {
         match self {
             Self::Access => 1,
             Self::Egress => 2,
+            Self::Api => 3,
         }
     }
 
@@ -54,6 +58,7 @@ impl Section {
         match self {
             Self::Access => "access",
             Self::Egress => "egress",
+            Self::Api => "api",
         }
     }
 }

@@ -54,7 +54,9 @@ impl Compiler<'_> {
     }
 
     fn key_source(&mut self, meta: &Meta, rule: &istio::JwtRule) -> u32 {
-        let given = self.options.jwks.get(&rule.issuer).filter(|_| !rule.issuer.is_empty());
+        let by_uri = rule.jwks_uri.as_ref().and_then(|uri| self.options.jwks.get(uri));
+        let by_issuer = || self.options.jwks.get(&rule.issuer).filter(|_| !rule.issuer.is_empty());
+        let given = by_uri.or_else(by_issuer);
         let (jwks_uri, document, origin) = match (&rule.jwks, &rule.jwks_uri) {
             (Some(_), Some(_)) => {
                 self.error(meta, format!("issuer {} has both jwks and jwksUri", rule.issuer));

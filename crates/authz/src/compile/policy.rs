@@ -22,27 +22,18 @@ impl Compiler<'_> {
             let action = policy.action.as_str();
             self.error(meta, format!("a {action} policy needs rules: without them it never matches"));
         }
-        let provider = match (policy.action, &policy.provider) {
-            (Action::Custom, Some(_)) => {
-                rules.iter().for_each(|rule| self.check_before_authentication(meta, rule));
-                self.provider(policy)
-            }
-            (Action::Custom, None) => {
-                self.error(meta, "a CUSTOM policy must name its provider");
-                None
-            }
-            (_, Some(_)) => {
-                self.error(meta, "only a CUSTOM policy has a provider");
-                None
-            }
-            (_, None) => None,
-        };
+        match (policy.action, &policy.provider) {
+            (Action::Custom, Some(_)) => rules.iter().for_each(|rule| self.check_before_authentication(meta, rule)),
+            (Action::Custom, None) => self.error(meta, "a CUSTOM policy must name its provider"),
+            (_, Some(_)) => self.error(meta, "only a CUSTOM policy has a provider"),
+            (_, None) => {}
+        }
         AuthorizationPolicy {
             name: meta.name.clone(),
             selector: labels(policy.selector.as_ref()),
             target_refs: target_refs(&policy.target_refs),
             dry_run: policy.dry_run,
-            provider,
+            provider: self.provider(policy),
             rules: rules.iter().map(|rule| self.rule(meta, rule)).collect(),
         }
     }

@@ -15,10 +15,7 @@ impl<'a> Compiler<'a> {
     /// The index in [`PolicySet::providers`](crate::compiled::PolicySet::providers) of what a CUSTOM policy asks;
     /// `None` for a policy of another action.
     pub(super) fn provider(&mut self, policy: &istio::AuthorizationPolicy) -> Option<u32> {
-        if policy.action != Action::Custom {
-            return None;
-        }
-        let name = policy.provider.as_deref().unwrap_or_default();
+        let name = policy.provider.as_deref().filter(|_| policy.action == Action::Custom)?;
         let known = self.providers.iter().position(|provider| provider.name == name);
         let mut named = self.resources.mesh.extension_providers.iter().filter(|provider| provider.name == name);
         let configured = match (named.next(), named.next()) {
@@ -50,7 +47,7 @@ impl<'a> Compiler<'a> {
                 is_adapter,
             },
             Err(message) => {
-                self.doubt(&policy.meta, format!("{message}; until then it denies what it matches"));
+                self.complain(&policy.meta, format!("{message}; until then it denies what it matches"));
                 Provider {
                     name: name.to_owned(),
                     usable: false,
@@ -90,7 +87,7 @@ impl<'a> Compiler<'a> {
         for (one, other) in found {
             let origin = &one.meta.origin;
             let (own, theirs) = (other.provider, one.provider);
-            self.doubt(
+            self.complain(
                 other.meta,
                 format!(
                     "a workload may have this CUSTOM policy, which asks {own:?}, and {}/{} at {origin}, which asks \

@@ -142,7 +142,7 @@ spec: {{{spec}}}
     assert_eq!(shadow.audit, None);
     // Also on a denial of the second hop.
     let Decision::Deny(deny) = with_a_denial.decide(&get("/productpage"), &api()) else { panic!() };
-    assert_eq!((deny.hop, &deny.shadow), (Hop::Destination, shadow));
+    assert_eq!((deny.hop, &*deny.shadow), (Hop::Destination, shadow));
 }
 
 #[test]

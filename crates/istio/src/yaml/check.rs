@@ -9,13 +9,7 @@ use super::read::At;
 /// name).
 pub(super) fn kubernetes_name(at: &At<'_>, longest: usize, dots: bool) -> Option<String> {
     let name = at.non_empty_string()?;
-    let label = |label: &str| {
-        label.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
-            && !label.is_empty()
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    let fits = name.len() <= longest && if dots { name.split('.').all(label) } else { label(&name) };
+    let fits = name.len() <= longest && if dots { name.split('.').all(is_label) } else { is_label(&name) };
     if !fits {
         let dot = if dots { ", `.`" } else { "" };
         at.error(format!(
@@ -25,6 +19,14 @@ pub(super) fn kubernetes_name(at: &At<'_>, longest: usize, dots: bool) -> Option
         return None;
     }
     Some(name)
+}
+
+/// RFC 1123, in lower case; of any length.
+pub(super) fn is_label(label: &str) -> bool {
+    label.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+        && !label.is_empty()
+        && !label.starts_with('-')
+        && !label.ends_with('-')
 }
 
 /// The name of an HTTP header (RFC 9110 section 5.6.2: a token).

@@ -1,0 +1,308 @@
+//! What `evaluate`, `explain`, `lint` and `bundle` have in common: the configuration that they read.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use authz::{Compiled, Jwks, KeyOrigin, KeySets, Mode, Policies};
+use clap::{Args, ValueEnum};
+use istio::{Resources, SourceFile};
+use platform::bundle::{self, Bundle, Section};
+
+mod fetch;
+
+/// The most configuration files of one run.
+const MAX_FILES: usize = 10_000;
+
+/// `--config`, and how it is read.
+#[derive(Args, Debug)]
+pub(crate) struct ConfigurationArgs {
+    /// YAML files, folders of them, or one bundle; may be given several times
+    #[arg(long = "config", required = true, num_args = 1.., value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) reading: ReadingArgs,
+}
+
+/// How YAML becomes policies.
+#[derive(Args, Debug, Default)]
+pub(crate) struct ReadingArgs {
+    /// How strictly tokens are read: `strict` (the default) refuses more than Istio does, `istio` is parity with it
+    #[arg(long, value_name = "MODE")]
+    pub(crate) mode: Option<ModeName>,
+    /// Skip documents of this kind, although they could change a verdict or a route; may be given several times
+    #[arg(long, value_name = "KIND")]
+    pub(crate) allow_ignored: Vec<String>,
+    /// The key set of an issuer, or the one that a jwksUri would give; may be given several times
+    #[arg(long, value_name = "ISSUER_OR_URI=FILE")]
+    pub(crate) jwks: Vec<String>,
+    /// Fetch the key sets that are neither inline nor given with --jwks; without it nothing goes over the network
+    #[arg(long)]
+    pub(crate) fetch: bool,
+}
+
+impl ReadingArgs {
+    /// The mode, `strict` if none is given.
+    pub(crate) fn mode(&self) -> Mode {
+        self.mode.map_or(Mode::Strict, Mode::from)
+    }
+}
+
+/// `--mode`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum ModeName {
+    /// Parity with Istio
+    Istio,
+    /// The default
+    Strict,
+}
+
+impl From<ModeName> for Mode {
+    fn from(name: ModeName) -> Self {
+        match name {
+            ModeName::Istio => Self::Istio,
+            ModeName::Strict => Self::Strict,
+        }
+    }
+}
+
+/// A configuration that is ready to be asked.
+pub(crate) struct Loaded {
+    /// The documents; absent when a bundle was given, which holds only what they compile to.
+    #[allow(dead_code, reason = "explain and lint read it")]
+    pub(crate) resources: Option<Resources>,
+    /// The compiled policies.
+    pub(crate) policies: Policies,
+    /// The key sets at hand: inline, given with `--jwks`, or fetched.
+    pub(crate) keys: KeySets,
+    /// What was accepted and is likely not what was meant; one line each, with file and line where there is one.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Reads, compiles and opens the configuration.
+///
+/// # Errors
+/// Every reason why it is refused, a line each.
+pub(crate) fn load(arguments: &ConfigurationArgs) -> Result<Loaded, Vec<String>> {
+    let mut warnings = Vec::new();
+    let (resources, policies) = match arguments.paths.as_slice() {
+        [path] if is_bundle(path) => (None, open_bundle(path, &arguments.reading)?),
+        paths => {
+            if let Some(bundle) = paths.iter().find(|path| is_bundle(path)) {
+                return Err(vec![format!("{} is a bundle, which is read alone", bundle.display())]);
+            }
+            let read = read(paths, &arguments.reading, Purpose::Ask)?;
+            warnings = read.warnings;
+            let policies = Policies::open(&read.compiled.section).map_err(|error| vec![error.to_string()])?;
+            (Some(read.resources), policies)
+        }
+    };
+    let mut keys = KeySets::embedded(&policies).map_err(|error| vec![error.to_string()])?;
+    if resources.is_none() && arguments.reading.fetch {
+        warnings.extend(fetch_missing(&policies, &mut keys));
+    }
+    Ok(Loaded { resources, policies, keys, warnings })
+}
+
+/// What a configuration is read for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Purpose {
+    /// To be asked here and now: key sets that cannot be fetched are a warning, and tokens that need them are refused.
+    Ask,
+    /// To be written down: what cannot be fetched would be missing for good, and what denies for lack of a provider
+    /// would do so for good. Both are refused.
+    Bundle,
+}
+
+/// Documents that were read and compiled.
+pub(crate) struct Read {
+    pub(crate) resources: Resources,
+    pub(crate) compiled: Compiled,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Reads and compiles the YAML files at `paths`.
+///
+/// # Errors
+/// Every reason why they are refused, a line each.
+pub(crate) fn read(paths: &[PathBuf], reading: &ReadingArgs, purpose: Purpose) -> Result<Read, Vec<String>> {
+    let sources = sources(paths).map_err(|error| vec![error])?;
+    let resources = parse(&sources, &reading.allow_ignored)?;
+    let mut jwks = given_jwks(&reading.jwks).map_err(|error| vec![error])?;
+    let mut warnings = unused_jwks(&resources, &jwks);
+    let ignored = resources.skipped.iter().filter(|skipped| reading.allow_ignored.contains(&skipped.kind));
+    warnings.extend(ignored.map(|istio::Skipped { file, line, kind, name }| {
+        format!("{file}:{line}: {kind} {name} is ignored, although it could change a verdict or a route")
+    }));
+    if reading.fetch {
+        let fetched = fetch::key_sets(&resources, &jwks);
+        if purpose == Purpose::Bundle && !fetched.errors.is_empty() {
+            return Err(fetched.errors);
+        }
+        warnings.extend(fetched.errors);
+        jwks.extend(fetched.documents);
+    }
+    let strict = (purpose == Purpose::Bundle && reading.mode() == Mode::Istio).then(|| jwks.clone());
+    let compiled = compile(&resources, jwks, reading.mode())?;
+    let said: Vec<String> = compiled.warnings.iter().map(ToString::to_string).collect();
+    if let Some(Err(refused)) = strict.map(|jwks| compile(&resources, jwks, Mode::Strict)) {
+        // What Istio takes with a warning and the strict mode refuses, such as a provider that there is not.
+        let refused: Vec<String> = refused.into_iter().filter(|error| said.contains(error)).collect();
+        if !refused.is_empty() {
+            return Err(refused);
+        }
+    }
+    warnings.extend(said);
+    Ok(Read { resources, compiled, warnings })
+}
+
+/// Reads the YAML files at `paths`, and in the folders among them, in the order of their names.
+pub(crate) fn sources(paths: &[PathBuf]) -> Result<Vec<SourceFile>, String> {
+    let mut files = Vec::new();
+    for path in paths {
+        collect(path, &mut files)?;
+    }
+    if files.is_empty() {
+        return Err("no .yaml or .yml file in the paths given".to_owned());
+    }
+    files
+        .into_iter()
+        .map(|path| {
+            let text = read_text(&path, istio::MAX_FILE_BYTES)?;
+            Ok(SourceFile { name: path.display().to_string(), text })
+        })
+        .collect()
+}
+
+/// The text of a file, and one byte more than `limit` at most: whoever parses it refuses that.
+pub(crate) fn read_text(path: &Path, limit: usize) -> Result<String, String> {
+    let unreadable = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
+    let limit = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
+    let mut bytes = Vec::new();
+    std::fs::File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes)).map_err(unreadable)?;
+    if bytes.len() as u64 == limit {
+        // The cut may lie inside a character.
+        return Ok(String::from_utf8_lossy(&bytes).into_owned());
+    }
+    String::from_utf8(bytes).map_err(|_| format!("cannot read {}: it is not UTF-8", path.display()))
+}
+
+fn collect(path: &Path, files: &mut Vec<PathBuf>) -> Result<(), String> {
+    let unreadable = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
+    if !std::fs::metadata(path).map_err(unreadable)?.is_dir() {
+        files.push(path.to_owned());
+    } else {
+        let entries: Result<Vec<_>, _> =
+            std::fs::read_dir(path).map_err(unreadable)?.map(|entry| entry.map(|e| e.path())).collect();
+        let mut entries = entries.map_err(unreadable)?;
+        entries.sort();
+        for entry in entries {
+            let is_yaml = entry.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
+            if is_yaml || entry.is_dir() {
+                collect(&entry, files)?;
+            }
+        }
+    }
+    if files.len() > MAX_FILES {
+        return Err(format!("more than {MAX_FILES} files"));
+    }
+    Ok(())
+}
+
+/// Parses `sources`; every error of every file is in the result. Documents of the kinds `allow_ignored` are skipped.
+pub(crate) fn parse(sources: &[SourceFile], allow_ignored: &[String]) -> Result<Resources, Vec<String>> {
+    let ignorable: Vec<&str> = istio::ignorable_kinds().collect();
+    if let Some(kind) = allow_ignored.iter().find(|kind| !ignorable.contains(&kind.as_str())) {
+        return Err(vec![format!("--allow-ignored {kind}: expected one of {}", ignorable.join(", "))]);
+    }
+    let options = istio::ParseOptions { allow_ignored: allow_ignored.to_vec() };
+    istio::parse_with(sources, &options).map_err(|errors| errors.iter().map(ToString::to_string).collect())
+}
+
+/// Compiles the access policies. `jwks` are key sets to embed, by issuer or by jwksUri.
+pub(crate) fn compile(
+    resources: &Resources,
+    jwks: BTreeMap<String, String>,
+    mode: Mode,
+) -> Result<Compiled, Vec<String>> {
+    authz::compile(resources, &authz::CompileOptions { jwks, mode })
+        .map_err(|errors| errors.iter().map(ToString::to_string).collect())
+}
+
+/// The documents of `--jwks`, by issuer or URI.
+fn given_jwks(options: &[String]) -> Result<BTreeMap<String, String>, String> {
+    let mut documents = BTreeMap::new();
+    for option in options {
+        // Both an issuer and a URI may hold `=`; a file name seldom does.
+        let (name, file) = option
+            .rsplit_once('=')
+            .filter(|(name, file)| !name.is_empty() && !file.is_empty())
+            .ok_or_else(|| format!("--jwks {option:?}: expected ISSUER_OR_URI=FILE"))?;
+        let text = read_text(Path::new(file), authz::jwk::MAX_BYTES).map_err(|error| format!("--jwks: {error}"))?;
+        if documents.insert(name.to_owned(), text).is_some() {
+            return Err(format!("--jwks: {name} is given twice"));
+        }
+    }
+    Ok(documents)
+}
+
+/// A key set that no rule asks for is most likely a misspelt one.
+fn unused_jwks(resources: &Resources, jwks: &BTreeMap<String, String>) -> Vec<String> {
+    let rules = || resources.request_authentications.iter().flat_map(|authentication| &authentication.jwt_rules);
+    let wanted = |name: &String| {
+        rules()
+            .filter(|rule| rule.jwks.is_none())
+            .any(|rule| rule.issuer == *name || rule.jwks_uri.as_ref() == Some(name))
+    };
+    jwks.keys()
+        .filter(|name| !wanted(name))
+        .map(|name| format!("--jwks: no RequestAuthentication needs the keys of {name}"))
+        .collect()
+}
+
+fn is_bundle(path: &Path) -> bool {
+    let mut magic = [0; bundle::MAGIC.len()];
+    path.is_file()
+        && std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok()
+        && magic == *bundle::MAGIC
+}
+
+/// Opens the policies of a bundle, which brings its mode and its keys along.
+fn open_bundle(path: &Path, reading: &ReadingArgs) -> Result<Policies, Vec<String>> {
+    let refused = |why: String| vec![format!("{}: {why}", path.display())];
+    for (option, given) in
+        [("--jwks", !reading.jwks.is_empty()), ("--allow-ignored", !reading.allow_ignored.is_empty())]
+    {
+        if given {
+            return Err(refused(format!("{option} has no effect on a bundle; give it to `causeway bundle`")));
+        }
+    }
+    let bundle = Bundle::open(path).map_err(|error| refused(error.to_string()))?;
+    let section = bundle.section(Section::Access).map_err(|error| refused(error.to_string()))?;
+    let policies = Policies::open(section).map_err(|error| refused(error.to_string()))?;
+    if let Some(wanted) = reading.mode.map(Mode::from).filter(|wanted| *wanted != policies.mode()) {
+        let (made, wanted) = (policies.mode().as_str(), wanted.as_str());
+        return Err(refused(format!("it was made in the mode {made}, not {wanted}; make it again")));
+    }
+    Ok(policies)
+}
+
+/// Fetches the key sets that the policies of a bundle lack; what cannot be had is in the result.
+fn fetch_missing(policies: &Policies, keys: &mut KeySets) -> Vec<String> {
+    let missing: BTreeSet<&str> = policies
+        .key_sources()
+        .filter(|source| source.document.is_none())
+        .filter_map(|source| source.jwks_uri)
+        .collect();
+    let mut warnings = Vec::new();
+    for (uri, document) in fetch::documents(&missing) {
+        let parsed =
+            document.and_then(|text| Jwks::parse(&text, KeyOrigin::Fetched).map_err(|error| format!("{uri}: {error}")));
+        match parsed {
+            Ok(jwks) => keys.insert(uri, Arc::new(jwks)),
+            Err(why) => warnings.push(why),
+        }
+    }
+    warnings
+}

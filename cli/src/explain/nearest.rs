@@ -1,0 +1,330 @@
+//! The smallest changes that would let a denied request pass. What can be tried is tried: only then is it said that the
+//! request would be allowed.
+
+use authz::trace::{Found, HopTrace, LeafTrace};
+use authz::{Hop, Reason, Request, Trace};
+use istio::Resources;
+use serde::Serialize;
+
+use super::alter;
+use super::places::Places;
+use super::ranking::{self, Candidate, Part};
+use super::refusals;
+use super::tokens::Presented;
+use super::{Verdict, text};
+
+/// ALLOW rules that are made to match, at most.
+const MAX_RULES: usize = 3;
+/// Requests that are tried for one rule, at most.
+const MAX_TRIES: usize = 64;
+/// Values that are named, at most.
+pub(super) const MAX_VALUES: usize = 6;
+
+/// A change that would get the request past what denied it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Change {
+    /// What is changed.
+    pub(crate) of: Subject,
+    /// What has to be true, in words.
+    pub(crate) text: String,
+    /// Istio's id of the rule that it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) rule: Option<String>,
+    /// What would come of it.
+    pub(crate) outcome: Outcome,
+    /// The request that was tried, where it is one of several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) example: Option<String>,
+    /// The denial that would come then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) then: Option<String>,
+}
+
+/// What a change is made to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Subject {
+    Request,
+    Credential,
+    Policy,
+    Configuration,
+}
+
+/// What would come of a change.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Outcome {
+    /// It was tried, and the request was allowed.
+    Allowed,
+    /// It cannot be tried here. It does what it says, and what comes after is not known.
+    PassesRule,
+    /// It was tried, and something else denied.
+    DeniedAfter,
+}
+
+/// What came of a change that was tried.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Again {
+    pub(crate) allowed: bool,
+    /// The verdict in words, when it is a denial.
+    pub(crate) words: String,
+    pub(crate) reason: Reason,
+    /// Istio's id of the rule that decided.
+    pub(crate) policy: Option<String>,
+}
+
+/// Asks the gate once more, with something changed. `None`: that cannot be tried.
+pub(crate) trait Retry {
+    /// Another request.
+    fn request(&self, request: &Request) -> Option<Again>;
+    /// Another configuration: `edit` changes it, or says that it cannot.
+    fn resources(&self, edit: &dyn Fn(&mut Resources) -> bool) -> Option<Again>;
+    /// Another time.
+    fn at(&self, now: u64) -> Option<Again>;
+}
+
+/// What the changes are looked for in.
+#[derive(Clone, Copy)]
+pub(crate) struct Case<'a> {
+    pub(crate) verdict: &'a Verdict,
+    pub(crate) trace: &'a Trace,
+    pub(crate) request: &'a Request,
+    pub(crate) tokens: &'a [Presented],
+    pub(crate) places: &'a Places,
+    pub(crate) resources: Option<&'a Resources>,
+    pub(crate) now: u64,
+    pub(crate) retry: &'a dyn Retry,
+}
+
+/// The changes, those that were tried with success first.
+pub(crate) fn changes(case: &Case<'_>) -> Vec<Change> {
+    if case.verdict.allowed {
+        return Vec::new();
+    }
+    let mut changes = Vec::new();
+    let denied_at = case.trace.hops.last().filter(|hop| !hop.allowed);
+    match (case.verdict.reason, denied_at) {
+        (Reason::DeniedByPolicy | Reason::DeniedNoMatch | Reason::NoCredential, Some(hop)) => {
+            if case.verdict.reason == Reason::NoCredential {
+                changes.extend(refusals::credential(case, hop));
+            }
+            match case.verdict.policy.as_deref().and_then(|id| ranking::by_id(hop, id)) {
+                Some(denying) => changes.extend(unmatching(case, hop, &denying)),
+                None => changes.extend(matching(case, hop)),
+            }
+        }
+        _ => changes.extend(refusals::changes(case)),
+    }
+    // A stable sort: what is nearest stays first.
+    changes.sort_by_key(|change| match change.outcome {
+        Outcome::Allowed => 0,
+        Outcome::PassesRule => 1,
+        Outcome::DeniedAfter => 2,
+    });
+    // What was seen to be denied after all is worth saying only where nothing better is known.
+    if changes.iter().any(|change| change.outcome == Outcome::Allowed) {
+        changes.retain(|change| change.outcome != Outcome::DeniedAfter);
+    }
+    changes
+}
+
+/// A change with what came of trying it.
+pub(super) fn tried(of: Subject, text: String, rule: Option<String>, again: Option<Again>) -> Change {
+    let (outcome, then) = match again {
+        None => (Outcome::PassesRule, None),
+        Some(again) if again.allowed => (Outcome::Allowed, None),
+        Some(again) => (Outcome::DeniedAfter, Some(again.words)),
+    };
+    Change { of, text, rule, outcome, example: None, then }
+}
+
+/// As [`tried`], with the request that was tried.
+fn tried_with(of: Subject, text: String, rule: String, tried_one: Option<(Again, Request)>) -> Change {
+    let (again, request) = tried_one.unzip();
+    let example = request.map(|request| {
+        let path = request.path.split('?').next().unwrap_or_default().to_owned();
+        format!("{} {}", text::plain(&request.method), text::value(&path))
+    });
+    Change { example, ..tried(of, text, Some(rule), again) }
+}
+
+// ---- no ALLOW rule matched
+
+fn matching(case: &Case<'_>, hop: &HopTrace) -> Vec<Change> {
+    let rules = ranking::allow_rules(hop);
+    if rules.is_empty() {
+        let text = "an ALLOW policy with a rule for such requests applied to the workload".to_owned();
+        return vec![tried(Subject::Policy, text, None, None)];
+    }
+    let mut changes = Vec::new();
+    // Rules that are further away than the nearest by much help nobody.
+    let least = rules.first().map_or(0, |rule| rule.failing().len());
+    for candidate in rules.iter().take(MAX_RULES).filter(|rule| rule.failing().len() <= least + 1) {
+        if !candidate.rule.unavailable.is_empty() {
+            let needs = candidate.rule.unavailable.join(", ");
+            let text = format!(
+                "{} could be known where {} is enforced; here it never matches",
+                text::plain(&needs),
+                candidate.id()
+            );
+            changes.push(tried(Subject::Configuration, text, Some(candidate.id()), None));
+            continue;
+        }
+        changes.push(by_request(case, hop, candidate));
+        changes.extend(by_policy(case, candidate));
+    }
+    changes
+}
+
+/// The request, changed so that the rule matches.
+fn by_request(case: &Case<'_>, hop: &HopTrace, candidate: &Candidate<'_>) -> Change {
+    let failing = candidate.failing();
+    let conditions: Vec<String> = failing.iter().map(|(_, leaf)| wish(leaf, hop.hop)).collect();
+    let is_credential = failing.iter().any(|(_, leaf)| is_of_credential(&leaf.field));
+    let text = format!("{}, for {}", conditions.join(" and "), of_rule(case, candidate));
+    let of = if is_credential { Subject::Credential } else { Subject::Request };
+    tried_with(of, text, candidate.id(), try_requests(case, hop.hop, &failing))
+}
+
+/// Tries values that the leaves want, until a request is allowed. The answer is that of the last that was tried.
+fn try_requests(case: &Case<'_>, hop: Hop, failing: &[(Part, &LeafTrace)]) -> Option<(Again, Request)> {
+    let mut requests = vec![case.request.clone()];
+    for (_, leaf) in failing {
+        let mut next = Vec::new();
+        for request in &requests {
+            next.extend(alter::requests(request, leaf, hop)?);
+        }
+        next.truncate(MAX_TRIES);
+        requests = next;
+    }
+    let mut last = None;
+    for request in requests {
+        let again = case.retry.request(&request)?;
+        if again.allowed {
+            return Some((again, request));
+        }
+        last.get_or_insert((again, request));
+    }
+    last
+}
+
+/// The policy, changed so that the rule matches.
+fn by_policy(case: &Case<'_>, candidate: &Candidate<'_>) -> Option<Change> {
+    case.resources?;
+    let failing = candidate.failing();
+    let edits: Vec<alter::Edit> =
+        failing.iter().map(|(part, leaf)| alter::Edit::of(candidate, *part, leaf)).collect::<Option<_>>()?;
+    let words: Vec<String> = edits.iter().map(alter::Edit::words).collect();
+    let text = format!("or the policy were changed: {} in {}", words.join(", and "), of_rule(case, candidate));
+    let again = case.retry.resources(&|resources| edits.iter().all(|edit| edit.apply(resources)))?;
+    Some(tried(Subject::Policy, text, Some(candidate.id()), Some(again)))
+}
+
+/// `rule 0 of NAMESPACE/NAME (FILE:LINE)`.
+fn of_rule(case: &Case<'_>, candidate: &Candidate<'_>) -> String {
+    let policy = case.places.policy(&candidate.policy.namespace, &candidate.policy.name);
+    format!("rule {} of {policy}", candidate.rule.index)
+}
+
+// ---- a DENY or CUSTOM rule matched
+
+/// What would keep the rule from matching: one leaf of it is enough.
+fn unmatching(case: &Case<'_>, hop: &HopTrace, denying: &Candidate<'_>) -> Vec<Change> {
+    let rule = denying.rule;
+    // With several sources that match, each of them would have to stop.
+    let one_way = |branches: &[authz::trace::BranchTrace]| branches.iter().filter(|b| b.matched).count() == 1;
+    let mut leaves: Vec<&LeafTrace> = Vec::new();
+    for branches in [&rule.from, &rule.to] {
+        if one_way(branches) {
+            leaves.extend(branches.iter().filter(|branch| branch.matched).flat_map(|branch| &branch.leaves));
+        }
+    }
+    leaves.extend(&rule.when);
+    let of_rule = of_rule(case, denying);
+    if leaves.is_empty() {
+        let text = format!("{of_rule} were narrower: it matches every request that comes this way");
+        return vec![tried(Subject::Policy, text, Some(denying.id()), None)];
+    }
+    let mut changes = Vec::new();
+    for leaf in leaves {
+        if leaf.found == Found::Unavailable {
+            let text = format!("{} could be known here, for {of_rule}", text::plain(&leaf.field));
+            changes.push(tried(Subject::Configuration, text, Some(denying.id()), None));
+            continue;
+        }
+        let of = if is_of_credential(&leaf.field) { Subject::Credential } else { Subject::Request };
+        let opposite = LeafTrace { negated: !leaf.negated, matched: false, ..leaf.clone() };
+        let text = format!("{}, which {of_rule} leaves alone", wish(&opposite, hop.hop));
+        let again = try_requests(case, hop.hop, &[(Part::When, &opposite)]);
+        changes.push(tried_with(of, text, denying.id(), again));
+    }
+    changes
+}
+
+// ---- in words
+
+/// Whether a field is about the token or the key, which nobody but its issuer can change.
+fn is_of_credential(field: &str) -> bool {
+    field.starts_with("request.auth.") || matches!(field, "requestPrincipals" | "notRequestPrincipals")
+}
+
+/// What would have to be true for a leaf to match.
+fn wish(leaf: &LeafTrace, hop: Hop) -> String {
+    let subject = subject(&leaf.field, hop);
+    // A claim may be a list.
+    let has = leaf.field.starts_with("request.auth.claims") && leaf.wanted != ["*"];
+    let is_address = subject.ends_with("address");
+    let among = if leaf.negated {
+        match leaf.wanted.as_slice() {
+            [one] if !has && !is_address => format!("not {}", text::value(one)),
+            all => format!("none of {}", text::values(all, MAX_VALUES)),
+        }
+    } else if leaf.wanted == ["*"] {
+        "there at all".to_owned()
+    } else {
+        text::one_of(&leaf.wanted, MAX_VALUES)
+    };
+    let verb = match (has, is_address) {
+        (true, _) => "had",
+        (_, true) => "were in",
+        _ => "were",
+    };
+    format!("{subject} {verb} {among}")
+}
+
+fn subject(field: &str, hop: Hop) -> String {
+    let inner = |prefix: &str| field.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(']'));
+    let peer = if hop == Hop::Destination { "the gateway's identity" } else { "the peer" };
+    let words = match field {
+        "methods" | "notMethods" => "the method",
+        "paths" | "notPaths" => "the path",
+        "hosts" | "notHosts" => "the host",
+        "ports" | "notPorts" | "destination.port" => "the destination's port",
+        "principals" | "notPrincipals" | "source.principal" => peer,
+        "namespaces" | "notNamespaces" | "source.namespace" => return format!("the namespace of {peer}"),
+        "serviceAccounts" | "notServiceAccounts" | "source.serviceAccount" => {
+            return format!("the service account of {peer}");
+        }
+        "trustDomains" | "notTrustDomains" | "source.trustDomain" => return format!("the trust domain of {peer}"),
+        "requestPrincipals" | "notRequestPrincipals" | "request.auth.principal" => {
+            "the caller (issuer/subject of a valid token or key)"
+        }
+        "request.auth.audiences" => "the token's aud",
+        "request.auth.presenter" => "the token's azp",
+        "ipBlocks" | "notIpBlocks" | "source.ip" => "the direct peer's address",
+        "remoteIpBlocks" | "notRemoteIpBlocks" | "remote.ip" => "the client's address",
+        "destination.ip" => "the destination's address",
+        "connection.sni" => "the server name of the TLS connection",
+        _ => "",
+    };
+    if !words.is_empty() {
+        return words.to_owned();
+    }
+    if let Some(name) = inner("request.headers[") {
+        return format!("the header {}", text::plain(name));
+    }
+    if let Some(name) = inner("request.auth.claims[") {
+        return format!("the token's claim {}", text::plain(&name.replace("][", ".")));
+    }
+    text::plain(field)
+}

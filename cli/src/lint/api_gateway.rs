@@ -1,0 +1,246 @@
+//! What API Gateway cannot supply: rules that die there, and rules that match more.
+
+use istio::Action;
+
+use super::codes::policy;
+use super::context::{Context, Policy, Workload};
+use super::fields::{Attribute, Field};
+use super::finding::{Code, Findings, Place, Severity};
+use super::words;
+
+pub(super) const CODES: &[&Code] = &[&DEAD_ALLOW, &WIDENED, &DEAD_DENY, &DOMAIN_UNSERVED, &GATEWAY_UNKNOWN];
+
+static DEAD_ALLOW: Code = Code {
+    name: "api-gateway-allow-dead",
+    severity: Severity::Error,
+    what: "an ALLOW rule that needs what API Gateway cannot supply",
+    why: "Istio's rule for attributes that cannot be known is that an ALLOW rule with one of them never matches. The first \
+          hop has no peer identity, no SNI and no destination address; the second one has the gateway's identity, and no \
+          direct peer's address.",
+    instead: "ask for what the hop knows: request principals, claims, `remoteIpBlocks`, at the second hop the gateway's \
+              principal; or select workloads that API Gateway does not reach",
+    wrong: policy!("ALLOW", r#"  - when: [{key: connection.sni, values: ["shop.example"]}]"#),
+    right: policy!("ALLOW", r#"  - to: [{operation: {hosts: ["shop.example", "shop.example:*"]}}]"#),
+};
+
+static WIDENED: Code = Code {
+    name: "api-gateway-widened",
+    severity: Severity::Warning,
+    what: "a DENY, AUDIT or CUSTOM rule with a condition that API Gateway cannot supply",
+    why: "Istio's rule for attributes that cannot be known is that such a rule loses the condition: it matches more at API \
+          Gateway than in the mesh.",
+    instead: "use an attribute that the hop knows, or select workloads that API Gateway does not reach",
+    wrong: policy!("DENY", r#"  - when: [{key: connection.sni, notValues: ["shop.example"]}]"#),
+    right: policy!("DENY", r#"  - to: [{operation: {notHosts: ["shop.example", "shop.example:*"]}}]"#),
+};
+
+static DEAD_DENY: Code = Code {
+    name: "api-gateway-peer-missing",
+    severity: Severity::Warning,
+    what: "a rule about peers for a gateway workload whose clients have none",
+    why: "Clients of API Gateway have no SPIFFE ID: a DENY of some peers never matches there, and one with `not…` matches \
+          every request.",
+    instead: "ask for request principals, claims or `remoteIpBlocks` at the gateway",
+    wrong: "kind: AuthorizationPolicy
+metadata: {name: example, namespace: istio-system}
+spec:
+  selector: {matchLabels: {istio: ingressgateway}}
+  action: DENY
+  rules:
+  - from: [{source: {namespaces: [guests]}}]
+",
+    right: "kind: AuthorizationPolicy
+metadata: {name: example, namespace: istio-system}
+spec:
+  selector: {matchLabels: {istio: ingressgateway}}
+  action: DENY
+  rules:
+  - from: [{source: {requestPrincipals: [\"https://idp.example/guest\"]}}]
+",
+};
+
+static DOMAIN_UNSERVED: Code = Code {
+    name: "api-gateway-domain-not-served",
+    severity: Severity::Error,
+    what: "a domain of an ApiGateway that its Gateway does not serve, or that no VirtualService routes",
+    why: "What no route of the gateway takes is denied: every request for this domain is (`destination_unknown`).",
+    instead: "add the domain to the Gateway's hosts and to a VirtualService that names the Gateway",
+    wrong: "kind: ApiGateway
+metadata: {name: front, namespace: shop}
+spec:
+  apiId: a
+  stage: $default
+  domain: shpo.example
+  gateway: shop/front
+  workload: {namespace: istio-system, labels: {istio: ingressgateway}, serviceAccount: gateway}
+  environment: dev
+",
+    right: "kind: ApiGateway
+metadata: {name: front, namespace: shop}
+spec:
+  apiId: a
+  stage: $default
+  domain: shop.example
+  gateway: shop/front
+  workload: {namespace: istio-system, labels: {istio: ingressgateway}, serviceAccount: gateway}
+  environment: dev
+",
+};
+
+static GATEWAY_UNKNOWN: Code = Code {
+    name: "virtual-service-gateway-unknown",
+    severity: Severity::Warning,
+    what: "a VirtualService for a Gateway that no document has, and that is nearly one that there is",
+    why: "The routes count for no gateway: what they were to take is denied.",
+    instead: "write the Gateway's name, `NAMESPACE/NAME` from another namespace",
+    wrong: "kind: VirtualService
+metadata: {name: shop, namespace: shop}
+spec:
+  hosts: [shop.example]
+  gateways: [frnot]
+  http:
+  - route: [{destination: {host: web, port: {number: 80}}}]
+",
+    right: "kind: VirtualService
+metadata: {name: shop, namespace: shop}
+spec:
+  hosts: [shop.example]
+  gateways: [front]
+  http:
+  - route: [{destination: {host: web, port: {number: 80}}}]
+",
+};
+
+/// What is known of an attribute at a hop.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Known {
+    Yes,
+    /// Known to be absent: values never match, `not…` always does.
+    Missing,
+    /// It cannot be known.
+    No,
+}
+
+fn known(attribute: Attribute<'_>, is_first: bool, workload: &Workload<'_>) -> Known {
+    match attribute {
+        Attribute::DestinationIp | Attribute::EnvoyFilter | Attribute::Sni => Known::No,
+        Attribute::IpBlock if !is_first => Known::No,
+        Attribute::Port if workload.ports.as_ref().is_none_or(|ports| is_first && ports.len() > 1) => Known::No,
+        _ if is_first && attribute.is_of_peer() => Known::Missing,
+        _ => Known::Yes,
+    }
+}
+
+pub(super) fn check(context: &Context<'_>, findings: &mut Findings) {
+    for api in &context.apis {
+        let hops = std::iter::once((api.workload, true)).chain(api.destinations.iter().map(|index| (*index, false)));
+        for (index, is_first) in hops {
+            let Some(workload) = context.workloads.get(index) else { continue };
+            let hop = if is_first { "first hop" } else { "second hop" };
+            let name = format!("{}/{}", api.document.meta.namespace, api.document.meta.name);
+            let at = format!("at the {hop} of ApiGateway {name} ({})", workload.name);
+            for policy in context.policies.iter().filter(|policy| policy.workloads.contains(&index)) {
+                for field in &policy.fields {
+                    judge(policy, field, known(field.attribute, is_first, workload), &at, findings);
+                }
+            }
+        }
+    }
+    routes(context, findings);
+}
+
+fn judge(policy: &Policy<'_>, field: &Field<'_>, known: Known, at: &str, findings: &mut Findings) {
+    let place = policy.at(field.path.clone());
+    let key = key(field.attribute);
+    let instead = match field.attribute {
+        Attribute::IpBlock => "write `remoteIpBlocks`, which is the client's address",
+        Attribute::Sni => "look at `hosts`",
+        Attribute::Port => "give the Service a numeric targetPort, or leave the port out",
+        _ if field.attribute.is_of_peer() => "ask for request principals, claims or `remoteIpBlocks` there",
+        _ => "use an attribute that is known there, or select workloads that API Gateway does not reach",
+    };
+    match (known, policy.action()) {
+        (Known::Yes, _) => {}
+        (Known::No, Action::Allow) => {
+            let message = format!("`{key}` cannot be known {at}: the rule never matches there");
+            findings.add(&DEAD_ALLOW, place, message, instead);
+        }
+        (Known::Missing, Action::Allow) => {
+            if !field.negative {
+                let message = format!("clients have no `{key}` {at}: this never matches there");
+                findings.add(&DEAD_ALLOW, place, message, instead);
+            }
+        }
+        (Known::No, action) => {
+            let message =
+                format!("`{key}` cannot be known {at}: the {} rule loses it and matches more", action.as_str());
+            findings.add(&WIDENED, place, message, instead);
+        }
+        (Known::Missing, action) => {
+            let effect = if field.negative { "this always matches there" } else { "this never matches there" };
+            let message = format!("clients have no `{key}` {at}: {effect} ({})", action.as_str());
+            findings.add(&DEAD_DENY, place, message, instead);
+        }
+    }
+}
+
+/// Istio's key of a condition on it.
+fn key(attribute: Attribute<'_>) -> &'static str {
+    match attribute {
+        Attribute::DestinationIp => "destination.ip",
+        Attribute::EnvoyFilter => "experimental.envoy.filters",
+        Attribute::IpBlock => "source.ip",
+        Attribute::Namespace => "source.namespace",
+        Attribute::Port => "destination.port",
+        Attribute::ServiceAccount => "source.serviceAccount",
+        Attribute::Sni => "connection.sni",
+        Attribute::TrustDomain => "source.trustDomain",
+        _ => "source.principal",
+    }
+}
+
+fn routes(context: &Context<'_>, findings: &mut Findings) {
+    let resources = context.resources;
+    let full = |gateway: &istio::Gateway| format!("{}/{}", gateway.meta.namespace, gateway.meta.name);
+    let names: Vec<String> = resources.gateways.iter().map(full).collect();
+    for service in &resources.virtual_services {
+        for (index, gateway) in service.gateways.iter().enumerate() {
+            if gateway == "mesh" || names.contains(gateway) {
+                continue;
+            }
+            if let Some(near) = words::nearest(gateway, names.iter().map(String::as_str)) {
+                let place = Place::new("VirtualService", &service.meta, format!("spec.gateways[{index}]"));
+                let message = format!("no document has the Gateway `{gateway}`");
+                findings.add(&GATEWAY_UNKNOWN, place, message, format!("did you mean `{near}`?"));
+            }
+        }
+    }
+    for api in &resources.api_gateways {
+        let Some(gateway) = resources.gateways.iter().find(|gateway| full(gateway) == api.gateway) else { continue };
+        for domain in &api.domains {
+            let takes = |host: &str| {
+                let host = host.rsplit('/').next().unwrap_or(host).to_ascii_lowercase();
+                words::matches(&host, &domain.to_ascii_lowercase())
+            };
+            let served = gateway.servers.iter().flat_map(|server| &server.hosts).any(|host| takes(host));
+            let mut services = resources.virtual_services.iter();
+            let routed = services
+                .any(|service| service.gateways.contains(&api.gateway) && service.hosts.iter().any(|host| takes(host)));
+            if served && routed {
+                continue;
+            }
+            let message = if served {
+                format!("no VirtualService of {} routes `{domain}`: every request for it is denied", api.gateway)
+            } else {
+                format!("the Gateway {} does not serve `{domain}`: every request for it is denied", api.gateway)
+            };
+            let place = Place::new("ApiGateway", &api.meta, "spec.domains");
+            findings.add(
+                &DOMAIN_UNSERVED,
+                place,
+                message,
+                "add the domain to the Gateway and to a VirtualService of it",
+            );
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! `causeway normalize`: what a mesh makes of a request's path before policies and the upstream see it.
+
+use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::process::ExitCode;
+
+use authz::compiled::PathNormalization;
+use clap::{Args, ValueEnum};
+
+use crate::terminal;
+
+pub(crate) const EXAMPLES: &str = "Examples:
+  echo '/a/../b' | causeway normalize --mode BASE
+  causeway normalize --mode MERGE_SLASHES < paths.txt
+
+Reads raw request paths, one a line, and prints for each line the path that policies and the upstream see, or `400`
+where the request is refused. The modes are those of meshConfig.pathNormalization.normalization.";
+
+/// The longest path, in bytes.
+const MAX_PATH_BYTES: usize = 64 * 1024;
+
+/// The options of `causeway normalize`.
+#[derive(Args, Debug)]
+pub(crate) struct Normalize {
+    /// The mesh's path normalisation
+    #[arg(long, value_name = "MODE")]
+    mode: NormalizationName,
+}
+
+/// `--mode`, in Istio's words.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+#[value(rename_all = "SCREAMING_SNAKE_CASE")]
+enum NormalizationName {
+    /// The path stays as it is
+    None,
+    /// RFC 3986, section 6.2.2, and backslashes become slashes
+    Base,
+    /// As BASE, and repeated slashes become one
+    MergeSlashes,
+    /// As MERGE_SLASHES, after escaped slashes and backslashes were decoded
+    DecodeAndMergeSlashes,
+}
+
+impl From<NormalizationName> for PathNormalization {
+    fn from(name: NormalizationName) -> Self {
+        match name {
+            NormalizationName::None => Self::None,
+            NormalizationName::Base => Self::Base,
+            NormalizationName::MergeSlashes => Self::MergeSlashes,
+            NormalizationName::DecodeAndMergeSlashes => Self::DecodeAndMergeSlashes,
+        }
+    }
+}
+
+/// Runs `causeway normalize`.
+pub(crate) fn run(command: Normalize) -> ExitCode {
+    let mut input = BufReader::new(io::stdin().lock());
+    let mut output = BufWriter::new(io::stdout().lock());
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        match input.read_until(b'\n', &mut line) {
+            Ok(0) => return ExitCode::SUCCESS,
+            Ok(_) => {}
+            Err(error) => return terminal::failed(&format!("cannot read the paths: {error}")),
+        }
+        if line.last() == Some(&b'\n') {
+            line.pop();
+        }
+        // What is not UTF-8 cannot stand in a request of ours.
+        let path = std::str::from_utf8(&line).ok().filter(|path| path.len() <= MAX_PATH_BYTES);
+        let normal = path.and_then(|path| authz::path::normalize(path, command.mode.into()).ok());
+        let normal = normal.as_deref().unwrap_or("400");
+        match writeln!(output, "{normal}").and_then(|()| output.flush()) {
+            Ok(()) => {}
+            // Whoever read the paths has seen enough.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                let _ = output.into_parts();
+                return ExitCode::SUCCESS;
+            }
+            Err(error) => return terminal::failed(&format!("cannot write the paths: {error}")),
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! A configuration that is asked about requests: what `evaluate` and `explain` share.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use authz::api_key::{self, ApiKey};
+use authz::{ApiKeyRecord, Given, KeyRecordLookup, KeyState, ProviderAnswer, Request, Target, credentials};
+use clap::Args;
+use identity::Secret;
+use platform::clock::{Clock, SystemClock};
+use platform::random::{Random, SystemRandom};
+
+use crate::configuration::{self, ConfigurationArgs, Loaded};
+use crate::request_line::{Id, NamedWorkload, RequestLine, StoredKey, StoredKeyState};
+
+/// The most ids of `--revocations`.
+const MAX_REVOCATIONS: usize = 1_000_000;
+
+/// The longest file of `--revocations`, in bytes.
+const MAX_REVOCATIONS_BYTES: usize = 256 * 1024 * 1024;
+
+/// The options of a session.
+#[derive(Args, Debug)]
+pub(crate) struct SessionArgs {
+    #[command(flatten)]
+    pub(crate) configuration: ConfigurationArgs,
+    /// The time of every request, in seconds since 1970; otherwise it is now
+    #[arg(long, value_name = "UNIX")]
+    now: Option<u64>,
+    /// Ids of revoked tokens (jti) and API keys, one a line; lines that begin with # are comments
+    #[arg(long, value_name = "FILE")]
+    revocations: Option<PathBuf>,
+    /// The environment that the workloads of the requests belong to; otherwise the one that a presented API key is for
+    #[arg(long, value_name = "NAME")]
+    environment: Option<String>,
+    /// The ApiGateway document that requests without a workload go to; otherwise it is found by host and base path
+    #[arg(long, value_name = "NAMESPACE/NAME")]
+    api_gateway: Option<String>,
+}
+
+/// A loaded configuration, and what plays the outside world.
+pub(crate) struct Session {
+    pub(crate) loaded: Loaded,
+    now: Option<u64>,
+    revoked: Option<BTreeSet<String>>,
+    environment: Option<String>,
+    api_gateway: Option<String>,
+    pepper: Secret<Vec<u8>>,
+}
+
+/// Who plays the key store.
+enum Store<'a> {
+    /// What it knows, by the presented key.
+    Keys(&'a BTreeMap<String, StoredKey>),
+    /// One answer for every key; without it there is none.
+    One(Option<&'a StoredKey>),
+}
+
+/// One request, ready to be decided about.
+#[derive(Debug)]
+pub(crate) struct Case {
+    /// What the answer is known by.
+    pub(crate) id: Id,
+    /// The request.
+    pub(crate) request: Request,
+    /// Whose policies are asked.
+    pub(crate) target: Target,
+    /// What the extension providers say.
+    pub(crate) providers: BTreeMap<String, ProviderAnswer>,
+    /// What the key store says about the presented key, if there is one.
+    pub(crate) api_key: Option<KeyRecordLookup>,
+}
+
+impl Session {
+    /// Loads everything that the options name.
+    ///
+    /// # Errors
+    /// Every reason why it is refused, a line each.
+    pub(crate) fn open(arguments: &SessionArgs) -> Result<Self, Vec<String>> {
+        let loaded = configuration::load(&arguments.configuration)?;
+        let one = |why: String| vec![why];
+        let revoked = arguments.revocations.as_deref().map(revocations).transpose().map_err(one)?;
+        let mut pepper = vec![0; 32];
+        SystemRandom.fill(&mut pepper).map_err(|error| one(error.to_string()))?;
+        Ok(Self {
+            loaded,
+            now: arguments.now,
+            revoked,
+            environment: arguments.environment.clone(),
+            api_gateway: arguments.api_gateway.clone(),
+            pepper: Secret::new(pepper),
+        })
+    }
+
+    /// The request of a line, and everything that its decision needs.
+    ///
+    /// # Errors
+    /// One sentence, when it cannot be told which ApiGateway document the request goes to.
+    pub(crate) fn case(&self, line: RequestLine) -> Result<Case, String> {
+        let (line, target) = self.targeted(line)?;
+        let store = Store::Keys(&line.api_keys);
+        Ok(self.prepared(line.id, line.request, target, line.providers, &store))
+    }
+
+    /// As [`case`](Self::case), with a key store that answers `key` for whatever key is presented; without one it does
+    /// not answer.
+    ///
+    /// # Errors
+    /// As for [`case`](Self::case).
+    pub(crate) fn case_with(&self, line: RequestLine, key: Option<&StoredKey>) -> Result<Case, String> {
+        let (line, target) = self.targeted(line)?;
+        Ok(self.prepared(line.id, line.request, target, line.providers, &Store::One(key)))
+    }
+
+    /// A request that a front has read.
+    pub(crate) fn case_of(&self, id: Id, request: Request, target: Target, key: Option<&StoredKey>) -> Case {
+        self.prepared(id, request, target, BTreeMap::new(), &Store::One(key))
+    }
+
+    fn targeted(&self, mut line: RequestLine) -> Result<(RequestLine, Target), String> {
+        let target = match line.workload.take() {
+            Some(NamedWorkload { namespace, labels }) => Target::Workload {
+                namespace,
+                labels: labels.into_iter().collect(),
+                environment: self.environment.clone(),
+            },
+            None => self.at_api_gateway(&mut line.request)?,
+        };
+        Ok((line, target))
+    }
+
+    fn prepared(
+        &self,
+        id: Id,
+        request: Request,
+        mut target: Target,
+        providers: BTreeMap<String, ProviderAnswer>,
+        store: &Store<'_>,
+    ) -> Case {
+        let presented = credentials(&self.loaded.policies, &request, &target).api_key;
+        if let (Target::Workload { environment: environment @ None, .. }, Some(presented)) = (&mut target, &presented) {
+            *environment = Some(presented.environment.clone());
+        }
+        let api_key = presented.map(|presented| match store {
+            Store::Keys(keys) => self.look_up(&presented.fingerprint, keys),
+            Store::One(None) => KeyRecordLookup::Unavailable,
+            Store::One(Some(key)) => {
+                let headers = request.headers.iter().map(|(_, value)| value);
+                let text = headers.into_iter().find(|value| api_key::fingerprint(value) == presented.fingerprint);
+                let keys = text.map(|text| BTreeMap::from([(text.clone(), (*key).clone())])).unwrap_or_default();
+                self.look_up(&presented.fingerprint, &keys)
+            }
+        });
+        Case { id, request, target, providers, api_key }
+    }
+
+    /// Everything beside the request and the policies.
+    pub(crate) fn given<'a>(&'a self, case: &'a Case) -> Given<'a> {
+        Given {
+            keys: &self.loaded.keys,
+            api_key: case.api_key.as_ref(),
+            pepper: Some(&self.pepper),
+            revoked: self.revoked.as_ref(),
+            providers: Some(&case.providers),
+            now: self.now.unwrap_or_else(|| SystemClock.unix()),
+        }
+    }
+
+    /// The ApiGateway that answers to the request's host, whose base path is taken off. API Gateway picks the longest
+    /// base path of a domain as well.
+    fn at_api_gateway(&self, request: &mut Request) -> Result<Target, String> {
+        let domain = without_port(&request.host).to_ascii_lowercase();
+        let mut found: Vec<(authz::ApiGatewayInfo<'_>, &str)> = Vec::new();
+        for gateway in self.loaded.policies.api_gateways_at(&domain) {
+            if self.api_gateway.as_ref().is_some_and(|wanted| wanted != gateway.name) {
+                continue;
+            }
+            let base = gateway.base_path.unwrap_or_default();
+            if below(&request.path, base).is_some() {
+                found.push((gateway, base));
+            }
+        }
+        let longest = found.iter().map(|(_, base)| base.len()).max().unwrap_or(0);
+        found.retain(|(_, base)| base.len() == longest);
+        match found.as_slice() {
+            // The gate says that there is none.
+            [] => Ok(Target::ApiGateway { api_id: String::new(), stage: String::new(), domain }),
+            [(gateway, base)] => {
+                if let Some(rest) = below(&request.path, base) {
+                    request.path = rest;
+                }
+                Ok(Target::ApiGateway { api_id: gateway.api_id.to_owned(), stage: gateway.stage.to_owned(), domain })
+            }
+            several => {
+                let names: Vec<String> = several
+                    .iter()
+                    .map(|(gateway, _)| format!("{} (apiId {}, stage {})", gateway.name, gateway.api_id, gateway.stage))
+                    .collect();
+                let names = names.join(" and ");
+                Err(format!(
+                    "the host is a domain of the ApiGateways {names}, which differ neither in domain nor in basePath; \
+                     choose one with --api-gateway, or name a workload"
+                ))
+            }
+        }
+    }
+
+    /// Plays the key store for the key with this fingerprint.
+    fn look_up(&self, fingerprint: &str, api_keys: &BTreeMap<String, StoredKey>) -> KeyRecordLookup {
+        let Some((text, stored)) = api_keys.iter().find(|(text, _)| api_key::fingerprint(text) == fingerprint) else {
+            return KeyRecordLookup::NotFound;
+        };
+        // The gate asks for the record of a well-formed key only.
+        let Ok(key) = ApiKey::parse(text) else { return KeyRecordLookup::NotFound };
+        let (state, expires_at) = match stored.state {
+            StoredKeyState::Active => (KeyState::Active, None),
+            StoredKeyState::Revoked => (KeyState::Revoked, None),
+            StoredKeyState::Expired => (KeyState::Active, Some(0)),
+            StoredKeyState::Unavailable => return KeyRecordLookup::Unavailable,
+        };
+        KeyRecordLookup::Found(ApiKeyRecord {
+            id: key.id().to_owned(),
+            client_id: stored.client_id.clone(),
+            environment: key.environment().to_owned(),
+            hashes: vec![api_key::hex(&key.hash(&self.pepper))],
+            scope: stored.scope.clone(),
+            audiences: stored.aud.clone(),
+            state,
+            not_before: None,
+            expires_at,
+        })
+    }
+}
+
+/// `path` without `base` in front of it, when it is below it: `/v1` covers `/v1`, `/v1/a` and `/v1?x`, not `/v10`.
+fn below(path: &str, base: &str) -> Option<String> {
+    let rest = path.strip_prefix(base)?;
+    match rest.as_bytes().first() {
+        Some(b'/') => Some(rest.to_owned()),
+        None | Some(b'?' | b'#') if !base.is_empty() => Some(format!("/{rest}")),
+        _ if base.is_empty() => Some(rest.to_owned()),
+        _ => None,
+    }
+}
+
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) && !name.ends_with(':') => name,
+        _ => host,
+    }
+}
+
+/// Reads `--revocations`.
+fn revocations(path: &Path) -> Result<BTreeSet<String>, String> {
+    let text =
+        configuration::read_text(path, MAX_REVOCATIONS_BYTES).map_err(|error| format!("--revocations: {error}"))?;
+    let too_long = || format!("--revocations: {}: more than", path.display());
+    if text.len() > MAX_REVOCATIONS_BYTES {
+        return Err(format!("{} {MAX_REVOCATIONS_BYTES} bytes", too_long()));
+    }
+    let mut ids = BTreeSet::new();
+    for line in text.lines().map(str::trim) {
+        if !line.is_empty() && !line.starts_with('#') {
+            ids.insert(line.to_owned());
+        }
+        if ids.len() > MAX_REVOCATIONS {
+            return Err(format!("{} {MAX_REVOCATIONS} ids", too_long()));
+        }
+    }
+    Ok(ids)
+}

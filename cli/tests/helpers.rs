@@ -1,0 +1,119 @@
+//! `causeway normalize` and `causeway token inspect`, from the shell's side.
+#![allow(clippy::unwrap_used)]
+
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
+use serde_json::Value;
+
+fn run(arguments: &[&str], input: &[u8]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_causeway"));
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+#[test]
+fn normalize_prints_a_line_for_each_line() {
+    let output = run(&["normalize", "--mode", "BASE"], b"/a\n\n/%00\n/\xff\n/b?x=//\n/last");
+    assert_eq!((stdout(&output).as_str(), output.status.code()), ("/a\n400\n400\n400\n/b?x=//\n/last\n", Some(0)));
+}
+
+#[test]
+fn normalize_knows_istios_modes_alone() {
+    for mode in ["NONE", "BASE", "MERGE_SLASHES", "DECODE_AND_MERGE_SLASHES"] {
+        assert_eq!(stdout(&run(&["normalize", "--mode", mode], b"/a/b\n")), "/a/b\n", "{mode}");
+    }
+    for wrong in [&["normalize"][..], &["normalize", "--mode", "ALL"]] {
+        assert_eq!(run(wrong, b"").status.code(), Some(2), "{wrong:?}");
+    }
+}
+
+fn token(header: &str, claims: &str) -> String {
+    format!("{}.{}.c2lnbmF0dXJl", BASE64URL.encode(header), BASE64URL.encode(claims))
+}
+
+/// The JSON report, and the text for a person.
+fn inspect(token: &str) -> (Value, String) {
+    let now = ["--now", "1795176000"];
+    let json = run(&[&["token", "inspect", "--json", "-"], &now[..]].concat(), token.as_bytes());
+    let text = run(&[&["token", "inspect", token], &now[..]].concat(), b"");
+    assert!(json.status.success() && text.status.success(), "it refuses nothing");
+    let (json, text) = (stdout(&json), stdout(&text));
+    for out in [&json, &text] {
+        assert!(!out.contains("c2lnbmF0dXJl"), "the signature is shown: {out}");
+        assert!(!out.contains('\u{1b}'), "standard output is no terminal: {out}");
+    }
+    assert!(text.contains("not verified"), "{text}");
+    (serde_json::from_str(&json).unwrap(), text)
+}
+
+#[test]
+fn a_token_is_shown_and_not_trusted() {
+    let claims = r#"{"iss":"https://i","sub":"s","exp":1795176300,"iat":1795089600,"groups":["a"]}"#;
+    let (json, text) = inspect(&token(r#"{"alg":"ES256","kid":"k"}"#, claims));
+    assert_eq!(json["verified"], false);
+    assert_eq!((&json["header"]["kid"], &json["claims"]["groups"][0]), (&"k".into(), &"a".into()));
+    assert_eq!(json["times"][1]["rfc3339"], "2026-11-20T12:05:00Z");
+    assert_eq!(json["problems"], Value::Array(Vec::new()));
+    assert!(text.contains("2026-11-20T12:05:00Z, in 5 minutes"), "{text}");
+    assert!(text.contains("2026-11-19T12:00:00Z, 1 day ago"), "{text}");
+    assert!(text.contains(r#""https://i""#), "{text}");
+}
+
+#[test]
+fn what_is_wrong_is_said() {
+    let fine = r#"{"alg":"ES256"}"#;
+    let exp = r#"{"exp":1795176000}"#;
+    let rows = [
+        (token(fine, "{}"), "token_malformed", "exp"),
+        (token(fine, r#"{"exp":1795175939}"#), "token_expired", "valid until"),
+        (token(fine, r#"{"exp":1795179999,"nbf":1795176061}"#), "token_not_yet_valid", "valid from"),
+        (token(r#"{"alg":"ES256","crit":["x"]}"#, exp), "token_malformed", "crit"),
+        (token(r#"{"alg":"ES256","b64":false}"#, exp), "token_malformed", "b64"),
+        (token(r#"{"alg":"none"}"#, exp), "token_algorithm", "alg"),
+        (token(fine, r#"{"exp":1,"exp":1795176000}"#), "token_malformed", "twice"),
+        (token(fine, "no json"), "token_malformed", "JSON"),
+        (token(fine, exp) + "!", "token_malformed", "signature"),
+        ("a.b.c.d.e".to_owned(), "token_malformed", "encrypted"),
+        ("cwk_prod_something".to_owned(), "token_malformed", "three parts"),
+        (String::new(), "token_malformed", "three parts"),
+        (token(fine, &format!(r#"{{"exp":1795176000,"x":"{}"}}"#, "x".repeat(9_000))), "token_too_large", "8192"),
+    ];
+    for (token, reason, words) in rows {
+        // An empty argument is an empty token; nothing at all is standard input.
+        let (json, text) = inspect(&token);
+        let problems = json["problems"].as_array().unwrap();
+        let said = |problem: &&Value| {
+            problem["reason"] == reason && problem["detail"].as_str().is_some_and(|detail| detail.contains(words))
+        };
+        assert!(problems.iter().any(|problem| said(&problem)), "{token}: {json}");
+        assert!(text.contains(reason), "{text}");
+    }
+}
+
+#[test]
+fn a_strangers_text_does_not_reach_the_terminal() {
+    let (_, text) = inspect(&token(r#"{"alg":"ES256"}"#, "{\"exp\":1795176000,\"\u{9b}x\":\"a\u{202e}b\"}"));
+    assert!(text.contains("\\u{9b}x") && text.contains("a\\u{202e}b"), "{text}");
+    assert!(!text.contains(['\u{9b}', '\u{202e}']), "{text}");
+}
+
+#[test]
+fn other_secrets_are_not_shown() {
+    let (json, text) = inspect("cwk_prod_s3cr3t");
+    assert!(!json.to_string().contains("s3cr3t") && !text.contains("s3cr3t"), "{text}");
+}
+
+#[test]
+fn a_token_may_come_as_a_whole_header() {
+    let token = format!("Bearer {}\n", token(r#"{"alg":"ES256"}"#, r#"{"exp":1795176000}"#));
+    assert_eq!(inspect(&token).0["problems"], Value::Array(Vec::new()));
+}
