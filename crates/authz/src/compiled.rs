@@ -147,7 +147,8 @@ pub struct RuleIndex {
     pub principals: TextTable,
     /// Rules by a label that their policy selects.
     pub labels: SelectorIndex,
-    /// Policies, one for each distinct choice of workloads and of a provider: whether any policy applies is whether one of these does.
+    /// Policies, one for each distinct choice of workloads and provider: whether any policy applies is whether one of
+    /// these does, and what the policies of a workload ask is what these ask.
     pub policies: SelectorIndex,
 }
 

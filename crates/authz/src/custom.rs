@@ -2,10 +2,11 @@
 //!
 //! Nobody is asked in here: what the providers say was found out before, or is not known and denies.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::evaluate::{self, Attributes, CustomMatch};
 use crate::gate::ProviderAnswer;
+use crate::index::{Action, Table};
 use crate::policies::{Applicable, Policies};
 use crate::reason::Reason;
 use crate::trace::{ProviderOutcome, ProviderTrace};
@@ -37,16 +38,12 @@ pub(crate) fn ask(
     answers: Option<&BTreeMap<String, ProviderAnswer>>,
 ) -> Asked {
     let mut asked = Asked::default();
-    // Most workloads have none.
-    if applicable.custom().next().is_none() {
+    let matched = evaluate::custom(applicable, attributes);
+    if matched.is_empty() {
         return asked;
     }
-    // Istio, builder.go: the providers of all CUSTOM policies of the workload count, whether they match or not, and
-    // dry-run policies as well. More than one "requires PILOT_ENABLE_MULTIPLE_CUSTOM_AUTHZ_PROVIDERS", off by default.
-    let named: BTreeSet<_> =
-        applicable.custom().map(|(_, policy)| policy.provider.as_ref().map(|index| index.to_native())).collect();
-    let several = named.len() > 1;
-    for (matched, name) in first_of_each(policies, evaluate::custom(applicable, attributes)) {
+    let several = has_several_providers(applicable);
+    for (matched, name) in first_of_each(policies, matched) {
         let CustomMatch { provider, dry_run, rule } = matched;
         let provider = policies.provider(provider).filter(|provider| provider.usable);
         let outcome = match (provider, answers.and_then(|answers| answers.get(&name))) {
@@ -73,6 +70,17 @@ pub(crate) fn ask(
         asked.providers.push(ProviderTrace { name, rule, dry_run, outcome });
     }
     asked
+}
+
+/// Istio, builder.go: the providers of all CUSTOM policies of the workload count, whether they match or not, and dry-run
+/// policies as well. More than one "requires PILOT_ENABLE_MULTIPLE_CUSTOM_AUTHZ_PROVIDERS", which is off by default.
+fn has_several_providers(applicable: Applicable<'_>) -> bool {
+    let tables = applicable
+        .namespaces()
+        .flat_map(|namespace| [false, true].map(|dry_run| Table::of(namespace, Action::Custom, dry_run)));
+    let mut named = tables.flat_map(|table| table.applying(applicable)).map(|policy| &policy.provider);
+    let first = named.next();
+    named.any(|provider| Some(provider) != first)
 }
 
 /// Several policies of one provider ask it once, and the providers are asked in the order of their names. Where both

@@ -267,7 +267,7 @@ pub struct Deny {
     /// The hop that denied.
     pub hop: Hop,
     /// What AUDIT and dry-run policies found.
-    pub shadow: Shadow,
+    pub shadow: Box<Shadow>,
 }
 
 impl Deny {
@@ -281,7 +281,7 @@ impl Deny {
             client_id: None,
             detail: detail.into(),
             hop,
-            shadow: Shadow::default(),
+            shadow: Box::default(),
         }
     }
 }

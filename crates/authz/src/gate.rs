@@ -14,6 +14,7 @@ use crate::custom;
 use crate::decision::{Allow, AllowParts, Decision, Deny, Hop, Shadow};
 use crate::evaluate::{self, Attributes, Outcome, Verdict};
 use crate::hops::{self, Route};
+use crate::index::Action;
 use crate::jwk::KeySets;
 use crate::path::{self, NotCanonical};
 use crate::policies::{Labels, Policies, Workload};
@@ -335,7 +336,7 @@ impl Passed {
 
     /// `deny`, with what this hop found out before it.
     fn denied_later(&self, mut deny: Deny) -> Deny {
-        deny.shadow = self.shadow.clone().or(deny.shadow);
+        *deny.shadow = self.shadow.clone().or(std::mem::take(&mut *deny.shadow));
         if deny.principal.is_none() && deny.client_id.is_none() {
             deny.identify(self.claims.as_ref());
         }
@@ -388,10 +389,11 @@ impl<'a> Way<'a> {
         let Some(trace) = self.trace.as_deref_mut() else {
             return stages(self.policies, self.request, self.given, arrival, visible, None);
         };
+        let labels = arrival.workload.labels.iter();
         let mut hop = HopTrace {
             hop: arrival.hop,
             namespace: arrival.workload.namespace.to_owned(),
-            labels: arrival.workload.labels.to_vec(),
+            labels: labels.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
             via: arrival.via.map(str::to_owned),
             peer: arrival.peer.map(str::to_owned),
             path: path_only(&visible.path).to_owned(),
@@ -430,14 +432,14 @@ fn stages(
     if let Some(trace) = trace.as_deref_mut() {
         trace.providers = asked.providers;
         trace.policies = evaluate::trace(applicable, &attributes, &attributes);
-        trace.policies.retain(|policy| policy.action == istio::Action::Custom.as_str());
+        trace.policies.retain(|policy| policy.action == Action::Custom.as_str());
     }
     let by_custom = Shadow { dry_run_deny: asked.dry_run, ..Shadow::default() };
     if let Some(refused) = asked.refused {
         let mut deny = Deny::new(refused.reason, hop, refused.detail);
         deny.status = refused.status;
         deny.policy = Some(refused.rule);
-        deny.shadow = by_custom;
+        *deny.shadow = by_custom;
         return Err(deny);
     }
 
@@ -457,7 +459,7 @@ fn stages(
         authenticate::authenticate(policies, applicable, visible, &request.method, given.keys, &key, given.now)
             .map_err(|refused| {
                 let mut deny = Deny::new(refused.reason, hop, refused.detail);
-                deny.shadow = by_custom.clone();
+                *deny.shadow = by_custom.clone();
                 deny
             })?;
 
@@ -490,7 +492,7 @@ fn stages(
         Deny::new(Reason::NoCredential, hop, format!("no credential was presented, and {detail}"))
     };
     deny.policy = policy;
-    deny.shadow = shadow;
+    *deny.shadow = shadow;
     deny.identify(claims.as_ref());
     Err(deny)
 }

@@ -262,10 +262,6 @@ pub(crate) enum Labels<'a> {
 }
 
 impl<'a> Labels<'a> {
-    pub(crate) fn to_vec(self) -> Vec<(String, String)> {
-        self.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
-    }
-
     pub(crate) fn iter(self) -> impl Iterator<Item = (&'a str, &'a str)> {
         let (given, compiled) = match self {
             Self::Given(labels) => (labels, &[][..]),
@@ -395,14 +391,6 @@ impl<'a> Applicable<'a> {
     /// Whether a policy of `namespace` applies to the workload.
     pub(crate) fn applies(self, namespace: &str, policy: &'a ArchivedAuthorizationPolicy) -> bool {
         self.why_not(namespace, &policy.selector, &policy.target_refs).is_none()
-    }
-
-    /// CUSTOM policies, each with its namespace.
-    pub(crate) fn custom(self) -> impl Iterator<Item = (&'a str, &'a ArchivedAuthorizationPolicy)> {
-        self.namespaces().flat_map(move |namespace| {
-            let name = namespace.name.as_str();
-            namespace.custom.iter().filter(move |policy| self.applies(name, policy)).map(move |policy| (name, policy))
-        })
     }
 
     /// `RequestAuthentication`s: those of the root namespace first.

@@ -436,11 +436,11 @@ mod tests {
             dry_run_deny: Some("d".to_owned()),
             dry_run_allow: Some(dry_run_allow),
         };
-        let found = line(Deny { shadow: shadow(DryRunAllow::Denied), ..plain.clone() }, Mode::Istio);
+        let found = line(Deny { shadow: Box::new(shadow(DryRunAllow::Denied)), ..plain.clone() }, Mode::Istio);
         assert_eq!(found["mode"], "istio");
         assert_eq!([&found["audit"], &found["dry_run_deny"], &found["dry_run_allow"]], ["a", "d", "denied"]);
         let long = DryRunAllow::AllowedBy("x".repeat(MAX_LOGGED + 1));
-        let found = line(Deny { shadow: shadow(long), ..plain }, Mode::Istio);
+        let found = line(Deny { shadow: Box::new(shadow(long)), ..plain }, Mode::Istio);
         assert_eq!(found["dry_run_allow"].as_str().unwrap().len(), MAX_LOGGED);
     }
 

@@ -6,6 +6,7 @@ use istio::{Action, Meta};
 
 use super::Compiler;
 use crate::compiled::Provider;
+use crate::policies::{GATEWAY_NAME, is_gateway};
 
 /// Policies and labels that the search for a workload with two providers may look at.
 const MAX_STEPS: usize = 4_000_000;
@@ -66,10 +67,8 @@ impl<'a> Compiler<'a> {
     /// Istio, builder.go: "multiple CUSTOM authorization providers per workload requires
     /// PILOT_ENABLE_MULTIPLE_CUSTOM_AUTHZ_PROVIDERS", which is off by default; all their rules deny then.
     pub(super) fn check_providers(&mut self) {
-        // Classic gateways and workloads, which is all that we know, ignore policies with targetRefs.
-        let custom =
-            |policy: &&istio::AuthorizationPolicy| policy.action == Action::Custom && policy.target_refs.is_empty();
-        let asking = self.resources.authorization_policies.iter().filter(custom).map(Asking::from);
+        let policies = self.resources.authorization_policies.iter();
+        let asking = policies.filter(|policy| policy.action == Action::Custom).flat_map(Asking::of);
         let mut namespaces: BTreeMap<&str, Vec<Asking<'a>>> = BTreeMap::new();
         for asking in asking {
             namespaces.entry(asking.meta.namespace.as_str()).or_default().push(asking);
@@ -112,16 +111,22 @@ fn is_name(name: &str) -> bool {
 struct Asking<'a> {
     meta: &'a Meta,
     provider: &'a str,
-    labels: Option<&'a BTreeMap<String, String>>,
+    /// Labels that a workload needs to have it.
+    labels: BTreeMap<&'a str, &'a str>,
 }
 
-impl<'a> From<&'a istio::AuthorizationPolicy> for Asking<'a> {
-    fn from(policy: &'a istio::AuthorizationPolicy) -> Self {
-        Self {
-            meta: &policy.meta,
-            provider: policy.provider.as_deref().unwrap_or_default(),
-            labels: policy.selector.as_ref().map(|selector| &selector.match_labels),
+impl<'a> Asking<'a> {
+    /// Once for each choice of workloads. What is attached to a Service or a class is for waypoints alone, which are
+    /// looked at when a request is there.
+    fn of(policy: &'a istio::AuthorizationPolicy) -> Vec<Self> {
+        let provider = policy.provider.as_deref().unwrap_or_default();
+        let asking = |labels| Self { meta: &policy.meta, provider, labels };
+        if policy.target_refs.is_empty() {
+            let labels = policy.selector.iter().flat_map(|selector| &selector.match_labels);
+            return vec![asking(labels.map(|(name, value)| (name.as_str(), value.as_str())).collect())];
         }
+        let gateways = policy.target_refs.iter().filter(|target| is_gateway(&target.group, &target.kind));
+        gateways.map(|target| asking(BTreeMap::from([(GATEWAY_NAME, target.name.as_str())]))).collect()
     }
 }
 
@@ -137,12 +142,12 @@ fn two_providers<'a>(
     let first = policies.first()?;
     let other = policies.iter().find(|policy| policy.provider != first.provider)?;
     let mut uses: BTreeMap<&'a str, usize> = BTreeMap::new();
-    let names = policies.iter().filter_map(|policy| policy.labels).flat_map(|labels| labels.keys());
-    for name in names.map(String::as_str).filter(|name| !told_apart.contains(name)) {
+    let names = policies.iter().flat_map(|policy| policy.labels.keys().copied());
+    for name in names.filter(|name| !told_apart.contains(name)) {
         *uses.entry(name).or_default() += 1;
     }
     let label = uses.into_iter().max_by_key(|(_, uses)| *uses);
-    let taken: usize = policies.iter().map(|policy| 1 + policy.labels.map_or(0, BTreeMap::len)).sum();
+    let taken: usize = policies.iter().map(|policy| 1 + policy.labels.len()).sum();
     let (Some((label, _)), Some(left)) = (label, steps.checked_sub(taken)) else {
         return Some((first.clone(), other.clone()));
     };
@@ -150,7 +155,7 @@ fn two_providers<'a>(
     let mut anywhere = Vec::new();
     let mut by_value: BTreeMap<&str, Vec<Asking<'a>>> = BTreeMap::new();
     for policy in &policies {
-        match policy.labels.and_then(|labels| labels.get(label)) {
+        match policy.labels.get(label) {
             Some(value) => by_value.entry(value).or_default().push(policy.clone()),
             None => anywhere.push(policy.clone()),
         }
@@ -166,4 +171,50 @@ fn two_providers<'a>(
     }
     told_apart.remove(label);
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two by two, ten thousand policies are 50 million pairs.
+    #[test]
+    fn ten_thousand_policies_are_told_apart_in_few_steps() {
+        let texts: Vec<(String, String)> =
+            (0..10_000).map(|i| (format!("a{}", i / 2), format!("v{}", i % 2))).collect();
+        let meta = Meta {
+            name: "p".to_owned(),
+            namespace: "ns1".to_owned(),
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            origin: istio::Origin::default(),
+        };
+        let asking = |provider, labels| Asking { meta: &meta, provider, labels };
+        let many: Vec<_> = texts
+            .iter()
+            .map(|(app, version)| {
+                let provider = if version == "v0" { "a" } else { "b" };
+                asking(
+                    provider,
+                    BTreeMap::from([("app", app.as_str()), ("team", "one"), ("version", version.as_str())]),
+                )
+            })
+            .collect();
+        let find = |last: &[(&'static str, &'static str)]| {
+            let mut policies = many.clone();
+            policies.push(asking("b", last.iter().copied().collect()));
+            let mut steps = MAX_STEPS;
+            let found = two_providers(policies, &mut BTreeSet::new(), &mut steps);
+            assert!(MAX_STEPS - steps < 500_000, "{last:?} took {}", MAX_STEPS - steps);
+            found.map(|(one, other)| [one.provider, other.provider])
+        };
+        assert_eq!(find(&[("app", "a7"), ("version", "v2")]), None);
+        assert_eq!(find(&[("version", "v0"), ("team", "two")]), None);
+        assert_eq!(find(&[("app", "a7"), ("version", "v1")]), None);
+        assert!(find(&[("app", "a7")]).is_some_and(|[one, other]| one != other));
+        assert!(find(&[]).is_some_and(|[one, other]| one != other));
+        // Out of steps, what is left counts as a pair.
+        assert!(two_providers(many.clone(), &mut BTreeSet::new(), &mut 10).is_some());
+        assert!(two_providers(many.clone(), &mut BTreeSet::new(), &mut { MAX_STEPS }).is_none());
+    }
 }

@@ -374,3 +374,47 @@ fn requests_have_limits() {
     empty.source.principal = Some(String::new());
     assert_eq!(reason(&world, &empty), Reason::Internal);
 }
+
+#[test]
+fn what_was_revoked_opens_nothing() {
+    let yaml = format!(
+        "
+apiVersion: security.istio.io/v1
+kind: RequestAuthentication
+metadata: {{name: r, namespace: ns1}}
+spec: {{jwtRules: [{{issuer: '{ISSUER}', jwksUri: '{JWKS_URI}'}}]}}
+---
+apiVersion: causeway.dev/v1alpha1
+kind: ApiKeyAuthentication
+metadata: {{name: k, namespace: ns1}}
+spec: {{issuer: '{ISSUER}'}}
+"
+    );
+    let (text, record) = api_key("reader");
+    let id = record.id.clone();
+    let mut world = World::new(&yaml);
+    world.lookup = Some(authz::KeyRecordLookup::Found(record));
+    let by_token = bearer(request("GET", "/"), &crate::support::reader());
+    let by_key = with_header(request("GET", "/"), "x-api-key", &text);
+    // The token's id is 1.
+    let cases = [
+        (None, true, true),
+        (Some(vec![]), true, true),
+        (Some(vec!["1"]), false, true),
+        (Some(vec!["10", ""]), true, true),
+        (Some(vec![id.as_str()]), true, false),
+        (Some(vec![id.as_str(), "1"]), false, false),
+    ];
+    for (revoked, token, key) in cases {
+        world.revoked = revoked.as_ref().map(|ids| ids.iter().map(|&id| id.to_owned()).collect());
+        for (request, passes, reason) in
+            [(&by_token, token, Reason::TokenRevoked), (&by_key, key, Reason::ApiKeyRevoked)]
+        {
+            let decision = world.decide(request, &workload());
+            assert_eq!(decision.is_allowed(), passes, "{revoked:?}: {decision:?}");
+            if !passes {
+                assert_eq!((decision.reason(), decision.status(), decision.principal()), (reason, 401, None));
+            }
+        }
+    }
+}

@@ -217,6 +217,16 @@ proptest! {
     }
 
     #[test]
+    fn what_is_explained_is_what_is_decided(allow in proptest::option::of(rules(3)), deny in rules(2), request in any_request()) {
+        let world = world(allow, deny);
+        let decided = world.decide(&request, &workload());
+        let (explained, trace) = world.explain(&request, &workload());
+        prop_assert_eq!(format!("{explained:?}"), format!("{decided:?}"));
+        let [hop] = trace.hops.as_slice() else { return Err(TestCaseError::fail("one hop")) };
+        prop_assert_eq!((hop.allowed, hop.principal.as_deref()), (decided.is_allowed(), decided.principal()));
+    }
+
+    #[test]
     fn no_changed_token_is_accepted(at in any::<prop::sample::Index>(), to in any::<char>()) {
         let good = token(&claims_of("a", "a"));
         let mut changed: Vec<char> = good.chars().collect();
