@@ -26,8 +26,8 @@ pub const MAX_VALUES: usize = 1_000_000;
 /// What is compiled beside the resources.
 #[derive(Clone, Debug, Default)]
 pub struct CompileOptions {
-    /// Key sets that were fetched for the bundle: issuer → JWKS document. They serve the rules of that
-    /// issuer that name a `jwksUri`, or neither keys nor a place for them.
+    /// Key sets that were fetched for the bundle: `jwksUri`, or issuer → JWKS document. They serve the rules that name this
+    /// `jwksUri`, and those of this issuer that name another one, or neither keys nor a place for them.
     pub jwks: BTreeMap<String, String>,
     /// How strictly tokens are read.
     pub mode: Mode,

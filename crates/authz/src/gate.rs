@@ -133,7 +133,7 @@ pub fn decide(policies: &Policies, request: &Request, target: &Target, given: &G
 }
 
 fn try_decide(policies: &Policies, request: &Request, target: &Target, given: &Given<'_>) -> Result<AllowParts, Deny> {
-    let Given { keys, api_key, pepper, now, .. } = *given;
+    let Given { keys, api_key, pepper, revoked, now, .. } = *given;
     check_request(request)?;
     let asked = Asked { policies, keys, joined: request.headers_joined, now };
     let client = Seen {
@@ -146,7 +146,7 @@ fn try_decide(policies: &Policies, request: &Request, target: &Target, given: &G
     match target {
         Target::Workload { namespace, labels, environment } => {
             let workload = Workload { namespace, labels: Labels::Given(labels) };
-            let key = KeyContext { lookup: api_key, pepper, environment: environment.as_deref() };
+            let key = KeyContext { lookup: api_key, pepper, environment: environment.as_deref(), revoked };
             let passed =
                 asked.pass(Hop::Workload, workload, &client, request.destination_port, arriving, &key, None)?;
             Ok(passed.into_parts(Hop::Workload))
@@ -159,7 +159,7 @@ fn try_decide(policies: &Policies, request: &Request, target: &Target, given: &G
                     format!("no ApiGateway document covers the API {api_id}, stage {stage}, domain {domain}"),
                 )
             })?;
-            let key = KeyContext { lookup: api_key, pepper, environment: Some(gateway.environment.as_str()) };
+            let key = KeyContext { lookup: api_key, pepper, environment: Some(gateway.environment.as_str()), revoked };
             let port = gateway.port.as_ref().map(|port| port.to_native());
             let first = asked.pass(
                 Hop::Gateway,

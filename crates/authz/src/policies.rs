@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rkyv::option::ArchivedOption;
 use rkyv::rancor;
@@ -9,8 +10,8 @@ use rkyv::util::AlignedVec;
 use yoke::Yoke;
 
 use crate::compiled::{
-    ArchivedApiGateway, ArchivedApiKeyAuthentication, ArchivedAuthorizationPolicy, ArchivedKeySource, ArchivedLabel,
-    ArchivedNamespace, ArchivedPolicySet, ArchivedRequestAuthentication, Mode, VERSION,
+    ArchivedApiGateway, ArchivedApiKeyAuthentication, ArchivedAuthorizationPolicy, ArchivedJwtRule, ArchivedKeySource,
+    ArchivedLabel, ArchivedNamespace, ArchivedPolicySet, ArchivedRequestAuthentication, Mode, VERSION,
 };
 
 /// The longest section that is opened, in bytes: that of a whole bundle.
@@ -104,8 +105,11 @@ impl Policies {
     pub fn output_headers(&self) -> Vec<String> {
         let namespaces = self.set().namespaces.iter();
         let rules = namespaces.flat_map(|n| n.request_authentications.iter()).flat_map(|a| a.rules.iter());
-        let mut names: Vec<String> =
-            rules.flat_map(|rule| rule.outputs.iter()).map(|output| output.header.as_str().to_owned()).collect();
+        let outputs = |rule: &'_ ArchivedJwtRule| -> Vec<String> {
+            let claims = rule.outputs.iter().map(|output| output.header.as_str().to_owned());
+            claims.chain(rule.payload_header.as_ref().map(|name| name.as_str().to_owned())).collect()
+        };
+        let mut names: Vec<String> = rules.flat_map(outputs).collect();
         names.sort_unstable();
         names.dedup();
         names
@@ -177,6 +181,11 @@ pub struct KeySourceInfo<'a> {
     pub document: Option<&'a str>,
     /// SHA-256 of [`document`](Self::document) in hex.
     pub(crate) fingerprint: Option<&'a str>,
+    /// The issuer's discovery document, which says where the keys are published, when the rule names no place. It is also
+    /// the name to [`KeySets::insert`](crate::KeySets::insert) the keys by that were found with it.
+    pub discovery: Option<&'a str>,
+    /// How long fetching the keys may take.
+    pub timeout: Duration,
 }
 
 impl<'a> From<&'a ArchivedKeySource> for KeySourceInfo<'a> {
@@ -187,6 +196,8 @@ impl<'a> From<&'a ArchivedKeySource> for KeySourceInfo<'a> {
             jwks_uri: text(&source.jwks_uri),
             document: text(&source.document),
             fingerprint: text(&source.fingerprint),
+            discovery: text(&source.discovery),
+            timeout: Duration::from_millis(source.timeout_milliseconds.to_native()),
         }
     }
 }
@@ -277,6 +288,26 @@ impl<'a> Applicable<'a> {
         self.namespaces().flat_map(move |namespace| {
             let all = namespace.api_key_authentications.iter();
             all.filter(move |authentication| labels.are_selected(&authentication.selector))
+        })
+    }
+
+    /// As [`request_authentications`](Self::request_authentications), each with its namespace.
+    pub(crate) fn named_request_authentications(
+        self,
+    ) -> impl Iterator<Item = (&'a str, &'a ArchivedRequestAuthentication)> {
+        self.namespaces().flat_map(move |namespace| {
+            let one = Applicable { namespaces: [Some(namespace), None], workload: self.workload };
+            one.request_authentications().map(|authentication| (namespace.name.as_str(), authentication))
+        })
+    }
+
+    /// As [`api_key_authentications`](Self::api_key_authentications), each with its namespace.
+    pub(crate) fn named_api_key_authentications(
+        self,
+    ) -> impl Iterator<Item = (&'a str, &'a ArchivedApiKeyAuthentication)> {
+        self.namespaces().flat_map(move |namespace| {
+            let one = Applicable { namespaces: [Some(namespace), None], workload: self.workload };
+            one.api_key_authentications().map(|authentication| (namespace.name.as_str(), authentication))
         })
     }
 }

@@ -4,6 +4,7 @@
 mod compiling;
 mod credentials;
 mod jwt_attacks;
+mod modes;
 mod properties;
 mod rules;
 mod support;
