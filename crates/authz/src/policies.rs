@@ -296,7 +296,7 @@ impl<'a> Applicable<'a> {
         self,
     ) -> impl Iterator<Item = (&'a str, &'a ArchivedRequestAuthentication)> {
         self.namespaces().flat_map(move |namespace| {
-            let one = Applicable { namespaces: [Some(namespace), None], workload: self.workload };
+            let one = Applicable { namespaces: [Some(namespace), None], ..self };
             one.request_authentications().map(|authentication| (namespace.name.as_str(), authentication))
         })
     }
@@ -306,7 +306,7 @@ impl<'a> Applicable<'a> {
         self,
     ) -> impl Iterator<Item = (&'a str, &'a ArchivedApiKeyAuthentication)> {
         self.namespaces().flat_map(move |namespace| {
-            let one = Applicable { namespaces: [Some(namespace), None], workload: self.workload };
+            let one = Applicable { namespaces: [Some(namespace), None], ..self };
             one.api_key_authentications().map(|authentication| (namespace.name.as_str(), authentication))
         })
     }
