@@ -20,7 +20,7 @@ pub struct JsonLimits {
 pub const TOKEN_LIMITS: JsonLimits = JsonLimits { depth: 16, members: 256 };
 
 /// The limits in the `istio` mode: the nesting that Envoy's JSON reader allows, and as many members as fit into a token.
-pub const ISTIO_TOKEN_LIMITS: JsonLimits = JsonLimits { depth: 99, members: 32_768 };
+pub const ISTIO_TOKEN_LIMITS: JsonLimits = JsonLimits { depth: 100, members: 32_768 };
 
 /// From this many members on an object's names are looked up in a set.
 const MANY_MEMBERS: usize = 32;

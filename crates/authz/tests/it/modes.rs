@@ -386,6 +386,9 @@ fn both_size_limits_are_exact() {
     let nested = |levels: usize| token(&with_claim("x", &format!("{}{}", "[".repeat(levels), "]".repeat(levels))));
     assert_eq!(check(&nested(15), Mode::Strict), Ok(()));
     assert_eq!(check(&nested(16), Mode::Strict), Err(Reason::TokenMalformed));
+    // Envoy 1.40: the claims and 99 lists in them.
+    assert_eq!(check(&nested(99), Mode::Istio), Ok(()));
+    assert_eq!(check(&nested(100), Mode::Istio), Err(Reason::TokenMalformed));
     let members = |count: usize| token(&with_claim("x", &format!("[{}]", vec!["1"; count].join(","))));
     let left = 256 - base.len() - 1;
     assert_eq!(check(&members(left), Mode::Strict), Ok(()));
