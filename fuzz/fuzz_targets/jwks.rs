@@ -4,5 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
-    let _ = authz::Jwks::parse(text, authz::KeyOrigin::Fetched);
+    for mode in [authz::Mode::Strict, authz::Mode::Istio] {
+        let _ = authz::Jwks::parse_as(text, authz::KeyOrigin::Fetched, mode);
+    }
 });

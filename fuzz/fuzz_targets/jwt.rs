@@ -4,5 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
-    let _ = authz::jwt::UnverifiedToken::parse(text);
+    for mode in [authz::Mode::Strict, authz::Mode::Istio] {
+        let _ = authz::jwt::UnverifiedToken::parse(text, mode);
+    }
 });

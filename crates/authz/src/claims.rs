@@ -1,5 +1,6 @@
 //! Strict JSON, and the verified claims of a caller.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -15,8 +16,14 @@ pub struct JsonLimits {
     pub members: usize,
 }
 
-/// The limits for the header and the claims of a token.
+/// The limits for the header and the claims of a token in the strict mode.
 pub const TOKEN_LIMITS: JsonLimits = JsonLimits { depth: 16, members: 256 };
+
+/// The limits in the `istio` mode: the nesting that Envoy's JSON reader allows, and as many members as fit into a token.
+pub const ISTIO_TOKEN_LIMITS: JsonLimits = JsonLimits { depth: 100, members: 32_768 };
+
+/// From this many members on an object's names are looked up in a set.
+const MANY_MEMBERS: usize = 32;
 
 /// A JSON value that was read strictly: no member name twice, no trailing bytes, bounded.
 #[derive(Clone, Debug, PartialEq)]
@@ -161,10 +168,19 @@ impl<'de> Visitor<'de> for Seed<'_> {
     fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Json, A::Error> {
         let depth = self.deeper()?;
         let mut members: Vec<(String, Json)> = Vec::new();
+        // The names, once they are too many to be compared one by one.
+        let mut names: HashSet<String> = HashSet::new();
         while let Some(name) = map.next_key::<String>()? {
             self.count()?;
-            // At most `limits.members` names, so the square is bounded.
-            if members.iter().any(|(member, _)| *member == name) {
+            let twice = if members.len() < MANY_MEMBERS {
+                members.iter().any(|(member, _)| *member == name)
+            } else {
+                if names.is_empty() {
+                    names.extend(members.iter().map(|(member, _)| member.clone()));
+                }
+                !names.insert(name.clone())
+            };
+            if twice {
                 return Err(de::Error::custom("a member name occurs twice"));
             }
             let value = map.next_value_seed(Seed { depth, members: &mut *self.members })?;
@@ -177,41 +193,53 @@ impl<'de> Visitor<'de> for Seed<'_> {
 /// The verified claims of a caller: of a token whose signature was checked, or those that a valid API key
 /// stands for.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Claims(Json);
+pub struct Claims {
+    json: Json,
+    /// `spaceDelimitedClaims` of the rule that accepted the token.
+    space_delimited: Vec<String>,
+}
 
 impl Claims {
     /// Takes over the claims of a verified token; `None` when they are not an object.
     pub(crate) fn from_verified(json: Json) -> Option<Self> {
-        matches!(json, Json::Object(_)).then_some(Self(json))
+        matches!(json, Json::Object(_)).then_some(Self { json, space_delimited: Vec::new() })
     }
 
     /// The claims that exchanging a valid API key for a token would yield.
     pub(crate) fn from_api_key(record: &ApiKeyRecord, issuer: &str) -> Self {
         let text = |text: &str| Json::String(text.to_owned());
-        Self(Json::Object(vec![
+        let json = Json::Object(vec![
             ("iss".to_owned(), text(issuer)),
             ("sub".to_owned(), Json::String(format!("client:{}", record.client_id))),
             ("client_id".to_owned(), text(&record.client_id)),
             ("azp".to_owned(), text(&record.client_id)),
             ("aud".to_owned(), Json::List(record.audiences.iter().map(|aud| text(aud)).collect())),
             ("scope".to_owned(), text(&record.scope)),
-        ]))
+        ]);
+        Self { json, space_delimited: Vec::new() }
+    }
+
+    /// These claims, with `spaceDelimitedClaims` of the rule that accepted them.
+    pub(crate) fn with_space_delimited<'n>(mut self, names: impl Iterator<Item = &'n str>) -> Self {
+        self.space_delimited.extend(names.map(str::to_owned));
+        self
     }
 
     /// Whether the claim `name` is a list of words with spaces between them: "`scope`, `permission` and any
-    /// `spaceDelimitedClaims`".
+    /// `spaceDelimitedClaims`". Envoy splits claims of the outermost object alone, and a name with dots is one name;
+    /// what it copies into headers is never split.
     pub(crate) fn is_space_delimited(&self, name: &str) -> bool {
-        ["scope", "permission"].contains(&name)
+        ["scope", "permission"].contains(&name) || self.space_delimited.iter().any(|claim| claim == name)
     }
 
     /// The claim `name`.
     pub fn get(&self, name: &str) -> Option<&Json> {
-        self.0.get(name)
+        self.json.get(name)
     }
 
     /// The claims as one object.
     pub fn as_json(&self) -> &Json {
-        &self.0
+        &self.json
     }
 
     /// The text of the claim `name`, when it is a string.
@@ -241,7 +269,7 @@ impl Claims {
 
     /// `aud`, whether it is one string or a list of them.
     pub fn audiences(&self) -> Vec<&str> {
-        audiences(&self.0)
+        audiences(&self.json)
     }
 
     /// Istio's request principal `ISSUER/SUBJECT`; absent without an issuer or a subject.

@@ -415,12 +415,20 @@ pub struct JwtRule {
     pub keys: u32,
     /// Whether the destination sees the token.
     pub forward_original_token: bool,
-    /// Headers that hold a token.
+    /// Headers that hold a token, in Envoy's order, each once.
     pub headers: Vec<TokenHeader>,
-    /// Query parameters that hold a token.
+    /// Query parameters that hold a token, in Envoy's order, each once.
     pub parameters: Vec<String>,
+    /// Cookies that hold a token, in Envoy's order, each once.
+    pub cookies: Vec<String>,
+    /// Header, in lower case, in which the destination gets the token's payload.
+    pub payload_header: Option<String>,
     /// Claims that the destination gets as headers.
     pub outputs: Vec<ClaimToHeader>,
+    /// Claims that are lists of words, beside `scope` and `permission`.
+    pub space_delimited_claims: Vec<String>,
+    /// Whether a request without a token is refused (strict mode alone).
+    pub required: bool,
 }
 
 /// A header that holds a token.
@@ -452,6 +460,10 @@ pub struct KeySource {
     pub document: Option<String>,
     /// SHA-256 of [`document`](Self::document) in hex: the name that its keys are held under.
     pub fingerprint: Option<String>,
+    /// The issuer's discovery document, which says where the keys are, when the rule does not.
+    pub discovery: Option<String>,
+    /// How long fetching them may take, in milliseconds.
+    pub timeout_milliseconds: u64,
 }
 
 /// One `ApiKeyAuthentication`.

@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 
 use crate::evaluate::{self, Attributes, CustomMatch};
 use crate::gate::ProviderAnswer;
-use crate::index::{Action, Table};
 use crate::policies::{Applicable, Policies};
 use crate::reason::Reason;
 use crate::trace::{ProviderOutcome, ProviderTrace};
@@ -42,7 +41,8 @@ pub(crate) fn ask(
     if matched.is_empty() {
         return asked;
     }
-    let several = has_several_providers(applicable);
+    // Istio, builder.go: more than one "requires PILOT_ENABLE_MULTIPLE_CUSTOM_AUTHZ_PROVIDERS", which is off by default.
+    let several = evaluate::custom_providers(applicable).len() > 1;
     for (matched, name) in first_of_each(policies, matched) {
         let CustomMatch { provider, dry_run, rule } = matched;
         let provider = policies.provider(provider).filter(|provider| provider.usable);
@@ -70,17 +70,6 @@ pub(crate) fn ask(
         asked.providers.push(ProviderTrace { name, rule, dry_run, outcome });
     }
     asked
-}
-
-/// Istio, builder.go: the providers of all CUSTOM policies of the workload count, whether they match or not, and dry-run
-/// policies as well. More than one "requires PILOT_ENABLE_MULTIPLE_CUSTOM_AUTHZ_PROVIDERS", which is off by default.
-fn has_several_providers(applicable: Applicable<'_>) -> bool {
-    let tables = applicable
-        .namespaces()
-        .flat_map(|namespace| [false, true].map(|dry_run| Table::of(namespace, Action::Custom, dry_run)));
-    let mut named = tables.flat_map(|table| table.applying(applicable)).map(|policy| &policy.provider);
-    let first = named.next();
-    named.any(|provider| Some(provider) != first)
 }
 
 /// Several policies of one provider ask it once, and the providers are asked in the order of their names. Where both

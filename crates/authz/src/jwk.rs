@@ -6,10 +6,13 @@ use std::sync::Arc;
 
 use aws_lc_rs::signature::{ECDSA_P521_SHA512_FIXED, UnparsedPublicKey};
 use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::alphabet::URL_SAFE;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, URL_SAFE_NO_PAD};
 use jsonwebtoken::DecodingKey;
 
 use crate::claims::{Json, JsonLimits};
+use crate::compiled::Mode;
 use crate::policies::{KeySourceInfo, Policies};
 
 /// The longest key set, in bytes (API Gateway's own limit).
@@ -120,6 +123,7 @@ pub enum KeyOrigin {
 /// A key set, ready to verify with.
 #[derive(Clone, Debug)]
 pub struct Jwks {
+    mode: Mode,
     keys: Vec<Key>,
     skipped: Vec<SkippedKey>,
 }
@@ -195,7 +199,19 @@ pub(crate) enum SignatureRefusal {
 }
 
 impl Jwks {
-    /// Reads a key set.
+    /// Reads a key set in the strict mode.
+    ///
+    /// # Errors
+    /// As [`parse_as`](Self::parse_as).
+    pub fn parse(json: &str, origin: KeyOrigin) -> Result<Self, JwksError> {
+        Self::parse_as(json, origin, Mode::Strict)
+    }
+
+    /// Reads a key set. The mode says how a key is chosen later on, too.
+    ///
+    /// In the `istio` mode a set is as Envoy reads it, key by key: private members, `use` and `key_ops` are not looked
+    /// at, two keys may have one `kid`, and symmetric keys may stand beside others (in an inline set; in a fetched one
+    /// they are skipped, for they are no secret).
     ///
     /// Keys that cannot verify a signature of ours are [`skipped`](Self::skipped): an unknown `kty`
     /// (RFC 7517 §5 says to ignore it), another `use`, RSA below 2048 bits or with an exponent other
@@ -203,7 +219,7 @@ impl Jwks {
     ///
     /// # Errors
     /// What makes the whole set untrustworthy: see [`JwksError`].
-    pub fn parse(json: &str, origin: KeyOrigin) -> Result<Self, JwksError> {
+    pub fn parse_as(json: &str, origin: KeyOrigin, mode: Mode) -> Result<Self, JwksError> {
         if json.len() > MAX_BYTES {
             return Err(JwksError::TooLarge(json.len()));
         }
@@ -212,22 +228,17 @@ impl Jwks {
         if list.len() > MAX_KEYS {
             return Err(JwksError::TooManyKeys(list.len()));
         }
-        if !list.iter().all(|jwk| matches!(jwk, Json::Object(_))) {
-            return Err(JwksError::Shape);
+        if mode == Mode::Strict {
+            check_strictly(list, origin)?;
         }
-        if list.iter().any(has_private_members) {
-            return Err(JwksError::PrivateKey);
-        }
-        let symmetric = list.iter().filter(|jwk| is_symmetric(jwk)).count();
-        // A set of both kinds is ambiguous, and in a fetched one the secret is everybody's.
-        if symmetric > 0 && (origin == KeyOrigin::Fetched || symmetric < list.len()) {
-            return Err(JwksError::Symmetric);
-        }
-
         let mut keys: Vec<Key> = Vec::new();
         let mut skipped = Vec::new();
         for jwk in list {
-            match Key::from_jwk(jwk) {
+            let key = match mode {
+                Mode::Strict => Key::from_jwk(jwk),
+                Mode::Istio => Key::from_jwk_like_envoy(jwk, origin),
+            };
+            match key {
                 Ok(key) => keys.push(key),
                 Err(why) => {
                     let kid = jwk.get("kid").and_then(Json::as_str).map(str::to_owned);
@@ -235,12 +246,14 @@ impl Jwks {
                 }
             }
         }
-        let mut kids: Vec<&str> = keys.iter().filter_map(|key| key.kid.as_deref()).collect();
-        kids.sort_unstable();
-        if let Some([kid, _]) = kids.windows(2).find(|pair| matches!(pair, [a, b] if a == b)) {
-            return Err(JwksError::DuplicateKid((*kid).to_owned()));
+        if mode == Mode::Strict {
+            let mut kids: Vec<&str> = keys.iter().filter_map(|key| key.kid.as_deref()).collect();
+            kids.sort_unstable();
+            if let Some([kid, _]) = kids.windows(2).find(|pair| matches!(pair, [a, b] if a == b)) {
+                return Err(JwksError::DuplicateKid((*kid).to_owned()));
+            }
         }
-        Ok(Self { keys, skipped })
+        Ok(Self { mode, keys, skipped })
     }
 
     /// How many keys can be used.
@@ -263,10 +276,7 @@ impl Jwks {
         self.keys.iter().any(|key| key.kid.as_deref() == Some(kid))
     }
 
-    /// Checks `signature` (base64url) over `message` with the one key that is meant by `kid`.
-    ///
-    /// With a `kid` that is the key of this name, or, if no key has it, the only nameless one. Without
-    /// a `kid` it is the only key for the algorithm: no key is ever tried after another one failed.
+    /// Checks `signature` (base64url) over `message`.
     pub(crate) fn verify(
         &self,
         algorithm: Algorithm,
@@ -274,23 +284,89 @@ impl Jwks {
         message: &str,
         signature: &str,
     ) -> Result<(), SignatureRefusal> {
-        let mut candidates: Vec<&Key> = match kid {
-            Some(kid) => self.keys.iter().filter(|key| key.kid.as_deref() == Some(kid)).collect(),
-            None => self.keys.iter().collect(),
-        };
-        if candidates.is_empty() {
-            candidates = self.keys.iter().filter(|key| key.kid.is_none()).collect();
-        }
-        if candidates.is_empty() {
-            return Err(SignatureRefusal::KeyUnknown);
-        }
-        candidates.retain(|key| key.accepts(algorithm));
-        match candidates.as_slice() {
-            [] => Err(SignatureRefusal::Algorithm),
-            [key] => key.verify(algorithm, message, signature),
-            _ => Err(SignatureRefusal::KeyUnknown),
+        match self.mode {
+            Mode::Strict => self.verify_with_one(algorithm, kid, message, signature),
+            Mode::Istio => self.verify_with_any(algorithm, kid, message, signature),
         }
     }
+
+    /// With a `kid` the one key is meant that has this name, or, if none has, the only nameless one. Without
+    /// a `kid` it is the only key for the algorithm: no key is ever tried after another one failed.
+    fn verify_with_one(
+        &self,
+        algorithm: Algorithm,
+        kid: Option<&str>,
+        message: &str,
+        signature: &str,
+    ) -> Result<(), SignatureRefusal> {
+        let named = |key: &&Key| kid.is_none_or(|kid| key.kid.as_deref() == Some(kid));
+        let by_name = self.keys.iter().any(|key| named(&key));
+        let mut candidates =
+            self.keys.iter().filter(|key| if by_name { named(key) } else { key.kid.is_none() }).peekable();
+        if candidates.peek().is_none() {
+            return Err(SignatureRefusal::KeyUnknown);
+        }
+        let mut fitting = candidates.filter(|key| key.accepts(algorithm));
+        match (fitting.next(), fitting.next()) {
+            (None, _) => Err(SignatureRefusal::Algorithm),
+            (Some(key), None) if key.verify(algorithm, message, signature) => Ok(()),
+            (Some(_), None) => Err(SignatureRefusal::Signature),
+            (Some(_), Some(_)) => Err(SignatureRefusal::KeyUnknown),
+        }
+    }
+
+    /// Facts b8.7: "skip JWK if both kids present and differ; skip if JWK.alg present and != header alg", and the first
+    /// key that verifies will do. Envoy gives up at an Ed25519 key when the signature is not 64 bytes long, which we do
+    /// not copy: it refuses good tokens of another key.
+    fn verify_with_any(
+        &self,
+        algorithm: Algorithm,
+        kid: Option<&str>,
+        message: &str,
+        signature: &str,
+    ) -> Result<(), SignatureRefusal> {
+        let mut refusal = SignatureRefusal::KeyUnknown;
+        for key in &self.keys {
+            if let (Some(own), Some(wanted)) = (key.kid.as_deref(), kid.filter(|kid| !kid.is_empty()))
+                && own != wanted
+            {
+                continue;
+            }
+            if key.algorithm.is_some_and(|own| own != algorithm) {
+                if refusal == SignatureRefusal::KeyUnknown {
+                    refusal = SignatureRefusal::Algorithm;
+                }
+                continue;
+            }
+            let Some(effective) = key.algorithm_like_envoy(algorithm) else {
+                if refusal == SignatureRefusal::KeyUnknown {
+                    refusal = SignatureRefusal::Algorithm;
+                }
+                continue;
+            };
+            if key.verify(effective, message, signature) {
+                return Ok(());
+            }
+            refusal = SignatureRefusal::Signature;
+        }
+        Err(refusal)
+    }
+}
+
+/// What makes a whole set untrustworthy in the strict mode.
+fn check_strictly(list: &[Json], origin: KeyOrigin) -> Result<(), JwksError> {
+    if !list.iter().all(|jwk| matches!(jwk, Json::Object(_))) {
+        return Err(JwksError::Shape);
+    }
+    if list.iter().any(has_private_members) {
+        return Err(JwksError::PrivateKey);
+    }
+    let symmetric = list.iter().filter(|jwk| is_symmetric(jwk)).count();
+    // A set of both kinds is ambiguous, and in a fetched one the secret is everybody's.
+    if symmetric > 0 && (origin == KeyOrigin::Fetched || symmetric < list.len()) {
+        return Err(JwksError::Symmetric);
+    }
+    Ok(())
 }
 
 impl Key {
@@ -336,14 +412,90 @@ impl Key {
         Ok(Self { kid, kind, algorithm, material })
     }
 
+    /// Envoy's `extractJwk`: what it needs of a key, and no more. Never weaker cryptography, though: the bounds on the
+    /// size of an RSA modulus and of a secret are ours.
+    fn from_jwk_like_envoy(jwk: &Json, origin: KeyOrigin) -> Result<Self, &'static str> {
+        let text = |name: &str| jwk.get(name).and_then(Json::as_str);
+        let bytes = |name: &str| -> Result<Vec<u8>, &'static str> {
+            decode_like_envoy(text(name).ok_or("a member is missing")?).ok_or("a member is not base64url")
+        };
+        // `GetString`: a `kid` or `alg` of another type, or an empty one, counts as absent.
+        let kid = text("kid").filter(|kid| !kid.is_empty()).map(str::to_owned);
+        let algorithm = match text("alg").filter(|alg| !alg.is_empty()) {
+            None => None,
+            Some(name) => Some(Algorithm::from_name(name).ok_or("its alg is not one we know")?),
+        };
+        let (kind, material) = match text("kty") {
+            Some("RSA") => {
+                let (n, e) = (bytes("n")?, bytes("e")?);
+                (KeyKind::Rsa, rsa(without_zeros(&n), without_zeros(&e))?)
+            }
+            Some("EC") => {
+                // "If both alg and crv specified, make sure they match"; with neither it is P-256.
+                let kind = match (text("crv").filter(|crv| !crv.is_empty()), algorithm) {
+                    (Some("P-256"), _) | (None, None | Some(Algorithm::ES256)) => KeyKind::P256,
+                    (Some("P-384"), _) | (None, Some(Algorithm::ES384)) => KeyKind::P384,
+                    (Some("P-521"), _) | (None, Some(Algorithm::ES512)) => KeyKind::P521,
+                    _ => return Err("its curve is not one we know"),
+                };
+                let size = match kind {
+                    KeyKind::P384 => 48,
+                    KeyKind::P521 => 66,
+                    _ => 32,
+                };
+                // Envoy reads the coordinates as numbers, of any length.
+                let coordinate = |name| -> Result<Vec<u8>, &'static str> {
+                    let number = bytes(name)?;
+                    let number = without_zeros(&number);
+                    let zeros = size - number.len().min(size);
+                    Ok([&[0_u8; 66][..zeros], number].concat())
+                };
+                (kind, ec(&coordinate("x")?, &coordinate("y")?, size)?)
+            }
+            Some("OKP") if text("crv") == Some("Ed25519") => (KeyKind::Ed25519, ed25519(&bytes("x")?)?),
+            // "HS256-512 only with an `oct` key given inline, never from a fetched JWKS" (DESIGN 6.2), in both modes.
+            Some("oct") if origin == KeyOrigin::Inline => (KeyKind::Secret, secret(&bytes("k")?)?),
+            Some("oct") => return Err("it is symmetric, and a published key is no secret"),
+            Some("OKP") => return Err("its curve is not one we know"),
+            _ => return Err("its kty is not one we know"),
+        };
+        if algorithm.is_some_and(|algorithm| algorithm.kind() != kind) {
+            return Err("its alg does not belong to its kty and crv");
+        }
+        Ok(Self { kid, kind, algorithm, material })
+    }
+
+    /// The algorithm that Envoy verifies with: "key type chosen by JWK `kty`", the token's `alg` only chooses the hash
+    /// (`verify.cc`). `None` where there is none. A public key is never an HMAC's secret, for HMAC needs an `oct` key. Not
+    /// copied: a hash that does not belong to the curve (RFC 7518 §3.4).
+    fn algorithm_like_envoy(&self, token: Algorithm) -> Option<Algorithm> {
+        use Algorithm as A;
+        let own_hash = |own| match token {
+            A::ES256 | A::ES384 | A::ES512 if token != own => None,
+            _ => Some(own),
+        };
+        match self.kind {
+            KeyKind::Rsa => (token.kind() == KeyKind::Rsa).then_some(token),
+            // "default to SHA256"
+            KeyKind::P256 => own_hash(A::ES256),
+            KeyKind::P384 => (token == A::ES384).then_some(token),
+            KeyKind::P521 => (token == A::ES512).then_some(token),
+            KeyKind::Ed25519 => Some(A::EdDSA),
+            KeyKind::Secret => Some(match token {
+                A::HS384 | A::HS512 => token,
+                _ => A::HS256,
+            }),
+        }
+    }
+
     /// The algorithm is bound to the type of the key and to the key's own `alg`, never the other way
     /// round (RFC 8725 §3.1): a public key cannot become the secret of an HMAC.
     fn accepts(&self, algorithm: Algorithm) -> bool {
         algorithm.kind() == self.kind && self.algorithm.is_none_or(|own| own == algorithm)
     }
 
-    fn verify(&self, algorithm: Algorithm, message: &str, signature: &str) -> Result<(), SignatureRefusal> {
-        let valid = match (&self.material, algorithm.jsonwebtoken()) {
+    fn verify(&self, algorithm: Algorithm, message: &str, signature: &str) -> bool {
+        match (&self.material, algorithm.jsonwebtoken()) {
             (Material::Jsonwebtoken(key), Some(algorithm)) => {
                 jsonwebtoken::crypto::verify(signature, message.as_bytes(), key, algorithm).unwrap_or(false)
             }
@@ -351,9 +503,28 @@ impl Key {
                 UnparsedPublicKey::new(&ECDSA_P521_SHA512_FIXED, point).verify(message.as_bytes(), &signature).is_ok()
             }),
             _ => false,
-        };
-        if valid { Ok(()) } else { Err(SignatureRefusal::Signature) }
+        }
     }
+}
+
+/// Base64url as Envoy reads it (absl's `WebSafeBase64Unescape`): ASCII white space is skipped, padding may be left out but
+/// is right where it stands, and stray trailing bits are ignored.
+pub(crate) fn decode_like_envoy(text: &str) -> Option<Vec<u8>> {
+    const ENGINE: GeneralPurpose = GeneralPurpose::new(
+        &URL_SAFE,
+        GeneralPurposeConfig::new()
+            .with_decode_allow_trailing_bits(true)
+            .with_decode_padding_mode(DecodePaddingMode::RequireNone),
+    );
+    let text: String = text.chars().filter(|c| !matches!(c, ' ' | '\t'..='\r')).collect();
+    let bare = text.trim_end_matches('=');
+    let padding = text.len() - bare.len();
+    (padding == 0 || (bare.len() + padding).is_multiple_of(4)).then(|| ENGINE.decode(bare).ok()).flatten()
+}
+
+fn without_zeros(number: &[u8]) -> &[u8] {
+    let zeros = number.iter().take_while(|byte| **byte == 0).count();
+    number.get(zeros..).unwrap_or_default()
 }
 
 fn rsa(n: &[u8], e: &[u8]) -> Result<Material, &'static str> {
@@ -433,13 +604,13 @@ impl KeySets {
             let (Some(document), Some(fingerprint)) = (source.document, source.fingerprint) else {
                 continue;
             };
-            match source.jwks_uri {
+            match source.jwks_uri.or(source.discovery) {
                 None => {
-                    let jwks = Jwks::parse(document, KeyOrigin::Inline)?;
+                    let jwks = Jwks::parse_as(document, KeyOrigin::Inline, policies.mode())?;
                     sets.inline.insert(fingerprint.to_owned(), Arc::new(jwks));
                 }
                 Some(uri) => {
-                    let jwks = Jwks::parse(document, KeyOrigin::Fetched)?;
+                    let jwks = Jwks::parse_as(document, KeyOrigin::Fetched, policies.mode())?;
                     sets.fetched.insert(uri.to_owned(), Arc::new(jwks));
                 }
             }
@@ -472,7 +643,7 @@ impl KeySets {
 
     /// The set of one key source; `None` when it could not be had.
     pub(crate) fn of_source(&self, source: &KeySourceInfo<'_>) -> Option<&Jwks> {
-        match source.jwks_uri {
+        match source.jwks_uri.or(source.discovery) {
             None => self.inline.get(source.fingerprint?).map(Arc::as_ref),
             Some(uri) => self.fetched.get(uri).map(Arc::as_ref),
         }

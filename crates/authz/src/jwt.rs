@@ -1,32 +1,40 @@
 //! JSON Web Tokens: read once, strictly, into a typed value that says in its name what it is worth.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use crate::claims::{Claims, Json, TOKEN_LIMITS, audiences};
-use crate::jwk::{Algorithm, Jwks, SignatureRefusal};
+use crate::claims::{Claims, ISTIO_TOKEN_LIMITS, Json, TOKEN_LIMITS, audiences};
+use crate::compiled::Mode;
+use crate::jwk::{Algorithm, Jwks, SignatureRefusal, decode_like_envoy};
 use crate::reason::Reason;
 
 /// The longest token of the strict mode, in bytes.
 pub const MAX_BYTES: usize = 8 * 1024;
+
+/// The longest token of the `istio` mode, in bytes.
+pub const ISTIO_MAX_BYTES: usize = 64 * 1024;
 
 /// How far the issuer's clock and ours may be apart, in seconds, for `exp` and `nbf`: Envoy's value.
 pub const LEEWAY_SECONDS: u64 = 60;
 
 /// A compact JWS of the right form. Nothing in it is proven.
 #[derive(Clone)]
-pub struct UnverifiedJws {
+pub struct UnverifiedJws<'t> {
     algorithm: Algorithm,
     kid: Option<String>,
     payload: Vec<u8>,
-    /// Header and payload as sent, with the dot between them: what is signed.
-    message: String,
-    signature: String,
+    /// The payload as sent.
+    payload_part: &'t str,
+    /// Header and payload as sent, with one dot between them: what is signed.
+    message: Cow<'t, str>,
+    /// In exact base64url.
+    signature: Cow<'t, str>,
 }
 
-impl fmt::Debug for UnverifiedJws {
+impl fmt::Debug for UnverifiedJws<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Message and signature together are the token.
         f.debug_struct("UnverifiedJws")
@@ -38,10 +46,11 @@ impl fmt::Debug for UnverifiedJws {
 
 /// A token of the right form. Nothing in it is proven.
 #[derive(Clone, Debug)]
-pub struct UnverifiedToken {
-    jws: UnverifiedJws,
+pub struct UnverifiedToken<'t> {
+    jws: UnverifiedJws<'t>,
     claims: Json,
-    exp: u64,
+    /// Absent for a token that never expires (`istio` mode alone).
+    exp: Option<u64>,
     nbf: Option<u64>,
 }
 
@@ -75,36 +84,54 @@ pub struct Expectation<'a> {
     pub keys: Option<&'a Jwks>,
 }
 
-impl UnverifiedJws {
-    /// Reads a compact JWS in the strict mode.
+impl<'t> UnverifiedJws<'t> {
+    /// Reads a compact JWS.
     ///
     /// # Errors
     /// `token_too_large`, `token_algorithm` or `token_malformed`, before any cryptography: three base64url
-    /// parts (a JWE has five), a header without a member twice, without `crit` and without `b64`.
-    pub fn parse(token: &str) -> Result<Self, TokenRefusal> {
-        if token.len() > MAX_BYTES {
+    /// parts (a JWE has five), a header without a member twice, and in the strict mode without `crit` and `b64`.
+    pub fn parse(token: &'t str, mode: Mode) -> Result<Self, TokenRefusal> {
+        let longest = match mode {
+            Mode::Strict => MAX_BYTES,
+            Mode::Istio => ISTIO_MAX_BYTES,
+        };
+        if token.len() > longest {
             return Err(TokenRefusal::new(
                 Reason::TokenTooLarge,
-                format!("token has {} bytes, expected at most {MAX_BYTES}", token.len()),
+                format!("token has {} bytes, expected at most {longest}", token.len()),
             ));
         }
-        // RFC 7515 §7.1: BASE64URL(header) . BASE64URL(payload) . BASE64URL(signature). Envoy skips
-        // empty parts; we do not.
-        let mut parts = token.split('.');
-        let (Some(header), Some(payload), Some(signature), None) =
-            (parts.next(), parts.next(), parts.next(), parts.next())
-        else {
+        // RFC 7515 §7.1: BASE64URL(header) . BASE64URL(payload) . BASE64URL(signature).
+        let three = |mut parts: &mut dyn Iterator<Item = &'t str>| -> Option<(&'t str, &'t str, &'t str)> {
+            let three = (parts.next()?, parts.next()?, parts.next()?);
+            (&mut parts).next().is_none().then_some(three)
+        };
+        let parts = match mode {
+            Mode::Strict => three(&mut token.split('.')),
+            // Facts b11.7: "leading, trailing or doubled dots pass".
+            Mode::Istio => three(&mut token.split('.').filter(|part| !part.is_empty())),
+        };
+        let Some((header, payload_part, signature)) = parts else {
             return Err(malformed("token does not have three parts"));
         };
         if signature.is_empty() {
             return Err(malformed("token has no signature"));
         }
-        let (algorithm, kid) = read_header(&object(&decoded(header, "header")?, "header")?)?;
-        let payload = decoded(payload, "payload")?;
+        let (algorithm, kid) = read_header(&object(&decoded(header, "header", mode)?, "header", mode)?, mode)?;
+        let payload = decoded(payload_part, "payload", mode)?;
         // Checked here so that a broken signature part is malformed with every kind of key.
-        decoded(signature, "signature")?;
-        let message = token.get(..token.len() - signature.len() - 1).unwrap_or_default();
-        Ok(Self { algorithm, kid, payload, message: message.to_owned(), signature: signature.to_owned() })
+        let bytes = decoded(signature, "signature", mode)?;
+        let signature = match mode {
+            Mode::Strict => Cow::Borrowed(signature),
+            Mode::Istio => Cow::Owned(URL_SAFE_NO_PAD.encode(bytes)),
+        };
+        let message = match token.get(..header.len() + 1 + payload_part.len()) {
+            Some(message) if message.as_bytes().get(header.len()) == Some(&b'.') && message.ends_with(payload_part) => {
+                Cow::Borrowed(message)
+            }
+            _ => Cow::Owned(format!("{header}.{payload_part}")),
+        };
+        Ok(Self { algorithm, kid, payload, payload_part, message, signature })
     }
 
     /// Verifies the signature and gives the payload, which need not be claims.
@@ -128,16 +155,16 @@ impl UnverifiedJws {
     }
 }
 
-impl UnverifiedToken {
-    /// Reads a compact token in the strict mode.
+impl<'t> UnverifiedToken<'t> {
+    /// Reads a compact token.
     ///
     /// # Errors
     /// As [`UnverifiedJws::parse`]; also when the claims are not an object, have a member twice, have a
-    /// registered claim of another type than its own, or lack `exp`.
-    pub fn parse(token: &str) -> Result<Self, TokenRefusal> {
-        let jws = UnverifiedJws::parse(token)?;
-        let claims = object(&jws.payload, "payload")?;
-        let Times { exp, nbf } = read_claims(&claims)?;
+    /// registered claim of another type than its own, or, in the strict mode, lack `exp`.
+    pub fn parse(token: &'t str, mode: Mode) -> Result<Self, TokenRefusal> {
+        let jws = UnverifiedJws::parse(token, mode)?;
+        let claims = object(&jws.payload, "payload", mode)?;
+        let Times { exp, nbf } = read_claims(&claims, mode)?;
         Ok(Self { jws, claims, exp, nbf })
     }
 
@@ -151,11 +178,16 @@ impl UnverifiedToken {
         self.jws.kid.as_deref()
     }
 
+    /// The claims as they were sent: base64url.
+    pub(crate) fn unverified_payload_part(&self) -> &'t str {
+        self.jws.payload_part
+    }
+
     /// Verifies the token, in Envoy's order: issuer, time, audience, signature.
     ///
     /// # Errors
     /// The first check that fails.
-    pub fn verify(&self, expected: &Expectation<'_>, now: u64) -> Result<Claims, TokenRefusal> {
+    pub fn verify(self, expected: &Expectation<'_>, now: u64) -> Result<Claims, TokenRefusal> {
         if !expected.issuer.is_empty() && self.unverified_issuer() != Some(expected.issuer) {
             return Err(TokenRefusal::new(
                 Reason::TokenIssuerUnknown,
@@ -165,11 +197,8 @@ impl UnverifiedToken {
         if let Some(nbf) = self.nbf.filter(|&nbf| now.saturating_add(LEEWAY_SECONDS) < nbf) {
             return Err(TokenRefusal::new(Reason::TokenNotYetValid, format!("token is valid from {nbf}, it is {now}")));
         }
-        if now > self.exp.saturating_add(LEEWAY_SECONDS) {
-            return Err(TokenRefusal::new(
-                Reason::TokenExpired,
-                format!("token was valid until {}, it is {now}", self.exp),
-            ));
+        if let Some(exp) = self.exp.filter(|exp| now > exp.saturating_add(LEEWAY_SECONDS)) {
+            return Err(TokenRefusal::new(Reason::TokenExpired, format!("token was valid until {exp}, it is {now}")));
         }
         let audiences = audiences(&self.claims);
         if !audience_fits(expected.audiences, &audiences) {
@@ -185,7 +214,7 @@ impl UnverifiedToken {
             )
         })?;
         self.jws.verify(keys)?;
-        Claims::from_verified(self.claims.clone()).ok_or_else(|| malformed("claims are not an object"))
+        Claims::from_verified(self.claims).ok_or_else(|| malformed("claims are not an object"))
     }
 }
 
@@ -200,29 +229,41 @@ pub fn normal_audience(audience: &str) -> &str {
     bare.strip_suffix('/').unwrap_or(bare)
 }
 
-fn decoded(part: &str, what: &str) -> Result<Vec<u8>, TokenRefusal> {
+fn decoded(part: &str, what: &str, mode: Mode) -> Result<Vec<u8>, TokenRefusal> {
     // RFC 7515 §2: no padding, no white space, no other characters; and no stray trailing bits.
-    URL_SAFE_NO_PAD.decode(part).map_err(|_| malformed(format!("{what} of the token is not base64url")))
+    let exact = URL_SAFE_NO_PAD.decode(part).ok();
+    let bytes = match mode {
+        Mode::Strict => exact,
+        Mode::Istio => exact.or_else(|| decode_like_envoy(part)),
+    };
+    bytes.ok_or_else(|| malformed(format!("{what} of the token is not base64url")))
 }
 
-fn object(bytes: &[u8], what: &str) -> Result<Json, TokenRefusal> {
-    match Json::parse(bytes, TOKEN_LIMITS) {
+fn object(bytes: &[u8], what: &str, mode: Mode) -> Result<Json, TokenRefusal> {
+    let limits = match mode {
+        Mode::Strict => TOKEN_LIMITS,
+        Mode::Istio => ISTIO_TOKEN_LIMITS,
+    };
+    match Json::parse(bytes, limits) {
         Ok(json @ Json::Object(_)) => Ok(json),
         Ok(_) => Err(malformed(format!("{what} of the token is not a JSON object"))),
         Err(error) => Err(malformed(format!("{what} of the token: {error}"))),
     }
 }
 
-fn read_header(header: &Json) -> Result<(Algorithm, Option<String>), TokenRefusal> {
-    // RFC 7515 §4.1.11: an extension that we do not understand makes the token invalid, and we
-    // understand none. RFC 7797 §7: a JWT must not use an unencoded payload.
-    for extension in ["crit", "b64"] {
-        if header.get(extension).is_some() {
-            return Err(malformed(format!("header of the token has \"{extension}\"")));
+fn read_header(header: &Json, mode: Mode) -> Result<(Algorithm, Option<String>), TokenRefusal> {
+    // Envoy: "`crit`, `b64`, `typ` are ignored" (facts b11.7).
+    if mode == Mode::Strict {
+        // RFC 7515 §4.1.11: an extension that we do not understand makes the token invalid, and we
+        // understand none. RFC 7797 §7: a JWT must not use an unencoded payload.
+        for extension in ["crit", "b64"] {
+            if header.get(extension).is_some() {
+                return Err(malformed(format!("header of the token has \"{extension}\"")));
+            }
         }
-    }
-    if header.get("typ").is_some_and(|typ| typ.as_str().is_none()) {
-        return Err(malformed("\"typ\" of the token is not a string"));
+        if header.get("typ").is_some_and(|typ| typ.as_str().is_none()) {
+            return Err(malformed("\"typ\" of the token is not a string"));
+        }
     }
     let kid = match header.get("kid") {
         None => None,
@@ -239,11 +280,11 @@ fn read_header(header: &Json) -> Result<(Algorithm, Option<String>), TokenRefusa
 }
 
 struct Times {
-    exp: u64,
+    exp: Option<u64>,
     nbf: Option<u64>,
 }
 
-fn read_claims(claims: &Json) -> Result<Times, TokenRefusal> {
+fn read_claims(claims: &Json, mode: Mode) -> Result<Times, TokenRefusal> {
     for name in ["iss", "sub", "jti"] {
         if claims.get(name).is_some_and(|value| value.as_str().is_none()) {
             return Err(malformed(format!("claim \"{name}\" is not a string")));
@@ -259,7 +300,12 @@ fn read_claims(claims: &Json) -> Result<Times, TokenRefusal> {
     }
     read_time(claims, "iat")?;
     let nbf = read_time(claims, "nbf")?;
-    let exp = read_time(claims, "exp")?.ok_or_else(|| malformed("claim \"exp\" is missing"))?;
+    let exp = match (mode, read_time(claims, "exp")?) {
+        (Mode::Strict, None) => return Err(malformed("claim \"exp\" is missing")),
+        // "`exp: 0` and a missing `exp` never expire" (facts b11.7).
+        (Mode::Istio, Some(0)) => None,
+        (_, exp) => exp,
+    };
     Ok(Times { exp, nbf })
 }
 
@@ -270,7 +316,9 @@ fn read_time(claims: &Json, name: &str) -> Result<Option<u64>, TokenRefusal> {
     const END: f64 = 18_446_744_073_709_551_616.0;
     match claims.get(name) {
         None => Ok(None),
-        Some(Json::Unsigned(seconds)) => Ok(Some(*seconds)),
+        // Envoy's numbers are doubles: the last integers below 2^64 are 2^64 to it, and out of range.
+        #[allow(clippy::cast_precision_loss)]
+        Some(Json::Unsigned(seconds)) if (*seconds as f64) < END => Ok(Some(*seconds)),
         // The cast truncates and cannot leave the range, which was checked (NaN is in no range).
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         Some(Json::Float(seconds)) if (0.0..END).contains(seconds) => Ok(Some(*seconds as u64)),

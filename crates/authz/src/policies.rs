@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rkyv::option::ArchivedOption;
 use rkyv::rancor;
@@ -9,9 +10,9 @@ use rkyv::util::AlignedVec;
 use yoke::Yoke;
 
 use crate::compiled::{
-    ArchivedApiGateway, ArchivedApiKeyAuthentication, ArchivedAuthorizationPolicy, ArchivedKeySource, ArchivedLabel,
-    ArchivedNamespace, ArchivedPathNormalization, ArchivedPolicySet, ArchivedProvider, ArchivedRequestAuthentication,
-    ArchivedTargetRef, Mode, PathNormalization, VERSION,
+    ArchivedApiGateway, ArchivedApiKeyAuthentication, ArchivedAuthorizationPolicy, ArchivedJwtRule, ArchivedKeySource,
+    ArchivedLabel, ArchivedNamespace, ArchivedPathNormalization, ArchivedPolicySet, ArchivedProvider,
+    ArchivedRequestAuthentication, ArchivedTargetRef, Mode, PathNormalization, VERSION,
 };
 use crate::index::{Action, Table};
 
@@ -111,8 +112,11 @@ impl Policies {
     pub fn output_headers(&self) -> Vec<String> {
         let namespaces = self.set().namespaces.iter();
         let rules = namespaces.flat_map(|n| n.request_authentications.iter()).flat_map(|a| a.rules.iter());
-        let mut names: Vec<String> =
-            rules.flat_map(|rule| rule.outputs.iter()).map(|output| output.header.as_str().to_owned()).collect();
+        let outputs = |rule: &'_ ArchivedJwtRule| -> Vec<String> {
+            let claims = rule.outputs.iter().map(|output| output.header.as_str().to_owned());
+            claims.chain(rule.payload_header.as_ref().map(|name| name.as_str().to_owned())).collect()
+        };
+        let mut names: Vec<String> = rules.flat_map(outputs).collect();
         names.sort_unstable();
         names.dedup();
         names
@@ -206,6 +210,11 @@ pub struct KeySourceInfo<'a> {
     pub document: Option<&'a str>,
     /// SHA-256 of [`document`](Self::document) in hex.
     pub(crate) fingerprint: Option<&'a str>,
+    /// The issuer's discovery document, which says where the keys are published, when the rule names no place. It is also
+    /// the name to [`KeySets::insert`](crate::KeySets::insert) the keys by that were found with it.
+    pub discovery: Option<&'a str>,
+    /// How long fetching the keys may take.
+    pub timeout: Duration,
 }
 
 impl<'a> From<&'a ArchivedKeySource> for KeySourceInfo<'a> {
@@ -216,6 +225,8 @@ impl<'a> From<&'a ArchivedKeySource> for KeySourceInfo<'a> {
             jwks_uri: text(&source.jwks_uri),
             document: text(&source.document),
             fingerprint: text(&source.fingerprint),
+            discovery: text(&source.discovery),
+            timeout: Duration::from_millis(source.timeout_milliseconds.to_native()),
         }
     }
 }
@@ -411,6 +422,26 @@ impl<'a> Applicable<'a> {
             let found = namespace.index.api_key_authentications.find(self.labels());
             let found = found.into_iter().filter_map(|at| all.get(usize::try_from(at).ok()?));
             found.filter(move |authentication| self.not_selected(&authentication.selector).is_none())
+        })
+    }
+
+    /// As [`request_authentications`](Self::request_authentications), each with its namespace.
+    pub(crate) fn named_request_authentications(
+        self,
+    ) -> impl Iterator<Item = (&'a str, &'a ArchivedRequestAuthentication)> {
+        self.namespaces().flat_map(move |namespace| {
+            let one = Applicable { namespaces: [Some(namespace), None], ..self };
+            one.request_authentications().map(|authentication| (namespace.name.as_str(), authentication))
+        })
+    }
+
+    /// As [`api_key_authentications`](Self::api_key_authentications), each with its namespace.
+    pub(crate) fn named_api_key_authentications(
+        self,
+    ) -> impl Iterator<Item = (&'a str, &'a ArchivedApiKeyAuthentication)> {
+        self.namespaces().flat_map(move |namespace| {
+            let one = Applicable { namespaces: [Some(namespace), None], ..self };
+            one.api_key_authentications().map(|authentication| (namespace.name.as_str(), authentication))
         })
     }
 }

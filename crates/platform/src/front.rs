@@ -176,7 +176,7 @@ impl Front {
             if enough {
                 continue;
             }
-            match self.deps.jwks.get(&needed.jwks_uri).await {
+            match self.deps.jwks.get_as(&needed.jwks_uri, self.policies.mode()).await {
                 Ok(set) => {
                     self.superseded().insert(needed.jwks_uri.clone());
                     keys.insert(&needed.jwks_uri, set);

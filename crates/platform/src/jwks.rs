@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use authz::Mode;
 use authz::jwk::{Jwks, JwksError as DocumentError, KeyOrigin};
 
 use crate::clock::Clock;
@@ -71,6 +72,11 @@ impl JwksSource {
     /// Requests for the same document wait for one fetch. Keys older than [`MAX_AGE`] are fetched again; should that
     /// fail, they serve on until [`MAX_STALE`].
     pub async fn get(&self, uri: &str) -> Result<Arc<Jwks>, JwksError> {
+        self.get_as(uri, Mode::Strict).await
+    }
+
+    /// As [`get`](Self::get); a document that is fetched now is read as this mode reads it.
+    pub async fn get_as(&self, uri: &str, mode: Mode) -> Result<Arc<Jwks>, JwksError> {
         let entry = self.entry(uri)?;
         let mut entry = entry.lock().await;
         let now = self.clock.unix();
@@ -84,7 +90,7 @@ impl JwksSource {
         let error = if failed_just_now {
             JwksError::Backoff
         } else {
-            match self.fetch(uri).await {
+            match self.fetch(uri, mode).await {
                 Ok(keys) => {
                     let keys = Arc::new(keys);
                     *entry = Entry { keys: Some(keys.clone()), fetched_at: now, failed_at: None };
@@ -110,7 +116,7 @@ impl JwksSource {
         Ok(sets.entry(uri.to_owned()).or_default().clone())
     }
 
-    async fn fetch(&self, uri: &str) -> Result<Jwks, JwksError> {
+    async fn fetch(&self, uri: &str, mode: Mode) -> Result<Jwks, JwksError> {
         let url = checked_url(uri)?;
         let client = match self.client.get() {
             Some(client) => client,
@@ -121,6 +127,6 @@ impl JwksSource {
         };
         let document = client.get(&url).await?;
         // What is not UTF-8 is not JSON either, and is refused as such.
-        Ok(Jwks::parse(&String::from_utf8_lossy(&document), KeyOrigin::Fetched)?)
+        Ok(Jwks::parse_as(&String::from_utf8_lossy(&document), KeyOrigin::Fetched, mode)?)
     }
 }

@@ -274,9 +274,9 @@ fn keys_are_checked_when_compiled() {
     let published = authentication("ns1", &format!(", jwksUri: \"{JWKS_URI}\""));
     let symmetric = jwks(&[oct]);
     assert!(refused(&published, &options(&[(ISSUER, &symmetric)])).contains("symmetric"));
-    // Discovery is not there yet: keys must be given.
+    // Keys that have to be discovered must be given.
     let discovered = authentication("ns1", "");
-    assert!(refused(&discovered, &none).contains("discovery is not supported yet"));
+    assert!(refused(&discovered, &none).contains("let `--fetch` find its keys by discovery"));
     assert!(open_with(&[("p", &discovered)], &options(&[(ISSUER, &issuer_jwks())])).is_ok());
 }
 

@@ -250,8 +250,16 @@ spec: {{jwtRules: [{}]}}
         .iter()
         .fold(request("GET", "/a"), |request, name| with_header(request, name, "spoofed"));
     let with_token = bearer(spoofed.clone(), &token(&claims));
-    let expected =
-        [("x-sub", "s"), ("x-n", "7"), ("x-f", "1.500000"), ("x-neg", "-3.000000"), ("x-b", "true"), ("x-deep", "v")];
+    // A list is the base64 of its JSON (Envoy 1.40).
+    let expected = [
+        ("x-sub", "s"),
+        ("x-n", "7"),
+        ("x-f", "1.500000"),
+        ("x-neg", "-3.000000"),
+        ("x-b", "true"),
+        ("x-list", "WyJhIl0="),
+        ("x-deep", "v"),
+    ];
     let expected: Vec<_> = expected.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     assert_eq!(upstream(&world, &with_token), expected);
     // Without a token they are taken out all the same, at a preflight too.
@@ -271,7 +279,7 @@ spec: {{jwtRules: [{}]}}
     let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
     assert_eq!(
         allow.header_changes(&with_token),
-        HeaderChanges { remove: names(&["x-none", "x-list", "x-bad", "authorization"]), set: expected }
+        HeaderChanges { remove: names(&["x-none", "x-bad", "authorization"]), set: expected }
     );
 }
 

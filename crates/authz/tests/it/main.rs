@@ -6,6 +6,7 @@ mod credentials;
 mod custom;
 mod hops;
 mod jwt_attacks;
+mod modes;
 mod properties;
 mod rules;
 mod support;
