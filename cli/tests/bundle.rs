@@ -30,7 +30,7 @@ fn every_error_is_named_with_file_line_and_path_and_nothing_is_written() {
     let policy = folder.path().join("policy.yaml");
     std::fs::write(
         &policy,
-        "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata:\n  name: p\nspec:\n  action: AUDIT\n  rulez: []\n",
+        "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata:\n  name: p\nspec:\n  action: AUDITED\n  rulez: []\n",
     )
     .unwrap();
     let file = folder.path().join("mesh.bundle");
@@ -39,7 +39,7 @@ fn every_error_is_named_with_file_line_and_path_and_nothing_is_written() {
     assert_eq!(output.status.code(), Some(2));
     let said = said(&output);
     assert!(
-        said.contains("policy.yaml:6:") && said.contains("spec.action") && said.contains("not supported yet"),
+        said.contains("policy.yaml:6:") && said.contains("spec.action") && said.contains("expected `ALLOW`"),
         "{said}"
     );
     assert!(said.contains("policy.yaml:7:") && said.contains("rulez"), "{said}");

@@ -1,3 +1,5 @@
+use std::fmt;
+
 use crate::ip_block::IpBlock;
 use crate::meta::{Meta, TargetRef, WorkloadSelector};
 
@@ -171,4 +173,27 @@ pub enum ConditionKey {
     SourceServiceAccount,
     /// `source.trustDomain`.
     SourceTrustDomain,
+}
+
+impl fmt::Display for ConditionKey {
+    /// Istio's text of the key, as a document gives it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ConnectionSni => "connection.sni",
+            Self::DestinationIp => "destination.ip",
+            Self::DestinationPort => "destination.port",
+            Self::EnvoyFilter { filter, path } => return write!(f, "experimental.{filter}[{}]", path.join("][")),
+            Self::RemoteIp => "remote.ip",
+            Self::RequestAuthAudiences => "request.auth.audiences",
+            Self::RequestAuthClaims(names) => return write!(f, "request.auth.claims[{}]", names.join("][")),
+            Self::RequestAuthPresenter => "request.auth.presenter",
+            Self::RequestAuthPrincipal => "request.auth.principal",
+            Self::RequestHeader(name) => return write!(f, "request.headers[{name}]"),
+            Self::SourceIp => "source.ip",
+            Self::SourceNamespace => "source.namespace",
+            Self::SourcePrincipal => "source.principal",
+            Self::SourceServiceAccount => "source.serviceAccount",
+            Self::SourceTrustDomain => "source.trustDomain",
+        })
+    }
 }

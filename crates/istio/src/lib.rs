@@ -44,4 +44,4 @@ pub use service::{Service, ServicePort, TargetPort};
 pub use service_entry::{Endpoint, Location, Resolution, ServiceEntry};
 pub use virtual_service::{Destination, HttpMatch, HttpRoute, StringMatch, VirtualService};
 #[cfg(feature = "yaml")]
-pub use yaml::{MAX_DEPTH, MAX_ERRORS, MAX_FILE_BYTES, SourceFile, parse};
+pub use yaml::{MAX_DEPTH, MAX_ERRORS, MAX_FILE_BYTES, ParseOptions, SourceFile, ignorable_kinds, parse, parse_with};

@@ -21,7 +21,7 @@ pub struct RequestAuthentication {
 /// `jwtRules[]`: one issuer, its keys, and where its tokens are found.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct JwtRule {
-    /// `issuer`: the exact value of the claim `iss`; empty accepts any, and then `jwks` or `jwksUri` is given.
+    /// `issuer`: the exact value of the claim `iss`; empty accepts any, and then `jwksUri` is given.
     pub issuer: String,
     /// `audiences`, one of which the token must be for; empty accepts any.
     pub audiences: Vec<String>,
@@ -54,7 +54,7 @@ pub struct JwtRule {
 /// `presence` of a [`JwtRule`]. Istio reads it and does nothing with it (1.31-alpha).
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Presence {
-    /// Absent, or `PRESENCE_UNSPECIFIED`.
+    /// Absent. Istio's schema does not let a document say `PRESENCE_UNSPECIFIED`.
     #[default]
     Unspecified,
     /// `OPTIONAL`.

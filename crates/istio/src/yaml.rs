@@ -3,8 +3,11 @@
 mod authorization_policy;
 mod causeway;
 mod check;
+mod conflict;
 mod destination_rule;
 mod gateway;
+mod go;
+mod jwks;
 mod kind;
 mod mesh;
 mod meta;
@@ -12,15 +15,18 @@ mod nearest;
 mod node;
 mod peer_authentication;
 mod port;
+mod provider;
 mod read;
 mod report;
 mod request_authentication;
 mod service;
 mod service_entry;
+mod target;
+mod uri;
 mod virtual_service;
 
-use std::collections::BTreeMap;
-
+use self::conflict::Seen;
+pub use self::kind::ignorable_kinds;
 use self::kind::{Identified, Kind};
 use self::node::{Place, Position, documents};
 use self::read::At;
@@ -43,6 +49,14 @@ pub const MAX_DEPTH: usize = 32;
 /// Most errors that one call of [`parse`] reports; one more says how many were left out.
 pub const MAX_ERRORS: usize = 1_000;
 
+/// What a caller may allow.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct ParseOptions {
+    /// Kinds of Istio whose documents are passed over and listed in [`Resources::skipped`] although they could change a
+    /// verdict or a route. Only those of [`ignorable_kinds`] can be ignored; other names have no effect.
+    pub allow_ignored: Vec<String>,
+}
+
 /// Reads configuration files: strictly, without I/O, all files as one configuration.
 ///
 /// # Errors
@@ -50,9 +64,18 @@ pub const MAX_ERRORS: usize = 1_000;
 /// Everything that is wrong in any of the files, in the order of the files and of their lines, at
 /// most [`MAX_ERRORS`]: text that is not YAML or beyond the limits, unknown fields, fields and kinds
 /// of Istio that are not supported yet, values that Istio's own validation refuses, and documents
-/// that are given twice.
+/// that are given twice or contradict each other.
 pub fn parse(files: &[SourceFile]) -> Result<Resources, Vec<ConfigError>> {
-    let mut reader = Reader::default();
+    parse_with(files, &ParseOptions::default())
+}
+
+/// Reads configuration files as [`parse`], with options.
+///
+/// # Errors
+///
+/// As [`parse`], without those that `options` allows.
+pub fn parse_with(files: &[SourceFile], options: &ParseOptions) -> Result<Resources, Vec<ConfigError>> {
+    let mut reader = Reader { options, resources: Resources::default(), seen: Seen::default() };
     let mut errors = Vec::new();
     let mut left_out = 0;
     for file in files {
@@ -82,14 +105,13 @@ pub fn parse(files: &[SourceFile]) -> Result<Resources, Vec<ConfigError>> {
 /// The whole file, for errors about none of its lines.
 const WHOLE_FILE: Position = Position { line: 0, column: 0 };
 
-#[derive(Default)]
-struct Reader {
+struct Reader<'a> {
+    options: &'a ParseOptions,
     resources: Resources,
-    /// Kind, namespace and name of every document read, and where it is.
-    seen: BTreeMap<(&'static str, String, String), Origin>,
+    seen: Seen,
 }
 
-impl Reader {
+impl Reader<'_> {
     fn file(&mut self, file: &SourceFile, report: &Report<'_>) {
         if file.text.len() > MAX_FILE_BYTES {
             let length = file.text.len();
@@ -103,14 +125,32 @@ impl Reader {
     }
 
     fn document(&mut self, at: &At<'_>) {
-        match kind::identify(at) {
+        match kind::identify(at, &self.options.allow_ignored) {
             None => {}
             Some(Identified::Foreign { kind, name }) => {
                 let Origin { file, line } = meta::origin(at);
                 self.resources.skipped.push(Skipped { file, line, kind, name });
             }
             Some(Identified::Known(kind)) => self.known(kind, at),
+            Some(Identified::List) => self.list(at),
         }
+    }
+
+    /// The items of a `List` are documents; what it says of itself is Kubernetes' bookkeeping.
+    fn list(&mut self, at: &At<'_>) {
+        at.mapping(&[], |fields| {
+            fields.ignore(&["apiVersion", "kind"]);
+            if let Some(metadata) = fields.field("metadata") {
+                metadata.mapping(&[], |fields| {
+                    fields.ignore(&["continue", "remainingItemCount", "resourceVersion", "selfLink"]);
+                    Some(())
+                });
+            }
+            for item in fields.required("items")?.list()? {
+                self.document(&item);
+            }
+            Some(())
+        });
     }
 
     fn known(&mut self, kind: Kind, at: &At<'_>) {
@@ -119,11 +159,11 @@ impl Reader {
             document.ignore(&["apiVersion", "kind", "status"]);
             let meta = meta::meta(document, kind);
             if let Some(meta) = &meta {
-                self.refuse_duplicate(kind, &meta.namespace, &meta.name, at);
+                self.seen.document(kind, &meta.namespace, &meta.name, at);
             }
             if kind == Kind::MeshConfig {
                 document.ignore(&["binaryData", "immutable"]);
-                if let Some(mesh) = document.required("data").and_then(|data| mesh::mesh(at, &data)) {
+                if let Some(mesh) = document.required("data").and_then(|data| mesh::mesh(at, meta.as_ref(), &data)) {
                     self.resources.mesh = mesh;
                 }
                 return Some(());
@@ -131,20 +171,22 @@ impl Reader {
             let spec = document.required("spec")?;
             // With a wrong `metadata` the errors of `spec` are still worth showing.
             let meta = meta.unwrap_or_else(|| meta::stand_in(at));
-            self.spec(kind, meta, &spec);
+            self.spec(kind, at, meta, &spec);
             Some(())
         });
     }
 
-    fn spec(&mut self, kind: Kind, meta: crate::Meta, spec: &At<'_>) {
+    fn spec(&mut self, kind: Kind, document: &At<'_>, meta: crate::Meta, spec: &At<'_>) {
         let to = &mut self.resources;
         match kind {
             Kind::ApiGateway => to.api_gateways.extend(causeway::api_gateway(meta, spec)),
             Kind::ApiKeyAuthentication => {
-                to.api_key_authentications.extend(causeway::api_key_authentication(meta, spec));
+                let policy = causeway::api_key_authentication(meta, spec);
+                policy.iter().for_each(|policy| self.seen.api_key_authentication(policy, document));
+                to.api_key_authentications.extend(policy);
             }
             Kind::AuthorizationPolicy => {
-                let policy = authorization_policy::authorization_policy(meta, spec);
+                let policy = authorization_policy::authorization_policy(document, meta, spec);
                 to.authorization_policies.extend(policy);
             }
             Kind::DestinationRule => {
@@ -155,6 +197,7 @@ impl Reader {
             Kind::MeshConfig => {}
             Kind::PeerAuthentication => {
                 let policy = peer_authentication::peer_authentication(meta, spec);
+                policy.iter().for_each(|policy| self.seen.peer_authentication(policy, document));
                 to.peer_authentications.extend(policy);
             }
             Kind::RequestAuthentication => {
@@ -168,20 +211,6 @@ impl Reader {
             Kind::VirtualService => {
                 to.virtual_services.extend(virtual_service::virtual_service(meta, spec));
             }
-        }
-    }
-
-    fn refuse_duplicate(&mut self, kind: Kind, namespace: &str, name: &str, at: &At<'_>) {
-        // A mesh has one configuration, whatever its namespace is called.
-        let key = match kind {
-            Kind::MeshConfig => (kind.as_str(), String::new(), name.to_owned()),
-            _ => (kind.as_str(), namespace.to_owned(), name.to_owned()),
-        };
-        let origin = meta::origin(at);
-        if let Some(first) = self.seen.get(&key) {
-            at.error(format!("{} `{name}` in namespace `{namespace}` is already given at {first}", kind.as_str()));
-        } else {
-            self.seen.insert(key, origin);
         }
     }
 }

@@ -52,7 +52,7 @@ spec:
         notPorts: ["080"]
         methods: [GET]
         notMethods: ["*"]
-        paths: [/a, "*/b", no-slash, "/{id}"]
+        paths: [/a, "*/b", no-slash, "/{*}/b/{**}/"]
         notPaths: ["/c*"]
     when:
     - {key: source.principal, values: [v], notValues: [nv]}
@@ -89,7 +89,7 @@ spec:
                 not_ports: vec![80],
                 methods: strings(&["GET"]),
                 not_methods: strings(&["*"]),
-                paths: strings(&["/a", "*/b", "no-slash", "/{id}"]),
+                paths: strings(&["/a", "*/b", "no-slash", "/{*}/b/{**}/"]),
                 not_paths: strings(&["/c*"]),
             }]),
             when: Some(vec![Condition {

@@ -323,9 +323,10 @@ spec: {{issuer: \"{issuer}\", headerName: {header}, forwardOriginalKey: {forward
     assert_eq!(reason(&world, &with_header(get.clone(), "x-api-key", &other)), Reason::ApiKeyUnavailable);
     // A header that nobody asks for is just a header.
     assert_eq!(reason(&world, &with_header(get.clone(), "x-key", &text)), Reason::AllowedNoPolicy);
-    // Two documents that give one key two names.
-    let two =
-        format!("{}{}", yaml(ISSUER, "x-api-key", "a", false), yaml("https://other.example", "x-api-key", "b", false));
+    // Two documents that give one key two names; with one selector the reader refuses them.
+    let other = yaml("https://other.example", "x-api-key", "b", false);
+    let other = other.replace("spec: {", "spec: {selector: {matchLabels: {app: b}}, ");
+    let two = format!("{}{other}", yaml(ISSUER, "x-api-key", "a", false));
     assert_eq!(reason(&found(&two), &with_key), Reason::ConfigurationInvalid);
 }
 

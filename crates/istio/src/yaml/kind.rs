@@ -42,6 +42,8 @@ impl Kind {
 
 pub(super) enum Identified {
     Known(Kind),
+    /// A `List` of Kubernetes, as `kubectl get -o yaml` writes it.
+    List,
     /// Passed over, and listed.
     Foreign {
         kind: String,
@@ -56,6 +58,7 @@ struct Group {
     read: &'static [Kind],
     /// Kinds that change neither a verdict nor a route.
     listed: &'static [&'static str],
+    /// Kinds that could. They are refused unless the caller allows to ignore them.
     not_yet: &'static [&'static str],
 }
 
@@ -99,18 +102,26 @@ const GROUPS: &[Group] = &[
     },
 ];
 
-/// `None` when the document is refused; the error is reported then.
-pub(super) fn identify(document: &At<'_>) -> Option<Identified> {
-    let Value::Mapping(entries) = &document.node.value else {
+/// Kinds of Istio that are refused unless [`ParseOptions`] allows to ignore them.
+///
+/// [`ParseOptions`]: crate::ParseOptions
+pub fn ignorable_kinds() -> impl Iterator<Item = &'static str> {
+    GROUPS.iter().flat_map(|group| group.not_yet).copied()
+}
+
+/// `None` when the document is refused; the error is reported then. `allow_ignored`: kinds to pass over among those that
+/// are refused.
+pub(super) fn identify(document: &At<'_>, allow_ignored: &[String]) -> Option<Identified> {
+    let Value::Mapping(_) = &document.node.value else {
         document.wrong_type("a mapping with `apiVersion` and `kind`");
         return None;
     };
     let field = |name: &str| {
-        let entry = entries.iter().find(|entry| entry.name == name);
-        if entry.is_none() {
+        let at = document.child(name);
+        if at.is_none() {
             document.error(format!("the field `{name}` is missing"));
         }
-        let at = At::root(&entry?.node, name, document.report);
+        let at = at?;
         Some((at.non_empty_string()?, at))
     };
     let (api_version, kind) = (field("apiVersion"), field("kind"));
@@ -123,10 +134,7 @@ pub(super) fn identify(document: &At<'_>) -> Option<Identified> {
         return match (api_version.as_str(), kind.as_str()) {
             ("v1", "Service") => Some(Identified::Known(Kind::Service)),
             ("v1", "ConfigMap") if name == "istio" => Some(Identified::Known(Kind::MeshConfig)),
-            ("v1", "List") => {
-                kind_at.error("the kind `List` is not supported yet; give each item as its own document");
-                None
-            }
+            ("v1", "List") => Some(Identified::List),
             ("v1", _) => foreign(),
             _ => {
                 api_version_at.error(format!("expected `v1` or `GROUP/VERSION`, found {}", quoted(&api_version)));
@@ -135,7 +143,7 @@ pub(super) fn identify(document: &At<'_>) -> Option<Identified> {
         };
     };
     if let Some(known) = GROUPS.iter().find(|known| known.name == group) {
-        return known.identify(version, &kind, &name, &api_version_at, &kind_at);
+        return known.identify(version, &kind, &name, allow_ignored, &api_version_at, &kind_at);
     }
     // A group that looks like one of these is a slip or an old one: passing its policy over would
     // switch it off.
@@ -155,6 +163,7 @@ impl Group {
         version: &str,
         kind: &str,
         name: &str,
+        allow_ignored: &[String],
         api_version_at: &At<'_>,
         kind_at: &At<'_>,
     ) -> Option<Identified> {
@@ -166,11 +175,15 @@ impl Group {
         if let Some(known) = self.read.iter().find(|known| known.as_str() == kind) {
             return Some(Identified::Known(*known));
         }
-        if self.listed.contains(&kind) {
+        let refused = self.not_yet.contains(&kind);
+        if self.listed.contains(&kind) || (refused && allow_ignored.iter().any(|allowed| allowed == kind)) {
             return Some(Identified::Foreign { kind: kind.to_owned(), name: name.to_owned() });
         }
-        if self.not_yet.contains(&kind) {
-            kind_at.error(format!("the kind `{kind}` of Istio is not supported yet"));
+        if refused {
+            kind_at.error(format!(
+                "the kind `{kind}` of Istio is not supported yet and could change a verdict or a route; \
+                 remove the document, or say that it may be ignored (`--allow-ignored {kind}`)"
+            ));
             return None;
         }
         let known = self.read.iter().map(|kind| kind.as_str());

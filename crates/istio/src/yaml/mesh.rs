@@ -1,12 +1,13 @@
-use super::check::{is_host, kubernetes_name};
-use super::meta::origin;
-use super::nearest::quoted;
+use super::check::{distinct, kubernetes_name};
+use super::meta::{annotation, origin};
+use super::nearest::{one_of, quoted};
 use super::node::{Place, Position, Value, documents};
-use super::read::At;
-use crate::MeshConfig;
+use super::provider::extension_provider;
+use super::read::{At, Mapping};
+use crate::{ExtensionProvider, MeshConfig, Meta, PathNormalization};
 
-/// Settings that change neither a verdict nor a route of ours. Extension providers count only with
-/// CUSTOM policies, which are refused, and with `Telemetry`.
+/// Settings that change neither a verdict nor a route of ours: access logs, traces and counters, addresses of Istio's
+/// control plane, and ports and names inside of the proxy process.
 const IGNORED: &[&str] = &[
     "accessLogEncoding",
     "accessLogFile",
@@ -20,45 +21,61 @@ const IGNORED: &[&str] = &[
     "enableEnvoyAccessLogService",
     "enablePrometheusMerge",
     "enableTracing",
-    "extensionProviders",
     "inboundClusterStatName",
     "outboundClusterStatName",
     "proxyInboundListenPort",
     "proxyListenPort",
     "proxyMetadata",
 ];
-const NOT_YET: &[&str] = &[
-    "caCertificates",
-    "connectTimeout",
-    "defaultDestinationRuleExportTo",
-    "defaultHttpRetryPolicy",
-    "defaultServiceExportTo",
-    "defaultVirtualServiceExportTo",
-    "discoverySelectors",
-    "enableAutoMtls",
-    "h2UpgradePolicy",
-    "hboneIdleTimeout",
-    "inboundTrafficPolicy",
-    "ingressClass",
-    "ingressControllerMode",
-    "ingressSelector",
-    "ingressService",
-    "localityLbSetting",
-    "meshMTLS",
-    "outboundTrafficPolicy",
-    "pathNormalization",
-    "protocolDetectionTimeout",
-    "proxyHttpPort",
-    "serviceScopeConfigs",
-    "serviceSettings",
-    "tcpKeepalive",
-    "tlsDefaults",
-    "trustDomainAliases",
-    "verifyCertificateAtClient",
+const AS_DEFAULT: &str = "leave it out, for Istio's default";
+const IN_RULES: &str = "leave it out, and set it in each DestinationRule";
+const IN_ROUTES: &str = "leave it out, and set it in each VirtualService";
+const VISIBLE: &str = "leave it out; every resource is visible in the whole mesh";
+/// Settings that could change a verdict or a route, and what to do instead.
+const NOT_YET: &[(&str, &str)] = &[
+    ("ca", AS_DEFAULT),
+    ("caCertificates", "leave it out, and give the certificates to the programs that verify them"),
+    ("connectTimeout", IN_RULES),
+    ("defaultDestinationRuleExportTo", VISIBLE),
+    ("defaultHttpRetryPolicy", IN_ROUTES),
+    ("defaultInboundHttpRetryPolicy", IN_ROUTES),
+    ("defaultServiceExportTo", VISIBLE),
+    ("defaultTrafficPolicy", IN_RULES),
+    ("defaultVirtualServiceExportTo", VISIBLE),
+    ("discoverySelectors", "leave it out, and give only the resources of the namespaces that it selects"),
+    ("enableAutoMtls", IN_RULES),
+    ("h2UpgradePolicy", IN_RULES),
+    ("hboneIdleTimeout", AS_DEFAULT),
+    ("inboundTrafficPolicy", AS_DEFAULT),
+    ("ingressClass", "leave it out; an Ingress is not read, write a Gateway and a VirtualService"),
+    ("ingressControllerMode", "leave it out; an Ingress is not read, write a Gateway and a VirtualService"),
+    ("ingressSelector", "leave it out; an Ingress is not read, write a Gateway and a VirtualService"),
+    ("ingressService", "leave it out; an Ingress is not read, write a Gateway and a VirtualService"),
+    ("localityLbSetting", AS_DEFAULT),
+    ("meshMTLS", AS_DEFAULT),
+    ("outboundTrafficPolicy", "leave it out, and name each host outside of the mesh in a ServiceEntry"),
+    ("protocolDetectionTimeout", AS_DEFAULT),
+    ("proxyHttpPort", AS_DEFAULT),
+    ("serviceEntryVisibility", VISIBLE),
+    ("serviceScopeConfigs", VISIBLE),
+    ("serviceSettings", AS_DEFAULT),
+    ("tcpKeepalive", IN_RULES),
+    ("tlsDefaults", AS_DEFAULT),
+    ("verifyCertificateAtClient", AS_DEFAULT),
+    ("zoneAwareLbSetting", AS_DEFAULT),
 ];
+const NORMALIZATIONS: &[(&str, PathNormalization)] = &[
+    ("BASE", PathNormalization::Base),
+    ("DECODE_AND_MERGE_SLASHES", PathNormalization::DecodeAndMergeSlashes),
+    ("DEFAULT", PathNormalization::Base),
+    ("MERGE_SLASHES", PathNormalization::MergeSlashes),
+    ("NONE", PathNormalization::None),
+];
+/// Annotation of the ConfigMap: names of the providers that are our own adapter, with commas between them.
+const ADAPTER_PROVIDERS: &str = "causeway.dev/adapter-providers";
 
-/// `data` of the ConfigMap `istio`; `document` is the ConfigMap.
-pub(super) fn mesh(document: &At<'_>, data: &At<'_>) -> Option<MeshConfig> {
+/// `data` of the ConfigMap `istio`; `document` is the ConfigMap, `meta` its `metadata` unless that is wrong.
+pub(super) fn mesh(document: &At<'_>, meta: Option<&Meta>, data: &At<'_>) -> Option<MeshConfig> {
     data.mapping(&[], |fields| {
         let text = fields.required("mesh");
         // Istio's own installation carries it with this value.
@@ -69,6 +86,9 @@ pub(super) fn mesh(document: &At<'_>, data: &At<'_>) -> Option<MeshConfig> {
             networks.error("mesh networks are not supported yet; only `networks: {}` is");
         }
         let mut mesh = mesh_text(&text?)?;
+        if let Some(meta) = meta {
+            mark_adapters(document, meta, &mut mesh.extension_providers);
+        }
         mesh.origin = Some(origin(document));
         Some(mesh)
     })
@@ -80,18 +100,34 @@ fn mesh_text(at: &At<'_>) -> Option<MeshConfig> {
     let roots = documents(&text, place(at), at.report);
     match roots.as_slice() {
         [] => Some(MeshConfig::default()),
-        [root] => At::root(root, &at.path, at.report).mapping(NOT_YET, |fields| {
+        [root] => At::root(root, &at.path, at.report).mapping(&[], |fields| {
             let defaults = MeshConfig::default();
             let root_namespace = match fields.field("rootNamespace") {
                 Some(namespace) => kubernetes_name(&namespace, 63, false),
                 None => Some(defaults.root_namespace),
             };
             let trust_domain = match fields.field("trustDomain") {
-                Some(domain) => trust_domain(&domain),
+                Some(domain) => self::trust_domain(&domain),
                 None => Some(defaults.trust_domain),
             };
+            let path_normalization = fields.field("pathNormalization").and_then(|at| {
+                at.mapping(&[], |fields| {
+                    let normalization = fields.field("normalization");
+                    Some(normalization.and_then(|at| at.word(NORMALIZATIONS, &[])).unwrap_or_default())
+                })
+            });
+            let trust_domain_aliases = fields.list("trustDomainAliases", self::trust_domain).unwrap_or_default();
+            let extension_providers = extension_providers(fields);
             fields.ignore(IGNORED);
-            Some(MeshConfig { root_namespace: root_namespace?, trust_domain: trust_domain?, ..MeshConfig::default() })
+            refuse(fields);
+            Some(MeshConfig {
+                root_namespace: root_namespace?,
+                trust_domain: trust_domain?,
+                trust_domain_aliases,
+                path_normalization: path_normalization.unwrap_or_default(),
+                extension_providers,
+                origin: None,
+            })
         }),
         _ => {
             at.error("expected one YAML document, found several");
@@ -100,11 +136,66 @@ fn mesh_text(at: &At<'_>) -> Option<MeshConfig> {
     }
 }
 
-/// SPIFFE-ID section 2.1: lower-case letters, digits, `.`, `-` and `_`, at most 255.
+fn extension_providers(fields: &mut Mapping<'_>) -> Vec<ExtensionProvider> {
+    let Some(at) = fields.field("extensionProviders") else {
+        return Vec::new();
+    };
+    let items = at.list().unwrap_or_default();
+    let read: Vec<_> = items.iter().filter_map(|item| Some((item, extension_provider(item)?))).collect();
+    // Istio: "extension provider name must be unique, found duplicate".
+    for (index, (item, provider)) in read.iter().enumerate() {
+        if let Some((first, _)) = read.iter().take(index).find(|(_, earlier)| earlier.name == provider.name) {
+            item.error(format!(
+                "the provider {} is already given in line {}",
+                quoted(&provider.name),
+                first.position().line
+            ));
+        }
+    }
+    read.into_iter().map(|(_, provider)| provider).collect()
+}
+
+fn mark_adapters(document: &At<'_>, meta: &Meta, providers: &mut [ExtensionProvider]) {
+    let (Some(text), Some(at)) = (meta.annotations.get(ADAPTER_PROVIDERS), annotation(document, ADAPTER_PROVIDERS))
+    else {
+        return;
+    };
+    let names: Vec<_> = text.split(',').map(str::trim).collect();
+    distinct(names.iter(), |name| at.error(format!("the provider {} is named twice", quoted(name))));
+    for name in names {
+        match providers.iter_mut().find(|provider| provider.name == name && provider.authorizer.is_some()) {
+            Some(provider) => provider.is_adapter = true,
+            None => {
+                let known = providers.iter().filter(|provider| provider.authorizer.is_some());
+                let known = one_of(known.map(|provider| provider.name.as_str()));
+                at.error(format!("expected names of external authorizers ({known}), found {}", quoted(name)));
+            }
+        }
+    }
+}
+
+fn refuse(fields: &mut Mapping<'_>) {
+    for (name, instead) in NOT_YET {
+        if let Some(at) = fields.name_of(name) {
+            at.error(format!(
+                "the field `{name}` is not supported yet and could change a verdict or a route; {instead}"
+            ));
+        }
+    }
+}
+
+/// Istio (`ValidateTrustDomain`): labels of DNS, in lower case; "allow the last part to be empty, for unambiguous names
+/// like `istio.io.`". SPIFFE-ID section 2.1: at most 255.
 fn trust_domain(at: &At<'_>) -> Option<String> {
     let text = at.non_empty_string()?;
-    let lower = !text.bytes().any(|byte| byte.is_ascii_uppercase());
-    if !lower || !is_host(&text, false) {
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let fits = text.len() <= 255 && text.strip_suffix('.').unwrap_or(&text).split('.').all(label);
+    if !fits {
         at.error(format!("expected a trust domain in lower case, found {}", quoted(&text)));
         return None;
     }

@@ -38,19 +38,33 @@ pub(super) fn meta(document: &mut Mapping<'_>, kind: Kind) -> Option<Meta> {
     })
 }
 
+/// Istio: "Only the AuthorizationPolicy supports the annotation". It turns a policy off.
+pub(super) const DRY_RUN: &str = "istio.io/dry-run";
+
+/// Annotations of Istio's own making. Istio: "annotation found, rejecting", "this may not be set by users".
+const INTERNAL: &[&str] =
+    &["internal.istio.io/parent-namespace", "internal.istio.io/parents", "internal.istio.io/webhook-always-reject"];
+
 fn annotations(at: &At<'_>, kind: Kind) -> BTreeMap<String, String> {
-    // What Go's `strconv.ParseBool`, by which Istio reads the annotation, takes for false.
-    const FALSE: &[&str] = &["0", "f", "F", "false", "False", "FALSE"];
-    const DRY_RUN: &str = "istio.io/dry-run";
     let annotations = at.string_map();
-    // It turns a policy off.
-    if kind == Kind::AuthorizationPolicy
-        && let Some(value) = annotations.get(DRY_RUN)
-        && !FALSE.contains(&value.as_str())
-    {
-        at.error(format!("the annotation `{DRY_RUN}` is not supported yet; expected false, found {}", quoted(value)));
+    for (name, value) in at.entries() {
+        // Of Kubernetes' own kinds Istio reads no annotation; of ours the same slip is the same mistake.
+        if matches!(kind, Kind::MeshConfig | Kind::Service) {
+            continue;
+        }
+        if name == DRY_RUN && kind != Kind::AuthorizationPolicy {
+            value.error(format!("the annotation `{DRY_RUN}` has no effect on {}; remove it", kind.as_str()));
+        }
+        if INTERNAL.contains(&name) {
+            value.error(format!("the annotation `{name}` may not be set by users; remove it"));
+        }
     }
     annotations
+}
+
+/// An annotation of a document, whose `metadata` was read before.
+pub(super) fn annotation<'a>(document: &At<'a>, name: &str) -> Option<At<'a>> {
+    document.child("metadata")?.child("annotations")?.child(name)
 }
 
 pub(super) fn origin(document: &At<'_>) -> Origin {
@@ -66,9 +80,14 @@ pub(super) fn selector(spec: &mut Mapping<'_>) -> Option<WorkloadSelector> {
     })
 }
 
+/// Most labels of a selector, and the longest value of one, in Istio's schema.
+const MAX_LABELS: usize = 4096;
+const MAX_LABEL_VALUE: usize = 63;
+
 /// Labels that workloads are matched against. Istio: "empty key is not supported in selector",
 /// "wildcard is not supported in selector".
 pub(super) fn workload_labels(at: &At<'_>) -> BTreeMap<String, String> {
+    at.at_most(MAX_LABELS);
     let labels = at.string_map();
     for (name, value) in &labels {
         if name.is_empty() {
@@ -76,6 +95,12 @@ pub(super) fn workload_labels(at: &At<'_>) -> BTreeMap<String, String> {
         }
         if name.contains('*') || value.contains('*') {
             at.error(format!("wildcards are not supported in labels, found {}", quoted(&format!("{name}={value}"))));
+        }
+        if value.chars().count() > MAX_LABEL_VALUE {
+            at.error(format!(
+                "expected the value of label {} to have at most {MAX_LABEL_VALUE} characters",
+                quoted(name)
+            ));
         }
     }
     labels

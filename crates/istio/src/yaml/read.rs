@@ -139,6 +139,44 @@ impl<'a> At<'a> {
         matches!(&self.node.value, Value::Scalar(scalar) if scalar.kind == ScalarKind::String)
     }
 
+    /// A field of a mapping, without marking it as read; `None` also when this is no mapping.
+    pub(super) fn child(&self, name: &str) -> Option<At<'a>> {
+        let Value::Mapping(entries) = &self.node.value else {
+            return None;
+        };
+        entries.iter().find(|entry| entry.name == name).map(|entry| self.entry(entry))
+    }
+
+    fn entry(&self, entry: &'a Entry) -> At<'a> {
+        let path = if self.path.is_empty() { entry.name.clone() } else { format!("{}.{}", self.path, entry.name) };
+        // An absent value has no position of its own.
+        let null = matches!(&entry.node.value, Value::Scalar(scalar) if scalar.text.is_empty()
+            && scalar.kind == ScalarKind::Null);
+        let position = if null { entry.position } else { entry.node.position };
+        At { node: &entry.node, path, report: self.report, position }
+    }
+
+    /// Refuses a list or a mapping with more than `most` elements.
+    pub(super) fn at_most(&self, most: usize) {
+        let length = match &self.node.value {
+            Value::List(items) => items.len(),
+            Value::Mapping(entries) => entries.len(),
+            Value::Scalar(_) | Value::Refused => 0,
+        };
+        if length > most {
+            self.error(format!("expected at most {most} elements, found {length}"));
+        }
+    }
+
+    /// Whether it is a list or a mapping with an element.
+    pub(super) fn has_elements(&self) -> bool {
+        match &self.node.value {
+            Value::List(items) => !items.is_empty(),
+            Value::Mapping(entries) => !entries.is_empty(),
+            Value::Scalar(_) | Value::Refused => false,
+        }
+    }
+
     /// One of Istio's upper-case words.
     pub(super) fn word<T: Clone>(&self, known: &[(&str, T)], not_yet: &[&str]) -> Option<T> {
         let text = self.string()?;
@@ -189,7 +227,14 @@ impl<'a> Mapping<'a> {
     pub(super) fn field(&mut self, name: &'static str) -> Option<At<'a>> {
         self.asked.push(name);
         let entry = self.entries.iter().find(|entry| entry.name == name)?;
-        Some(self.child(entry))
+        Some(self.at.entry(entry))
+    }
+
+    /// The name of a field, if it is there, for an error about the field itself.
+    pub(super) fn name_of(&mut self, name: &'static str) -> Option<At<'a>> {
+        self.ignored.push(name);
+        let entry = self.entries.iter().find(|entry| entry.name == name)?;
+        Some(At { position: entry.position, ..self.at.entry(entry) })
     }
 
     /// A field that must be there.
@@ -236,6 +281,18 @@ impl<'a> Mapping<'a> {
         Some(self.field(name)?.list()?.iter().filter_map(read).collect())
     }
 
+    /// A list of at most `most` elements; `None` when the field is absent or no list.
+    pub(super) fn bounded_list<T>(
+        &mut self,
+        name: &'static str,
+        most: usize,
+        read: impl FnMut(&At<'a>) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        let field = self.field(name)?;
+        field.at_most(most);
+        Some(field.list()?.iter().filter_map(read).collect())
+    }
+
     /// A list that must be there and have an element; empty when it is wrong.
     pub(super) fn required_list<T>(&mut self, name: &'static str, read: impl FnMut(&At<'a>) -> Option<T>) -> Vec<T> {
         let Some(field) = self.required(name) else {
@@ -260,23 +317,13 @@ impl<'a> Mapping<'a> {
         self.ignored.extend(names);
     }
 
-    fn child(&self, entry: &'a Entry) -> At<'a> {
-        let path =
-            if self.at.path.is_empty() { entry.name.clone() } else { format!("{}.{}", self.at.path, entry.name) };
-        // An absent value has no position of its own.
-        let null = matches!(&entry.node.value, Value::Scalar(scalar) if scalar.text.is_empty()
-            && scalar.kind == ScalarKind::Null);
-        let position = if null { entry.position } else { entry.node.position };
-        At { node: &entry.node, path, report: self.at.report, position }
-    }
-
     fn finish(self, not_yet: &[&str]) {
         for entry in self.entries {
             let name = entry.name.as_str();
             if self.asked.contains(&name) || self.ignored.contains(&name) {
                 continue;
             }
-            let mut at = self.child(entry);
+            let mut at = self.at.entry(entry);
             at.position = entry.position;
             if not_yet.contains(&name) {
                 at.error(format!(
@@ -319,8 +366,7 @@ impl<'a> At<'a> {
             self.wrong_type("a mapping");
             return Vec::new();
         };
-        let mapping = Mapping { at: self.clone(), entries, asked: Vec::new(), ignored: Vec::new(), before: 0 };
-        entries.iter().map(|entry| (entry.name.as_str(), mapping.child(entry))).collect()
+        entries.iter().map(|entry| (entry.name.as_str(), self.entry(entry))).collect()
     }
 }
 

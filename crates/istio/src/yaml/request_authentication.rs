@@ -1,70 +1,87 @@
-use super::check::header_name;
-use super::meta::selector;
-use super::nearest::quoted;
-use super::read::At;
-use crate::{ClaimToHeader, JwtHeader, JwtRule, Meta, RequestAuthentication};
+use std::time::Duration;
 
-const SPEC_NOT_YET: &[&str] = &["targetRef", "targetRefs"];
-const RULE_NOT_YET: &[&str] =
-    &["fromCookies", "fromParams", "outputPayloadToHeader", "presence", "spaceDelimitedClaims", "timeout"];
+use super::check::header_name;
+use super::go::parse_duration;
+use super::jwks;
+use super::nearest::quoted;
+use super::read::{At, Mapping};
+use super::target::attachment;
+use super::uri::http_uri;
+use crate::{ClaimToHeader, JwtHeader, JwtRule, Meta, Presence, RequestAuthentication};
+
+/// Bounds of Istio's schema.
+const MAX_RULES: usize = 4096;
+const MAX_SPACE_DELIMITED_CLAIMS: usize = 64;
+const PRESENCES: &[(&str, Presence)] = &[("OPTIONAL", Presence::Optional), ("REQUIRED", Presence::Required)];
 
 pub(super) fn request_authentication(meta: Meta, spec: &At<'_>) -> Option<RequestAuthentication> {
-    spec.mapping(SPEC_NOT_YET, |fields| {
-        let selector = selector(fields);
-        let jwt_rules = fields.list("jwtRules", jwt_rule).unwrap_or_default();
-        Some(RequestAuthentication { meta, selector, target_refs: Vec::new(), jwt_rules })
+    spec.mapping(&[], |fields| {
+        let (selector, target_refs) = attachment(fields);
+        let jwt_rules = fields.bounded_list("jwtRules", MAX_RULES, jwt_rule).unwrap_or_default();
+        Some(RequestAuthentication { meta, selector, target_refs, jwt_rules })
     })
 }
 
 fn jwt_rule(at: &At<'_>) -> Option<JwtRule> {
-    at.mapping(RULE_NOT_YET, |fields| {
+    at.mapping(&[], |fields| {
         let issuer = fields.non_empty_string("issuer");
-        let audiences = fields.strings("audiences");
-        let jwks = fields.non_empty_string("jwks");
-        let jwks_uri = fields.field("jwksUri").and_then(|uri| http_uri(&uri));
-        let forward_original_token = fields.boolean("forwardOriginalToken");
-        let from_headers = fields.list("fromHeaders", jwt_header).unwrap_or_default();
-        let output_claim_to_headers = fields.list("outputClaimToHeaders", claim_to_header).unwrap_or_default();
-        // Istio's schema: "only one of jwks or jwksUri can be set".
-        if jwks.is_some() && jwks_uri.is_some() {
-            fields.at.error("`jwks` and `jwksUri` exclude each other; keep one");
-        }
-        if issuer.is_none() && fields.clean() {
-            fields.at.error(if jwks_uri.is_some() {
-                "a rule without `issuer`, which accepts every issuer, is not supported yet"
-            } else {
-                "the field `issuer` is missing"
-            });
-        }
-        Some(JwtRule {
-            issuer: issuer?,
-            audiences,
+        let (jwks, jwks_uri) = key_set(fields);
+        let rule = JwtRule {
+            issuer: issuer.unwrap_or_default(),
+            audiences: fields.strings("audiences"),
             jwks,
             jwks_uri,
-            forward_original_token,
-            from_headers,
-            output_claim_to_headers,
-            ..JwtRule::default()
-        })
+            forward_original_token: fields.boolean("forwardOriginalToken"),
+            from_headers: fields.list("fromHeaders", jwt_header).unwrap_or_default(),
+            from_params: fields.strings("fromParams"),
+            from_cookies: fields.strings("fromCookies"),
+            // Istio passes the name on unchecked; what is no header name is no header.
+            output_payload_to_header: fields.field("outputPayloadToHeader").and_then(|at| header_name(&at)),
+            output_claim_to_headers: fields.list("outputClaimToHeaders", claim_to_header).unwrap_or_default(),
+            timeout: fields.field("timeout").and_then(|at| timeout(&at)),
+            space_delimited_claims: fields
+                .bounded_list("spaceDelimitedClaims", MAX_SPACE_DELIMITED_CLAIMS, |at| at.non_empty_string())
+                .unwrap_or_default(),
+            presence: fields.field("presence").and_then(|at| at.word(PRESENCES, &[])).unwrap_or_default(),
+        };
+        // Istio: "issuer or jwksUri must be non-empty string"; `jwks` does not count.
+        if rule.issuer.is_empty() && rule.jwks_uri.is_none() && fields.clean() {
+            fields.at.error("the field `issuer` is missing; only a rule with `jwksUri` may leave it out");
+        }
+        Some(rule)
     })
 }
 
-/// Istio (`ParseJwksURI`): the scheme must be http or https.
-fn http_uri(at: &At<'_>) -> Option<String> {
-    let uri = at.non_empty_string()?;
-    let (scheme, rest) = uri.split_once("://").unwrap_or(("", &uri));
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    // A password in it would end up in logs and in the compiled bundle; not even this error shows it.
-    if authority.contains('@') {
-        at.error("expected a URI without user information (`user@`)");
-        return None;
+/// `jwks`, and `jwksUri` or `jwks_uri`. Istio's schema: "only one of jwks or jwksUri can be set".
+fn key_set(fields: &mut Mapping<'_>) -> (Option<String>, Option<String>) {
+    let inline = fields.field("jwks");
+    let uri = fields.field("jwksUri");
+    // Istio's schema has the field under both names.
+    let other = fields.field("jwks_uri");
+    if [&inline, &uri, &other].into_iter().flatten().count() > 1 {
+        fields.at.error("`jwks` and `jwksUri` exclude each other; keep one");
     }
-    let http = scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
-    if !http || authority.is_empty() || !uri.bytes().all(|byte| byte.is_ascii_graphic()) {
-        at.error(format!("expected an http or https URI, found {}", quoted(&uri)));
-        return None;
+    let jwks = inline.and_then(|at| {
+        let text = at.non_empty_string()?;
+        // Istio: "jwks parse error". The text itself may hold a secret and is not shown.
+        if let Err(wrong) = jwks::check(&text) {
+            at.error(format!("expected a JSON Web Key Set: {wrong}"));
+            return None;
+        }
+        Some(text)
+    });
+    (jwks, uri.or(other).and_then(|at| http_uri(&at)))
+}
+
+/// Istio: "must be a valid duration greater than 1ms", "only durations to ms precision are supported".
+fn timeout(at: &At<'_>) -> Option<Duration> {
+    let text = at.non_empty_string()?;
+    let timeout = parse_duration(&text);
+    let timeout = timeout.filter(|timeout| !timeout.is_zero() && timeout.subsec_nanos() % 1_000_000 == 0);
+    if timeout.is_none() {
+        at.error(format!("expected a duration in whole milliseconds such as `5s` or `500ms`, found {}", quoted(&text)));
     }
-    Some(uri)
+    timeout
 }
 
 fn jwt_header(at: &At<'_>) -> Option<JwtHeader> {
