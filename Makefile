@@ -3,7 +3,7 @@
 CARGO ?= cargo
 PROGRAMS := authorizer key-issuer extension adapter
 
-.PHONY: help test unit e2e programs tools fmt lint sam clean-tools
+.PHONY: help test unit e2e programs tools bench fmt lint sam clean-tools
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -22,6 +22,9 @@ programs: ## the release binaries that the end-to-end tests run
 
 tools: ## the pinned real parts (Lambda RIE, moto, Envoy, SAM), into .tools/
 	tests/tools/install
+
+bench: ## how fast policies load and are evaluated, as tables of ratios
+	$(CARGO) bench --locked -p authz --bench policy
 
 fmt: ## format the code
 	$(CARGO) fmt --all

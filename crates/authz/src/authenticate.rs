@@ -1,6 +1,7 @@
 //! What one workload learns about the caller: its `RequestAuthentication`s and `ApiKeyAuthentication`s.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use identity::Secret;
 
@@ -13,6 +14,7 @@ use crate::jwt::{Expectation, TokenRefusal, UnverifiedToken, audience_fits};
 use crate::policies::{Applicable, Policies};
 use crate::reason::Reason;
 use crate::request::{Request, lines};
+use crate::trace::CredentialTrace;
 
 /// Tokens that are looked at in one request at one workload.
 const MAX_TOKENS: usize = 8;
@@ -58,6 +60,8 @@ pub(crate) struct KeyContext<'a> {
     pub(crate) pepper: Option<&'a Secret<Vec<u8>>>,
     /// The environment that the gateway or the workload belongs to.
     pub(crate) environment: Option<&'a str>,
+    /// Ids of revoked tokens (`jti`) and keys.
+    pub(crate) revoked: Option<&'a BTreeSet<String>>,
 }
 
 /// The outcome of a workload's authentication.
@@ -131,6 +135,19 @@ pub(crate) fn authenticate(
         }
     }
     Ok(Authenticated { claims, presented, by_key: has_key, visible })
+}
+
+/// What each rule of the workload found and made of it.
+pub(crate) fn trace(
+    _policies: &Policies,
+    _applicable: Applicable<'_>,
+    _visible: &Visible,
+    _method: &str,
+    _keys: &KeySets,
+    _key: &KeyContext<'_>,
+    _now: u64,
+) -> Vec<CredentialTrace> {
+    Vec::new()
 }
 
 /// Key sets that the presented tokens need and that are published somewhere.

@@ -5,6 +5,7 @@
 mod authentication;
 mod gateway;
 mod policy;
+mod provider;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -12,7 +13,7 @@ use std::fmt;
 use istio::{Action, Meta, Resources, WorkloadSelector};
 use rkyv::rancor;
 
-use crate::compiled::{KeySource, Label, Mode, Namespace, PathNormalization, PolicySet, VERSION};
+use crate::compiled::{KeySource, Label, Mode, Namespace, PathNormalization, PolicySet, Provider, VERSION};
 
 /// `AuthorizationPolicy` documents in one bundle, at most.
 pub const MAX_POLICIES: usize = 10_000;
@@ -74,6 +75,7 @@ pub fn compile(resources: &Resources, options: &CompileOptions) -> Result<Compil
         errors: Vec::new(),
         warnings: Vec::new(),
         key_sources: Vec::new(),
+        providers: Vec::new(),
         selected: BTreeSet::new(),
     };
     let set = compiler.policy_set();
@@ -96,17 +98,22 @@ struct Compiler<'a> {
     errors: Vec<CompileError>,
     warnings: Vec<CompileError>,
     key_sources: Vec<KeySource>,
+    providers: Vec<Provider>,
     /// Destinations that were compared with the selectors already.
     selected: BTreeSet<String>,
 }
 
 impl<'a> Compiler<'a> {
     fn error(&mut self, meta: &Meta, message: impl fmt::Display) {
-        self.errors.push(CompileError {
-            file: meta.origin.file.clone(),
-            line: meta.origin.line,
-            message: format!("{}/{}: {message}", meta.namespace, meta.name),
-        });
+        self.errors.push(at(meta, message));
+    }
+
+    /// What Istio loads, and what is likely not what was meant: an error in the strict mode alone.
+    fn complain(&mut self, meta: &Meta, message: impl fmt::Display) {
+        match self.options.mode {
+            Mode::Strict => self.errors.push(at(meta, message)),
+            Mode::Istio => self.warnings.push(at(meta, message)),
+        }
     }
 
     fn policy_set(&mut self) -> PolicySet {
@@ -143,6 +150,7 @@ impl<'a> Compiler<'a> {
                 namespace
             })
             .collect();
+        self.check_providers();
         self.check_api_gateways();
         let api_gateways = resources.api_gateways.iter().map(|gateway| self.api_gateway(gateway)).collect();
         PolicySet {
@@ -156,7 +164,7 @@ impl<'a> Compiler<'a> {
                 istio::PathNormalization::MergeSlashes => PathNormalization::MergeSlashes,
                 istio::PathNormalization::DecodeAndMergeSlashes => PathNormalization::DecodeAndMergeSlashes,
             },
-            providers: Vec::new(),
+            providers: std::mem::take(&mut self.providers),
             namespaces,
             key_sources: std::mem::take(&mut self.key_sources),
             api_gateways,
@@ -181,6 +189,14 @@ impl<'a> Compiler<'a> {
                 });
             }
         }
+    }
+}
+
+fn at(meta: &Meta, message: impl fmt::Display) -> CompileError {
+    CompileError {
+        file: meta.origin.file.clone(),
+        line: meta.origin.line,
+        message: format!("{}/{}: {message}", meta.namespace, meta.name),
     }
 }
 

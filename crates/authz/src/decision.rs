@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::claims::Claims;
 use crate::reason::Reason;
-use crate::request::{Request, Veiled};
+use crate::request::{Request, Veiled, path_only};
 
 /// The answer to one request.
 #[derive(Clone, Debug)]
@@ -83,10 +83,22 @@ impl Decision {
 pub struct Shadow {
     /// The first AUDIT rule that matched.
     pub audit: Option<String>,
-    /// The first rule of a dry-run DENY policy that matched: enforced, it would deny.
+    /// The first rule of a dry-run CUSTOM policy that matched and whose provider would not let the request pass, or of a
+    /// dry-run DENY policy that matched: enforced, it would deny.
     pub dry_run_deny: Option<String>,
     /// What the dry-run ALLOW policies would say if they alone were enforced; absent when there are none.
     pub dry_run_allow: Option<DryRunAllow>,
+}
+
+impl Shadow {
+    /// What was found here, and where nothing was, what `later` found.
+    pub(crate) fn or(self, later: Shadow) -> Shadow {
+        Shadow {
+            audit: self.audit.or(later.audit),
+            dry_run_deny: self.dry_run_deny.or(later.dry_run_deny),
+            dry_run_allow: self.dry_run_allow.or(later.dry_run_allow),
+        }
+    }
 }
 
 /// What dry-run ALLOW policies would say.
@@ -111,6 +123,7 @@ pub struct Allow {
     policy: Option<String>,
     principal: Option<String>,
     claims: Option<Claims>,
+    upstream_path: String,
     upstream_headers: Vec<(String, String)>,
     claim_headers: Vec<String>,
     shadow: Shadow,
@@ -118,13 +131,16 @@ pub struct Allow {
 
 impl fmt::Debug for Allow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { reason, hop, policy, principal, claims, upstream_headers, claim_headers, shadow } = self;
+        let Self { reason, hop, policy, principal, claims, upstream_path, upstream_headers, claim_headers, shadow } =
+            self;
         f.debug_struct("Allow")
             .field("reason", reason)
             .field("hop", hop)
             .field("policy", policy)
             .field("principal", principal)
             .field("claims", claims)
+            // The query may hold a token.
+            .field("upstream_path", &path_only(upstream_path))
             .field("upstream_headers", &Veiled(upstream_headers))
             .field("claim_headers", claim_headers)
             .field("shadow", shadow)
@@ -138,6 +154,7 @@ pub(crate) struct AllowParts {
     pub(crate) hop: Hop,
     pub(crate) policy: Option<String>,
     pub(crate) claims: Option<Claims>,
+    pub(crate) upstream_path: String,
     pub(crate) upstream_headers: Vec<(String, String)>,
     pub(crate) claim_headers: Vec<String>,
     pub(crate) shadow: Shadow,
@@ -146,9 +163,9 @@ pub(crate) struct AllowParts {
 impl Allow {
     /// Makes an allow. `_seal` can be made by the gate alone.
     pub(crate) fn new(_seal: crate::gate::Seal, parts: AllowParts) -> Self {
-        let AllowParts { reason, hop, policy, claims, upstream_headers, claim_headers, shadow } = parts;
+        let AllowParts { reason, hop, policy, claims, upstream_path, upstream_headers, claim_headers, shadow } = parts;
         let principal = claims.as_ref().and_then(Claims::principal);
-        Self { reason, hop, policy, principal, claims, upstream_headers, claim_headers, shadow }
+        Self { reason, hop, policy, principal, claims, upstream_path, upstream_headers, claim_headers, shadow }
     }
 
     /// Why: [`Reason::AllowedByPolicy`] or [`Reason::AllowedNoPolicy`].
@@ -180,6 +197,12 @@ impl Allow {
     /// that the first hop saw.
     pub fn claims(&self) -> Option<&Claims> {
         self.claims.as_ref()
+    }
+
+    /// Path and query as the upstream gets them: the path in its normal form where the front rewrites it, a query
+    /// parameter that held a token taken out where it must not be forwarded.
+    pub fn upstream_path(&self) -> &str {
+        &self.upstream_path
     }
 
     /// The complete set of headers that the upstream gets: names in lower case, what must not be
@@ -260,6 +283,14 @@ impl Deny {
             hop,
             shadow: Shadow::default(),
         }
+    }
+}
+
+impl Deny {
+    /// Says who was denied, as far as that is verified.
+    pub(crate) fn identify(&mut self, claims: Option<&Claims>) {
+        self.principal = claims.and_then(Claims::principal);
+        self.client_id = claims.and_then(|claims| claims.client_id().map(str::to_owned));
     }
 }
 

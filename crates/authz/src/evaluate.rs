@@ -76,8 +76,17 @@ pub(crate) struct CustomMatch {
 
 /// The CUSTOM rules that match, the first of each policy. They are asked before authentication, so `attributes` has no
 /// claims and the headers that the client sent.
-pub(crate) fn custom(_applicable: Applicable<'_>, _attributes: &Attributes<'_>) -> Vec<CustomMatch> {
-    Vec::new()
+pub(crate) fn custom(applicable: Applicable<'_>, attributes: &Attributes<'_>) -> Vec<CustomMatch> {
+    // What cannot be known widens a CUSTOM rule, as it widens a DENY rule.
+    let view = View { attributes, action: Action::Deny };
+    let matched = applicable.custom().filter_map(|(namespace, policy)| {
+        view.matching_rule(policy).map(|index| CustomMatch {
+            provider: policy.provider.as_ref().map_or(u32::MAX, |index| index.to_native()),
+            dry_run: policy.dry_run,
+            rule: rule_id(namespace, policy, index),
+        })
+    });
+    matched.collect()
 }
 
 /// Every policy of the root namespace and of the workload's own, leaf by leaf. CUSTOM policies see the attributes

@@ -1,20 +1,25 @@
 //! The one place that answers "allow".
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use identity::Secret;
 
 use crate::api_key::KeyRecordLookup;
 use crate::authenticate::{self, Authenticated, KeyContext, Visible};
+use crate::claims::{Claims, Json};
+use crate::compiled::ArchivedApiGateway;
+use crate::custom;
 use crate::decision::{Allow, AllowParts, Decision, Deny, Hop, Shadow};
 use crate::evaluate::{self, Attributes, Outcome, Verdict};
 use crate::hops;
 use crate::jwk::KeySets;
-use crate::path;
+use crate::path::{self, NotCanonical};
 use crate::policies::{Labels, Policies, Workload};
 use crate::reason::Reason;
-use crate::request::{Request, Target};
-use crate::trace::Trace;
+use crate::request::{PathHandling, Request, Target, path_only};
+use crate::trace::{HopTrace, Trace};
 
 /// The proof that an [`Allow`] is made here: nobody else can make this value.
 pub(crate) struct Seal(());
@@ -53,9 +58,9 @@ pub struct KeysNeeded {
 
 /// Says what has to be at hand to decide about `request`. Verifies nothing and asks nobody.
 pub fn credentials(policies: &Policies, request: &Request, target: &Target) -> Credentials {
-    if !request.is_within_limits() {
-        return Credentials::default();
-    }
+    // A request that is refused anyway needs nothing.
+    let judged = check_request(request).and_then(|()| judged(policies, request));
+    let Ok(request) = judged else { return Credentials::default() };
     let mut workloads = Vec::new();
     match target {
         Target::Workload { namespace, labels, .. } => {
@@ -83,7 +88,7 @@ pub fn credentials(policies: &Policies, request: &Request, target: &Target) -> C
                 fingerprint: crate::api_key::fingerprint(presented.key.text().expose()),
             });
         }
-        keys_needed.extend(authenticate::keys_needed(policies, applicable, request));
+        keys_needed.extend(authenticate::keys_needed(policies, applicable, &request));
     }
     Credentials { api_key, keys_needed: keys_needed.into_iter().collect() }
 }
@@ -119,36 +124,52 @@ pub enum ProviderAnswer {
 
 /// Decides, and shows the way to the decision. Slower than [`decide`]: every policy is looked at to its end.
 pub fn explain(policies: &Policies, request: &Request, target: &Target, given: &Given<'_>) -> (Decision, Trace) {
-    (decide(policies, request, target, given), Trace::default())
+    let mut trace = Trace::default();
+    let decision = settled(pass_all(policies, request, target, given, Some(&mut trace)));
+    (decision, trace)
 }
 
 /// Decides about one request. Pure: the same arguments give the same answer.
 ///
 /// Everything that is missing, unknown or in doubt denies.
 pub fn decide(policies: &Policies, request: &Request, target: &Target, given: &Given<'_>) -> Decision {
-    match try_decide(policies, request, target, given) {
+    settled(pass_all(policies, request, target, given, None))
+}
+
+fn settled(passed: Result<AllowParts, Deny>) -> Decision {
+    match passed {
         Ok(parts) => Decision::Allow(Allow::new(Seal(()), parts)),
         Err(deny) => Decision::Deny(deny),
     }
 }
 
-fn try_decide(policies: &Policies, request: &Request, target: &Target, given: &Given<'_>) -> Result<AllowParts, Deny> {
-    let Given { keys, api_key, pepper, now, .. } = *given;
+/// Takes the request through every workload on its way.
+fn pass_all(
+    policies: &Policies,
+    request: &Request,
+    target: &Target,
+    given: &Given<'_>,
+    trace: Option<&mut Trace>,
+) -> Result<AllowParts, Deny> {
     check_request(request)?;
-    let asked = Asked { policies, keys, joined: request.headers_joined, now };
-    let client = Seen {
-        method: &request.method,
-        scheme: &request.scheme,
-        host: &request.host,
-        principal: request.source.principal.as_deref(),
-    };
-    let arriving = Visible::of(request);
+    let request = judged(policies, request)?;
+    let mut way = Way { policies, request: &request, given, trace };
     match target {
         Target::Workload { namespace, labels, environment } => {
-            let workload = Workload { namespace, labels: Labels::Given(labels) };
-            let key = KeyContext { lookup: api_key, pepper, environment: environment.as_deref() };
-            let passed =
-                asked.pass(Hop::Workload, workload, &client, request.destination_port, arriving, &key, None)?;
+            let arrival = Arrival {
+                hop: Hop::Workload,
+                workload: Workload { namespace, labels: Labels::Given(labels) },
+                via: None,
+                environment: environment.as_deref(),
+                peer: request.source.principal.as_deref(),
+                source_ip: request.source.ip,
+                destination_ip: request.destination_ip,
+                port: request.destination_port,
+                sni: request.sni.as_deref(),
+                dynamic_metadata: request.dynamic_metadata.as_deref(),
+                before: None,
+            };
+            let passed = way.pass(&arrival, Visible::of(&request))?;
             Ok(passed.into_parts(Hop::Workload))
         }
         Target::ApiGateway { api_id, stage, domain } => {
@@ -159,104 +180,102 @@ fn try_decide(policies: &Policies, request: &Request, target: &Target, given: &G
                     format!("no ApiGateway document covers the API {api_id}, stage {stage}, domain {domain}"),
                 )
             })?;
-            let key = KeyContext { lookup: api_key, pepper, environment: Some(gateway.environment.as_str()) };
-            let port = gateway.port.as_ref().map(|port| port.to_native());
-            let first = asked.pass(
-                Hop::Gateway,
-                hops::gateway_workload(gateway),
-                &client,
-                port.or(request.destination_port),
-                arriving,
-                &key,
-                None,
-            )?;
-            let Some(route) = hops::route(gateway, &request.host, &first.visible.path) else {
-                let mut deny = Deny::new(
-                    Reason::DestinationUnknown,
-                    Hop::Gateway,
-                    format!("no VirtualService of the gateway {} routes this host and path", gateway.name),
-                );
-                deny.principal = first.principal();
-                deny.client_id = first.client_id();
-                return Err(deny);
-            };
-            // "It sees what it would see in the mesh": the gateway is the peer now.
-            let peer = Seen { principal: Some(gateway.principal.as_str()), ..client };
-            let second = asked.pass(
-                Hop::Destination,
-                route.workload(),
-                &peer,
-                route.port(),
-                first.visible.clone(),
-                &key,
-                Some(&first),
-            )?;
-            // A hop that reads the key alone and one that reads the token alone must not add up to more than
-            // either of the two clients may do.
-            if let (Some(one), Some(other)) = (&first.claims, &second.claims)
-                && (first.by_key || second.by_key)
-            {
-                authenticate::same_client(one, other).map_err(|refused| {
-                    let mut deny = Deny::new(refused.reason, Hop::Destination, refused.detail);
-                    deny.principal = first.principal();
-                    deny.client_id = first.client_id();
-                    deny
-                })?;
-            }
-            Ok(AllowParts {
-                reason: match (first.verdict_reason(), second.verdict_reason()) {
-                    (Reason::AllowedNoPolicy, Reason::AllowedNoPolicy) => Reason::AllowedNoPolicy,
-                    _ => Reason::AllowedByPolicy,
-                },
-                hop: Hop::Destination,
-                policy: second.policy.or(first.policy),
-                claims: first.claims.or(second.claims),
-                upstream_headers: second.visible.headers,
-                claim_headers: second.visible.made,
-                shadow: Shadow::default(),
-            })
+            way.pass_two(gateway)
         }
     }
 }
 
-/// What both hops have in common.
-struct Asked<'a> {
-    policies: &'a Policies,
-    keys: &'a KeySets,
-    joined: bool,
-    now: u64,
+/// The request with the path that is judged and forwarded.
+fn judged<'r>(policies: &Policies, request: &'r Request) -> Result<Cow<'r, Request>, Deny> {
+    let refused = |reason, detail: String| Err(Deny::new(reason, Hop::Request, detail));
+    match (path::normalize(&request.path, policies.path_normalization()), request.path_handling) {
+        (Ok(normal), _) if *normal == request.path => Ok(Cow::Borrowed(request)),
+        (Ok(normal), PathHandling::Rewritten) => {
+            let path = normal.into_owned();
+            Ok(Cow::Owned(Request { path, ..request.clone() }))
+        }
+        (Ok(_), PathHandling::AsSent) => {
+            refused(Reason::PathNotCanonical, "path is not in the normal form, and cannot be rewritten here".to_owned())
+        }
+        // "%00 -> 400."
+        (Err(error), PathHandling::Rewritten) => refused(Reason::PathInvalid, error.to_string()),
+        (Err(error), PathHandling::AsSent) => match error {
+            NotCanonical::NotAbsolute | NotCanonical::Control | NotCanonical::Unencoded(_) => {
+                refused(Reason::PathInvalid, error.to_string())
+            }
+            _ => refused(Reason::PathNotCanonical, error.to_string()),
+        },
+    }
 }
 
-/// What a hop sees of the request that authentication does not change.
-#[derive(Clone, Copy)]
-struct Seen<'a> {
-    method: &'a str,
-    scheme: &'a str,
-    host: &'a str,
-    principal: Option<&'a str>,
+/// A request on its way through the workloads.
+struct Way<'a> {
+    policies: &'a Policies,
+    request: &'a Request,
+    given: &'a Given<'a>,
+    trace: Option<&'a mut Trace>,
+}
+
+/// A request at a workload, as that workload sees it. What is `None` from `source_ip` on cannot be known there.
+struct Arrival<'a> {
+    hop: Hop,
+    workload: Workload<'a>,
+    /// How it came here.
+    via: Option<&'a str>,
+    /// Whose API keys are good here.
+    environment: Option<&'a str>,
+    /// Identity of the direct peer; `None` is plaintext.
+    peer: Option<&'a str>,
+    source_ip: Option<IpAddr>,
+    destination_ip: Option<IpAddr>,
+    port: Option<u16>,
+    sni: Option<&'a str>,
+    dynamic_metadata: Option<&'a [(String, Json)]>,
+    /// The hop before.
+    before: Option<&'a Passed>,
+}
+
+impl Arrival<'_> {
+    fn attributes<'v>(
+        &'v self,
+        request: &'v Request,
+        visible: &'v Visible,
+        claims: Option<&'v Claims>,
+    ) -> Attributes<'v> {
+        Attributes {
+            method: &request.method,
+            scheme: &request.scheme,
+            host: &request.host,
+            path: &visible.path,
+            headers: &visible.headers,
+            joined: request.headers_joined,
+            principal: self.peer,
+            source_ip: self.source_ip,
+            // The client stays the client, however many gateways are in between.
+            remote_ip: request.source.remote_ip,
+            destination_ip: self.destination_ip,
+            port: self.port,
+            sni: self.sni,
+            dynamic_metadata: self.dynamic_metadata,
+            claims,
+        }
+    }
 }
 
 /// A hop that let the request pass.
 struct Passed {
     policy: Option<String>,
-    claims: Option<crate::claims::Claims>,
+    claims: Option<Claims>,
     /// Whether any credential was presented here.
     presented: bool,
     /// Whether an API key was among them.
     by_key: bool,
     /// What goes on to the next hop.
     visible: Visible,
+    shadow: Shadow,
 }
 
 impl Passed {
-    fn principal(&self) -> Option<String> {
-        self.claims.as_ref().and_then(crate::claims::Claims::principal)
-    }
-
-    fn client_id(&self) -> Option<String> {
-        self.claims.as_ref().and_then(|claims| claims.client_id().map(str::to_owned))
-    }
-
     fn verdict_reason(&self) -> Reason {
         match self.policy {
             Some(_) => Reason::AllowedByPolicy,
@@ -270,80 +289,202 @@ impl Passed {
             hop,
             policy: self.policy,
             claims: self.claims,
+            upstream_path: self.visible.path,
             upstream_headers: self.visible.headers,
             claim_headers: self.visible.made,
-            shadow: Shadow::default(),
+            shadow: self.shadow,
         }
+    }
+
+    /// `deny`, with what this hop found out before it.
+    fn denied_later(&self, mut deny: Deny) -> Deny {
+        deny.shadow = self.shadow.clone().or(deny.shadow);
+        if deny.principal.is_none() && deny.client_id.is_none() {
+            deny.identify(self.claims.as_ref());
+        }
+        deny
     }
 }
 
-impl Asked<'_> {
-    /// One hop: authentication, then DENY, then ALLOW.
-    #[allow(clippy::too_many_arguments)]
-    fn pass(
-        &self,
-        hop: Hop,
-        workload: Workload<'_>,
-        seen: &Seen<'_>,
-        port: Option<u16>,
-        visible: Visible,
-        key: &KeyContext<'_>,
-        before: Option<&Passed>,
-    ) -> Result<Passed, Deny> {
-        let applicable = self.policies.of_workload(workload);
-        let Authenticated { claims, presented, by_key, visible } =
-            authenticate::authenticate(self.policies, applicable, visible, seen.method, self.keys, key, self.now)
-                .map_err(|refused| {
-                    let mut deny = Deny::new(refused.reason, hop, refused.detail);
-                    deny.principal = before.and_then(Passed::principal);
-                    deny.client_id = before.and_then(Passed::client_id);
-                    deny
-                })?;
-        let Outcome { verdict, shadow: _ } = evaluate::evaluate(
-            applicable,
-            &Attributes {
-                method: seen.method,
-                scheme: seen.scheme,
-                host: seen.host,
-                path: &visible.path,
-                headers: &visible.headers,
-                joined: self.joined,
-                principal: seen.principal,
-                source_ip: None,
-                remote_ip: None,
-                destination_ip: None,
-                port,
-                sni: None,
-                dynamic_metadata: None,
-                claims: claims.as_ref(),
-            },
-        );
-        // A peer certificate of the client is a credential; the gateway's own is not the client's.
-        let presented = presented
-            || before.is_some_and(|before| before.presented)
-            || (before.is_none() && seen.principal.is_some());
-        let passed = |policy| Passed { policy, claims: claims.clone(), presented, by_key, visible };
-        let (reason, policy, detail) = match verdict {
-            Verdict::AllowedBy(policy) => return Ok(passed(Some(policy))),
-            Verdict::AllowedNoPolicy => return Ok(passed(None)),
-            Verdict::DeniedBy(policy) => {
-                let detail = format!("{policy} denies it");
-                (Reason::DeniedByPolicy, Some(policy), detail)
+impl<'a> Way<'a> {
+    /// The gateway that an API plays, and the destination behind it. Both must allow.
+    fn pass_two(&mut self, gateway: &'a ArchivedApiGateway) -> Result<AllowParts, Deny> {
+        let request = self.request;
+        let environment = Some(gateway.environment.as_str());
+        let port = gateway.port.as_ref().map(|port| port.to_native());
+        let arrival = Arrival {
+            hop: Hop::Gateway,
+            workload: hops::gateway_workload(gateway),
+            via: Some(gateway.name.as_str()),
+            environment,
+            peer: request.source.principal.as_deref(),
+            source_ip: request.source.ip,
+            // API Gateway is no host with an address; whatever the front took for one is not the workload's.
+            destination_ip: None,
+            port: port.or(request.destination_port),
+            sni: request.sni.as_deref(),
+            dynamic_metadata: request.dynamic_metadata.as_deref(),
+            before: None,
+        };
+        let first = self.pass(&arrival, Visible::of(request))?;
+        let Some(route) = hops::route(gateway, &request.host, &first.visible.path) else {
+            if let Some(trace) = &mut self.trace {
+                trace.unrouted = Some(hops::unrouted(gateway, &request.host));
             }
-            Verdict::DeniedNoMatch => (Reason::DeniedNoMatch, None, "no rule of the ALLOW policies matches".to_owned()),
+            return Err(first.denied_later(Deny::new(
+                Reason::DestinationUnknown,
+                Hop::Gateway,
+                format!("no VirtualService of the gateway {} routes this host and path", gateway.name),
+            )));
         };
-        let mut deny = if presented {
-            Deny::new(reason, hop, detail)
-        } else {
-            // A denial with no credential presented has a reason of its own; Envoy's status stays 403.
-            Deny::new(Reason::NoCredential, hop, format!("no credential was presented, and {detail}"))
+        // "It sees what it would see in the mesh": the gateway is the peer now, by an address that nobody knows here,
+        // and the connection between the two is not the client's.
+        let arrival = Arrival {
+            hop: Hop::Destination,
+            workload: route.workload(),
+            via: Some(route.host()),
+            environment,
+            peer: Some(gateway.principal.as_str()),
+            source_ip: None,
+            destination_ip: None,
+            port: route.port(),
+            sni: None,
+            dynamic_metadata: None,
+            before: Some(&first),
         };
-        deny.policy = policy;
-        let claims = claims.as_ref().or(before.and_then(|before| before.claims.as_ref()));
-        deny.principal = claims.and_then(crate::claims::Claims::principal);
-        deny.client_id = claims.and_then(|claims| claims.client_id().map(str::to_owned));
-        Err(deny)
+        let second = self.pass(&arrival, first.visible.clone()).map_err(|deny| first.denied_later(deny))?;
+        // A hop that reads the key alone and one that reads the token alone must not add up to more than either of the
+        // two clients may do.
+        if let (Some(one), Some(other)) = (&first.claims, &second.claims)
+            && (first.by_key || second.by_key)
+        {
+            authenticate::same_client(one, other)
+                .map_err(|refused| first.denied_later(Deny::new(refused.reason, Hop::Destination, refused.detail)))?;
+        }
+        let reason = match (first.verdict_reason(), second.verdict_reason()) {
+            (Reason::AllowedNoPolicy, Reason::AllowedNoPolicy) => Reason::AllowedNoPolicy,
+            _ => Reason::AllowedByPolicy,
+        };
+        let parts = second.into_parts(Hop::Destination);
+        Ok(AllowParts {
+            reason,
+            policy: parts.policy.or(first.policy),
+            claims: first.claims.or(parts.claims),
+            shadow: first.shadow.or(parts.shadow),
+            ..parts
+        })
     }
+
+    /// One workload; a trace of it is kept when the way is traced.
+    fn pass(&mut self, arrival: &Arrival<'_>, visible: Visible) -> Result<Passed, Deny> {
+        let Some(trace) = self.trace.as_deref_mut() else {
+            return stages(self.policies, self.request, self.given, arrival, visible, None);
+        };
+        let mut hop = HopTrace {
+            hop: arrival.hop,
+            namespace: arrival.workload.namespace.to_owned(),
+            labels: arrival.workload.labels.to_vec(),
+            via: arrival.via.map(str::to_owned),
+            peer: arrival.peer.map(str::to_owned),
+            path: path_only(&visible.path).to_owned(),
+            providers: Vec::new(),
+            authentication: Vec::new(),
+            principal: None,
+            policies: Vec::new(),
+            allowed: false,
+            reason: Reason::Internal,
+        };
+        let passed = stages(self.policies, self.request, self.given, arrival, visible, Some(&mut hop));
+        (hop.allowed, hop.reason) = match &passed {
+            Ok(passed) => (true, passed.verdict_reason()),
+            Err(deny) => (false, deny.reason),
+        };
+        trace.hops.push(hop);
+        passed
+    }
+}
+
+/// The stages of Istio's listener, in its order: CUSTOM, then authentication, then AUDIT, DENY and ALLOW.
+fn stages(
+    policies: &Policies,
+    request: &Request,
+    given: &Given<'_>,
+    arrival: &Arrival<'_>,
+    visible: Visible,
+    mut trace: Option<&mut HopTrace>,
+) -> Result<Passed, Deny> {
+    let hop = arrival.hop;
+    let applicable = policies.of_workload(arrival.workload);
+
+    // "CUSTOM runs before JWT validation": nobody knows yet who calls.
+    let attributes = arrival.attributes(request, &visible, None);
+    let asked = custom::ask(policies, applicable, &attributes, given.providers);
+    if let Some(trace) = trace.as_deref_mut() {
+        trace.providers = asked.providers;
+        trace.policies = evaluate::trace(applicable, &attributes, &attributes);
+        trace.policies.retain(|policy| policy.action == istio::Action::Custom.as_str());
+    }
+    let by_custom = Shadow { dry_run_deny: asked.dry_run, ..Shadow::default() };
+    if let Some(refused) = asked.refused {
+        let mut deny = Deny::new(refused.reason, hop, refused.detail);
+        deny.status = refused.status;
+        deny.policy = Some(refused.rule);
+        deny.shadow = by_custom;
+        return Err(deny);
+    }
+
+    let key = KeyContext {
+        lookup: given.api_key,
+        pepper: given.pepper,
+        environment: arrival.environment,
+        revoked: given.revoked,
+    };
+    // What CUSTOM policies saw, for the trace.
+    let arrived = trace.is_some().then(|| visible.clone());
+    if let Some(trace) = trace.as_deref_mut() {
+        trace.authentication =
+            authenticate::trace(policies, applicable, &visible, &request.method, given.keys, &key, given.now);
+    }
+    let Authenticated { claims, presented, by_key, visible } =
+        authenticate::authenticate(policies, applicable, visible, &request.method, given.keys, &key, given.now)
+            .map_err(|refused| {
+                let mut deny = Deny::new(refused.reason, hop, refused.detail);
+                deny.shadow = by_custom.clone();
+                deny
+            })?;
+
+    let authenticated = arrival.attributes(request, &visible, claims.as_ref());
+    let Outcome { verdict, shadow } = evaluate::evaluate(applicable, &authenticated);
+    let shadow = by_custom.or(shadow);
+    if let (Some(trace), Some(arrived)) = (trace, &arrived) {
+        trace.principal = claims.as_ref().and_then(Claims::principal);
+        let arriving = arrival.attributes(request, arrived, None);
+        trace.policies = evaluate::trace(applicable, &arriving, &authenticated);
+    }
+
+    // A peer certificate of the client is a credential; the gateway's own is not the client's.
+    let presented = presented || arrival.before.map_or(arrival.peer.is_some(), |before| before.presented);
+    let (reason, policy, detail) = match verdict {
+        Verdict::AllowedBy(policy) => {
+            return Ok(Passed { policy: Some(policy), claims, presented, by_key, visible, shadow });
+        }
+        Verdict::AllowedNoPolicy => return Ok(Passed { policy: None, claims, presented, by_key, visible, shadow }),
+        Verdict::DeniedBy(policy) => {
+            let detail = format!("{policy} denies it");
+            (Reason::DeniedByPolicy, Some(policy), detail)
+        }
+        Verdict::DeniedNoMatch => (Reason::DeniedNoMatch, None, "no rule of the ALLOW policies matches".to_owned()),
+    };
+    let mut deny = if presented {
+        Deny::new(reason, hop, detail)
+    } else {
+        // A denial with no credential presented has a reason of its own; Envoy's status stays 403.
+        Deny::new(Reason::NoCredential, hop, format!("no credential was presented, and {detail}"))
+    };
+    deny.policy = policy;
+    deny.shadow = shadow;
+    deny.identify(claims.as_ref());
+    Err(deny)
 }
 
 fn check_request(request: &Request) -> Result<(), Deny> {
@@ -360,13 +501,5 @@ fn check_request(request: &Request) -> Result<(), Deny> {
     if request.headers.iter().any(|(name, _)| name.bytes().any(|b| b.is_ascii_uppercase())) {
         return refused(Reason::Internal, "the front gave a header name that is not in lower case");
     }
-    path::normalized(&request.path).map_err(|error| {
-        let reason = match error {
-            path::NotCanonical::NotAbsolute | path::NotCanonical::Control | path::NotCanonical::Unencoded(_) => {
-                Reason::PathInvalid
-            }
-            _ => Reason::PathNotCanonical,
-        };
-        Deny::new(reason, Hop::Request, error.to_string())
-    })
+    Ok(())
 }

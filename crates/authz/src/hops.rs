@@ -3,6 +3,7 @@
 use crate::compiled::{ArchivedApiGateway, ArchivedDestination, ArchivedUriMatch, ArchivedVirtualHost};
 use crate::policies::{Labels, Workload};
 use crate::request::path_only;
+use crate::trace::{MAX_ROUTED, UnroutedTrace};
 
 /// The gateway workload that an API plays: the first hop.
 pub(crate) fn gateway_workload(gateway: &ArchivedApiGateway) -> Workload<'_> {
@@ -20,6 +21,11 @@ impl<'a> Route<'a> {
         Workload { namespace: self.destination.namespace.as_str(), labels: Labels::Compiled(&self.destination.labels) }
     }
 
+    /// The fully qualified host of the destination.
+    pub(crate) fn host(self) -> &'a str {
+        self.destination.host.as_str()
+    }
+
     /// Port of the workload; `None` when the documents do not say which.
     pub(crate) fn port(self) -> Option<u16> {
         self.destination.port.as_ref().map(|port| port.to_native())
@@ -28,13 +34,8 @@ impl<'a> Route<'a> {
 
 /// The route of `host` and `path` (with query): the most specific virtual host, in it the first match.
 pub(crate) fn route<'a>(gateway: &'a ArchivedApiGateway, host: &str, path: &str) -> Option<Route<'a>> {
-    let host = without_port(host).to_ascii_lowercase();
     let path = path_only(path);
-    let virtual_host = gateway
-        .virtual_hosts
-        .iter()
-        .filter(|virtual_host| covers(virtual_host.host.as_str(), &host))
-        .max_by_key(|virtual_host| specificity(virtual_host))?;
+    let virtual_host = virtual_host(gateway, host)?;
     let route = virtual_host.routes.iter().find(|route| {
         route.matches.is_empty()
             || route.matches.iter().any(|uri| match uri {
@@ -44,6 +45,36 @@ pub(crate) fn route<'a>(gateway: &'a ArchivedApiGateway, host: &str, path: &str)
             })
     })?;
     Some(Route { destination: &route.destination })
+}
+
+fn virtual_host<'a>(gateway: &'a ArchivedApiGateway, host: &str) -> Option<&'a ArchivedVirtualHost> {
+    let host = without_port(host).to_ascii_lowercase();
+    let covering = gateway.virtual_hosts.iter().filter(|virtual_host| covers(virtual_host.host.as_str(), &host));
+    covering.max_by_key(|virtual_host| specificity(virtual_host))
+}
+
+/// What the gateway routes instead of a request to `host` that it does not.
+pub(crate) fn unrouted(gateway: &ArchivedApiGateway, host: &str) -> UnroutedTrace {
+    let covering = virtual_host(gateway, host);
+    let all: Vec<String> = match covering {
+        None => gateway.virtual_hosts.iter().map(|virtual_host| format!("host {}", virtual_host.host)).collect(),
+        Some(virtual_host) => {
+            let matches = virtual_host.routes.iter().flat_map(|route| route.matches.iter());
+            let paths = matches.map(|uri| match uri {
+                ArchivedUriMatch::Any => "any path".to_owned(),
+                ArchivedUriMatch::Exact(exact) => format!("path {exact}"),
+                ArchivedUriMatch::Prefix(prefix) => format!("prefix {prefix}"),
+            });
+            paths.collect()
+        }
+    };
+    let more = all.len().saturating_sub(MAX_ROUTED);
+    UnroutedTrace {
+        gateway: gateway.name.as_str().to_owned(),
+        host: covering.map(|virtual_host| virtual_host.host.as_str().to_owned()),
+        routed: all.into_iter().take(MAX_ROUTED).collect(),
+        more,
+    }
 }
 
 /// Envoy looks for the exact host first, then for the longest wildcard, then for `*`.

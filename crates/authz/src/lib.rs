@@ -16,6 +16,7 @@ mod authenticate;
 pub mod claims;
 pub mod compile;
 pub mod compiled;
+mod custom;
 pub mod decision;
 mod evaluate;
 pub mod gate;
@@ -38,5 +39,5 @@ pub use gate::{Credentials, Given, KeysNeeded, PresentedKey, ProviderAnswer, cre
 pub use jwk::{Jwks, JwksError, KeyOrigin, KeySets};
 pub use policies::{ApiGatewayInfo, OpenError, Policies};
 pub use reason::Reason;
-pub use request::{PathHandling, Peer, Request, Target};
+pub use request::{Attribute, PathHandling, Peer, Request, Target, UNAVAILABLE_AT_API_GATEWAY};
 pub use trace::Trace;

@@ -10,7 +10,8 @@ use yoke::Yoke;
 
 use crate::compiled::{
     ArchivedApiGateway, ArchivedApiKeyAuthentication, ArchivedAuthorizationPolicy, ArchivedKeySource, ArchivedLabel,
-    ArchivedNamespace, ArchivedPolicySet, ArchivedRequestAuthentication, Mode, VERSION,
+    ArchivedNamespace, ArchivedPathNormalization, ArchivedPolicySet, ArchivedProvider, ArchivedRequestAuthentication,
+    Mode, PathNormalization, VERSION,
 };
 
 /// The longest section that is opened, in bytes: that of a whole bundle.
@@ -125,6 +126,21 @@ impl Policies {
         }
     }
 
+    /// What becomes of a path before it is judged.
+    pub(crate) fn path_normalization(&self) -> PathNormalization {
+        match self.set().path_normalization {
+            ArchivedPathNormalization::None => PathNormalization::None,
+            ArchivedPathNormalization::Base => PathNormalization::Base,
+            ArchivedPathNormalization::MergeSlashes => PathNormalization::MergeSlashes,
+            ArchivedPathNormalization::DecodeAndMergeSlashes => PathNormalization::DecodeAndMergeSlashes,
+        }
+    }
+
+    /// What a CUSTOM policy asks.
+    pub(crate) fn provider(&self, index: u32) -> Option<&ArchivedProvider> {
+        self.set().providers.get(usize::try_from(index).ok()?)
+    }
+
     pub(crate) fn key_source(&self, index: u32) -> Option<KeySourceInfo<'_>> {
         let index = usize::try_from(index).ok()?;
         self.set().key_sources.get(index).map(KeySourceInfo::from)
@@ -217,6 +233,15 @@ pub(crate) enum Labels<'a> {
 }
 
 impl Labels<'_> {
+    pub(crate) fn to_vec(self) -> Vec<(String, String)> {
+        match self {
+            Self::Given(labels) => labels.to_vec(),
+            Self::Compiled(labels) => {
+                labels.iter().map(|label| (label.name.as_str().to_owned(), label.value.as_str().to_owned())).collect()
+            }
+        }
+    }
+
     fn has(self, name: &str, value: &str) -> bool {
         match self {
             Self::Given(labels) => labels.iter().any(|(n, v)| n == name && v == value),
@@ -224,6 +249,11 @@ impl Labels<'_> {
                 labels.iter().any(|label| label.name.as_str() == name && label.value.as_str() == value)
             }
         }
+    }
+
+    /// Classic gateways and workloads, which is all that we know, ignore policies with `targetRefs`.
+    fn select(self, policy: &ArchivedAuthorizationPolicy) -> bool {
+        policy.target_refs.is_empty() && self.are_selected(&policy.selector)
     }
 
     /// "`selector.matchLabels` must be a subset of workload labels".
@@ -248,7 +278,7 @@ impl<'a> Applicable<'a> {
     pub(crate) fn deny(self) -> impl Iterator<Item = (&'a str, &'a ArchivedAuthorizationPolicy)> {
         let labels = self.workload.labels;
         self.namespaces().flat_map(move |namespace| {
-            let selected = namespace.deny.iter().filter(move |p| labels.are_selected(&p.selector));
+            let selected = namespace.deny.iter().filter(move |p| labels.select(p));
             selected.map(|policy| (namespace.name.as_str(), policy))
         })
     }
@@ -257,7 +287,16 @@ impl<'a> Applicable<'a> {
     pub(crate) fn allow(self) -> impl Iterator<Item = (&'a str, &'a ArchivedAuthorizationPolicy)> {
         let labels = self.workload.labels;
         self.namespaces().flat_map(move |namespace| {
-            let selected = namespace.allow.iter().filter(move |p| labels.are_selected(&p.selector));
+            let selected = namespace.allow.iter().filter(move |p| labels.select(p));
+            selected.map(|policy| (namespace.name.as_str(), policy))
+        })
+    }
+
+    /// CUSTOM policies, each with its namespace.
+    pub(crate) fn custom(self) -> impl Iterator<Item = (&'a str, &'a ArchivedAuthorizationPolicy)> {
+        let labels = self.workload.labels;
+        self.namespaces().flat_map(move |namespace| {
+            let selected = namespace.custom.iter().filter(move |p| labels.select(p));
             selected.map(|policy| (namespace.name.as_str(), policy))
         })
     }
@@ -267,7 +306,9 @@ impl<'a> Applicable<'a> {
         let labels = self.workload.labels;
         self.namespaces().flat_map(move |namespace| {
             let all = namespace.request_authentications.iter();
-            all.filter(move |authentication| labels.are_selected(&authentication.selector))
+            all.filter(move |authentication| {
+                authentication.target_refs.is_empty() && labels.are_selected(&authentication.selector)
+            })
         })
     }
 

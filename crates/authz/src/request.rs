@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use crate::claims::Json;
+use crate::decision::Hop;
 
 /// One request, as its front saw it.
 ///
@@ -88,6 +89,54 @@ pub enum Target {
         domain: String,
     },
 }
+
+/// An attribute of a request that not every front can know. The words are Istio's keys.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Attribute {
+    /// `source.ip`, also `ipBlocks`: [`Peer::ip`].
+    SourceIp,
+    /// `remote.ip`, also `remoteIpBlocks`: [`Peer::remote_ip`].
+    RemoteIp,
+    /// `destination.ip`: [`Request::destination_ip`].
+    DestinationIp,
+    /// `destination.port`, also `ports`: [`Request::destination_port`].
+    DestinationPort,
+    /// `connection.sni`: [`Request::sni`].
+    Sni,
+    /// `experimental.envoy.filters.*`: [`Request::dynamic_metadata`].
+    DynamicMetadata,
+}
+
+impl Attribute {
+    /// Every attribute that may be unknown.
+    pub const ALL: &[Attribute] =
+        &[Self::SourceIp, Self::RemoteIp, Self::DestinationIp, Self::DestinationPort, Self::Sni, Self::DynamicMetadata];
+
+    /// Istio's key of a condition on it; for dynamic metadata, what the keys begin with.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::SourceIp => "source.ip",
+            Self::RemoteIp => "remote.ip",
+            Self::DestinationIp => "destination.ip",
+            Self::DestinationPort => "destination.port",
+            Self::Sni => "connection.sni",
+            Self::DynamicMetadata => "experimental.envoy.filters",
+        }
+    }
+}
+
+impl fmt::Display for Attribute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What can never be known of a request that API Gateway asks about, at each of its two hops. The port is known unless
+/// the documents leave it open: several servers of the gateway, or a named target port of the destination's Service.
+pub const UNAVAILABLE_AT_API_GATEWAY: [(Hop, &[Attribute]); 2] = [
+    (Hop::Gateway, &[Attribute::DestinationIp, Attribute::Sni, Attribute::DynamicMetadata]),
+    (Hop::Destination, &[Attribute::SourceIp, Attribute::DestinationIp, Attribute::Sni, Attribute::DynamicMetadata]),
+];
 
 /// Header names of one request, at most.
 pub const MAX_HEADERS: usize = 100;

@@ -13,7 +13,26 @@ use crate::reason::Reason;
 pub struct Trace {
     /// The workloads that were asked, in order. Empty when the request itself was refused.
     pub hops: Vec<HopTrace>,
+    /// What the gateway routes, when no route of it takes the request.
+    pub unrouted: Option<UnroutedTrace>,
 }
+
+/// What a gateway routes, for a person whose request it does not.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct UnroutedTrace {
+    /// The `ApiGateway` document.
+    pub gateway: String,
+    /// The host that takes the request, if one does: then it is the path that no route takes.
+    pub host: Option<String>,
+    /// What the routes look for, such as `host shop.example` or, with a [`host`](Self::host), `prefix /reviews`; at
+    /// most [`MAX_ROUTED`].
+    pub routed: Vec<String>,
+    /// How many more there are.
+    pub more: usize,
+}
+
+/// Hosts or paths in an [`UnroutedTrace`], at most.
+pub const MAX_ROUTED: usize = 20;
 
 /// What one workload looked at.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -31,17 +50,62 @@ pub struct HopTrace {
     pub peer: Option<String>,
     /// The path that was judged here, normalised and without its query.
     pub path: String,
+    /// The providers of the CUSTOM policies that matched, in the order in which they are asked.
+    pub providers: Vec<ProviderTrace>,
     /// The rules of `RequestAuthentication` and `ApiKeyAuthentication`, in the order in which they are asked.
     pub authentication: Vec<CredentialTrace>,
     /// The caller after authentication, `ISSUER/SUBJECT`.
     pub principal: Option<String>,
     /// Every `AuthorizationPolicy` of the root namespace and of the workload's own, in the order in which they are
-    /// asked: CUSTOM, AUDIT, DENY, ALLOW.
+    /// asked: CUSTOM, AUDIT, DENY, ALLOW. CUSTOM alone when a provider or a credential settled the matter before the
+    /// others were asked.
     pub policies: Vec<PolicyTrace>,
     /// What this hop said.
     pub allowed: bool,
     /// Why.
     pub reason: Reason,
+}
+
+/// An extension provider that is asked because a CUSTOM policy matched.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ProviderTrace {
+    /// Its name.
+    pub name: String,
+    /// Istio's id of the rule that asks it.
+    pub rule: String,
+    /// Whether only dry-run policies ask it.
+    pub dry_run: bool,
+    /// What came of it.
+    pub outcome: ProviderOutcome,
+}
+
+/// What came of asking a provider.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProviderOutcome {
+    /// It let the request pass.
+    Allowed,
+    /// It did not.
+    Denied,
+    /// It is our own adapter, whose answer is the decision itself.
+    Adapter,
+    /// It could not be had, and its `failOpen` lets the request pass.
+    FailedOpen,
+    /// It could not be had.
+    Failed,
+    /// This front asks no providers.
+    NotAsked,
+    /// The mesh configuration has no such external authorizer.
+    Unusable,
+    /// The workload has CUSTOM policies of several providers.
+    Several,
+}
+
+impl ProviderOutcome {
+    /// Whether the request goes on.
+    pub fn passes(self) -> bool {
+        matches!(self, Self::Allowed | Self::Adapter | Self::FailedOpen)
+    }
 }
 
 /// One rule of a `RequestAuthentication`, or an `ApiKeyAuthentication`.

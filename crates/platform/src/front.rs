@@ -11,7 +11,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use authz::{Decision, Deny, Given, Hop, JwksError, KeyRecordLookup, KeySets, Policies, Reason, Request, Target};
+use authz::{
+    Decision, Deny, DryRunAllow, Given, Hop, JwksError, KeyRecordLookup, KeySets, Mode, Policies, Reason, Request,
+    Shadow, Target,
+};
 use identity::Secret;
 use serde::Serialize;
 use serde_json::json;
@@ -218,32 +221,7 @@ impl Front {
 
     /// Writes the line of a decision.
     pub fn record(&self, decision: &Decision, seen: &Seen<'_>) {
-        let detail = match decision {
-            Decision::Allow(_) => "",
-            Decision::Deny(deny) => &deny.detail,
-        };
-        let line = Line {
-            ts: rfc3339(self.deps.clock.now()),
-            event: "decision",
-            allowed: decision.is_allowed(),
-            status: seen.status,
-            reason: decision.reason().as_str(),
-            policy: decision.policy().map(shortened),
-            principal: decision.principal().map(shortened),
-            client_id: decision.client_id().map(shortened),
-            method: shortened(seen.request.map_or("", |request| &request.method)),
-            // The query may hold a token.
-            path: shortened(seen.request.map_or("", |request| before(&request.path, &['?', '#']))),
-            host: shortened(seen.request.map_or("", |request| &request.host)),
-            api_id: shortened(seen.api_id),
-            stage: shortened(seen.stage),
-            hop: decision.hop().as_str(),
-            mode: self.policies.mode().as_str(),
-            request_id: shortened(seen.request_id),
-            detail: shortened(detail),
-            latency_us: u64::try_from(seen.latency.as_micros()).unwrap_or(u64::MAX),
-        };
-        self.deps.log.write(&line);
+        self.deps.log.write(&Line::of(decision, seen, self.policies.mode(), self.deps.clock.now()));
     }
 }
 
@@ -298,9 +276,53 @@ struct Line<'a> {
     hop: &'static str,
     mode: &'static str,
     request_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    audit: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dry_run_deny: Option<&'a str>,
+    /// The rule that would allow, or `denied`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dry_run_allow: Option<&'a str>,
     #[serde(skip_serializing_if = "str::is_empty")]
     detail: &'a str,
     latency_us: u64,
+}
+
+impl<'a> Line<'a> {
+    fn of(decision: &'a Decision, seen: &Seen<'a>, mode: Mode, now: SystemTime) -> Self {
+        let detail = match decision {
+            Decision::Allow(_) => "",
+            Decision::Deny(deny) => &deny.detail,
+        };
+        let Shadow { audit, dry_run_deny, dry_run_allow } = decision.shadow();
+        Self {
+            ts: rfc3339(now),
+            event: "decision",
+            allowed: decision.is_allowed(),
+            status: seen.status,
+            reason: decision.reason().as_str(),
+            policy: decision.policy().map(shortened),
+            principal: decision.principal().map(shortened),
+            client_id: decision.client_id().map(shortened),
+            method: shortened(seen.request.map_or("", |request| &request.method)),
+            // The query may hold a token.
+            path: shortened(seen.request.map_or("", |request| before(&request.path, &['?', '#']))),
+            host: shortened(seen.request.map_or("", |request| &request.host)),
+            api_id: shortened(seen.api_id),
+            stage: shortened(seen.stage),
+            hop: decision.hop().as_str(),
+            mode: mode.as_str(),
+            request_id: shortened(seen.request_id),
+            audit: audit.as_deref().map(shortened),
+            dry_run_deny: dry_run_deny.as_deref().map(shortened),
+            dry_run_allow: dry_run_allow.as_ref().map(|allow| match allow {
+                DryRunAllow::AllowedBy(rule) => shortened(rule),
+                DryRunAllow::Denied => "denied",
+            }),
+            detail: shortened(detail),
+            latency_us: u64::try_from(seen.latency.as_micros()).unwrap_or(u64::MAX),
+        }
+    }
 }
 
 /// The denial that stands for a fault of ours.
@@ -389,6 +411,37 @@ mod tests {
         assert_eq!(shortened(&long).len(), MAX_LOGGED);
         assert_eq!(shortened(&format!("x{long}")).len(), MAX_LOGGED - 1);
         assert_eq!(shortened("short"), "short");
+    }
+
+    #[test]
+    fn what_is_not_enforced_stands_in_the_line_when_there_is_something() {
+        let seen = Seen {
+            request: None,
+            status: 403,
+            api_id: "",
+            stage: "",
+            request_id: "",
+            latency: Duration::from_micros(1),
+        };
+        let line =
+            |deny: Deny, mode| serde_json::to_value(Line::of(&Decision::Deny(deny), &seen, mode, UNIX_EPOCH)).unwrap();
+        let plain = Deny::new(Reason::DeniedNoMatch, Hop::Gateway, "");
+        let found = line(plain.clone(), Mode::Strict);
+        assert_eq!(found["mode"], "strict");
+        for field in ["audit", "dry_run_deny", "dry_run_allow"] {
+            assert!(found.get(field).is_none(), "{field}");
+        }
+        let shadow = |dry_run_allow| Shadow {
+            audit: Some("a".to_owned()),
+            dry_run_deny: Some("d".to_owned()),
+            dry_run_allow: Some(dry_run_allow),
+        };
+        let found = line(Deny { shadow: shadow(DryRunAllow::Denied), ..plain.clone() }, Mode::Istio);
+        assert_eq!(found["mode"], "istio");
+        assert_eq!([&found["audit"], &found["dry_run_deny"], &found["dry_run_allow"]], ["a", "d", "denied"]);
+        let long = DryRunAllow::AllowedBy("x".repeat(MAX_LOGGED + 1));
+        let found = line(Deny { shadow: shadow(long), ..plain }, Mode::Istio);
+        assert_eq!(found["dry_run_allow"].as_str().unwrap().len(), MAX_LOGGED);
     }
 
     #[tokio::test]

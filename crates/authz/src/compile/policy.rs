@@ -26,7 +26,7 @@ impl Compiler<'_> {
             selector,
             target_refs: Vec::new(),
             dry_run: policy.dry_run,
-            provider: None,
+            provider: self.provider(policy),
             rules,
         }
     }

@@ -1,6 +1,6 @@
 //! A request to an API passes two hops, with the documents of `examples/bookinfo`.
 
-use authz::{Decision, Hop, KeyRecordLookup, KeyState, Reason, Request, Target, credentials};
+use authz::{Decision, Hop, KeyRecordLookup, KeyState, PathHandling, Reason, Request, Target, credentials};
 
 use crate::support::{
     ISSUER, JWKS_URI, NOW, World, api_key, bearer, claims_of, open, reader, request, token, with_header,
@@ -33,6 +33,7 @@ fn get(path: &str) -> Request {
         scheme: "https".to_owned(),
         destination_port: None,
         headers_joined: true,
+        path_handling: PathHandling::AsSent,
         ..request("GET", path)
     }
 }

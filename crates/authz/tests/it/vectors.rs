@@ -212,3 +212,25 @@ fn request_of(case: &Value) -> (Request, Target) {
     };
     (request, target)
 }
+
+#[test]
+fn istio_normalize() {
+    use authz::compiled::PathNormalization;
+    let Some(folder) = folder() else { return };
+    let cases = std::fs::read_to_string(folder.join("istio/normalize/cases.jsonl")).unwrap();
+    let mut seen = 0;
+    for line in cases.lines().filter(|line| !line.trim().is_empty()) {
+        let case: Value = serde_json::from_str(line).unwrap();
+        let mode = match case["mode"].as_str().unwrap() {
+            "NONE" => PathNormalization::None,
+            "BASE" => PathNormalization::Base,
+            "MERGE_SLASHES" => PathNormalization::MergeSlashes,
+            "DECODE_AND_MERGE_SLASHES" => PathNormalization::DecodeAndMergeSlashes,
+            other => panic!("{other}"),
+        };
+        let found = authz::path::normalize(case["in"].as_str().unwrap(), mode);
+        assert_eq!(found.as_deref().unwrap_or("400"), case["out"].as_str().unwrap(), "{line}");
+        seen += 1;
+    }
+    assert_eq!(seen, 173);
+}

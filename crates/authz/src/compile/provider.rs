@@ -1,0 +1,172 @@
+//! The extension providers that CUSTOM policies ask.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use istio::{Action, Meta};
+
+use super::Compiler;
+use crate::compiled::Provider;
+
+/// Steps that the search for a workload with two providers may take: a whole bundle of policies, a hundred times.
+const MAX_STEPS: usize = 1_000_000;
+
+impl<'a> Compiler<'a> {
+    /// The index in [`PolicySet::providers`](crate::compiled::PolicySet::providers) of what a CUSTOM policy asks;
+    /// `None` for a policy of another action.
+    pub(super) fn provider(&mut self, policy: &istio::AuthorizationPolicy) -> Option<u32> {
+        if policy.action != Action::Custom {
+            return None;
+        }
+        // Istio: a policy that names none has the provider "", which there is not.
+        let name = policy.provider.as_deref().unwrap_or_default();
+        let known = self.providers.iter().position(|provider| provider.name == name);
+        let mut named = self.resources.mesh.extension_providers.iter().filter(|provider| provider.name == name);
+        let configured = match (named.next(), named.next()) {
+            (None, _) => Err(format!(
+                "the mesh configuration has no extension provider {name:?}; add it to extensionProviders, as \
+                 envoyExtAuthzHttp or envoyExtAuthzGrpc"
+            )),
+            (Some(_), Some(_)) => Err(format!(
+                "the mesh configuration has several extension providers {name:?}; leave one in extensionProviders"
+            )),
+            (Some(provider), None) => match &provider.authorizer {
+                None => Err(format!(
+                    "the extension provider {name:?} is no external authorizer; name one that is envoyExtAuthzHttp or \
+                     envoyExtAuthzGrpc in extensionProviders of the mesh configuration"
+                )),
+                Some(_) if !is_name(name) => Err(format!(
+                    "Istio refuses the name of the extension provider {name:?}; expected at most 63 lower-case \
+                     letters, digits and hyphens, no hyphen first or last"
+                )),
+                Some(authorizer) => Ok((authorizer, provider.is_adapter)),
+            },
+        };
+        let provider = match configured {
+            Ok((authorizer, is_adapter)) => Provider {
+                name: name.to_owned(),
+                usable: true,
+                fail_open: authorizer.fail_open,
+                status_on_error: authorizer.status_on_error,
+                is_adapter,
+            },
+            Err(message) => {
+                self.complain(&policy.meta, format!("{message}; until then it denies what it matches"));
+                Provider {
+                    name: name.to_owned(),
+                    usable: false,
+                    fail_open: false,
+                    status_on_error: 403,
+                    is_adapter: false,
+                }
+            }
+        };
+        let index = known.unwrap_or_else(|| {
+            self.providers.push(provider);
+            self.providers.len() - 1
+        });
+        u32::try_from(index).ok()
+    }
+
+    /// Istio, builder.go: "multiple CUSTOM authorization providers per workload requires
+    /// PILOT_ENABLE_MULTIPLE_CUSTOM_AUTHZ_PROVIDERS", which is off by default; all their rules deny then.
+    pub(super) fn check_providers(&mut self) {
+        // Classic gateways and workloads, which is all that we know, ignore policies with targetRefs.
+        let custom =
+            |policy: &&istio::AuthorizationPolicy| policy.action == Action::Custom && policy.target_refs.is_empty();
+        let asking = self.resources.authorization_policies.iter().filter(custom).map(Asking::from);
+        let mut namespaces: BTreeMap<&str, Vec<Asking<'a>>> = BTreeMap::new();
+        for asking in asking {
+            namespaces.entry(asking.meta.namespace.as_str()).or_default().push(asking);
+        }
+        let root = namespaces.remove(self.resources.mesh.root_namespace.as_str()).unwrap_or_default();
+        let mut steps = MAX_STEPS;
+        let found = if let Some(pair) = two_providers(root.clone(), &mut BTreeSet::new(), &mut steps) {
+            vec![pair]
+        } else {
+            let near = |own: Vec<Asking<'a>>| {
+                let all = own.into_iter().chain(root.iter().cloned()).collect();
+                two_providers(all, &mut BTreeSet::new(), &mut steps)
+            };
+            namespaces.into_values().filter_map(near).collect()
+        };
+        for (one, other) in found {
+            let origin = &one.meta.origin;
+            let (own, theirs) = (other.provider, one.provider);
+            self.complain(
+                other.meta,
+                format!(
+                    "a workload may have this CUSTOM policy, which asks {own:?}, and {}/{} at {origin}, which asks \
+                     {theirs:?}: Istio denies what either matches; use one provider for one workload",
+                    one.meta.namespace, one.meta.name
+                ),
+            );
+        }
+    }
+}
+
+/// Istio, extauthz.go: "only lowercase letters, digits, and hyphens allowed", at most 63, no hyphen at an end.
+fn is_name(name: &str) -> bool {
+    let fits = (1..=63).contains(&name.len());
+    let plain = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+    fits && plain && !name.starts_with('-') && !name.ends_with('-')
+}
+
+/// A CUSTOM policy, as far as two of them can be about one workload.
+#[derive(Clone)]
+struct Asking<'a> {
+    meta: &'a Meta,
+    provider: &'a str,
+    labels: Option<&'a BTreeMap<String, String>>,
+}
+
+impl<'a> From<&'a istio::AuthorizationPolicy> for Asking<'a> {
+    fn from(policy: &'a istio::AuthorizationPolicy) -> Self {
+        Self {
+            meta: &policy.meta,
+            provider: policy.provider.as_deref().unwrap_or_default(),
+            labels: policy.selector.as_ref().map(|selector| &selector.match_labels),
+        }
+    }
+}
+
+/// Two policies of different providers that a workload can have both: no label of one contradicts the other.
+///
+/// They are told apart by one label after the other, the most used first, rather than two by two. Should that take too
+/// long, the first two that are left count as such a pair.
+fn two_providers<'a>(
+    policies: Vec<Asking<'a>>,
+    told_apart: &mut BTreeSet<&'a str>,
+    steps: &mut usize,
+) -> Option<(Asking<'a>, Asking<'a>)> {
+    let first = policies.first()?;
+    let other = policies.iter().find(|policy| policy.provider != first.provider)?;
+    let mut uses: BTreeMap<&'a str, usize> = BTreeMap::new();
+    let names = policies.iter().filter_map(|policy| policy.labels).flat_map(|labels| labels.keys());
+    for name in names.map(String::as_str).filter(|name| !told_apart.contains(name)) {
+        *uses.entry(name).or_default() += 1;
+    }
+    let label = uses.into_iter().max_by_key(|(_, uses)| *uses);
+    let (Some((label, _)), Some(left)) = (label, steps.checked_sub(policies.len())) else {
+        return Some((first.clone(), other.clone()));
+    };
+    *steps = left;
+    let mut anywhere = Vec::new();
+    let mut by_value: BTreeMap<&str, Vec<Asking<'a>>> = BTreeMap::new();
+    for policy in &policies {
+        match policy.labels.and_then(|labels| labels.get(label)) {
+            Some(value) => by_value.entry(value).or_default().push(policy.clone()),
+            None => anywhere.push(policy.clone()),
+        }
+    }
+    told_apart.insert(label);
+    let mut found = None;
+    for mut with_value in by_value.into_values() {
+        with_value.extend(anywhere.iter().cloned());
+        found = two_providers(with_value, told_apart, steps);
+        if found.is_some() {
+            break;
+        }
+    }
+    told_apart.remove(label);
+    found
+}
