@@ -112,7 +112,8 @@ impl Seen {
         ];
         let mut sorted: Vec<(String, String)> = Vec::new();
         for (name, value) in headers {
-            let name = name.to_ascii_lowercase();
+            // White space around a value is not part of it.
+            let (name, value) = (name.to_ascii_lowercase(), value.trim().to_owned());
             if IGNORED.contains(&name.as_str()) {
                 continue;
             }

@@ -76,7 +76,9 @@ impl Ours {
             authz::Decision::Deny(deny) => format!("{} {:?} {}", deny.reason, deny.policy, deny.detail),
         };
         let seen = match &decision {
-            authz::Decision::Allow(allow) => Some(Seen::new(None, allow.upstream_headers().to_vec())),
+            authz::Decision::Allow(allow) => {
+                Some(Seen::new(Some(allow.upstream_path().to_owned()), allow.upstream_headers().to_vec()))
+            },
             authz::Decision::Deny(_) => None,
         };
         Answer { status: decision.status(), seen, why }

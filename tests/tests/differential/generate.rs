@@ -42,7 +42,7 @@ pub const FIELDS: Fields = Fields {
     templates: false,
     actions: false,
     aliases: false,
-    normalization: false,
+    normalization: true,
     odd_tokens: false,
     locations: false,
 };

@@ -10,6 +10,7 @@
 mod call;
 mod compare;
 mod generate;
+mod recorded;
 mod token;
 mod translate;
 mod world;
@@ -31,7 +32,7 @@ const REQUESTS: usize = 36;
 /// Listeners of one Envoy.
 const BATCH: usize = 100;
 /// Disagreements that are printed.
-const SHOWN: usize = 12;
+const SHOWN: usize = 100;
 
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
@@ -96,7 +97,9 @@ async fn envoy_and_authz_agree() -> Result<(), String> {
         tally.deliberate
     );
     if tally.differences > 0 {
-        return Err(format!("{} disagreements:\n{}", tally.differences, tally.reports.join("\n")));
+        // The error of a test is printed with its line feeds escaped.
+        eprintln!("{}", tally.reports.join("\n"));
+        return Err(format!("{} disagreements", tally.differences));
     }
     Ok(())
 }
@@ -143,6 +146,84 @@ async fn ask(
         return Ok(None);
     }
     Ok(Some(format!("{difference}\n  Envoy: {}\n  authz: {}\n  on the wire: {wire:?}", envoy.why, own.why)))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_recorded_is_still_so() -> Result<(), String> {
+    if !tier::available(&[&tool("envoy")]) {
+        return Ok(());
+    }
+    let keys = Keys::new();
+    let rows = recorded::rows(&keys, now());
+    let setups: Vec<(String, Setup)> =
+        rows.iter().enumerate().map(|(index, row)| (index.to_string(), row.setup.clone())).collect();
+    let clients: Vec<_> = identities().into_iter().chain(recorded::clients()).collect();
+    let world = World::start(&setups, &workload(), &clients).await?;
+    let mut wrong = Vec::new();
+    for (index, row) in rows.iter().enumerate() {
+        let wire = row.call.wire(&keys);
+        let envoy = world.ask(&index.to_string(), &row.call, &wire).await.map_err(|error| {
+            format!("b11.{} ({index}): {error}\n{:?}", row.item, row.call)
+        })?;
+        let mut say = |what: String| wrong.push(format!("b11.{} ({index}): {what}\n{:?}", row.item, row.call));
+        if envoy.status != row.status {
+            say(format!("Envoy answers {} ({}), {} was recorded", envoy.status, envoy.why, row.status));
+        }
+        let path = envoy.seen.as_ref().and_then(|seen| seen.path.as_deref());
+        if row.path.is_some_and(|recorded| path != Some(recorded)) {
+            say(format!("Envoy sends the path {path:?} on, {:?} was recorded", row.path));
+        }
+        if row.body.is_some_and(|recorded| envoy.why != recorded) {
+            say(format!("Envoy's body is {:?}, {:?} was recorded", envoy.why, row.body));
+        }
+        let ours = match Ours::new(&row.setup, &workload()) {
+            Ok(ours) => ours,
+            Err(error) => {
+                say(format!("authz refuses the policies: {error}"));
+                continue;
+            }
+        };
+        let mut call = row.call.clone();
+        if let Some(peer) = row.peer {
+            call.principal = Some(peer.to_owned());
+        }
+        let own = ours.ask(&call, &wire, now());
+        if own.status != row.ours {
+            say(format!("authz answers {} ({}), {} was expected", own.status, own.why, row.ours));
+        } else if row.ours == row.status
+            && let Some(difference) = difference(&envoy, &own)
+        {
+            say(difference);
+        }
+    }
+    for line in &wrong {
+        eprintln!("{line}");
+    }
+    if wrong.is_empty() { Ok(()) } else { Err(format!("{} of {} rows", wrong.len(), rows.len())) }
+}
+
+/// b11.11: an OR of one value.
+#[tokio::test(flavor = "multi_thread")]
+async fn envoy_refuses_an_or_of_one_value() -> Result<(), String> {
+    if !tier::available(&[&tool("envoy")]) {
+        return Ok(());
+    }
+    let keys = Keys::new();
+    let with_claim = recorded::rows(&keys, now()).into_iter().find(|row| row.item == "8").unwrap().setup;
+    for (one, accepted) in [(true, true), (false, false)] {
+        let setups = [("0".to_owned(), with_claim.clone())];
+        let said = world::validate(&setups, &workload(), |text| match one {
+            true => text,
+            // What `OrMatcher` avoids.
+            false => text.replace(
+                r#""value":{"or_match":{"value_matchers":["#,
+                r#""value":{"or_match":{"value_matchers":[{"or_match":{"value_matchers":[{"null_match":{}}]}},"#,
+            ),
+        })
+        .await?;
+        assert_eq!(said.is_ok(), accepted, "{said:?}");
+    }
+    Ok(())
 }
 
 /// The policies without their empty fields.

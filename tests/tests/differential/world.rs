@@ -134,6 +134,30 @@ impl World {
     }
 }
 
+/// What Envoy says about a configuration that `change` has changed; the outer error is that it could not be asked.
+pub async fn validate(
+    setups: &[(String, Setup)],
+    workload: &Workload,
+    change: impl FnOnce(String) -> String,
+) -> Result<Result<(), String>, String> {
+    let folder = tempfile::tempdir().map_err(text)?;
+    let authority = Authority::new()?;
+    let (certificate, key) = authority.leaf(Vec::new(), Some("server"))?;
+    for (file, pem) in
+        [("root.pem", authority.root.pem()), ("server.pem", certificate.pem()), ("server.key", key.serialize_pem())]
+    {
+        std::fs::write(folder.path().join(file), pem).map_err(text)?;
+    }
+    let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 9));
+    let path = folder.path().join("envoy.json");
+    let config = change(configuration(setups, workload, nowhere, folder.path()).to_string());
+    std::fs::write(&path, config).map_err(text)?;
+    let mut command = Command::new(tool("envoy"));
+    command.args(["--mode", "validate", "-l", "error", "-c"]).arg(&path).kill_on_drop(true);
+    let output = tokio::time::timeout(PATIENCE, command.output()).await.map_err(text)?.map_err(text)?;
+    if output.status.success() { Ok(Ok(())) } else { Ok(Err(String::from_utf8_lossy(&output.stderr).into_owned())) }
+}
+
 fn text(error: impl std::fmt::Display) -> String {
     error.to_string()
 }
