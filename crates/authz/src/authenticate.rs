@@ -100,7 +100,7 @@ pub(crate) fn authenticate(
     let by_token = if is_preflight(method, &visible.headers) {
         Token::Missing
     } else {
-        authenticate_token(policies, &rules, &visible, keys, now)?
+        authenticate_token(policies, &rules, &visible, keys, key.revoked, now)?
     };
 
     let has_key = by_key.is_some();
@@ -207,6 +207,7 @@ fn authenticate_token<'a>(
     rules: &[&'a ArchivedJwtRule],
     visible: &Visible,
     keys: &KeySets,
+    revoked: Option<&BTreeSet<String>>,
     now: u64,
 ) -> Result<Token<'a>, TokenRefusal> {
     let mut looked_at = 0;
@@ -227,7 +228,9 @@ fn authenticate_token<'a>(
         // one's claims are those that stay.
         let mut claims = Err(None);
         for token in found.iter().rev() {
-            claims = verify(policies, rule, &token.text, keys, now).map_err(Some);
+            claims = verify(policies, rule, &token.text, keys, now)
+                .and_then(|claims| unrevoked(claims, revoked))
+                .map_err(Some);
             if claims.is_err() {
                 break;
             }
@@ -274,6 +277,15 @@ fn verify(
         keys: source.and_then(|source| keys.of_source(&source)),
     };
     token.verify(&expected, now)
+}
+
+/// RFC 7519, 4.1.7: the `jti` names the token.
+fn unrevoked(claims: Claims, revoked: Option<&BTreeSet<String>>) -> Result<Claims, TokenRefusal> {
+    let id = claims.as_json().get("jti").and_then(Json::as_str);
+    match id.filter(|id| revoked.is_some_and(|revoked| revoked.contains(*id))) {
+        Some(_) => Err(refused(Reason::TokenRevoked, "the token was revoked")),
+        None => Ok(claims),
+    }
 }
 
 /// The tokens at the places of one rule, in Envoy's order: headers, then query parameters.
@@ -407,6 +419,12 @@ fn authenticate_key(
 ) -> Result<Option<ByKey>, TokenRefusal> {
     let Some(presented) = presented_key(applicable, &visible.headers)? else { return Ok(None) };
     let record = checked_record(&presented.key, context, now)?;
+    if context.revoked.is_some_and(|revoked| revoked.contains(presented.key.id())) {
+        return Err(refused(
+            Reason::ApiKeyRevoked,
+            format!("the revocation list has the api key (id {})", presented.key.id()),
+        ));
+    }
     for authentication in applicable.api_key_authentications() {
         if !authentication.forward_original_key {
             visible.remove_header(authentication.header_name.as_str());

@@ -3,9 +3,12 @@
 
 mod compiling;
 mod credentials;
+mod custom;
+mod hops;
 mod jwt_attacks;
 mod properties;
 mod rules;
 mod support;
+mod trace;
 mod two_hops;
 mod vectors;

@@ -1,11 +1,11 @@
 //! Keys, tokens and policies for the tests. Keys are made anew in every run: nothing secret is stored.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 
 use authz::{
-    ApiKey, ApiKeyRecord, CompileOptions, Decision, Given, KeyRecordLookup, KeySets, KeyState, Policies, Request,
-    Target, compile, decide,
+    ApiKey, ApiKeyRecord, CompileOptions, Decision, Given, KeyRecordLookup, KeySets, KeyState, Mode, Policies,
+    ProviderAnswer, Request, Target, Trace, compile, decide,
 };
 use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::hmac;
@@ -19,6 +19,7 @@ use aws_lc_rs::signature::{
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use identity::Secret;
+use istio::Resources;
 
 pub(crate) const ISSUER: &str = "https://issuer.bookinfo.example";
 pub(crate) const JWKS_URI: &str = "https://issuer.bookinfo.example/jwks.json";
@@ -171,6 +172,8 @@ pub(crate) struct World {
     pub(crate) keys: KeySets,
     pub(crate) lookup: Option<KeyRecordLookup>,
     pub(crate) pepper: Option<Secret<Vec<u8>>>,
+    pub(crate) revoked: Option<BTreeSet<String>>,
+    pub(crate) providers: Option<BTreeMap<String, ProviderAnswer>>,
     pub(crate) now: u64,
 }
 
@@ -185,20 +188,34 @@ impl World {
         let mut keys = KeySets::embedded(&policies).unwrap();
         let jwks = authz::Jwks::parse(&issuer_jwks(), authz::KeyOrigin::Fetched).unwrap();
         keys.insert(JWKS_URI, jwks.into());
-        Self { policies, keys, lookup: None, pepper: Some(pepper()), now: NOW }
+        Self { policies, keys, lookup: None, pepper: Some(pepper()), revoked: None, providers: None, now: NOW }
+    }
+
+    /// A world with these resources, which no reader has looked at.
+    pub(crate) fn of_resources(resources: &Resources, mode: Mode) -> Self {
+        let options = CompileOptions { mode, ..CompileOptions::default() };
+        let compiled = compile(resources, &options);
+        let section = compiled.unwrap_or_else(|errors| panic!("{errors:?}")).section;
+        Self { policies: Policies::open(&section).unwrap(), ..Self::new("") }
     }
 
     pub(crate) fn decide(&self, request: &Request, target: &Target) -> Decision {
-        let pepper = self.pepper.as_ref();
-        let given = Given {
+        decide(&self.policies, request, target, &self.given())
+    }
+
+    pub(crate) fn explain(&self, request: &Request, target: &Target) -> (Decision, Trace) {
+        authz::explain(&self.policies, request, target, &self.given())
+    }
+
+    fn given(&self) -> Given<'_> {
+        Given {
             keys: &self.keys,
             api_key: self.lookup.as_ref(),
-            pepper,
-            revoked: None,
-            providers: None,
+            pepper: self.pepper.as_ref(),
+            revoked: self.revoked.as_ref(),
+            providers: self.providers.as_ref(),
             now: self.now,
-        };
-        decide(&self.policies, request, target, &given)
+        }
     }
 }
 
