@@ -38,7 +38,8 @@ impl Ours {
 
     /// What `authz` answers.
     pub fn ask(&self, call: &Call, wire: &Wire, now: u64) -> Answer {
-        let lower = |(name, value): &(String, String)| (name.to_ascii_lowercase(), value.clone());
+        // The codec takes the white space around a value off: `Bearer ` is `Bearer` by the time a front sees it.
+        let lower = |(name, value): &(String, String)| (name.to_ascii_lowercase(), value.trim_matches([' ', '\t']).to_owned());
         let headers: Vec<(String, String)> = wire.headers.iter().map(lower).collect();
         let mut providers = BTreeMap::new();
         for provider in ["one", "two", "three"] {
