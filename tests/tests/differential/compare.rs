@@ -26,9 +26,8 @@ impl Ours {
             ..Resources::default()
         };
         let options = CompileOptions { mode: Mode::Istio, ..CompileOptions::default() };
-        let compiled = authz::compile(&resources, &options).map_err(|errors| {
-            errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
-        })?;
+        let compiled = authz::compile(&resources, &options)
+            .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
         let policies = Policies::open(&compiled.section).map_err(|error| error.to_string())?;
         let keys = KeySets::embedded(&policies).map_err(|error| error.to_string())?;
         let labels = workload.labels.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
@@ -39,7 +38,8 @@ impl Ours {
     /// What `authz` answers.
     pub fn ask(&self, call: &Call, wire: &Wire, now: u64) -> Answer {
         // The codec takes the white space around a value off: `Bearer ` is `Bearer` by the time a front sees it.
-        let lower = |(name, value): &(String, String)| (name.to_ascii_lowercase(), value.trim_matches([' ', '\t']).to_owned());
+        let lower =
+            |(name, value): &(String, String)| (name.to_ascii_lowercase(), value.trim_matches([' ', '\t']).to_owned());
         let headers: Vec<(String, String)> = wire.headers.iter().map(lower).collect();
         let mut providers = BTreeMap::new();
         for provider in ["one", "two", "three"] {
@@ -79,7 +79,7 @@ impl Ours {
         let seen = match &decision {
             authz::Decision::Allow(allow) => {
                 Some(Seen::new(Some(allow.upstream_path().to_owned()), allow.upstream_headers().to_vec()))
-            },
+            }
             authz::Decision::Deny(_) => None,
         };
         Answer { status: decision.status(), seen, why }
@@ -108,12 +108,17 @@ pub fn difference(envoy: &Answer, ours: &Answer) -> Option<String> {
 /// The differences that are meant, each as narrow as it can be, with its reason.
 pub fn is_deliberate(setup: &Setup, wire: &Wire, envoy: &Answer, ours: &Answer) -> Option<&'static str> {
     let rules: Vec<_> = setup.authentications.iter().flat_map(|authentication| &authentication.jwt_rules).collect();
-    // With two rules or more Envoy lets `[bad, good]` in a token header of one's own pass (facts b11.5).
-    let repeated = rules.iter().flat_map(|rule| &rule.from_headers).any(|header| {
-        let lines = wire.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case(&header.name));
-        !header.name.eq_ignore_ascii_case("authorization") && lines.count() > 1
+    // With two rules or more Envoy lets `[bad, good]` in one token header of one's own pass (facts b11.5), and so too one
+    // line that two locations of a rule read with different prefixes.
+    let several = rules.iter().any(|rule| {
+        let own = rule.from_headers.iter().filter(|header| !header.name.eq_ignore_ascii_case("authorization"));
+        own.clone().any(|header| {
+            let places = own.clone().filter(|other| other.name.eq_ignore_ascii_case(&header.name)).count();
+            let lines = wire.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case(&header.name)).count();
+            places * lines > 1
+        })
     });
-    if rules.len() > 1 && repeated && ours.status == 401 && envoy.status != 401 {
+    if rules.len() > 1 && several && ours.status == 401 && envoy.status != 401 {
         return Some("a bad token beside a good one is refused");
     }
     None

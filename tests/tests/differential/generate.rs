@@ -38,13 +38,13 @@ pub struct Fields {
 
 /// What is compared now.
 pub const FIELDS: Fields = Fields {
-    peers: false,
-    templates: false,
-    actions: false,
-    aliases: false,
+    peers: true,
+    templates: true,
+    actions: true,
+    aliases: true,
     normalization: true,
-    odd_tokens: false,
-    locations: false,
+    odd_tokens: true,
+    locations: true,
 };
 
 /// SplitMix64: small, and the same everywhere.
@@ -104,45 +104,140 @@ const METHODS: [&str; 7] = ["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OP
 const METHOD_PATTERNS: [&str; 12] =
     ["GET", "POST", "DELETE", "OPTIONS", "*", "P*", "*T", "GET*", "*ET", "get", "G*", "HEAD"];
 const HOSTS: [&str; 9] = [
-    "b.example.com", "B.Example.COM", "b.example.com:8080", "a.example.com", "example.com", "b.example.org",
-    "x-b.example.com", ".example.com", "b",
+    "b.example.com",
+    "B.Example.COM",
+    "b.example.com:8080",
+    "a.example.com",
+    "example.com",
+    "b.example.org",
+    "x-b.example.com",
+    ".example.com",
+    "b",
 ];
 const HOST_PATTERNS: [&str; 12] = [
-    "b.example.com", "B.EXAMPLE.com", "*.example.com", "b.*", "*", "*:8080", "b.example.com:*", "*com*", "a.example.com",
-    "*.ORG", "b.example.com:8080", "*example*",
+    "b.example.com",
+    "B.EXAMPLE.com",
+    "*.example.com",
+    "b.*",
+    "*",
+    "*:8080",
+    "b.example.com:*",
+    "*com*",
+    "a.example.com",
+    "*.ORG",
+    "b.example.com:8080",
+    "*example*",
 ];
 /// Paths that no normalisation touches.
 const PATHS: [&str; 24] = [
-    "/", "/a", "/a/b", "/a/b/c", "/a/", "/A", "/a/b?x=1", "/a?x=/b", "/a;x/b", "/a/b/", "/store/x/cart", "/store/x/y/cart",
-    "/store/cart", "/a*b", "/a=b", "/a/*/b", "/a%20b", "/a/b%22", "/a/x,y;z@:!$&'()+/b", "/a/b?/../c", "/*", "/a/..b", "/~a_b-c.d",
+    "/",
+    "/a",
+    "/a/b",
+    "/a/b/c",
+    "/a/",
+    "/A",
+    "/a/b?x=1",
+    "/a?x=/b",
+    "/a;x/b",
+    "/a/b/",
+    "/store/x/cart",
+    "/store/x/y/cart",
+    "/store/cart",
+    "/a*b",
+    "/a=b",
+    "/a/*/b",
+    "/a%20b",
+    "/a/b%22",
+    "/a/x,y;z@:!$&'()+/b",
+    "/a/b?/../c",
+    "/*",
+    "/a/..b",
+    "/~a_b-c.d",
     "/a/b?",
 ];
 /// Paths that one or another normalisation touches.
 const RAW_PATHS: [&str; 26] = [
-    "/a//b", "//a/b", "/a/../b", "/a/./b", "/a/..;/b", "/a/..;x=1/b", "/a/.;x/b", "/a/%2e%2e/b", "/%61/b", "/a\\b",
-    "/a%2fb", "/a%2Fb", "/a%5cb", "/a%5C%2fb", "/store//cart", "/a/%2e%2e;/b", "/a/b/..", "/a/b/.", "/../a", "/a%7eb",
-    "/a%00b", "/a%2", "/a%zzb", "/a%25%32%66b", "/a/b/../../..//store/x/cart", "/a%2f..%2fb",
+    "/a//b",
+    "//a/b",
+    "/a/../b",
+    "/a/./b",
+    "/a/..;/b",
+    "/a/..;x=1/b",
+    "/a/.;x/b",
+    "/a/%2e%2e/b",
+    "/%61/b",
+    "/a\\b",
+    "/a%2fb",
+    "/a%2Fb",
+    "/a%5cb",
+    "/a%5C%2fb",
+    "/store//cart",
+    "/a/%2e%2e;/b",
+    "/a/b/..",
+    "/a/b/.",
+    "/../a",
+    "/a%7eb",
+    "/a%00b",
+    "/a%2",
+    "/a%zzb",
+    "/a%25%32%66b",
+    "/a/b/../../..//store/x/cart",
+    "/a%2f..%2fb",
 ];
 const PATH_PATTERNS: [&str; 17] = [
-    "/a", "/a/b", "/a*", "*b", "/a/*", "*", "*/cart", "/a/*/b", "/a/b/c", "/", "/A*", "*/", "/store/*", "/a/b*", "/a%2fb",
-    "/a%20b", "*%22",
+    "/a", "/a/b", "/a*", "*b", "/a/*", "*", "*/cart", "/a/*/b", "/a/b/c", "/", "/A*", "*/", "/store/*", "/a/b*",
+    "/a%2fb", "/a%20b", "*%22",
 ];
 const TEMPLATES: [&str; 14] = [
-    "/a/{*}", "/a/{**}", "/store/{*}/cart", "/store/{**}/cart", "/{*}", "/{**}", "/{**}/b", "/a/{*}/{*}", "/a/{**}/",
-    "/{*}/b", "/{*}/{**}", "/a/{*}/", "/a/b/{**}", "/a;x/{*}",
+    "/a/{*}",
+    "/a/{**}",
+    "/store/{*}/cart",
+    "/store/{**}/cart",
+    "/{*}",
+    "/{**}",
+    "/{**}/b",
+    "/a/{*}/{*}",
+    "/a/{**}/",
+    "/{*}/b",
+    "/{*}/{**}",
+    "/a/{*}/",
+    "/a/b/{**}",
+    "/a;x/{*}",
 ];
 const PORTS: [u16; 4] = [8080, 80, 443, 9080];
 
 /// The peers that clients can be.
 pub const IDENTITIES: [&str; 11] = [
-    "cluster.local/ns/ns1/sa/a", "cluster.local/ns/ns2/sa/a", "cluster.local/ns/ns1/sa/b", "td2/ns/ns1/sa/a",
-    "old-td/ns/ns1/sa/a", "cluster.local/ns/ns11/sa/ab", "ns/ns1/sa/a", "cluster.local/x/y/ns/ns1/k/v/sa/a",
-    "cluster.local/ns/ns1/sa/a/extra/1", "cluster.localx/ns/ns1/sa/a", "td2",
+    "cluster.local/ns/ns1/sa/a",
+    "cluster.local/ns/ns2/sa/a",
+    "cluster.local/ns/ns1/sa/b",
+    "td2/ns/ns1/sa/a",
+    "old-td/ns/ns1/sa/a",
+    "cluster.local/ns/ns11/sa/ab",
+    "ns/ns1/sa/a",
+    "cluster.local/x/y/ns/ns1/k/v/sa/a",
+    "cluster.local/ns/ns1/sa/a/extra/1",
+    "cluster.localx/ns/ns1/sa/a",
+    "td2",
 ];
 const PRINCIPAL_PATTERNS: [&str; 17] = [
-    "cluster.local/ns/ns1/sa/a", "cluster.local/ns/ns2/sa/a", "td2/ns/ns1/sa/a", "old-td/ns/ns1/sa/a", "*",
-    "*/ns/ns1/sa/a", "cluster.local/*", "cluster.local/ns/ns1/*", "*/sa/a", "*a", "*local/ns/ns1/sa/a", "td*",
-    "cluster.local/ns/ns1/sa/*", "spiffe://cluster.local/ns/ns1/sa/a", "other/ns/ns1/sa/a", "*td/ns/ns1/sa/a", "cluster.local",
+    "cluster.local/ns/ns1/sa/a",
+    "cluster.local/ns/ns2/sa/a",
+    "td2/ns/ns1/sa/a",
+    "old-td/ns/ns1/sa/a",
+    "*",
+    "*/ns/ns1/sa/a",
+    "cluster.local/*",
+    "cluster.local/ns/ns1/*",
+    "*/sa/a",
+    "*a",
+    "*local/ns/ns1/sa/a",
+    "td*",
+    "cluster.local/ns/ns1/sa/*",
+    "spiffe://cluster.local/ns/ns1/sa/a",
+    "other/ns/ns1/sa/a",
+    "*td/ns/ns1/sa/a",
+    "cluster.local",
 ];
 const NAMESPACE_PATTERNS: [&str; 10] = ["ns1", "ns2", "ns*", "*1", "*", "n*1", "ns11", "*s*", "n.1", "ns1/sa"];
 const SERVICE_ACCOUNTS: [&str; 7] = ["ns1/a", "a", "ns2/a", "ns1/b", "b", "ns11/ab", "n.1/a"];
@@ -151,21 +246,54 @@ const TRUST_DOMAINS: [&str; 10] =
 
 const SOURCE_IPS: [[u8; 4]; 5] = [[127, 0, 0, 1], [127, 1, 2, 3], [127, 1, 2, 4], [127, 1, 9, 9], [127, 2, 3, 4]];
 const SOURCE_BLOCKS: [&str; 10] = [
-    "127.0.0.0/8", "127.1.0.0/16", "127.1.2.3", "127.1.2.3/31", "127.2.0.0/15", "10.0.0.0/8", "::1", "0.0.0.0/0", "::/0",
+    "127.0.0.0/8",
+    "127.1.0.0/16",
+    "127.1.2.3",
+    "127.1.2.3/31",
+    "127.2.0.0/15",
+    "10.0.0.0/8",
+    "::1",
+    "0.0.0.0/0",
+    "::/0",
     "127.1.2.3/32",
 ];
 const REMOTE_IPS: [&str; 7] =
     ["203.0.113.7", "203.0.113.8", "10.1.2.3", "2001:db8::1", "2001:db8:0:1::1", "192.168.1.1", "::1"];
 const REMOTE_BLOCKS: [&str; 11] = [
-    "203.0.113.7", "203.0.113.0/24", "203.0.113.7/31", "10.0.0.0/8", "2001:db8::/32", "2001:db8::/64", "2001:db8::1",
-    "0.0.0.0/0", "::/0", "10.1.2.3/9", "192.168.1.1/32",
+    "203.0.113.7",
+    "203.0.113.0/24",
+    "203.0.113.7/31",
+    "10.0.0.0/8",
+    "2001:db8::/32",
+    "2001:db8::/64",
+    "2001:db8::1",
+    "0.0.0.0/0",
+    "::/0",
+    "10.1.2.3/9",
+    "192.168.1.1/32",
 ];
 
 const SUBJECTS: [&str; 7] = ["sub-1", "sub-12", "client:x", "a/b", "", "S", "*x"];
 const REQUEST_PRINCIPALS: [&str; 20] = [
-    "*", "*/sub-1", "https://a.example/*", "https://a.example/sub-1", "https://a.example/sub*", "https://a.example*",
-    "https://a.example", "*-1", "*b@x/sub-1", "issuer-b@x/*", "issuer-b@x", "issuer-*", "https://a.example/x/sub-1",
-    "https://a.example/a/b", "https://c.example//sub-1", "*/", "https://*", "*.example/sub-1", "https://a.example/*x",
+    "*",
+    "*/sub-1",
+    "https://a.example/*",
+    "https://a.example/sub-1",
+    "https://a.example/sub*",
+    "https://a.example*",
+    "https://a.example",
+    "*-1",
+    "*b@x/sub-1",
+    "issuer-b@x/*",
+    "issuer-b@x",
+    "issuer-*",
+    "https://a.example/x/sub-1",
+    "https://a.example/a/b",
+    "https://c.example//sub-1",
+    "*/",
+    "https://*",
+    "*.example/sub-1",
+    "https://a.example/*x",
     "https://a.example/",
 ];
 const HEADER_NAMES: [&str; 9] =
@@ -246,9 +374,11 @@ pub fn setup(rng: &mut Rng, fields: Fields, keys: &Keys) -> Generated {
             selector: selector(rng),
             target_refs: Vec::new(),
             action,
-            provider: (action == Action::Custom).then(|| {
-                if rng.chance(10) { "two".to_owned() } else { provider.clone() }
-            }),
+            provider: (action == Action::Custom).then(
+                || {
+                    if rng.chance(10) { "two".to_owned() } else { provider.clone() }
+                },
+            ),
             dry_run,
             rules,
         });
@@ -385,7 +515,11 @@ fn condition(rng: &mut Rng, fields: Fields, identities: bool) -> Condition {
             }
             5 if identities => (ConditionKey::RequestAuthPrincipal, sides(rng, |rng| rng.some(&REQUEST_PRINCIPALS))),
             6 if identities => {
-                let key = if rng.chance(50) { ConditionKey::RequestAuthAudiences } else { ConditionKey::RequestAuthPresenter };
+                let key = if rng.chance(50) {
+                    ConditionKey::RequestAuthAudiences
+                } else {
+                    ConditionKey::RequestAuthPresenter
+                };
                 (key, sides(rng, |rng| rng.some(&["aud1", "aud*", "*", "*2", "azp1"])))
             }
             7 if identities => (ConditionKey::SourcePrincipal, sides(rng, |rng| rng.some(&PRINCIPAL_PATTERNS))),
@@ -419,8 +553,13 @@ fn jwt_rule(rng: &mut Rng, fields: Fields, keys: &Keys) -> (JwtRule, usize, Vec<
         rule.audiences = rng.some(&["aud1", "https://aud1/", "aud2", "http://aud2"]);
     }
     if rng.chance(45) {
-        let headers =
-            [("x-jwt", ""), ("X-Token", "Token "), ("Authorization", "Bearer "), ("authorization", "JWT "), ("x-jwt", "p=")];
+        let headers = [
+            ("x-jwt", ""),
+            ("X-Token", "Token "),
+            ("Authorization", "Bearer "),
+            ("authorization", "JWT "),
+            ("x-jwt", "p="),
+        ];
         for _ in 0..=rng.below(2) {
             let (name, prefix) = *rng.pick(&headers);
             rule.from_headers.push(JwtHeader { name: name.to_owned(), prefix: prefix.to_owned() });
@@ -442,8 +581,16 @@ fn jwt_rule(rng: &mut Rng, fields: Fields, keys: &Keys) -> (JwtRule, usize, Vec<
     }
     if rng.chance(45) {
         let outputs = [
-            ("x-sub", "sub"), ("X-Role", "role"), ("x-n", "n"), ("x-flag", "flag"), ("x-groups", "groups"),
-            ("x-k", "nested.k"), ("x-a", "role"), ("x-f", "fraction"), ("x-scope", "scope"), ("x-ab", "a.b"),
+            ("x-sub", "sub"),
+            ("X-Role", "role"),
+            ("x-n", "n"),
+            ("x-flag", "flag"),
+            ("x-groups", "groups"),
+            ("x-k", "nested.k"),
+            ("x-a", "role"),
+            ("x-f", "fraction"),
+            ("x-scope", "scope"),
+            ("x-ab", "a.b"),
         ];
         for _ in 0..=rng.below(3) {
             let (header, claim) = *rng.pick(&outputs);
@@ -480,10 +627,10 @@ enum Leaf {
     Path(String),
     Port(u16),
     Peer,
-    SourceIp(IpBlock),
+    SourceIp,
     RemoteIp(IpBlock),
     DestinationIp(IpBlock),
-    Sni(String),
+    Sni,
     RequestPrincipal(String),
     Claim(Vec<String>, String),
     Header(String, String),
@@ -729,7 +876,7 @@ impl Asker<'_> {
             self.one(&mut leaves, &source.request_principals, &source.not_request_principals, |v: &String| {
                 Leaf::RequestPrincipal(v.clone())
             });
-            self.one(&mut leaves, &source.ip_blocks, &source.not_ip_blocks, |v| Leaf::SourceIp(*v));
+            self.one(&mut leaves, &source.ip_blocks, &source.not_ip_blocks, |_| Leaf::SourceIp);
             self.one(&mut leaves, &source.remote_ip_blocks, &source.not_remote_ip_blocks, |v| Leaf::RemoteIp(*v));
         }
         if let Some(operations) = &rule.to {
@@ -743,11 +890,11 @@ impl Asker<'_> {
             let claim = |name: &str, value: &String| Leaf::Claim(vec![name.to_owned()], value.clone());
             let block = |value: &String| -> IpBlock { value.parse().unwrap() };
             self.one(&mut leaves, values, not_values, |value: &String| match key {
-                ConditionKey::ConnectionSni => Leaf::Sni(value.clone()),
+                ConditionKey::ConnectionSni => Leaf::Sni,
                 ConditionKey::DestinationIp => Leaf::DestinationIp(block(value)),
                 ConditionKey::DestinationPort => Leaf::Port(value.parse().unwrap()),
                 ConditionKey::RemoteIp => Leaf::RemoteIp(block(value)),
-                ConditionKey::SourceIp => Leaf::SourceIp(block(value)),
+                ConditionKey::SourceIp => Leaf::SourceIp,
                 ConditionKey::RequestAuthAudiences => claim("aud", value),
                 ConditionKey::RequestAuthPresenter => claim("azp", value),
                 ConditionKey::RequestAuthClaims(path) => Leaf::Claim(path.clone(), value.clone()),
@@ -792,7 +939,10 @@ impl Asker<'_> {
             0 => format!("{like}z"),
             1 => format!("z{like}"),
             2 => like.get(1..).unwrap_or_default().to_owned(),
-            3 => like.chars().map(|c| if c.is_lowercase() { c.to_ascii_uppercase() } else { c.to_ascii_lowercase() }).collect(),
+            3 => like
+                .chars()
+                .map(|c| if c.is_lowercase() { c.to_ascii_uppercase() } else { c.to_ascii_lowercase() })
+                .collect(),
             _ => format!("{like},{like}"),
         }
     }
@@ -817,7 +967,7 @@ impl Asker<'_> {
                 Turn::Missing => call.principal = None,
                 _ => call.principal = Some((*self.rng.pick(&IDENTITIES)).to_owned()),
             },
-            Leaf::SourceIp(_) => call.source_ip = Ipv4Addr::from(*self.rng.pick(&SOURCE_IPS)),
+            Leaf::SourceIp => call.source_ip = Ipv4Addr::from(*self.rng.pick(&SOURCE_IPS)),
             Leaf::RemoteIp(block) => {
                 call.remote_ip = self.ip_like(block, satisfied);
                 self.same_family(call);
@@ -828,7 +978,7 @@ impl Asker<'_> {
                     call.destination_ip = ip;
                 }
             }
-            Leaf::Sni(_) => {
+            Leaf::Sni => {
                 call.sni = (turn != Turn::Missing).then(|| self.usual(&SERVER_NAMES));
                 if call.principal.is_none() && self.rng.chance(80) {
                     call.principal = Some(IDENTITIES[0].to_owned());
@@ -881,7 +1031,11 @@ impl Asker<'_> {
     }
 
     fn ip_like(&mut self, block: &IpBlock, satisfied: bool) -> IpAddr {
-        if satisfied && !block.address.is_unspecified() { block.address } else { self.rng.pick(&REMOTE_IPS).parse().unwrap() }
+        if satisfied && !block.address.is_unspecified() {
+            block.address
+        } else {
+            self.rng.pick(&REMOTE_IPS).parse().unwrap()
+        }
     }
 
     fn token<'c>(&mut self, call: &'c mut Call) -> Option<&'c mut Map<String, Value>> {
@@ -929,7 +1083,8 @@ impl Asker<'_> {
             }
             Turn::Violated => {
                 let text = self.unlike(pattern);
-                let all = [json!(text), json!([text]), json!(5), json!(true), json!(null), json!({"g1": "g1"}), json!([])];
+                let all =
+                    [json!(text), json!([text]), json!(5), json!(true), json!(null), json!({"g1": "g1"}), json!([])];
                 self.rng.pick(&all).clone()
             }
             Turn::Missing => Value::Null,
@@ -969,7 +1124,16 @@ fn claim_values() -> Vec<(&'static str, Vec<Value>)> {
         ("scope", vec![json!("a b"), json!("g1 r"), json!("a  b"), json!(" a"), json!(["a b"]), json!("a\tb")]),
         ("permission", vec![json!("a g1"), json!(["g1"]), json!(7)]),
         ("custom", vec![json!("g1 a"), json!("a")]),
-        ("nested", vec![json!({"k": "g1"}), json!({"k": ["g1", "r"]}), json!("g1"), json!({"k": {"k": "g1"}}), json!({"k": 5})]),
+        (
+            "nested",
+            vec![
+                json!({"k": "g1"}),
+                json!({"k": ["g1", "r"]}),
+                json!("g1"),
+                json!({"k": {"k": "g1"}}),
+                json!({"k": 5}),
+            ],
+        ),
         ("n", vec![json!(5), json!(5.5), json!(-5), json!(1e3), json!(12_345_678_901_i64)]),
         ("fraction", vec![json!(0.1), json!(1.0), json!(-0.5), json!(123_456.789), json!(1e20)]),
         ("flag", vec![json!(true), json!(false), json!("true")]),

@@ -32,7 +32,7 @@ const REQUESTS: usize = 36;
 /// Listeners of one Envoy.
 const BATCH: usize = 100;
 /// Disagreements that are printed.
-const SHOWN: usize = 100;
+const SHOWN: usize = 12;
 
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
@@ -73,9 +73,8 @@ async fn envoy_and_authz_agree() -> Result<(), String> {
             cases.iter().map(|(number, _, generated)| (number.to_string(), generated.setup.clone())).collect();
         let world = World::start(&setups, &workload(), &identities()).await?;
         for (number, mut rng, generated) in cases {
-            let ours = Ours::new(&generated.setup, &workload()).map_err(|error| {
-                format!("seed {seed}, set {number}: authz refuses {:#?}\n{error}", generated.setup)
-            })?;
+            let ours = Ours::new(&generated.setup, &workload())
+                .map_err(|error| format!("seed {seed}, set {number}: authz refuses {:#?}\n{error}", generated.setup))?;
             let calls = calls(&mut rng, FIELDS, &generated, REQUESTS, now());
             for call in &calls {
                 let found = ask(&world, &number.to_string(), &generated.setup, &ours, call, &keys, &mut tally).await;
@@ -162,9 +161,10 @@ async fn what_was_recorded_is_still_so() -> Result<(), String> {
     let mut wrong = Vec::new();
     for (index, row) in rows.iter().enumerate() {
         let wire = row.call.wire(&keys);
-        let envoy = world.ask(&index.to_string(), &row.call, &wire).await.map_err(|error| {
-            format!("b11.{} ({index}): {error}\n{:?}", row.item, row.call)
-        })?;
+        let envoy = world
+            .ask(&index.to_string(), &row.call, &wire)
+            .await
+            .map_err(|error| format!("b11.{} ({index}): {error}\n{:?}", row.item, row.call))?;
         let mut say = |what: String| wrong.push(format!("b11.{} ({index}): {what}\n{:?}", row.item, row.call));
         if envoy.status != row.status {
             say(format!("Envoy answers {} ({}), {} was recorded", envoy.status, envoy.why, row.status));

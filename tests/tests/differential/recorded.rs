@@ -42,10 +42,7 @@ pub fn clients() -> Vec<(String, Names)> {
             Names::Alternative(text(&["spiffe://x/ns/y/sa/z", "spiffe://cluster.local/ns/ns1/sa/a"]), Vec::new()),
         ),
         ("DNS".to_owned(), Names::Alternative(Vec::new(), text(&["client.example.com"]))),
-        (
-            "URI and DNS".to_owned(),
-            Names::Alternative(text(&["spiffe://x/ns/y/sa/z"]), text(&["client.example.com"])),
-        ),
+        ("URI and DNS".to_owned(), Names::Alternative(text(&["spiffe://x/ns/y/sa/z"]), text(&["client.example.com"]))),
         ("subject".to_owned(), Names::Subject("client".to_owned())),
     ]
 }
@@ -201,7 +198,8 @@ pub fn rows(keys: &Keys, now: u64) -> Vec<Row> {
     let mut both = carrying(bearer(), vec![good(0)]);
     both.headers.push(("authorization".to_owned(), "Basic x".to_owned()));
     row("4", with(any(), first()), both.clone(), 403);
-    let query = Call { path: "/q?a=1".to_owned(), ..carrying(Place::Parameter("access_token".to_owned()), vec![good(0)]) };
+    let query =
+        Call { path: "/q?a=1".to_owned(), ..carrying(Place::Parameter("access_token".to_owned()), vec![good(0)]) };
     seen.push((row("4", with(Setup::default(), first()), query, 200), "/q?a=1"));
 
     // 5: repeated lines of tokens

@@ -42,9 +42,7 @@ pub fn http_filters(setup: &Setup, workload: &Workload) -> Vec<Value> {
     let mut policies: Vec<&AuthorizationPolicy> = setup
         .policies
         .iter()
-        .filter(|policy| {
-            applies(&policy.meta.namespace, policy.selector.as_ref(), !policy.target_refs.is_empty())
-        })
+        .filter(|policy| applies(&policy.meta.namespace, policy.selector.as_ref(), !policy.target_refs.is_empty()))
         .collect();
     policies.sort_by_key(|policy| policy.meta.namespace != *root);
     let mut authentications: Vec<&RequestAuthentication> = setup
@@ -55,9 +53,8 @@ pub fn http_filters(setup: &Setup, workload: &Workload) -> Vec<Value> {
             applies(&authentication.meta.namespace, authentication.selector.as_ref(), targets)
         })
         .collect();
-    authentications.sort_by_key(|authentication| {
-        (authentication.meta.namespace != *root, authentication.meta.name.clone())
-    });
+    authentications
+        .sort_by_key(|authentication| (authentication.meta.namespace != *root, authentication.meta.name.clone()));
     let of = |action: Action| -> Vec<&AuthorizationPolicy> {
         policies.iter().copied().filter(|policy| policy.action == action).collect()
     };
@@ -120,9 +117,8 @@ fn rbac_filter(policies: &[&AuthorizationPolicy], action: &str, mesh: &MeshConfi
 fn rbac_policies(policies: &[&AuthorizationPolicy], action: &str, mesh: &MeshConfig, prefix: &str) -> Value {
     let mut built = Map::new();
     for policy in policies {
-        let name = |index: usize| {
-            format!("{prefix}ns[{}]-policy[{}]-rule[{index}]", policy.meta.namespace, policy.meta.name)
-        };
+        let name =
+            |index: usize| format!("{prefix}ns[{}]-policy[{}]-rule[{index}]", policy.meta.namespace, policy.meta.name);
         let rules = policy.rules.as_deref().unwrap_or_default();
         for (index, rule) in rules.iter().enumerate() {
             let model = Model::new(&policy.meta.namespace, rule, mesh);
@@ -412,8 +408,10 @@ impl Generator {
             Self::Claim(path) => {
                 let matchers = values.iter().map(|value| json!({"string_match": string_matcher(value)}));
                 let value = or_matcher(matchers.collect());
-                let path: Vec<Value> =
-                    std::iter::once("payload").chain(path.iter().map(String::as_str)).map(|k| json!({"key": k})).collect();
+                let path: Vec<Value> = std::iter::once("payload")
+                    .chain(path.iter().map(String::as_str))
+                    .map(|k| json!({"key": k}))
+                    .collect();
                 // `MetadataListValueMatcher` with `useExtendedJwt`.
                 let either = json!({"or_match": {"value_matchers": [{"list_match": {"one_of": value}}, value]}});
                 Some(sourced(&json!({"filter": JWT_FILTER, "path": path, "value": either})))
@@ -453,9 +451,7 @@ impl Generator {
             Self::TrustDomain => authenticated(match value.split_once('*') {
                 _ if value == "*" => json!({"prefix": "spiffe://"}),
                 None => json!({"prefix": format!("spiffe://{value}/")}),
-                Some((front, back)) => {
-                    regex(format!("spiffe://{}[^/]*{}/.*", quote_meta(front), quote_meta(back)))
-                }
+                Some((front, back)) => regex(format!("spiffe://{}[^/]*{}/.*", quote_meta(front), quote_meta(back))),
             }),
             Self::Principal => authenticated(string_matcher_with_prefix(value, "spiffe://")),
             Self::Header(name) => json!({"header": header_matcher(name, value, false)}),

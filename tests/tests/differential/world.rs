@@ -62,11 +62,9 @@ impl World {
             names.push(SanType::DnsName(name.try_into().map_err(text)?));
         }
         let (certificate, key) = authority.leaf(names, None)?;
-        for (file, pem) in [
-            ("root.pem", authority.root.pem()),
-            ("server.pem", certificate.pem()),
-            ("server.key", key.serialize_pem()),
-        ] {
+        for (file, pem) in
+            [("root.pem", authority.root.pem()), ("server.pem", certificate.pem()), ("server.key", key.serialize_pem())]
+        {
             std::fs::write(folder.path().join(file), pem).map_err(text)?;
         }
         let mut clients = BTreeMap::new();
@@ -172,7 +170,11 @@ fn request(call: &Call, wire: &Wire) -> Vec<u8> {
 }
 
 /// One exchange; the connection is closed behind it.
-async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &[u8], is_head: bool) -> Result<Answer, String> {
+async fn exchange(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    request: &[u8],
+    is_head: bool,
+) -> Result<Answer, String> {
     stream.write_all(request).await.map_err(text)?;
     stream.flush().await.map_err(text)?;
     // Envoy waits a second before it closes: the answer ends where it says.
@@ -313,11 +315,8 @@ impl Authority {
         let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
         let chain: Vec<CertificateDer<'static>> = vec![certificate.der().clone()];
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let mut config = builder
-            .map_err(text)?
-            .with_root_certificates(roots)
-            .with_client_auth_cert(chain, key)
-            .map_err(text)?;
+        let mut config =
+            builder.map_err(text)?.with_root_certificates(roots).with_client_auth_cert(chain, key).map_err(text)?;
         config.resumption = rustls::client::Resumption::disabled();
         Ok(config)
     }
