@@ -478,7 +478,7 @@ fn request_principal(value: &str) -> Value {
         match split {
             Some(("*", sub)) => (any(), exact(sub)),
             Some((iss, sub)) => (suffix(iss.strip_prefix('*').unwrap_or(iss)), exact(sub)),
-            None => (any(), suffix(&value[1..])),
+            None => (any(), suffix(value.strip_prefix('*').unwrap_or(value))),
         }
     } else if value.ends_with('*') {
         match split {
