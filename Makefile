@@ -3,7 +3,7 @@
 CARGO ?= cargo
 PROGRAMS := authorizer key-issuer extension adapter
 
-.PHONY: help test unit e2e programs tools bench fmt lint sam clean-tools
+.PHONY: help test unit e2e differential programs tools bench fmt lint sam clean-tools
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -16,6 +16,13 @@ unit: ## the tests that need nothing but Rust
 
 e2e: tools programs ## the end-to-end tests alone
 	$(CARGO) test --locked -p e2e
+
+differential: CAUSEWAY_DIFFERENTIAL_CASES ?= 2000
+# Another seed in every run, unless one is given: a report names the seed and the set that show it again.
+differential: CAUSEWAY_DIFFERENTIAL_SEED ?= $(shell date +%s)
+differential: tools ## many generated policies and requests, to Envoy and to authz
+	CAUSEWAY_DIFFERENTIAL_CASES=$(CAUSEWAY_DIFFERENTIAL_CASES) CAUSEWAY_DIFFERENTIAL_SEED=$(CAUSEWAY_DIFFERENTIAL_SEED) \
+		CAUSEWAY_REQUIRE_TIERS=1 $(CARGO) test --locked -p e2e --test differential -- --nocapture
 
 programs: ## the release binaries that the end-to-end tests run
 	$(CARGO) build --release --locked $(addprefix -p ,$(PROGRAMS))
