@@ -166,7 +166,7 @@ fn inspect(token: &str, now: u64) -> Report {
 
 /// The strict mode's own reader, which stops at the first thing that it refuses.
 fn strict(token: &str) -> Result<(), TokenRefusal> {
-    UnverifiedToken::parse(token).map(drop)
+    UnverifiedToken::parse(token, authz::Mode::Strict).map(drop)
 }
 
 fn malformed(detail: &str) -> Problem {

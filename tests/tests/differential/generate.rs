@@ -1025,7 +1025,7 @@ impl Asker<'_> {
             path = path.replace("//", "/");
         }
         if self.rng.chance(20) && !path.contains('?') {
-            path.push_str(self.rng.pick(&["?x=1", "?", "?a=b&c=/a/b"]));
+            path.push_str(self.rng.pick::<&str>(&["?x=1", "?", "?a=b&c=/a/b"]));
         }
         path
     }
