@@ -36,6 +36,20 @@ fn normalize_knows_istios_modes_alone() {
     }
 }
 
+#[test]
+fn the_longest_path_is_64_kib() {
+    let longest = format!("/{}", "a".repeat(64 * 1024 - 1));
+    let output = run(&["normalize", "--mode", "BASE"], format!("{longest}\n{longest}a\n").as_bytes());
+    assert_eq!(stdout(&output), format!("{longest}\n400\n"));
+}
+
+#[test]
+fn the_longest_text_of_a_token_is_1_mib() {
+    let longest = "a".repeat(1024 * 1024);
+    assert_eq!(run(&["token", "inspect", "--json"], longest.as_bytes()).status.code(), Some(0));
+    assert_eq!(run(&["token", "inspect", "--json"], format!("{longest}a").as_bytes()).status.code(), Some(1));
+}
+
 fn token(header: &str, claims: &str) -> String {
     format!("{}.{}.c2lnbmF0dXJl", BASE64URL.encode(header), BASE64URL.encode(claims))
 }
