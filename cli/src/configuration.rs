@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use authz::{Compiled, Jwks, KeyOrigin, KeySets, Mode, Policies};
+use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
 use istio::{Resources, SourceFile};
 use platform::bundle::{self, Bundle, Section};
@@ -32,7 +33,7 @@ pub(crate) struct ReadingArgs {
     #[arg(long, value_name = "MODE")]
     pub(crate) mode: Option<ModeName>,
     /// Skip documents of this kind, although they could change a verdict or a route; may be given several times
-    #[arg(long, value_name = "KIND")]
+    #[arg(long, value_name = "KIND", value_parser = PossibleValuesParser::new(istio::ignorable_kinds()))]
     pub(crate) allow_ignored: Vec<String>,
     /// The key set of an issuer, or the one that a jwksUri would give; may be given several times
     #[arg(long, value_name = "ISSUER_OR_URI=FILE")]
@@ -127,10 +128,13 @@ pub(crate) struct Read {
 /// # Errors
 /// Every reason why they are refused, a line each.
 pub(crate) fn read(paths: &[PathBuf], reading: &ReadingArgs, purpose: Purpose) -> Result<Read, Vec<String>> {
-    let sources = sources(paths).map_err(|error| vec![error])?;
+    let files = files(paths).map_err(|error| vec![error])?;
+    let sources = sources(files.read).map_err(|error| vec![error])?;
     let resources = parse(&sources, &reading.allow_ignored)?;
     let mut jwks = given_jwks(&reading.jwks).map_err(|error| vec![error])?;
-    let mut warnings = unused_jwks(&resources, &jwks);
+    let mut warnings: Vec<String> = files.passed_over.iter().map(|path| passed_over(path)).collect();
+    warnings.extend(nothing_asked(&resources));
+    warnings.extend(unused_jwks(&resources, &jwks));
     let ignored = resources.skipped.iter().filter(|skipped| reading.allow_ignored.contains(&skipped.kind));
     warnings.extend(ignored.map(|istio::Skipped { file, line, kind, name }| {
         format!("{file}:{line}: {kind} {name} is ignored, although it could change a verdict or a route")
@@ -157,22 +161,44 @@ pub(crate) fn read(paths: &[PathBuf], reading: &ReadingArgs, purpose: Purpose) -
     Ok(Read { resources, compiled, warnings })
 }
 
-/// Reads the YAML files at `paths`, and in the folders among them, in the order of their names.
-pub(crate) fn sources(paths: &[PathBuf]) -> Result<Vec<SourceFile>, String> {
-    let mut files = Vec::new();
+/// Reads the files.
+fn sources(files: Vec<PathBuf>) -> Result<Vec<SourceFile>, String> {
+    let source = |path: PathBuf| {
+        let text = read_text(&path, istio::MAX_FILE_BYTES)?;
+        Ok(SourceFile { name: path.display().to_string(), text })
+    };
+    files.into_iter().map(source).collect()
+}
+
+/// The files of a configuration.
+#[derive(Default)]
+struct Files {
+    /// Those that are read, in the order of their names.
+    read: Vec<PathBuf>,
+    /// Those of a folder whose names are not those of YAML, and which `kubectl` or a careless editor could have meant.
+    passed_over: Vec<PathBuf>,
+}
+
+/// The files at `paths`, and the YAML files in the folders among them.
+fn files(paths: &[PathBuf]) -> Result<Files, String> {
+    let mut files = Files::default();
     for path in paths {
         collect(path, &mut files)?;
     }
-    if files.is_empty() {
+    if files.read.is_empty() {
         return Err("no .yaml or .yml file in the paths given".to_owned());
     }
-    files
-        .into_iter()
-        .map(|path| {
-            let text = read_text(&path, istio::MAX_FILE_BYTES)?;
-            Ok(SourceFile { name: path.display().to_string(), text })
-        })
-        .collect()
+    Ok(files)
+}
+
+fn passed_over(path: &Path) -> String {
+    format!("{} is not read: the name of a file in a folder must end with .yaml or .yml", path.display())
+}
+
+/// Without a policy every workload lets every request pass, which is seldom what was meant by files that are there.
+fn nothing_asked(resources: &Resources) -> Option<String> {
+    let nothing = "the files hold no AuthorizationPolicy: every workload lets every request pass";
+    resources.authorization_policies.is_empty().then(|| nothing.to_owned())
 }
 
 /// The text of a file, and one byte more than `limit` at most: whoever parses it refuses that.
@@ -188,23 +214,26 @@ pub(crate) fn read_text(path: &Path, limit: usize) -> Result<String, String> {
     String::from_utf8(bytes).map_err(|_| format!("cannot read {}: it is not UTF-8", path.display()))
 }
 
-fn collect(path: &Path, files: &mut Vec<PathBuf>) -> Result<(), String> {
+fn collect(path: &Path, files: &mut Files) -> Result<(), String> {
     let unreadable = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
     if !std::fs::metadata(path).map_err(unreadable)?.is_dir() {
-        files.push(path.to_owned());
+        files.read.push(path.to_owned());
     } else {
         let entries: Result<Vec<_>, _> =
             std::fs::read_dir(path).map_err(unreadable)?.map(|entry| entry.map(|e| e.path())).collect();
         let mut entries = entries.map_err(unreadable)?;
         entries.sort();
         for entry in entries {
-            let is_yaml = entry.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
-            if is_yaml || entry.is_dir() {
+            let extension = entry.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+            let meant = ["yaml", "yml", "json"].iter().any(|known| extension.eq_ignore_ascii_case(known));
+            if matches!(extension, "yaml" | "yml") || entry.is_dir() {
                 collect(&entry, files)?;
+            } else if meant {
+                files.passed_over.push(entry);
             }
         }
     }
-    if files.len() > MAX_FILES {
+    if files.read.len().max(files.passed_over.len()) > MAX_FILES {
         return Err(format!("more than {MAX_FILES} files"));
     }
     Ok(())
@@ -212,10 +241,6 @@ fn collect(path: &Path, files: &mut Vec<PathBuf>) -> Result<(), String> {
 
 /// Parses `sources`; every error of every file is in the result. Documents of the kinds `allow_ignored` are skipped.
 pub(crate) fn parse(sources: &[SourceFile], allow_ignored: &[String]) -> Result<Resources, Vec<String>> {
-    let ignorable: Vec<&str> = istio::ignorable_kinds().collect();
-    if let Some(kind) = allow_ignored.iter().find(|kind| !ignorable.contains(&kind.as_str())) {
-        return Err(vec![format!("--allow-ignored {kind}: expected one of {}", ignorable.join(", "))]);
-    }
     let options = istio::ParseOptions { allow_ignored: allow_ignored.to_vec() };
     istio::parse_with(sources, &options).map_err(|errors| errors.iter().map(ToString::to_string).collect())
 }

@@ -79,6 +79,11 @@ impl Session {
     pub(crate) fn open(arguments: &SessionArgs) -> Result<Self, Vec<String>> {
         let loaded = configuration::load(&arguments.configuration)?;
         let one = |why: String| vec![why];
+        if let Some(name) = &arguments.api_gateway
+            && !name.split_once('/').is_some_and(|(namespace, name)| !namespace.is_empty() && !name.is_empty())
+        {
+            return Err(one(format!("--api-gateway {name}: expected NAMESPACE/NAME")));
+        }
         let revoked = arguments.revocations.as_deref().map(revocations).transpose().map_err(one)?;
         let mut pepper = vec![0; 32];
         SystemRandom.fill(&mut pepper).map_err(|error| one(error.to_string()))?;
@@ -171,8 +176,10 @@ impl Session {
     fn at_api_gateway(&self, request: &mut Request) -> Result<Target, String> {
         let domain = without_port(&request.host).to_ascii_lowercase();
         let mut found: Vec<(authz::ApiGatewayInfo<'_>, &str)> = Vec::new();
+        let mut others = Vec::new();
         for gateway in self.loaded.policies.api_gateways_at(&domain) {
             if self.api_gateway.as_ref().is_some_and(|wanted| wanted != gateway.name) {
+                others.push(gateway.name);
                 continue;
             }
             let base = gateway.base_path.unwrap_or_default();
@@ -182,6 +189,10 @@ impl Session {
         }
         let longest = found.iter().map(|(_, base)| base.len()).max().unwrap_or(0);
         found.retain(|(_, base)| base.len() == longest);
+        if let (Some(wanted), [], [_, ..]) = (&self.api_gateway, found.as_slice(), others.as_slice()) {
+            let others = others.join(" and ");
+            return Err(format!("--api-gateway {wanted} does not take this host and path; {others} has the host"));
+        }
         match found.as_slice() {
             // The gate says that there is none.
             [] => Ok(Target::ApiGateway { api_id: String::new(), stage: String::new(), domain }),

@@ -105,5 +105,26 @@ fn a_kind_is_ignored_by_name_alone() {
     assert_eq!(status, Some(0), "{said}");
     assert!(said.contains("warning") && said.contains("policy.yaml:1: EnvoyFilter f is ignored"), "{said}");
     let (status, said) = bundle_of(filter, &["--allow-ignored", "AuthorizationPolicy"]);
-    assert!(status == Some(2) && said.contains("expected one of"), "{said}");
+    assert!(status == Some(2) && said.contains("possible values: EnvoyFilter"), "{said}");
+}
+
+#[test]
+fn a_file_that_may_have_been_meant_is_not_left_out_in_silence() {
+    let folder = tempfile::tempdir().unwrap();
+    let policy = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: { name: a, namespace: shop }\n\
+                  spec: {}\n";
+    for name in ["a.yaml", "b.YAML", "c.json", "README.md"] {
+        std::fs::write(folder.path().join(name), policy).unwrap();
+    }
+    let output = folder.path().join("out.bundle");
+    let said = said(&bundle(&[folder.path().to_str().unwrap(), "-o", output.to_str().unwrap()]));
+    let not_read = |name: &str| said.contains(&format!("{name} is not read"));
+    assert!(not_read("b.YAML") && not_read("c.json") && !not_read("README.md") && !not_read("a.yaml"), "{said}");
+}
+
+#[test]
+fn files_without_a_policy_are_a_warning() {
+    let service = "apiVersion: v1\nkind: Service\nmetadata: { name: a, namespace: shop }\nspec: { selector: { app: a }, ports: [{ port: 80 }] }\n";
+    let (status, said) = bundle_of(service, &[]);
+    assert!(status == Some(0) && said.contains("warning: the files hold no AuthorizationPolicy"), "{said}");
 }

@@ -139,7 +139,18 @@ pub(super) fn identify(document: &At<'_>, allow_ignored: &[String]) -> Option<Id
                 document.error("a ConfigMap needs `metadata.name`; the mesh configuration is the one named `istio`");
                 None
             }
+            // A control plane's revision reads `istio-REVISION`. Which of several is meant nobody can tell, and without
+            // one the defaults of the root namespace and the trust domain would decide.
+            ("v1", "ConfigMap") if name.starts_with("istio-") && has_mesh(document) => {
+                document.error(format!(
+                    "found the mesh configuration of a revision, {}; only the one named `istio` is read: give it that \
+                     name, or leave it out",
+                    quoted(&name)
+                ));
+                None
+            }
             ("v1", "List") => Some(Identified::List),
+            ("v1", kind) if group_of(kind).is_some() => wrong_group(kind, &api_version_at),
             ("v1", _) => foreign(),
             _ => {
                 api_version_at.error(format!("expected `v1` or `GROUP/VERSION`, found {}", quoted(&api_version)));
@@ -154,12 +165,36 @@ pub(super) fn identify(document: &At<'_>, allow_ignored: &[String]) -> Option<Id
     // switch it off.
     let near = nearest(group, GROUPS.iter().map(|group| group.name));
     let istio = group.ends_with(".istio.io") || group.ends_with(".causeway.dev");
+    // A group of custom resources has a dot: Kubernetes' own that have none know nothing of these kinds.
+    if group_of(&kind).is_some() && (group == "istio.io" || !group.contains('.')) {
+        return wrong_group(&kind, &api_version_at);
+    }
     if near.is_some() || istio {
         let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
         api_version_at.error(format!("unknown API group {}{hint}", quoted(group)));
         return None;
     }
     foreign()
+}
+
+/// The group that a kind of Istio's or ours belongs to.
+fn group_of(kind: &str) -> Option<&'static Group> {
+    GROUPS.iter().find(|group| group.read.iter().any(|known| known.as_str() == kind))
+}
+
+/// A kind of Istio's or ours, under the name of no group that could have it: passing it over would switch it off.
+fn wrong_group(kind: &str, api_version_at: &At<'_>) -> Option<Identified> {
+    if let Some(group) = group_of(kind) {
+        let known: Vec<_> = group.versions.iter().map(|version| format!("{}/{version}", group.name)).collect();
+        let known = one_of(known.iter().map(String::as_str));
+        api_version_at.error(format!("the kind `{kind}` belongs to another group; expected {known}"));
+    }
+    None
+}
+
+/// Whether a ConfigMap has the key of a mesh configuration; Istio's others, such as `istio-ca-root-cert`, have not.
+fn has_mesh(document: &At<'_>) -> bool {
+    document.child("data").is_some_and(|data| data.child("mesh").is_some())
 }
 
 impl Group {
