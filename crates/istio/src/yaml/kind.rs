@@ -139,8 +139,24 @@ pub(super) fn identify(document: &At<'_>, allow_ignored: &[String]) -> Option<Id
                 document.error("a ConfigMap needs `metadata.name`; the mesh configuration is the one named `istio`");
                 None
             }
+            // A revision of Istio has its own, `istio-REVISION`. Passed over, its trust domain, root namespace and path
+            // normalisation would be Istio's defaults.
+            ("v1", "ConfigMap") if has_mesh(document) => {
+                document.error(format!(
+                    "the ConfigMap {} has `data.mesh`, but only the one named `istio` is read; name the mesh \
+                     configuration that counts `istio`, and leave out the others",
+                    quoted(&name)
+                ));
+                None
+            }
             ("v1", "List") => Some(Identified::List),
-            ("v1", _) => foreign(),
+            ("v1", _) => match misplaced(&kind) {
+                None => foreign(),
+                Some(hint) => {
+                    kind_at.error(format!("Kubernetes' core group has no kind {}; {hint}", quoted(&kind)));
+                    None
+                }
+            },
             _ => {
                 api_version_at.error(format!("expected `v1` or `GROUP/VERSION`, found {}", quoted(&api_version)));
                 None
@@ -153,13 +169,38 @@ pub(super) fn identify(document: &At<'_>, allow_ignored: &[String]) -> Option<Id
     // A group that looks like one of these is a slip or an old one: passing its policy over would
     // switch it off.
     let near = nearest(group, GROUPS.iter().map(|group| group.name));
-    let istio = group.ends_with(".istio.io") || group.ends_with(".causeway.dev");
-    if near.is_some() || istio {
+    let ours = group.ends_with(".istio.io") || group.ends_with(".causeway.dev") || {
+        // `security.istio/v1`, `istio.io/v1`. Others have groups that are named after Istio, with kinds of their own.
+        let named =
+            group.split('.').any(|label| ["istio", "causeway"].iter().any(|own| label.eq_ignore_ascii_case(own)));
+        named && group_of(&kind).is_some()
+    };
+    if near.is_some() || ours {
         let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
         api_version_at.error(format!("unknown API group {}{hint}", quoted(group)));
         return None;
     }
     foreign()
+}
+
+/// The group of Istio or of ours that has a kind of this name, in whatever case.
+fn group_of(kind: &str) -> Option<&'static str> {
+    let has = |group: &&Group| {
+        let read = group.read.iter().map(|kind| kind.as_str());
+        read.chain(group.listed.iter().chain(group.not_yet).copied()).any(|own| own.eq_ignore_ascii_case(kind))
+    };
+    GROUPS.iter().find(has).map(|group| group.name)
+}
+
+/// What a kind was meant to be that the core group does not have: Istio's or ours without its group, or one of the core
+/// group's own with a slip. Passing it over would switch its policy off.
+fn misplaced(kind: &str) -> Option<String> {
+    if let Some(group) = group_of(kind) {
+        return Some(format!("did you mean one of the group `{group}`?"));
+    }
+    // `ConfigMap` itself is somebody else's when it is not named `istio`.
+    let near = nearest(kind, ["ConfigMap", "List", "Service"]).filter(|near| *near != kind);
+    near.map(|near| format!("did you mean `{near}`?"))
 }
 
 impl Group {
@@ -199,6 +240,10 @@ impl Group {
         });
         None
     }
+}
+
+fn has_mesh(document: &At<'_>) -> bool {
+    document.child("data").is_some_and(|data| data.child("mesh").is_some())
 }
 
 /// `metadata.name`, or nothing: this is only for the list of what was passed over, and to tell the
