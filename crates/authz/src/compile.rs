@@ -87,6 +87,7 @@ pub fn compile(resources: &Resources, options: &CompileOptions) -> Result<Compil
         key_sources: Vec::new(),
         providers: Vec::new(),
         selected: BTreeSet::new(),
+        known_labels: None,
         expanded: 0,
     };
     let set = compiler.policy_set();
@@ -112,6 +113,8 @@ struct Compiler<'a> {
     providers: Vec<Provider>,
     /// Destinations that were compared with the selectors already.
     selected: BTreeSet<String>,
+    /// Namespace (empty for any), name and value of the labels of workloads that the documents say.
+    known_labels: Option<BTreeSet<(&'a str, &'a str, &'a str)>>,
     /// Values that depend on the trust domain, with the aliases.
     expanded: usize,
 }

@@ -146,7 +146,27 @@ impl<'a> Compiler<'a> {
             let (shared, unknown): (Vec<_>, Vec<_>) =
                 selector.match_labels.iter().partition(|(name, _)| known(name.as_str()).is_some());
             let agree = shared.iter().all(|(name, value)| known(name.as_str()).is_some_and(|own| own.value == **value));
-            if shared.is_empty() || !agree || unknown.is_empty() {
+            if !agree || unknown.is_empty() {
+                continue;
+            }
+            if shared.is_empty() {
+                // Most likely it is about other workloads. Where no document has them, that cannot be told.
+                if unknown.iter().any(|(name, value)| !self.is_known_label(meta, name, value)) {
+                    let labels: Vec<String> = unknown.iter().map(|(name, value)| format!("{name}={value}")).collect();
+                    let message = format!(
+                        "no Service, ServiceEntry or ApiGateway has workloads with {}, so the policy is passed over at \
+                         the destination {} and at all others; if it is for one of them, add the labels there",
+                        labels.join(" and "),
+                        destination.host
+                    );
+                    if !self
+                        .warnings
+                        .iter()
+                        .any(|known| known.file == meta.origin.file && known.line == meta.origin.line)
+                    {
+                        self.warn(meta, message);
+                    }
+                }
                 continue;
             }
             let unknown: Vec<&str> = unknown.iter().map(|(name, _)| name.as_str()).collect();
@@ -158,6 +178,25 @@ impl<'a> Compiler<'a> {
             );
             self.error(meta, message);
         }
+    }
+
+    /// Whether some document says that a workload in the reach of a policy has this label.
+    fn is_known_label(&mut self, policy: &istio::Meta, name: &str, value: &str) -> bool {
+        let resources = self.resources;
+        let known = self.known_labels.get_or_insert_with(|| {
+            let services = resources.services.iter().map(|service| (&service.meta.namespace, &service.selector));
+            let entries = resources.service_entries.iter().map(|entry| (&entry.meta.namespace, &entry.meta.labels));
+            let gateways = resources.api_gateways.iter().map(|api| (&api.workload.namespace, &api.workload.labels));
+            let all = services.chain(entries).chain(gateways);
+            all.flat_map(|(namespace, labels)| {
+                labels.iter().flat_map(|(name, value)| {
+                    [namespace.as_str(), ""].map(|namespace| (namespace, name.as_str(), value.as_str()))
+                })
+            })
+            .collect()
+        });
+        let everywhere = policy.namespace == resources.mesh.root_namespace;
+        known.contains(&(if everywhere { "" } else { policy.namespace.as_str() }, name, value))
     }
 
     fn destination(&self, from: &VirtualService, destination: &istio::Destination) -> Result<Destination, String> {

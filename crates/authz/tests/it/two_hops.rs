@@ -435,6 +435,38 @@ fn routes_are_resolved_when_compiled() {
 }
 
 #[test]
+fn a_selector_that_fits_no_workload_of_the_documents_is_pointed_out() {
+    let warnings = |namespace: &str, labels: &str| {
+        let policy = format!(
+            "
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {{ name: extra, namespace: {namespace} }}
+spec: {{ selector: {{ matchLabels: {{ {labels} }} }}, action: DENY, rules: [{{}}] }}
+"
+        );
+        let file = |name: &str, text: &str| istio::SourceFile { name: name.to_owned(), text: text.to_owned() };
+        let mut files: Vec<_> = FILES.iter().map(|(name, text)| file(name, text)).collect();
+        files.push(file("extra.yaml", &policy));
+        let compiled = authz::compile(&istio::parse(&files).unwrap(), &authz::CompileOptions::default()).unwrap();
+        compiled.warnings.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    // The pods may have the label, and the mesh then enforces it there.
+    for (namespace, labels) in
+        [("bookinfo", "tier: backend"), ("istio-system", "tier: backend"), ("bookinfo", "istio: ingressgateway")]
+    {
+        let found = warnings(namespace, labels);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].starts_with("extra.yaml:2: ") && found[0].contains("passed over"), "{found:?}");
+    }
+    for (namespace, labels) in
+        [("istio-system", "istio: ingressgateway"), ("bookinfo", "app: none"), ("other", "tier: x")]
+    {
+        assert_eq!(warnings(namespace, labels), [""; 0], "{namespace} {labels}");
+    }
+}
+
+#[test]
 fn a_destination_that_no_selector_could_reach_is_refused() {
     let entry = |labels: &str| {
         format!(
