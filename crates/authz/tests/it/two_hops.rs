@@ -426,6 +426,11 @@ fn routes_are_resolved_when_compiled() {
             "      app: reviews\n      version: v2\n  action",
             "may select workloads of the destination reviews.bookinfo.svc.cluster.local",
         ),
+        (
+            "      istio: ingressgateway\n  action: DENY",
+            "      istio: ingressgateway\n      app: istio-ingressgateway\n  action: DENY",
+            "may select the workload of the ApiGateway",
+        ),
     ];
     for (from, to, expected) in cases {
         let errors = broken(from, to);
