@@ -5,6 +5,7 @@
 mod authentication;
 mod gateway;
 mod index;
+mod plaintext;
 mod policy;
 mod provider;
 

@@ -124,6 +124,9 @@ impl<'a> Compiler<'a> {
             match self.destination(service, &route.destination) {
                 Ok(destination) => {
                     let what = format!("workloads of the destination {}", destination.host);
+                    if !self.selected.contains(&what) {
+                        self.check_mutual_tls(&destination);
+                    }
                     self.check_selectors(what, &destination.namespace, &destination.labels);
                     routes.push(Route { matches, destination });
                 }

@@ -472,31 +472,101 @@ spec: {{ selector: {{ matchLabels: {{ {labels} }} }}, action: DENY, rules: [{{}}
 }
 
 #[test]
-fn a_destination_that_no_selector_could_reach_is_refused() {
-    let entry = |labels: &str| {
+fn a_destination_without_mutual_tls_is_refused() {
+    let opened = |extra: &str| {
+        let extra = extra.to_owned();
+        // The example has a PeerAuthentication of its own.
+        let files = FILES.iter().map(|(name, text)| (*name, *text)).filter(|(name, _)| *name != "access.yaml");
+        let files = files.chain([("extra.yaml", extra.as_str())]);
+        open(&files.collect::<Vec<_>>()).map(|_| ()).map_err(|errors| errors.join("\n"))
+    };
+    let rule = |host: &str, mode: &str| {
         format!(
             "
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {{ name: r, namespace: bookinfo }}
+spec: {{ host: {host}, trafficPolicy: {{ tls: {{ mode: {mode} }} }} }}
+"
+        )
+    };
+    let policy = |namespace: &str, name: &str, spec: &str| {
+        format!(
+            "
+---
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {{ name: {name}, namespace: {namespace} }}
+spec: {{ {spec} }}
+"
+        )
+    };
+    let wide = |namespace: &str, mode: &str| policy(namespace, "wide", &format!("mtls: {{ mode: {mode} }}"));
+    let of_page = |spec: &str| {
+        policy("bookinfo", "page", &format!("selector: {{ matchLabels: {{ app: productpage }} }}, {spec}"))
+    };
+    let refused = [
+        rule("productpage", "DISABLE"),
+        rule("'*.bookinfo.svc.cluster.local'", "DISABLE"),
+        wide("bookinfo", "DISABLE"),
+        wide("istio-system", "DISABLE"),
+        wide("istio-system", "DISABLE") + &wide("bookinfo", "UNSET"),
+        wide("bookinfo", "STRICT") + &of_page("mtls: { mode: DISABLE }"),
+        wide("bookinfo", "STRICT") + &of_page("portLevelMtls: { 9080: { mode: DISABLE } }"),
+    ];
+    for extra in refused {
+        let errors = opened(&extra).err().unwrap_or_default();
+        assert!(errors.contains("turns mutual TLS to productpage.bookinfo.svc.cluster.local off"), "{extra} {errors}");
+    }
+    let accepted = [
+        rule("productpage", "ISTIO_MUTUAL"),
+        rule("elsewhere.example", "DISABLE"),
+        wide("bookinfo", "PERMISSIVE"),
+        wide("other", "DISABLE"),
+        wide("istio-system", "DISABLE") + &wide("bookinfo", "STRICT"),
+        policy("bookinfo", "page", "selector: { matchLabels: { app: other } }, mtls: { mode: DISABLE }"),
+        wide("bookinfo", "STRICT") + &of_page("mtls: { mode: STRICT }, portLevelMtls: { 9081: { mode: DISABLE } }"),
+    ];
+    for extra in accepted {
+        assert_eq!(opened(&extra), Ok(()), "{extra}");
+    }
+}
+
+#[test]
+fn a_destination_that_no_selector_could_reach_is_refused() {
+    let entry = |labels: &str, location: &str| {
+        format!(
+            "
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {{ name: legacy, namespace: bookinfo }}
+spec: {{ host: legacy.example, trafficPolicy: {{ tls: {{ mode: DISABLE }} }} }}
+---
 apiVersion: networking.istio.io/v1
 kind: ServiceEntry
 metadata: {{ name: legacy, namespace: bookinfo{labels} }}
 spec:
   hosts: [legacy.example]
   resolution: DNS
+  location: {location}
   ports: [{{ number: 443, name: http, protocol: HTTP }}]
 "
         )
     };
-    let opened = |labels: &str| {
+    let opened = |labels: &str, location: &str| {
         let mut files = FILES.map(|(name, text)| (name, text.to_owned())).to_vec();
         for (_, text) in &mut files {
             *text =
                 text.replace("host: reviews\n            port:\n              number: 9080", "host: legacy.example");
         }
-        files.push(("legacy.yaml", entry(labels)));
+        files.push(("legacy.yaml", entry(labels, location)));
         let files: Vec<_> = files.iter().map(|(name, text)| (*name, text.as_str())).collect();
         open(&files).map(drop).map_err(|errors| errors.join("\n"))
     };
-    let errors = opened("").unwrap_err();
+    let errors = opened("", "MESH_EXTERNAL").unwrap_err();
     assert!(errors.contains("legacy.example is a ServiceEntry without labels"), "{errors}");
-    assert_eq!(opened(", labels: { app: legacy }"), Ok(()));
+    assert_eq!(opened(", labels: { app: legacy }", "MESH_EXTERNAL"), Ok(()));
+    // Only in the mesh is a peer identity missed.
+    let errors = opened(", labels: { app: legacy }", "MESH_INTERNAL").unwrap_err();
+    assert!(errors.contains("turns mutual TLS to legacy.example off"), "{errors}");
 }
