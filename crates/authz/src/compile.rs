@@ -5,6 +5,7 @@
 mod authentication;
 mod gateway;
 mod index;
+mod plaintext;
 mod policy;
 mod provider;
 
@@ -87,6 +88,8 @@ pub fn compile(resources: &Resources, options: &CompileOptions) -> Result<Compil
         key_sources: Vec::new(),
         providers: Vec::new(),
         selected: BTreeSet::new(),
+        known_labels: None,
+        doubted: BTreeSet::new(),
         expanded: 0,
     };
     let set = compiler.policy_set();
@@ -110,8 +113,12 @@ struct Compiler<'a> {
     warnings: Vec<CompileError>,
     key_sources: Vec<KeySource>,
     providers: Vec<Provider>,
-    /// Destinations that were compared with the selectors already.
+    /// Destinations and gateway workloads that were compared with the selectors already.
     selected: BTreeSet<String>,
+    /// Namespace (empty for any), name and value of the labels of workloads that the documents say.
+    known_labels: Option<BTreeSet<(&'a str, &'a str, &'a str)>>,
+    /// Documents whose selectors fit no workload that is known.
+    doubted: BTreeSet<&'a istio::Origin>,
     /// Values that depend on the trust domain, with the aliases.
     expanded: usize,
 }

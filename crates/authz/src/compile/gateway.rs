@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use istio::{Gateway, ServerTlsMode, ServiceEntry, TargetPort, VirtualService, full_host};
 
 use super::{Compiler, label_list};
-use crate::compiled::{ApiGateway, Destination, Route, UriMatch, VirtualHost};
+use crate::compiled::{ApiGateway, Destination, Label, Route, UriMatch, VirtualHost};
 use crate::hops::covers;
 
 impl<'a> Compiler<'a> {
@@ -57,6 +57,9 @@ impl<'a> Compiler<'a> {
                 (None, Vec::new())
             }
         };
+        let labels = label_list(&gateway.workload.labels);
+        let what = format!("the workload of the ApiGateway {}/{}", meta.namespace, meta.name);
+        self.check_selectors(what, &gateway.workload.namespace, &labels);
         ApiGateway {
             name: format!("{}/{}", meta.namespace, meta.name),
             api_id: gateway.api_id.clone(),
@@ -65,7 +68,7 @@ impl<'a> Compiler<'a> {
             base_path: gateway.base_path.clone(),
             environment: gateway.environment.clone(),
             namespace: gateway.workload.namespace.clone(),
-            labels: label_list(&gateway.workload.labels),
+            labels,
             principal: gateway.workload.principal(&self.resources.mesh.trust_domain),
             port,
             virtual_hosts,
@@ -120,7 +123,11 @@ impl<'a> Compiler<'a> {
                 .collect();
             match self.destination(service, &route.destination) {
                 Ok(destination) => {
-                    self.check_selectors(&destination);
+                    let what = format!("workloads of the destination {}", destination.host);
+                    if !self.selected.contains(&what) {
+                        self.check_mutual_tls(&destination);
+                    }
+                    self.check_selectors(what, &destination.namespace, &destination.labels);
                     routes.push(Route { matches, destination });
                 }
                 Err(message) => self.error(&service.meta, message),
@@ -129,10 +136,10 @@ impl<'a> Compiler<'a> {
         routes
     }
 
-    /// A destination's document says some of the labels of its workloads, not all of them. A policy that
-    /// shares one and needs another would be passed over here, and could be enforced in the mesh.
-    fn check_selectors(&mut self, destination: &Destination) {
-        if !self.selected.insert(destination.host.clone()) {
+    /// A document says some of the labels of its workloads, not all of them. A policy that shares one and needs another
+    /// would be passed over here, and could be enforced in the mesh.
+    fn check_selectors(&mut self, what: String, namespace: &str, own: &[Label]) {
+        if self.selected.contains(&what) {
             return;
         }
         let resources = self.resources;
@@ -140,24 +147,59 @@ impl<'a> Compiler<'a> {
         let tokens = resources.request_authentications.iter().map(|a| (&a.meta, a.selector.as_ref()));
         let keys = resources.api_key_authentications.iter().map(|a| (&a.meta, a.selector.as_ref()));
         for (meta, selector) in policies.chain(tokens).chain(keys) {
-            let near = meta.namespace == destination.namespace || meta.namespace == resources.mesh.root_namespace;
+            let near = meta.namespace == namespace || meta.namespace == resources.mesh.root_namespace;
             let Some(selector) = selector.filter(|_| near) else { continue };
-            let known = |name: &str| destination.labels.iter().find(|label| label.name == name);
+            let known = |name: &str| own.iter().find(|label| label.name == name);
             let (shared, unknown): (Vec<_>, Vec<_>) =
                 selector.match_labels.iter().partition(|(name, _)| known(name.as_str()).is_some());
-            let agree = shared.iter().all(|(name, value)| known(name.as_str()).is_some_and(|own| own.value == **value));
-            if shared.is_empty() || !agree || unknown.is_empty() {
+            let agree =
+                shared.iter().all(|(name, value)| known(name.as_str()).is_some_and(|label| label.value == **value));
+            if !agree || unknown.is_empty() {
+                continue;
+            }
+            if shared.is_empty() {
+                // Most likely it is about other workloads. Where no document has them, that cannot be told.
+                if !self.doubted.contains(&meta.origin)
+                    && unknown.iter().any(|(name, value)| !self.is_known_label(meta, name, value))
+                {
+                    let labels: Vec<String> = unknown.iter().map(|(name, value)| format!("{name}={value}")).collect();
+                    let message = format!(
+                        "no Service, ServiceEntry or ApiGateway has workloads with {}, so it is passed over everywhere \
+                         here; if it is for {what}, add the labels there",
+                        labels.join(" and "),
+                    );
+                    self.warn(meta, message);
+                    self.doubted.insert(&meta.origin);
+                }
                 continue;
             }
             let unknown: Vec<&str> = unknown.iter().map(|(name, _)| name.as_str()).collect();
             let message = format!(
-                "it may select workloads of the destination {}, whose document does not say their label {}; add it \
-                 there, or leave it out here",
-                destination.host,
+                "it may select {what}, whose document does not say the label {}; add it there, or leave it out here",
                 unknown.join(" and ")
             );
             self.error(meta, message);
         }
+        self.selected.insert(what);
+    }
+
+    /// Whether some document says that a workload in the reach of a policy has this label.
+    fn is_known_label(&mut self, policy: &istio::Meta, name: &str, value: &str) -> bool {
+        let resources = self.resources;
+        let known = self.known_labels.get_or_insert_with(|| {
+            let services = resources.services.iter().map(|service| (&service.meta.namespace, &service.selector));
+            let entries = resources.service_entries.iter().map(|entry| (&entry.meta.namespace, &entry.meta.labels));
+            let gateways = resources.api_gateways.iter().map(|api| (&api.workload.namespace, &api.workload.labels));
+            let all = services.chain(entries).chain(gateways);
+            all.flat_map(|(namespace, labels)| {
+                labels.iter().flat_map(|(name, value)| {
+                    [namespace.as_str(), ""].map(|namespace| (namespace, name.as_str(), value.as_str()))
+                })
+            })
+            .collect()
+        });
+        let everywhere = policy.namespace == resources.mesh.root_namespace;
+        known.contains(&(if everywhere { "" } else { policy.namespace.as_str() }, name, value))
     }
 
     fn destination(&self, from: &VirtualService, destination: &istio::Destination) -> Result<Destination, String> {
