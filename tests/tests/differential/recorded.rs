@@ -122,6 +122,7 @@ fn call(path: &str) -> Call {
         path: path.to_owned(),
         headers: Vec::new(),
         tokens: Vec::new(),
+        metadata: Vec::new(),
         principal: None,
         sni: None,
         source_ip: Ipv4Addr::LOCALHOST,
