@@ -64,9 +64,11 @@ pub(super) fn authenticate_tokens(
     for (index, rule) in rules.iter().enumerate() {
         let (found, outcome) = walk.ask(rule);
         match outcome {
-            Ok(None) => observe(index, found, Step::Absent),
-            Ok(Some(claims)) => {
-                observe(index, found, Step::Valid(&claims));
+            Ok(()) if found == 0 => observe(index, found, Step::Absent),
+            Ok(()) => {
+                if let Some((_, claims)) = walk.verified.last() {
+                    observe(index, found, Step::Valid(claims));
+                }
                 return match doubt {
                     Some((text, refused)) if !walk.has_verified(&text) => Err(beside(refused)),
                     _ => Ok(walk.claims()),
@@ -138,8 +140,8 @@ struct Walk<'w, 'a> {
 }
 
 impl Walk<'_, '_> {
-    /// Asks one rule: how many tokens it finds, and the claims of the first one if all of them verify.
-    fn ask(&mut self, rule: &ArchivedJwtRule) -> (usize, Result<Option<Claims>, TokenRefusal>) {
+    /// Asks one rule: how many tokens it finds, and whether all of them verify.
+    fn ask(&mut self, rule: &ArchivedJwtRule) -> (usize, Result<(), TokenRefusal>) {
         // "Configured output headers are always removed from the request first": here those that it made itself, too.
         output::remove_outputs(&[rule], self.visible);
         let found: Vec<(String, Place<'_>)> = tokens_of(rule, &self.visible.headers, &self.visible.path, self.mode)
@@ -156,12 +158,7 @@ impl Walk<'_, '_> {
 
     /// "Per provider, all extracted tokens must verify (evaluated last-to-first)", so that the first one's claims are
     /// those that stay.
-    fn verify_all(
-        &mut self,
-        rule: &ArchivedJwtRule,
-        found: Vec<(String, Place<'_>)>,
-    ) -> Result<Option<Claims>, TokenRefusal> {
-        let places: Vec<Place<'_>> = found.iter().map(|(_, place)| *place).collect();
+    fn verify_all(&mut self, rule: &ArchivedJwtRule, found: Vec<(String, Place<'_>)>) -> Result<(), TokenRefusal> {
         for (index, (text, place)) in found.into_iter().enumerate().rev() {
             let verified = verify(rule, &text, self.mode, self.sources, self.context);
             let Verified { claims, payload } = match verified {
@@ -171,30 +168,21 @@ impl Walk<'_, '_> {
                     return Err(refused);
                 }
             };
-            match (self.mode, index) {
-                (Mode::Istio, _) => self.take_effect(rule, &claims, payload.as_deref(), &[place]),
-                // Only a rule that accepts the request changes it, and only by the caller's own token.
-                (Mode::Strict, 0) => self.take_effect(rule, &claims, payload.as_deref(), &places),
-                (Mode::Strict, _) => {}
+            // In the strict mode the caller's own token alone makes headers.
+            if self.mode == Mode::Istio || index == 0 {
+                output::add_outputs(rule, &claims, payload.as_deref(), self.visible);
+            }
+            if !rule.forward_original_token {
+                match place {
+                    Place::Header(name) => self.visible.remove_header(name),
+                    Place::Parameter(name) => self.visible.path = query::without(&self.visible.path, name, self.mode),
+                    // "Cookies kept."
+                    Place::Cookie => {}
+                }
             }
             self.verified.push((text, claims));
         }
-        Ok((!places.is_empty()).then(|| self.verified.last().map(|(_, claims)| claims.clone())).flatten())
-    }
-
-    fn take_effect(&mut self, rule: &ArchivedJwtRule, claims: &Claims, payload: Option<&str>, places: &[Place<'_>]) {
-        output::add_outputs(rule, claims, payload, self.visible);
-        if rule.forward_original_token {
-            return;
-        }
-        for place in places {
-            match place {
-                Place::Header(name) => self.visible.remove_header(name),
-                Place::Parameter(name) => self.visible.path = query::without(&self.visible.path, name, self.mode),
-                // "Cookies kept."
-                Place::Cookie => {}
-            }
-        }
+        Ok(())
     }
 
     fn has_verified(&self, text: &str) -> bool {
