@@ -306,7 +306,8 @@ pub fn rows(keys: &Keys, now: u64) -> Vec<Row> {
         Call { path: "/q?x=%0a".to_owned(), ..carrying(Place::Parameter("access_token".to_owned()), vec![good(0)]) };
     let unsendable = row("13", with(Setup::default(), first()), asked, 503);
 
-    // 14: the last error that is not about the issuer; a wrong audience is 403
+    // 14: the last error that is not about the issuer, that of the second round included, which ends at its first; a wrong
+    // audience is 403
     let at = |issuer: usize, name: &str| {
         at_header(JwtRule { audiences: vec!["aud1".to_owned()], ..jwt_rule(keys, issuer) }, name)
     };
@@ -315,7 +316,7 @@ pub fn rows(keys: &Keys, now: u64) -> Vec<Row> {
     let elsewhere = || token(0, Oddity::None, json!({"aud": "x"}), now);
     for (tokens, status) in [
         (vec![("x-1", elsewhere())], 403),
-        (vec![("x-1", for_aud1(0, Oddity::BadSignature)), ("x-2", elsewhere())], 403),
+        (vec![("x-1", for_aud1(0, Oddity::BadSignature)), ("x-2", elsewhere())], 401),
         (vec![("x-1", elsewhere()), ("x-2", for_aud1(0, Oddity::BadSignature))], 403),
         (vec![("x-2", elsewhere()), ("x-3", for_aud1(0, Oddity::None))], 403),
         (vec![("x-2", elsewhere()), ("x-3", for_aud1(1, Oddity::BadSignature))], 403),

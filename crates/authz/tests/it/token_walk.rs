@@ -140,7 +140,7 @@ fn a_bad_token_that_a_good_one_hides_is_refused() {
 }
 
 #[test]
-fn the_last_error_that_is_not_about_the_issuer_counts() {
+fn which_of_several_errors_counts() {
     let Tokens { ours, theirs, expired, elsewhere, .. } = tokens();
     let at = |name: &str| format!(", audiences: [bookinfo], fromHeaders: [{{name: {name}}}]");
     let rules = [rule(ISSUER, &at("x-1")), rule(ISSUER, &at("x-2")), rule(OTHER, &at("x-3"))];
