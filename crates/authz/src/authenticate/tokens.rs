@@ -3,12 +3,11 @@
 use std::borrow::Cow;
 
 use super::keys::{KeyContext, refused};
-use super::{MAX_TOKENS, TokenSources};
+use super::{MAX_TOKENS, TokenSources, Visible, output, query};
 use crate::claims::Claims;
 use crate::compiled::{ArchivedJwtRule, Mode};
 use crate::jwt::{Expectation, TokenRefusal, UnverifiedToken};
 use crate::reason::Reason;
-use crate::request::lines;
 
 /// Where a token was found.
 #[derive(Clone, Copy, Debug)]
@@ -25,19 +24,9 @@ pub(super) struct Found<'r, 'v> {
 }
 
 /// A verified token: its claims, and its payload as sent when a header wants it. Never printed.
-pub(super) struct Verified {
-    pub(super) claims: Claims,
-    pub(super) payload: Option<String>,
-}
-
-pub(super) enum Token<'a> {
-    Missing,
-    /// All tokens of one rule, at least one, in Envoy's order: the first one's claims count.
-    Valid {
-        tokens: Vec<Verified>,
-        rule: &'a ArchivedJwtRule,
-        places: Vec<Place<'a>>,
-    },
+struct Verified {
+    claims: Claims,
+    payload: Option<String>,
 }
 
 /// What one rule found, and what came of it.
@@ -47,85 +36,184 @@ pub(super) enum Step<'s> {
     Refused(&'s TokenRefusal),
 }
 
-/// Envoy's combination of providers: "a token valid for some provider → pass; no token anywhere → pass, no
-/// identity; otherwise fail", with the first error that is not about the issuer.
+/// Authenticates a request by its tokens, and makes `visible` what is left of it. The claims are those of all tokens that
+/// were verified; the last ones are the caller's. None is a request without tokens.
+///
+/// This is Envoy's walk (`verifier.cc`) through what istiod configures: any of the rules, or each of them valid or without
+/// a token. A token that is verified has its effect at once, on what the next rule finds too, even where its rule then
+/// fails for another token: that is why a later rule may find nothing where there was a bad token.
 ///
 /// `observe` is told of every rule that is asked: its index, how many tokens it found, and what came of them.
-pub(super) fn authenticate_token<'a>(
-    rules: &[&'a ArchivedJwtRule],
-    headers: &[(String, String)],
-    path: &str,
+pub(super) fn authenticate_tokens(
+    rules: &[&ArchivedJwtRule],
+    visible: &mut Visible,
     sources: &TokenSources<'_>,
     context: &KeyContext<'_>,
     mut observe: impl FnMut(usize, usize, Step<'_>),
-) -> Result<Token<'a>, TokenRefusal> {
+) -> Result<Vec<Claims>, TokenRefusal> {
     let mode = sources.policies.mode();
-    let mut looked_at = 0;
+    let sent = match (mode, rules) {
+        (Mode::Strict, _) | (Mode::Istio, [_]) => Vec::new(),
+        (Mode::Istio, _) => sent_tokens(rules, visible, mode),
+    };
+    let mut walk = Walk { mode, sources, context, visible, verified: Vec::new(), refused: String::new(), looked_at: 0 };
+
     let mut refusal: Option<TokenRefusal> = None;
-    for (index, &rule) in rules.iter().enumerate() {
-        let found = tokens_of(rule, headers, path, mode);
-        if found.is_empty() {
-            observe(index, 0, Step::Absent);
-            continue;
-        }
-        looked_at += found.len();
-        if looked_at > MAX_TOKENS {
-            let flood = refused(Reason::TokenMalformed, format!("request has more than {MAX_TOKENS} tokens"));
-            observe(index, found.len(), Step::Refused(&flood));
-            return Err(flood);
-        }
-        match verify_all(rule, &found, sources, context) {
-            Ok(tokens) => {
-                if let Some(first) = tokens.first() {
-                    observe(index, found.len(), Step::Valid(&first.claims));
+    // The strict mode: a token that the `istio` mode may know the caller by.
+    let mut doubt: Option<(String, TokenRefusal)> = None;
+    for (index, rule) in rules.iter().enumerate() {
+        let (found, outcome) = walk.ask(rule);
+        match outcome {
+            Ok(()) if found == 0 => observe(index, found, Step::Absent),
+            Ok(()) => {
+                if let Some((_, claims)) = walk.verified.last() {
+                    observe(index, found, Step::Valid(claims));
                 }
-                let places = found.iter().map(|token| token.place).collect();
-                return Ok(Token::Valid { tokens, rule, places });
-            }
-            Err(error) => {
-                observe(index, found.len(), Step::Refused(&error));
-                // "First non-(missing/unknown-issuer) error, else unknown-issuer, else missing."
-                let better = match &refusal {
-                    None => true,
-                    Some(held) => {
-                        held.reason == Reason::TokenIssuerUnknown && error.reason != Reason::TokenIssuerUnknown
-                    }
+                return match doubt {
+                    Some((text, refused)) if !walk.has_verified(&text) => Err(beside(refused)),
+                    _ => Ok(walk.claims()),
                 };
-                if better {
-                    refusal = Some(error);
+            }
+            Err(refused) => {
+                observe(index, found, Step::Refused(&refused));
+                if walk.looked_at > MAX_TOKENS {
+                    return Err(refused);
                 }
+                if mode == Mode::Strict && walk.may_be_valid_in_istio(rule) {
+                    doubt.get_or_insert((walk.refused.clone(), refused.clone()));
+                }
+                refusal = Some(preferred(refusal, refused));
             }
         }
     }
-    match refusal {
-        Some(refusal) => Err(refusal),
-        None => Ok(Token::Missing),
+    let Some(refusal) = refusal else { return Ok(Vec::new()) };
+    if mode == Mode::Strict || rules.len() == 1 {
+        return Err(refusal);
+    }
+
+    // "Each of them valid or without a token": the first that is neither ends it.
+    walk.looked_at = 0;
+    for rule in rules {
+        if let (_, Err(refused)) = walk.ask(rule) {
+            return Err(preferred(Some(refusal), refused));
+        }
+    }
+    // Envoy lets it pass. Not so here when a token went unseen because a good one took its header away with it.
+    match sent.iter().all(|(_, text)| walk.has_verified(text)) {
+        true => Ok(walk.claims()),
+        false => Err(beside(refusal)),
     }
 }
 
-/// "Per provider, all extracted tokens must verify (evaluated last-to-first)", so that the first one's claims are those
-/// that stay. With several rules Envoy goes on after a bad token ("lets `[bad, good]` pass: do not copy that").
-fn verify_all(
-    rule: &ArchivedJwtRule,
-    found: &[Found<'_, '_>],
-    sources: &TokenSources<'_>,
-    context: &KeyContext<'_>,
-) -> Result<Vec<Verified>, TokenRefusal> {
-    let mut tokens = Vec::with_capacity(found.len());
-    for token in found.iter().rev() {
-        tokens.push(verify(rule, &token.text, sources, context)?);
+/// Envoy's choice between errors: "Prefer errors which are not JwtMissed nor JwtUnknownIssuer", the last of them.
+fn preferred(held: Option<TokenRefusal>, refused: TokenRefusal) -> TokenRefusal {
+    match held {
+        Some(held) if refused.reason == Reason::TokenIssuerUnknown => held,
+        _ => refused,
     }
-    tokens.reverse();
-    Ok(tokens)
+}
+
+fn beside(refused: TokenRefusal) -> TokenRefusal {
+    TokenRefusal { detail: format!("{}; the request has a valid token beside it", refused.detail), ..refused }
+}
+
+/// All tokens of a request: the index of the rule that finds one, and its text.
+fn sent_tokens(rules: &[&ArchivedJwtRule], visible: &Visible, mode: Mode) -> Vec<(usize, String)> {
+    let of_rule = |(index, rule): (usize, &&ArchivedJwtRule)| -> Vec<(usize, String)> {
+        let found = tokens_of(rule, &visible.headers, &visible.path, mode);
+        found.into_iter().map(|token| (index, token.text.into_owned())).collect()
+    };
+    rules.iter().enumerate().flat_map(of_rule).collect()
+}
+
+/// The way through the rules of a workload.
+struct Walk<'w, 'a> {
+    mode: Mode,
+    sources: &'w TokenSources<'a>,
+    context: &'w KeyContext<'a>,
+    visible: &'w mut Visible,
+    /// Text and claims of the tokens that were verified, in this order.
+    verified: Vec<(String, Claims)>,
+    /// Text of the token that was refused last.
+    refused: String,
+    looked_at: usize,
+}
+
+impl Walk<'_, '_> {
+    /// Asks one rule: how many tokens it finds, and whether all of them verify.
+    fn ask(&mut self, rule: &ArchivedJwtRule) -> (usize, Result<(), TokenRefusal>) {
+        // "Configured output headers are always removed from the request first": here those that it made itself, too.
+        output::remove_outputs(&[rule], self.visible);
+        let found: Vec<(String, Place<'_>)> = tokens_of(rule, &self.visible.headers, &self.visible.path, self.mode)
+            .into_iter()
+            .map(|token| (token.text.into_owned(), token.place))
+            .collect();
+        let count = found.len();
+        self.looked_at += count;
+        if self.looked_at > MAX_TOKENS {
+            return (count, Err(refused(Reason::TokenMalformed, format!("request has more than {MAX_TOKENS} tokens"))));
+        }
+        (count, self.verify_all(rule, found))
+    }
+
+    /// "Per provider, all extracted tokens must verify (evaluated last-to-first)", so that the first one's claims are
+    /// those that stay.
+    fn verify_all(&mut self, rule: &ArchivedJwtRule, found: Vec<(String, Place<'_>)>) -> Result<(), TokenRefusal> {
+        for (index, (text, place)) in found.into_iter().enumerate().rev() {
+            let verified = verify(rule, &text, self.mode, self.sources, self.context);
+            let Verified { claims, payload } = match verified {
+                Ok(verified) => verified,
+                Err(refused) => {
+                    self.refused = text;
+                    return Err(refused);
+                }
+            };
+            // In the strict mode the caller's own token alone makes headers.
+            if self.mode == Mode::Istio || index == 0 {
+                output::add_outputs(rule, &claims, payload.as_deref(), self.visible);
+            }
+            if !rule.forward_original_token {
+                match place {
+                    Place::Header(name) => self.visible.remove_header(name),
+                    Place::Parameter(name) => self.visible.path = query::without(&self.visible.path, name, self.mode),
+                    // "Cookies kept."
+                    Place::Cookie => {}
+                }
+            }
+            self.verified.push((text, claims));
+        }
+        Ok(())
+    }
+
+    fn has_verified(&self, text: &str) -> bool {
+        self.verified.iter().any(|(verified, _)| verified == text)
+    }
+
+    /// Whether `rule` may accept the token that it refused last, were the mode `istio`. What depends on keys counts as a
+    /// yes, since key sets are read more strictly too.
+    fn may_be_valid_in_istio(&self, rule: &ArchivedJwtRule) -> bool {
+        match verify(rule, &self.refused, Mode::Istio, self.sources, self.context) {
+            Ok(_) => true,
+            Err(refused) => matches!(
+                refused.reason,
+                Reason::TokenKeyUnknown | Reason::TokenAlgorithm | Reason::TokenSignature | Reason::JwksUnavailable
+            ),
+        }
+    }
+
+    fn claims(self) -> Vec<Claims> {
+        self.verified.into_iter().map(|(_, claims)| claims).collect()
+    }
 }
 
 fn verify(
     rule: &ArchivedJwtRule,
     token: &str,
+    mode: Mode,
     sources: &TokenSources<'_>,
     context: &KeyContext<'_>,
 ) -> Result<Verified, TokenRefusal> {
-    let token = UnverifiedToken::parse(token, sources.policies.mode())?;
+    let token = UnverifiedToken::parse(token, mode)?;
     let source = sources.policies.key_source(rule.keys.to_native());
     let audiences: Vec<&str> = rule.audiences.iter().map(|audience| audience.as_str()).collect();
     let expected = Expectation {
@@ -178,31 +266,14 @@ pub(super) fn tokens_of<'r, 'v>(
     for header in rule.headers.iter() {
         let (name, prefix) = (header.name.as_str(), header.prefix.as_str());
         let place = Place::Header(name);
-        let mut values = headers.iter().filter(|(n, _)| n == name).map(|(_, value)| value.as_str());
-        if name == "authorization" {
-            // "Repeated authorization lines are joined with `,` first: two Bearer tokens are one
-            // malformed token."
-            let joined = match (values.next(), values.next()) {
-                (None, _) => continue,
-                (Some(one), None) => Cow::Borrowed(one),
-                (Some(_), Some(_)) => Cow::Owned(lines(headers, name).collect::<Vec<_>>().join(",")),
-            };
-            let text = match joined {
-                Cow::Borrowed(value) => after_prefix(value, prefix, mode).map(Cow::Borrowed),
-                Cow::Owned(value) => after_prefix(&value, prefix, mode).map(|text| Cow::Owned(text.to_owned())),
-            };
-            found.extend(text.map(|text| Found { text, place }));
-        } else {
-            // "For other token headers each line is a token and all must verify."
-            let texts = values.filter_map(|value| after_prefix(value, prefix, mode));
-            found.extend(texts.map(|text| Found { text: Cow::Borrowed(text), place }));
-        }
+        // "For other token headers each line is a token and all must verify"; `authorization` is one line always.
+        let values = headers.iter().filter(|(n, _)| n == name).map(|(_, value)| value.as_str());
+        let texts = values.filter_map(|value| after_prefix(value, prefix, mode));
+        found.extend(texts.map(|text| Found { text: Cow::Borrowed(text), place }));
     }
     for name in rule.parameters.iter() {
-        let query = path.split_once('?').map_or("", |(_, query)| query);
-        // "Only the first value of a query param."
-        let first = query.split('&').map(parameter).find(|(n, _)| n == name.as_str());
-        found.extend(first.map(|(_, text)| Found { text, place: Place::Parameter(name.as_str()) }));
+        let first = query::first(path, name.as_str());
+        found.extend(first.map(|text| Found { text, place: Place::Parameter(name.as_str()) }));
     }
     for name in rule.cookies.iter() {
         let first = cookies(headers).find(|(n, _)| *n == name.as_str());
@@ -237,33 +308,4 @@ fn after_prefix<'v>(value: &'v str, prefix: &str, mode: Mode) -> Option<&'v str>
             Some(first.and_then(|first| token.get(first..)).unwrap_or(value))
         }
     }
-}
-
-/// Name and value of one part of a query, percent-decoded as Envoy does (`+` stays).
-pub(super) fn parameter(pair: &str) -> (Cow<'_, str>, Cow<'_, str>) {
-    let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-    (percent_decoded(name), percent_decoded(value))
-}
-
-fn percent_decoded(text: &str) -> Cow<'_, str> {
-    if !text.contains('%') {
-        return Cow::Borrowed(text);
-    }
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, after @ ..] = rest {
-        let hex = |digit: &u8| char::from(*digit).to_digit(16).and_then(|d| u8::try_from(d).ok());
-        match (first, after) {
-            (b'%', [high, low, after @ ..]) if hex(high).is_some() && hex(low).is_some() => {
-                bytes.push(hex(high).unwrap_or(0) << 4 | hex(low).unwrap_or(0));
-                rest = after;
-            }
-            _ => {
-                bytes.push(*first);
-                rest = after;
-            }
-        }
-    }
-    // What is not UTF-8 is no token either, and stays malformed with replacement characters.
-    Cow::Owned(String::from_utf8_lossy(&bytes).into_owned())
 }
