@@ -30,8 +30,7 @@ pub struct UnverifiedJws<'t> {
     payload_part: &'t str,
     /// Header and payload as sent, with one dot between them: what is signed.
     message: Cow<'t, str>,
-    /// In exact base64url.
-    signature: Cow<'t, str>,
+    signature: Vec<u8>,
 }
 
 impl fmt::Debug for UnverifiedJws<'_> {
@@ -119,12 +118,8 @@ impl<'t> UnverifiedJws<'t> {
         }
         let (algorithm, kid) = read_header(&object(&decoded(header, "header", mode)?, "header", mode)?, mode)?;
         let payload = decoded(payload_part, "payload", mode)?;
-        // Checked here so that a broken signature part is malformed with every kind of key.
-        let bytes = decoded(signature, "signature", mode)?;
-        let signature = match mode {
-            Mode::Strict => Cow::Borrowed(signature),
-            Mode::Istio => Cow::Owned(URL_SAFE_NO_PAD.encode(bytes)),
-        };
+        // Decoded here so that a broken signature part is malformed with every kind of key.
+        let signature = decoded(signature, "signature", mode)?;
         let message = match token.get(..header.len() + 1 + payload_part.len()) {
             Some(message) if message.as_bytes().get(header.len()) == Some(&b'.') && message.ends_with(payload_part) => {
                 Cow::Borrowed(message)
@@ -139,7 +134,8 @@ impl<'t> UnverifiedJws<'t> {
     /// # Errors
     /// `token_key_unknown`, `token_algorithm` or `token_signature`.
     pub fn verify(&self, keys: &Jwks) -> Result<&[u8], TokenRefusal> {
-        keys.verify(self.algorithm, self.kid.as_deref(), &self.message, &self.signature).map_err(|refused| {
+        let message = self.message.as_bytes();
+        keys.verify(self.algorithm, self.kid.as_deref(), message, &self.signature).map_err(|refused| {
             let (reason, detail) = match refused {
                 SignatureRefusal::KeyUnknown => {
                     (Reason::TokenKeyUnknown, "the issuer's key set has no single key for the token")

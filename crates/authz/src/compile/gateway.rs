@@ -1,8 +1,8 @@
 //! `ApiGateway`: the gateway that an API plays, its routes, and the workloads behind them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use istio::{Gateway, ServerTlsMode, ServiceEntry, TargetPort, VirtualService, full_host};
+use istio::{Gateway, ServerTlsMode, TargetPort, VirtualService, full_host};
 
 use super::{Compiler, label_list};
 use crate::compiled::{ApiGateway, Destination, Route, UriMatch, VirtualHost};
@@ -81,13 +81,14 @@ impl<'a> Compiler<'a> {
     fn virtual_hosts(&mut self, name: &str, gateway: &Gateway) -> Vec<VirtualHost> {
         let resources = self.resources;
         let mut hosts: Vec<(String, &VirtualService)> = Vec::new();
+        let mut known: HashMap<String, &VirtualService> = HashMap::new();
         for service in &resources.virtual_services {
             if !service.gateways.iter().any(|gateway| gateway == name) {
                 continue;
             }
             for host in hosts_in_common(gateway, service) {
-                match hosts.iter().find(|(known, _)| *known == host) {
-                    Some((_, other)) if other.meta != service.meta => {
+                match known.get(&host) {
+                    Some(other) if other.meta != service.meta => {
                         let origin = &other.meta.origin;
                         self.error(
                             &service.meta,
@@ -99,7 +100,10 @@ impl<'a> Compiler<'a> {
                         );
                     }
                     Some(_) => {}
-                    None => hosts.push((host, service)),
+                    None => {
+                        known.insert(host.clone(), service);
+                        hosts.push((host, service));
+                    }
                 }
             }
         }
@@ -135,18 +139,16 @@ impl<'a> Compiler<'a> {
         if !self.selected.insert(destination.host.clone()) {
             return;
         }
-        let resources = self.resources;
-        let policies = resources.authorization_policies.iter().map(|p| (&p.meta, p.selector.as_ref()));
-        let tokens = resources.request_authentications.iter().map(|a| (&a.meta, a.selector.as_ref()));
-        let keys = resources.api_key_authentications.iter().map(|a| (&a.meta, a.selector.as_ref()));
-        for (meta, selector) in policies.chain(tokens).chain(keys) {
-            let near = meta.namespace == destination.namespace || meta.namespace == resources.mesh.root_namespace;
-            let Some(selector) = selector.filter(|_| near) else { continue };
-            let known = |name: &str| destination.labels.iter().find(|label| label.name == name);
+        let own: BTreeMap<&str, &str> =
+            destination.labels.iter().map(|label| (label.name.as_str(), label.value.as_str())).collect();
+        let namespaces = [destination.namespace.as_str(), self.resources.mesh.root_namespace.as_str()];
+        let mut messages = Vec::new();
+        // Only a document that shares a label with its value can share one and contradict none.
+        for (meta, selector) in self.selectors.sharing_a_label(namespaces, &own) {
             let (shared, unknown): (Vec<_>, Vec<_>) =
-                selector.match_labels.iter().partition(|(name, _)| known(name.as_str()).is_some());
-            let agree = shared.iter().all(|(name, value)| known(name.as_str()).is_some_and(|own| own.value == **value));
-            if shared.is_empty() || !agree || unknown.is_empty() {
+                selector.match_labels.iter().partition(|(name, _)| own.contains_key(name.as_str()));
+            let agree = shared.iter().all(|(name, value)| own.get(name.as_str()) == Some(&value.as_str()));
+            if !agree || unknown.is_empty() {
                 continue;
             }
             let unknown: Vec<&str> = unknown.iter().map(|(name, _)| name.as_str()).collect();
@@ -156,24 +158,17 @@ impl<'a> Compiler<'a> {
                 destination.host,
                 unknown.join(" and ")
             );
+            messages.push((meta, message));
+        }
+        for (meta, message) in messages {
             self.error(meta, message);
         }
     }
 
     fn destination(&self, from: &VirtualService, destination: &istio::Destination) -> Result<Destination, String> {
         let host = full_host(&destination.host, &from.meta.namespace);
-        let service = self
-            .resources
-            .services
-            .iter()
-            .find(|service| full_host(&service.meta.name, &service.meta.namespace).eq_ignore_ascii_case(&host));
-        let entries: Vec<&ServiceEntry> = self
-            .resources
-            .service_entries
-            .iter()
-            .filter(|entry| entry.hosts.iter().any(|own| own.eq_ignore_ascii_case(&host)))
-            .collect();
-        match (service, entries.as_slice()) {
+        let (service, entries) = self.destinations.find(&host);
+        match (service, entries) {
             (None, []) => {
                 Err(format!("the destination {host} is neither a Service nor a host of a ServiceEntry; add it"))
             }
