@@ -32,9 +32,7 @@ impl Scope<'_> {
         }
         let near = self.namespace == other.namespace || self.is_root || other.is_root;
         let contradict = match (self.labels, other.labels) {
-            (Some(a), Some(b)) => {
-                a.iter().any(|(name, value)| b.get(name).is_some_and(|other| other != value))
-            }
+            (Some(a), Some(b)) => a.iter().any(|(name, value)| b.get(name).is_some_and(|other| other != value)),
             _ => false,
         };
         near && !contradict
@@ -110,12 +108,7 @@ impl<'a> Reach<'a> {
         scope
     }
 
-    fn selected(
-        &self,
-        workloads: &[Workload<'a>],
-        meta: &Meta,
-        selector: Option<&'a WorkloadSelector>,
-    ) -> Rc<[usize]> {
+    fn selected(&self, workloads: &[Workload<'a>], meta: &Meta, selector: Option<&'a WorkloadSelector>) -> Rc<[usize]> {
         let Some(selector) = selector.filter(|selector| !selector.match_labels.is_empty()) else {
             return self.near(meta);
         };

@@ -136,11 +136,7 @@ pub(super) fn check(context: &Context<'_>, findings: &mut Findings) {
     closed_routes(context, findings);
 }
 
-fn check_reach<'a>(
-    context: &Context<'a>,
-    (kind, meta, selector, target_refs): Selecting<'a>,
-    findings: &mut Findings,
-) {
+fn check_reach<'a>(context: &Context<'a>, (kind, meta, selector, target_refs): Selecting<'a>, findings: &mut Findings) {
     if !target_refs.is_empty() {
         let message = "targetRefs reach the Gateway API only: API Gateway never enforces this policy";
         let instead = "write a `selector` for what API Gateway is to enforce";

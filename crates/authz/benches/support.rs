@@ -132,7 +132,6 @@ pub(crate) struct TokenWorld {
     keys: KeySets,
     request: Request,
     key: ParsedPublicKey,
-    jwks: authz::Jwks,
     message: String,
     signature: Vec<u8>,
 }
@@ -183,36 +182,11 @@ impl TokenWorld {
         let keys = KeySets::embedded(&policies).unwrap();
         let mut request = request();
         request.headers.push(("authorization".to_owned(), format!("Bearer {message}.{}", b64(&signature))));
-        let jwks = authz::Jwks::parse(&format!("{{\"keys\":[{jwk}]}}"), authz::KeyOrigin::Fetched).unwrap();
-        Self { policies, keys, request, key, message, signature, jwks }
+        Self { policies, keys, request, key, message, signature }
     }
 
     pub(crate) fn decide(&self) -> Decision {
         authz::decide(&self.policies, &self.request, &workload("b"), &given(&self.keys))
-    }
-
-    pub(crate) fn phases(&self) {
-        use authz::jwt::{Expectation, UnverifiedToken};
-        let token = self.request.headers.last().unwrap().1.strip_prefix("Bearer ").unwrap().to_owned();
-        let p = measure(|| UnverifiedToken::parse(&token, authz::Mode::Strict).unwrap());
-        let header = token.split('.').next().unwrap();
-        let d = measure(|| URL_SAFE_NO_PAD.decode(header).unwrap());
-        let sig = token.rsplit('.').next().unwrap();
-        let ds = measure(|| URL_SAFE_NO_PAD.decode(sig).unwrap());
-        let pay = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
-        let j = measure(|| authz::Json::parse(&pay, authz::claims::TOKEN_LIMITS).unwrap());
-        let v = measure(|| {
-            let parsed = UnverifiedToken::parse(&token, authz::Mode::Strict).unwrap();
-            let source = self.policies.key_sources().next().unwrap();
-            let _ = source;
-            parsed.verify(&Expectation { issuer: "https://issuer.example", audiences: &["bookinfo"], keys: Some(&self.jwks) }, NOW).unwrap()
-        });
-        let none = { let mut r = self.request.clone(); r.headers.pop(); r };
-        let n = measure(|| authz::decide(&self.policies, &none, &workload("b"), &given(&self.keys)));
-        let bad = { let mut r = self.request.clone(); r.headers.last_mut().unwrap().1 = "Bearer x".into(); r };
-        let b = measure(|| authz::decide(&self.policies, &bad, &workload("b"), &given(&self.keys)));
-        let w = measure(|| workload("b"));
-        println!("parse {:.2} b64hdr {:.2} b64sig {:.2} payload-json {:.2} parse+verify {:.2} decide-none {:.2} decide-malformed {:.2} workload {:.2}", p*1e6, d*1e6, ds*1e6, j*1e6, v*1e6, n*1e6, b*1e6, w*1e6);
     }
 
     /// The same signature, verified by the library alone.

@@ -169,6 +169,14 @@ impl<'t> UnverifiedToken<'t> {
         self.claims.get("iss").and_then(Json::as_str)
     }
 
+    /// Whether the token says that it is from `issuer`; empty is any.
+    pub(crate) fn check_issuer(&self, issuer: &str) -> Result<(), TokenRefusal> {
+        if issuer.is_empty() || self.unverified_issuer() == Some(issuer) {
+            return Ok(());
+        }
+        Err(TokenRefusal::new(Reason::TokenIssuerUnknown, format!("token is not from the issuer {issuer}")))
+    }
+
     /// The key that the token names.
     pub fn unverified_kid(&self) -> Option<&str> {
         self.jws.kid.as_deref()
@@ -184,12 +192,7 @@ impl<'t> UnverifiedToken<'t> {
     /// # Errors
     /// The first check that fails.
     pub fn verify(self, expected: &Expectation<'_>, now: u64) -> Result<Claims, TokenRefusal> {
-        if !expected.issuer.is_empty() && self.unverified_issuer() != Some(expected.issuer) {
-            return Err(TokenRefusal::new(
-                Reason::TokenIssuerUnknown,
-                format!("token is not from the issuer {}", expected.issuer),
-            ));
-        }
+        self.check_issuer(expected.issuer)?;
         if let Some(nbf) = self.nbf.filter(|&nbf| now.saturating_add(LEEWAY_SECONDS) < nbf) {
             return Err(TokenRefusal::new(Reason::TokenNotYetValid, format!("token is valid from {nbf}, it is {now}")));
         }

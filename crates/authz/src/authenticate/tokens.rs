@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::keys::{KeyContext, refused};
-use super::{MAX_TOKENS, TokenSources};
+use super::{MAX_BAD_SIGNATURES, MAX_TOKENS, TokenSources};
 use crate::claims::Claims;
 use crate::compiled::{ArchivedJwtRule, Mode};
 use crate::jwt::{Expectation, TokenRefusal, UnverifiedToken};
@@ -47,6 +47,55 @@ pub(super) enum Step<'s> {
     Refused(&'s TokenRefusal),
 }
 
+/// The tokens of a request, each read once, however many rules find it: what a stranger's token costs must not grow with
+/// the number of rules.
+pub(super) struct Read<'f> {
+    mode: Mode,
+    /// Text and, unless a rule took it, what was read.
+    tokens: Vec<(&'f str, Option<Result<UnverifiedToken<'f>, TokenRefusal>>)>,
+}
+
+impl<'f> Read<'f> {
+    pub(super) fn new(mode: Mode) -> Self {
+        Self { mode, tokens: Vec::new() }
+    }
+
+    fn place(&self, text: &str) -> Option<usize> {
+        // Rules that find it at one place see the very same bytes.
+        self.tokens.iter().position(|(known, _)| std::ptr::eq(*known, text) || *known == text)
+    }
+
+    /// Takes note of a token; `false` when there are more than [`MAX_TOKENS`] different ones.
+    pub(super) fn admits(&mut self, text: &'f str) -> bool {
+        if self.place(text).is_none() {
+            self.tokens.push((text, None));
+        }
+        self.tokens.len() <= MAX_TOKENS
+    }
+
+    /// The token, if it can be read.
+    pub(super) fn peek(&mut self, text: &'f str) -> Option<&UnverifiedToken<'f>> {
+        let mode = self.mode;
+        let at = self.place(text)?;
+        let (_, slot) = self.tokens.get_mut(at)?;
+        slot.get_or_insert_with(|| UnverifiedToken::parse(text, mode)).as_ref().ok()
+    }
+
+    /// The token, if it can be read and says that it is from `issuer` (empty is any). Whoever gets it keeps it: if
+    /// another rule wants it all the same, it is read anew.
+    pub(super) fn from_issuer(&mut self, text: &'f str, issuer: &str) -> Result<UnverifiedToken<'f>, TokenRefusal> {
+        let mode = self.mode;
+        let Some((_, slot)) = self.place(text).and_then(|at| self.tokens.get_mut(at)) else {
+            return UnverifiedToken::parse(text, mode);
+        };
+        match slot.get_or_insert_with(|| UnverifiedToken::parse(text, mode)) {
+            Ok(token) => token.check_issuer(issuer)?,
+            Err(refusal) => return Err(refusal.clone()),
+        }
+        slot.take().unwrap_or_else(|| UnverifiedToken::parse(text, mode))
+    }
+}
+
 /// Envoy's combination of providers: "a token valid for some provider → pass; no token anywhere → pass, no
 /// identity; otherwise fail", with the first error that is not about the issuer.
 ///
@@ -60,21 +109,28 @@ pub(super) fn authenticate_token<'a>(
     mut observe: impl FnMut(usize, usize, Step<'_>),
 ) -> Result<Token<'a>, TokenRefusal> {
     let mode = sources.policies.mode();
-    let mut looked_at = 0;
+    let found: Vec<Vec<Found<'_, '_>>> = rules.iter().map(|rule| tokens_of(rule, headers, path, mode)).collect();
+    let mut read = Read::new(mode);
+    let mut bad_signatures = 0;
     let mut refusal: Option<TokenRefusal> = None;
-    for (index, &rule) in rules.iter().enumerate() {
-        let found = tokens_of(rule, headers, path, mode);
+    for (index, (&rule, found)) in rules.iter().zip(&found).enumerate() {
         if found.is_empty() {
             observe(index, 0, Step::Absent);
             continue;
         }
-        looked_at += found.len();
-        if looked_at > MAX_TOKENS {
-            let flood = refused(Reason::TokenMalformed, format!("request has more than {MAX_TOKENS} tokens"));
+        let flood = if found.len() > MAX_TOKENS || !found.iter().all(|token| read.admits(&token.text)) {
+            Some(format!("request has more than {MAX_TOKENS} tokens"))
+        } else if bad_signatures >= MAX_BAD_SIGNATURES {
+            Some(format!("a token's signature was wrong for {MAX_BAD_SIGNATURES} rules"))
+        } else {
+            None
+        };
+        if let Some(flood) = flood {
+            let flood = refused(Reason::TokenMalformed, flood);
             observe(index, found.len(), Step::Refused(&flood));
             return Err(flood);
         }
-        match verify_all(rule, &found, sources, context) {
+        match verify_all(rule, found, &mut read, sources, context) {
             Ok(tokens) => {
                 if let Some(first) = tokens.first() {
                     observe(index, found.len(), Step::Valid(&first.claims));
@@ -84,6 +140,7 @@ pub(super) fn authenticate_token<'a>(
             }
             Err(error) => {
                 observe(index, found.len(), Step::Refused(&error));
+                bad_signatures += usize::from(error.reason == Reason::TokenSignature);
                 // "First non-(missing/unknown-issuer) error, else unknown-issuer, else missing."
                 let better = match &refusal {
                     None => true,
@@ -105,15 +162,16 @@ pub(super) fn authenticate_token<'a>(
 
 /// "Per provider, all extracted tokens must verify (evaluated last-to-first)", so that the first one's claims are those
 /// that stay. With several rules Envoy goes on after a bad token ("lets `[bad, good]` pass: do not copy that").
-fn verify_all(
+fn verify_all<'f>(
     rule: &ArchivedJwtRule,
-    found: &[Found<'_, '_>],
+    found: &'f [Found<'_, '_>],
+    read: &mut Read<'f>,
     sources: &TokenSources<'_>,
     context: &KeyContext<'_>,
 ) -> Result<Vec<Verified>, TokenRefusal> {
     let mut tokens = Vec::with_capacity(found.len());
     for token in found.iter().rev() {
-        tokens.push(verify(rule, &token.text, sources, context)?);
+        tokens.push(verify(rule, read.from_issuer(&token.text, rule.issuer.as_str())?, sources, context)?);
     }
     tokens.reverse();
     Ok(tokens)
@@ -121,11 +179,10 @@ fn verify_all(
 
 fn verify(
     rule: &ArchivedJwtRule,
-    token: &str,
+    token: UnverifiedToken<'_>,
     sources: &TokenSources<'_>,
     context: &KeyContext<'_>,
 ) -> Result<Verified, TokenRefusal> {
-    let token = UnverifiedToken::parse(token, sources.policies.mode())?;
     let source = sources.policies.key_source(rule.keys.to_native());
     let audiences: Vec<&str> = rule.audiences.iter().map(|audience| audience.as_str()).collect();
     let expected = Expectation {

@@ -3,9 +3,7 @@
 use istio::Meta;
 
 use super::{Compiler, labels, target_refs};
-use crate::compiled::{
-    ApiKeyAuthentication, ClaimToHeader, JwtRule, Mode, RequestAuthentication, TokenHeader,
-};
+use crate::compiled::{ApiKeyAuthentication, ClaimToHeader, JwtRule, Mode, RequestAuthentication, TokenHeader};
 use crate::jwt::normal_audience;
 
 impl<'a> Compiler<'a> {

@@ -67,9 +67,9 @@ impl<'a> Selectors<'a> {
         namespaces: [&'s str; 2],
         labels: &'s BTreeMap<&'s str, &'s str>,
     ) -> impl Iterator<Item = Selecting<'a>> + 's {
-        let keys = namespaces.into_iter().flat_map(move |namespace| {
-            labels.iter().map(move |(name, value)| (namespace, *name, *value))
-        });
+        let keys = namespaces
+            .into_iter()
+            .flat_map(move |namespace| labels.iter().map(move |(name, value)| (namespace, *name, *value)));
         let found: BTreeSet<usize> = keys.filter_map(|key| self.by_label.get(&key)).flatten().copied().collect();
         found.into_iter().filter_map(|index| self.documents.get(index).copied())
     }

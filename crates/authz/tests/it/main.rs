@@ -13,3 +13,4 @@ mod support;
 mod trace;
 mod two_hops;
 mod vectors;
+mod worst_cases;
