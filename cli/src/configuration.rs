@@ -5,7 +5,8 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use authz::{Compiled, Jwks, KeyOrigin, KeySets, Mode, Policies};
+use authz::compile::WAYPOINT_POLICIES;
+use authz::{CompileOptions, Compiled, Jwks, KeyOrigin, KeySets, Mode, Policies};
 use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
 use istio::{Resources, SourceFile};
@@ -32,8 +33,10 @@ pub(crate) struct ReadingArgs {
     /// How strictly tokens are read: `strict` (the default) refuses more than Istio does, `istio` is parity with it
     #[arg(long, value_name = "MODE")]
     pub(crate) mode: Option<ModeName>,
-    /// Skip documents of this kind, although they could change a verdict or a route; may be given several times
-    #[arg(long, value_name = "KIND", value_parser = PossibleValuesParser::new(istio::ignorable_kinds()))]
+    /// Skip documents of this kind, although they could change a verdict or a route; `WaypointPolicy` are policies with a
+    /// targetRef to a Service or ServiceEntry, which only a waypoint enforces; may be given several times
+    #[arg(long, value_name = "KIND",
+        value_parser = PossibleValuesParser::new(istio::ignorable_kinds().chain([WAYPOINT_POLICIES])))]
     pub(crate) allow_ignored: Vec<String>,
     /// The key set of an issuer, or the one that a jwksUri would give; may be given several times
     #[arg(long, value_name = "ISSUER_OR_URI=FILE")]
@@ -147,11 +150,15 @@ pub(crate) fn read(paths: &[PathBuf], reading: &ReadingArgs, purpose: Purpose) -
         warnings.extend(fetched.errors);
         jwks.extend(fetched.documents);
     }
-    let strict = (purpose == Purpose::Bundle && reading.mode() == Mode::Istio).then(|| jwks.clone());
-    let compiled = compile(&resources, jwks, reading.mode())?;
+    let allow_waypoint_policies = reading.allow_ignored.iter().any(|name| name == WAYPOINT_POLICIES);
+    let mut options = CompileOptions { jwks, mode: reading.mode(), allow_waypoint_policies };
+    let compiled = compile(&resources, &options)?;
     let said: Vec<String> = compiled.warnings.iter().map(ToString::to_string).collect();
-    if let Some(Err(refused)) = strict.map(|jwks| compile(&resources, jwks, Mode::Strict)) {
+    if purpose == Purpose::Bundle && options.mode == Mode::Istio {
+        options.mode = Mode::Strict;
         // What Istio takes with a warning and the strict mode refuses, such as a provider that there is not.
+        let said: BTreeSet<&String> = said.iter().collect();
+        let refused = compile(&resources, &options).err().unwrap_or_default();
         let refused: Vec<String> = refused.into_iter().filter(|error| said.contains(error)).collect();
         if !refused.is_empty() {
             return Err(refused);
@@ -245,14 +252,9 @@ pub(crate) fn parse(sources: &[SourceFile], allow_ignored: &[String]) -> Result<
     istio::parse_with(sources, &options).map_err(|errors| errors.iter().map(ToString::to_string).collect())
 }
 
-/// Compiles the access policies. `jwks` are key sets to embed, by issuer or by jwksUri.
-pub(crate) fn compile(
-    resources: &Resources,
-    jwks: BTreeMap<String, String>,
-    mode: Mode,
-) -> Result<Compiled, Vec<String>> {
-    authz::compile(resources, &authz::CompileOptions { jwks, mode })
-        .map_err(|errors| errors.iter().map(ToString::to_string).collect())
+/// Compiles the access policies.
+pub(crate) fn compile(resources: &Resources, options: &CompileOptions) -> Result<Compiled, Vec<String>> {
+    authz::compile(resources, options).map_err(|errors| errors.iter().map(ToString::to_string).collect())
 }
 
 /// The documents of `--jwks`, by issuer or URI.

@@ -85,6 +85,30 @@ fn a_provider_that_there_is_not_is_refused_in_both_modes() {
 }
 
 #[test]
+fn a_policy_that_only_a_waypoint_enforces_is_refused_unless_it_is_allowed_by_name() {
+    let attached = |target: &str| {
+        format!(
+            "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{ name: no-deletes, namespace: ns1 }}\n\
+             spec:\n  targetRefs: [{target}]\n  action: DENY\n  rules: [{{to: [{{operation: {{methods: [DELETE]}}}}]}}]\n"
+        )
+    };
+    let service = attached("{kind: Service, group: '', name: web}");
+    let entry = attached("{kind: ServiceEntry, group: networking.istio.io, name: web}");
+    let gateway = attached("{kind: Gateway, group: gateway.networking.k8s.io, name: front}");
+    for mode in ["strict", "istio"] {
+        for policy in [&service, &entry] {
+            let (status, said) = bundle_of(policy, &["--mode", mode]);
+            assert!(status == Some(2) && said.contains("policy.yaml:1: ns1/no-deletes: "), "{mode}: {said}");
+            assert!(said.contains("a selector") && said.contains("--allow-ignored WaypointPolicy"), "{mode}: {said}");
+            let (status, said) = bundle_of(policy, &["--mode", mode, "--allow-ignored", "WaypointPolicy"]);
+            assert!(status == Some(0) && said.contains("warning") && said.contains("waypoint"), "{mode}: {said}");
+        }
+        let (status, said) = bundle_of(&gateway, &["--mode", mode]);
+        assert_eq!(status, Some(0), "{mode}: {said}");
+    }
+}
+
+#[test]
 fn a_key_set_that_cannot_be_fetched_is_refused() {
     // Nobody listens there.
     let policy = "apiVersion: security.istio.io/v1\nkind: RequestAuthentication\n\

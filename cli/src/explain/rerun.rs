@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use authz::{Decision, Given, Policies, Request, Target};
+use authz::{CompileOptions, Decision, Given, Policies, Request, Target};
 use istio::Resources;
 
 use super::nearest::{Again, Retry};
@@ -37,7 +37,9 @@ impl Retry for Rerun<'_> {
                 jwks.insert(name.to_owned(), document.to_owned());
             }
         }
-        let compiled = configuration::compile(&resources, jwks, policies.mode()).ok()?;
+        // Whatever the configuration may hold was allowed when it was loaded.
+        let options = CompileOptions { jwks, mode: policies.mode(), allow_waypoint_policies: true };
+        let compiled = configuration::compile(&resources, &options).ok()?;
         let changed = Policies::open(&compiled.section).ok()?;
         Some(again(&authz::decide(&changed, &self.case.request, &self.case.target, &self.given)))
     }

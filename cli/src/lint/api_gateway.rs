@@ -139,7 +139,7 @@ pub(super) fn check(context: &Context<'_>, findings: &mut Findings) {
             let hop = if is_first { "first hop" } else { "second hop" };
             let name = format!("{}/{}", api.document.meta.namespace, api.document.meta.name);
             let at = format!("at the {hop} of ApiGateway {name} ({})", workload.name);
-            for policy in context.policies.iter().filter(|policy| policy.workloads.contains(&index)) {
+            for policy in context.policies_of(index) {
                 for field in &policy.fields {
                     judge(policy, field, known(field.attribute, is_first, workload), &at, findings);
                 }

@@ -1,6 +1,6 @@
 //! Methods, paths, hosts and ports.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use istio::{Action, PathNormalization, StringMatch};
 
@@ -255,7 +255,7 @@ fn methods(policy: &Policy<'_>, field: &Field<'_>, findings: &mut Findings) {
     }
 }
 
-fn paths(policy: &Policy<'_>, field: &Field<'_>, spellings: &BTreeSet<String>, findings: &mut Findings) {
+fn paths(policy: &Policy<'_>, field: &Field<'_>, spellings: &Spellings, findings: &mut Findings) {
     for (place, value) in field.each() {
         let place = policy.at(place);
         if !value.starts_with(['/', '*', '{']) {
@@ -278,7 +278,8 @@ fn paths(policy: &Policy<'_>, field: &Field<'_>, spellings: &BTreeSet<String>, f
             twins(policy, field, place.path.clone(), value, findings);
         }
         let bare = bare(value).to_owned();
-        let other = spellings.iter().find(|other| **other != bare && other.eq_ignore_ascii_case(&bare));
+        let alike = spellings.get(&bare.to_ascii_lowercase());
+        let other = alike.into_iter().flatten().find(|other| **other != bare);
         if let Some(other) = other.filter(|_| bare.len() > 1) {
             let message = format!("another document writes `{other}`, and paths are compared with case");
             findings.add(&PATH_CASE, place, message, "write it alike, or list both spellings");
@@ -291,15 +292,21 @@ fn bare(value: &str) -> &str {
     value.trim_end_matches('*').trim_end_matches('/')
 }
 
-/// Every path that the documents write, by [`bare`].
-fn spellings(context: &Context<'_>) -> BTreeSet<String> {
+/// Every path that the documents write, by [`bare`], under what it is in lower case.
+type Spellings = BTreeMap<String, BTreeSet<String>>;
+
+fn spellings(context: &Context<'_>) -> Spellings {
     let policies = context.policies.iter().flat_map(|policy| &policy.fields);
     let values = policies.filter(|field| field.attribute == Attribute::Path).flat_map(|field| &field.values);
-    let mut spellings: BTreeSet<String> = values.map(|value| bare(value).to_owned()).collect();
+    let mut spellings = Spellings::new();
+    let mut add = |path: &str| {
+        spellings.entry(path.to_ascii_lowercase()).or_default().insert(path.to_owned());
+    };
+    values.for_each(|value| add(bare(value)));
     let services = context.resources.virtual_services.iter();
     for one in services.flat_map(|service| &service.http).flat_map(|route| &route.matches) {
         if let Some(StringMatch::Exact(path) | StringMatch::Prefix(path)) = &one.uri {
-            spellings.insert(bare(path).to_owned());
+            add(bare(path));
         }
     }
     spellings

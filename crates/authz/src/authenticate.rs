@@ -15,13 +15,17 @@ use crate::claims::Claims;
 use crate::compiled::ArchivedJwtRule;
 use crate::gate::KeysNeeded;
 use crate::jwk::KeySets;
-use crate::jwt::{TokenRefusal, UnverifiedToken};
+use crate::jwt::TokenRefusal;
 use crate::policies::{Applicable, Policies};
 use crate::reason::Reason;
 use crate::request::{Request, lines};
 
-/// Tokens that are looked at in one request at one workload.
+/// Different tokens that are looked at in one request at one workload.
 const MAX_TOKENS: usize = 8;
+
+/// Rules for which a token of one request may turn out to have a wrong signature, at one workload: each costs a
+/// verification.
+const MAX_BAD_SIGNATURES: usize = 64;
 
 /// The part of a request that authentication changes on its way through a workload. It holds credentials:
 /// this type is never printed.
@@ -122,14 +126,19 @@ pub(crate) fn authenticate(
 pub(crate) fn keys_needed(policies: &Policies, applicable: Applicable<'_>, request: &Request) -> Vec<KeysNeeded> {
     let mode = policies.mode();
     let headers = joined(&request.headers);
+    let rules = jwt_rules(applicable);
+    let found: Vec<_> = rules.iter().map(|rule| tokens::tokens_of(rule, &headers, &request.path, mode)).collect();
+    let mut read = tokens::Read::new(mode);
     let mut needed = Vec::new();
-    for rule in jwt_rules(applicable) {
+    for (rule, found) in rules.iter().zip(&found) {
         let Some(source) = policies.key_source(rule.keys.to_native()) else { continue };
         let Some(jwks_uri) = source.jwks_uri else { continue };
-        for found in tokens::tokens_of(rule, &headers, &request.path, mode).iter().take(MAX_TOKENS) {
-            let Ok(token) = UnverifiedToken::parse(&found.text, mode) else { continue };
-            let issuer = rule.issuer.as_str();
-            if issuer.is_empty() || token.unverified_issuer() == Some(issuer) {
+        for found in found.iter().take(MAX_TOKENS) {
+            if !read.admits(&found.text) {
+                continue;
+            }
+            let Some(token) = read.peek(&found.text) else { continue };
+            if token.check_issuer(rule.issuer.as_str()).is_ok() {
                 needed.push(KeysNeeded {
                     issuer: source.issuer.to_owned(),
                     jwks_uri: jwks_uri.to_owned(),

@@ -30,8 +30,7 @@ pub struct UnverifiedJws<'t> {
     payload_part: &'t str,
     /// Header and payload as sent, with one dot between them: what is signed.
     message: Cow<'t, str>,
-    /// In exact base64url.
-    signature: Cow<'t, str>,
+    signature: Vec<u8>,
 }
 
 impl fmt::Debug for UnverifiedJws<'_> {
@@ -119,12 +118,8 @@ impl<'t> UnverifiedJws<'t> {
         }
         let (algorithm, kid) = read_header(&object(&decoded(header, "header", mode)?, "header", mode)?, mode)?;
         let payload = decoded(payload_part, "payload", mode)?;
-        // Checked here so that a broken signature part is malformed with every kind of key.
-        let bytes = decoded(signature, "signature", mode)?;
-        let signature = match mode {
-            Mode::Strict => Cow::Borrowed(signature),
-            Mode::Istio => Cow::Owned(URL_SAFE_NO_PAD.encode(bytes)),
-        };
+        // Decoded here so that a broken signature part is malformed with every kind of key.
+        let signature = decoded(signature, "signature", mode)?;
         let message = match token.get(..header.len() + 1 + payload_part.len()) {
             Some(message) if message.as_bytes().get(header.len()) == Some(&b'.') && message.ends_with(payload_part) => {
                 Cow::Borrowed(message)
@@ -139,7 +134,8 @@ impl<'t> UnverifiedJws<'t> {
     /// # Errors
     /// `token_key_unknown`, `token_algorithm` or `token_signature`.
     pub fn verify(&self, keys: &Jwks) -> Result<&[u8], TokenRefusal> {
-        keys.verify(self.algorithm, self.kid.as_deref(), &self.message, &self.signature).map_err(|refused| {
+        let message = self.message.as_bytes();
+        keys.verify(self.algorithm, self.kid.as_deref(), message, &self.signature).map_err(|refused| {
             let (reason, detail) = match refused {
                 SignatureRefusal::KeyUnknown => {
                     (Reason::TokenKeyUnknown, "the issuer's key set has no single key for the token")
@@ -173,6 +169,14 @@ impl<'t> UnverifiedToken<'t> {
         self.claims.get("iss").and_then(Json::as_str)
     }
 
+    /// Whether the token says that it is from `issuer`; empty is any.
+    pub(crate) fn check_issuer(&self, issuer: &str) -> Result<(), TokenRefusal> {
+        if issuer.is_empty() || self.unverified_issuer() == Some(issuer) {
+            return Ok(());
+        }
+        Err(TokenRefusal::new(Reason::TokenIssuerUnknown, format!("token is not from the issuer {issuer}")))
+    }
+
     /// The key that the token names.
     pub fn unverified_kid(&self) -> Option<&str> {
         self.jws.kid.as_deref()
@@ -188,12 +192,7 @@ impl<'t> UnverifiedToken<'t> {
     /// # Errors
     /// The first check that fails.
     pub fn verify(self, expected: &Expectation<'_>, now: u64) -> Result<Claims, TokenRefusal> {
-        if !expected.issuer.is_empty() && self.unverified_issuer() != Some(expected.issuer) {
-            return Err(TokenRefusal::new(
-                Reason::TokenIssuerUnknown,
-                format!("token is not from the issuer {}", expected.issuer),
-            ));
-        }
+        self.check_issuer(expected.issuer)?;
         if let Some(nbf) = self.nbf.filter(|&nbf| now.saturating_add(LEEWAY_SECONDS) < nbf) {
             return Err(TokenRefusal::new(Reason::TokenNotYetValid, format!("token is valid from {nbf}, it is {now}")));
         }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::keys::{KeyContext, refused};
-use super::{MAX_TOKENS, TokenSources, Visible, output, query};
+use super::{MAX_BAD_SIGNATURES, MAX_TOKENS, TokenSources, Visible, output, query};
 use crate::claims::Claims;
 use crate::compiled::{ArchivedJwtRule, Mode};
 use crate::jwt::{Expectation, TokenRefusal, UnverifiedToken};
@@ -36,6 +36,59 @@ pub(super) enum Step<'s> {
     Refused(&'s TokenRefusal),
 }
 
+/// The tokens of a request, each read once, however many rules find it: what a stranger's token costs must not grow with
+/// the number of rules.
+pub(super) struct Read<'f> {
+    mode: Mode,
+    /// Text and, unless a rule took it, what was read.
+    tokens: Vec<(&'f str, Option<Result<UnverifiedToken<'f>, TokenRefusal>>)>,
+}
+
+impl<'f> Read<'f> {
+    pub(super) fn new(mode: Mode) -> Self {
+        Self { mode, tokens: Vec::new() }
+    }
+
+    fn place(&self, text: &str) -> Option<usize> {
+        // Rules that find it at one place see the very same bytes.
+        self.tokens.iter().position(|(known, _)| std::ptr::eq(*known, text) || *known == text)
+    }
+
+    /// Takes note of a token; `false` when there are more than [`MAX_TOKENS`] different ones.
+    pub(super) fn admits(&mut self, text: &'f str) -> bool {
+        if self.place(text).is_none() {
+            self.tokens.push((text, None));
+        }
+        self.tokens.len() <= MAX_TOKENS
+    }
+
+    /// The token, if it can be read.
+    pub(super) fn peek(&mut self, text: &'f str) -> Option<&UnverifiedToken<'f>> {
+        let mode = self.mode;
+        let at = self.place(text)?;
+        let (_, slot) = self.tokens.get_mut(at)?;
+        slot.get_or_insert_with(|| UnverifiedToken::parse(text, mode)).as_ref().ok()
+    }
+
+    /// The token, if it can be read and says that it is from `issuer` (empty is any). Whoever gets it keeps it: if
+    /// another rule wants it all the same, it is read anew.
+    fn from_issuer<'t>(&mut self, text: &'t str, issuer: &str) -> Result<UnverifiedToken<'t>, TokenRefusal>
+    where
+        'f: 't,
+    {
+        let mode = self.mode;
+        let Some((known, slot)) = self.place(text).and_then(|at| self.tokens.get_mut(at)) else {
+            return UnverifiedToken::parse(text, mode);
+        };
+        let known: &'f str = known;
+        match slot.get_or_insert_with(|| UnverifiedToken::parse(known, mode)) {
+            Ok(token) => token.check_issuer(issuer)?,
+            Err(refusal) => return Err(refusal.clone()),
+        }
+        slot.take().unwrap_or_else(|| UnverifiedToken::parse(text, mode))
+    }
+}
+
 /// Authenticates a request by its tokens, and makes `visible` what is left of it. The claims are those of all tokens that
 /// were verified; the last ones are the caller's. None is a request without tokens.
 ///
@@ -56,7 +109,13 @@ pub(super) fn authenticate_tokens(
         (Mode::Strict, _) | (Mode::Istio, [_]) => Vec::new(),
         (Mode::Istio, _) => sent_tokens(rules, visible, mode),
     };
-    let mut walk = Walk { mode, sources, context, visible, verified: Vec::new(), refused: String::new(), looked_at: 0 };
+    let texts: Vec<String> = rules.iter().flat_map(|rule| texts_of(rule, visible, mode)).collect();
+    let mut read = Read::new(mode);
+    if !texts.iter().all(|text| read.admits(text)) {
+        return Err(refused(Reason::TokenMalformed, format!("request has more than {MAX_TOKENS} tokens")));
+    }
+    let mut walk =
+        Walk { mode, sources, context, visible, read, verified: Vec::new(), refused: String::new(), bad_signatures: 0 };
 
     let mut refusal: Option<TokenRefusal> = None;
     // The strict mode: a token that the `istio` mode may know the caller by.
@@ -76,7 +135,7 @@ pub(super) fn authenticate_tokens(
             }
             Err(refused) => {
                 observe(index, found, Step::Refused(&refused));
-                if walk.looked_at > MAX_TOKENS {
+                if walk.bad_signatures >= MAX_BAD_SIGNATURES {
                     return Err(refused);
                 }
                 if mode == Mode::Strict && walk.may_be_valid_in_istio(rule) {
@@ -92,7 +151,6 @@ pub(super) fn authenticate_tokens(
     }
 
     // "Each of them valid or without a token": the first that is neither ends it.
-    walk.looked_at = 0;
     for rule in rules {
         if let (_, Err(refused)) = walk.ask(rule) {
             return Err(preferred(Some(refusal), refused));
@@ -117,6 +175,12 @@ fn beside(refused: TokenRefusal) -> TokenRefusal {
     TokenRefusal { detail: format!("{}; the request has a valid token beside it", refused.detail), ..refused }
 }
 
+/// The texts of the tokens that one rule finds.
+fn texts_of(rule: &ArchivedJwtRule, visible: &Visible, mode: Mode) -> Vec<String> {
+    let found = tokens_of(rule, &visible.headers, &visible.path, mode);
+    found.into_iter().map(|token| token.text.into_owned()).collect()
+}
+
 /// All tokens of a request: the index of the rule that finds one, and its text.
 fn sent_tokens(rules: &[&ArchivedJwtRule], visible: &Visible, mode: Mode) -> Vec<(usize, String)> {
     let of_rule = |(index, rule): (usize, &&ArchivedJwtRule)| -> Vec<(usize, String)> {
@@ -127,19 +191,21 @@ fn sent_tokens(rules: &[&ArchivedJwtRule], visible: &Visible, mode: Mode) -> Vec
 }
 
 /// The way through the rules of a workload.
-struct Walk<'w, 'a> {
+struct Walk<'w, 'a, 'f> {
     mode: Mode,
     sources: &'w TokenSources<'a>,
     context: &'w KeyContext<'a>,
     visible: &'w mut Visible,
+    read: Read<'f>,
     /// Text and claims of the tokens that were verified, in this order.
     verified: Vec<(String, Claims)>,
     /// Text of the token that was refused last.
     refused: String,
-    looked_at: usize,
+    /// How many times a signature was wrong.
+    bad_signatures: usize,
 }
 
-impl Walk<'_, '_> {
+impl Walk<'_, '_, '_> {
     /// Asks one rule: how many tokens it finds, and whether all of them verify.
     fn ask(&mut self, rule: &ArchivedJwtRule) -> (usize, Result<(), TokenRefusal>) {
         // "Configured output headers are always removed from the request first": here those that it made itself, too.
@@ -149,8 +215,8 @@ impl Walk<'_, '_> {
             .map(|token| (token.text.into_owned(), token.place))
             .collect();
         let count = found.len();
-        self.looked_at += count;
-        if self.looked_at > MAX_TOKENS {
+        // One rule may find one token many times.
+        if count > MAX_TOKENS {
             return (count, Err(refused(Reason::TokenMalformed, format!("request has more than {MAX_TOKENS} tokens"))));
         }
         (count, self.verify_all(rule, found))
@@ -160,10 +226,12 @@ impl Walk<'_, '_> {
     /// those that stay.
     fn verify_all(&mut self, rule: &ArchivedJwtRule, found: Vec<(String, Place<'_>)>) -> Result<(), TokenRefusal> {
         for (index, (text, place)) in found.into_iter().enumerate().rev() {
-            let verified = verify(rule, &text, self.mode, self.sources, self.context);
+            let token = self.read.from_issuer(&text, rule.issuer.as_str());
+            let verified = token.and_then(|token| verify(rule, token, self.sources, self.context));
             let Verified { claims, payload } = match verified {
                 Ok(verified) => verified,
                 Err(refused) => {
+                    self.bad_signatures += usize::from(refused.reason == Reason::TokenSignature);
                     self.refused = text;
                     return Err(refused);
                 }
@@ -192,7 +260,8 @@ impl Walk<'_, '_> {
     /// Whether `rule` may accept the token that it refused last, were the mode `istio`. What depends on keys counts as a
     /// yes, since key sets are read more strictly too.
     fn may_be_valid_in_istio(&self, rule: &ArchivedJwtRule) -> bool {
-        match verify(rule, &self.refused, Mode::Istio, self.sources, self.context) {
+        let token = UnverifiedToken::parse(&self.refused, Mode::Istio);
+        match token.and_then(|token| verify(rule, token, self.sources, self.context)) {
             Ok(_) => true,
             Err(refused) => matches!(
                 refused.reason,
@@ -208,12 +277,10 @@ impl Walk<'_, '_> {
 
 fn verify(
     rule: &ArchivedJwtRule,
-    token: &str,
-    mode: Mode,
+    token: UnverifiedToken<'_>,
     sources: &TokenSources<'_>,
     context: &KeyContext<'_>,
 ) -> Result<Verified, TokenRefusal> {
-    let token = UnverifiedToken::parse(token, mode)?;
     let source = sources.policies.key_source(rule.keys.to_native());
     let audiences: Vec<&str> = rule.audiences.iter().map(|audience| audience.as_str()).collect();
     let expected = Expectation {

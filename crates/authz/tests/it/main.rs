@@ -14,3 +14,4 @@ mod token_walk;
 mod trace;
 mod two_hops;
 mod vectors;
+mod worst_cases;

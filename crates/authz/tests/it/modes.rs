@@ -199,7 +199,9 @@ fn where_keys_come_from() {
     for (rule, name) in [(other.clone(), ISSUER), (jwt_rule(), ISSUER), (jwt_rule(), JWKS_URI), (other, &discovery)] {
         for mode in MODES {
             let jwks = [(name.to_owned(), issuer_jwks())].into();
-            let compiled = compile(&resources(vec![rule.clone()]), &CompileOptions { jwks, mode }).unwrap();
+            let compiled =
+                compile(&resources(vec![rule.clone()]), &CompileOptions { jwks, mode, ..CompileOptions::default() })
+                    .unwrap();
             let policies = Policies::open(&compiled.section).unwrap();
             let keys = KeySets::embedded(&policies).unwrap();
             let world = World { policies, keys, ..World::new("") };
