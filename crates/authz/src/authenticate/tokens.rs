@@ -59,8 +59,8 @@ pub(super) fn authenticate_tokens(
     let mut walk = Walk { mode, sources, context, visible, verified: Vec::new(), refused: String::new(), looked_at: 0 };
 
     let mut refusal: Option<TokenRefusal> = None;
-    // The strict mode: a token that the `istio` mode may know the caller by.
-    let mut doubt: Option<(String, TokenRefusal)> = None;
+    // The strict mode: tokens that the `istio` mode may know the caller by.
+    let mut doubtful: Vec<(String, TokenRefusal)> = Vec::new();
     for (index, rule) in rules.iter().enumerate() {
         let (found, outcome) = walk.ask(rule);
         match outcome {
@@ -69,9 +69,9 @@ pub(super) fn authenticate_tokens(
                 if let Some((_, claims)) = walk.verified.last() {
                     observe(index, found, Step::Valid(claims));
                 }
-                return match doubt {
-                    Some((text, refused)) if !walk.has_verified(&text) => Err(beside(refused)),
-                    _ => Ok(walk.claims()),
+                return match doubtful.into_iter().find(|(text, _)| !walk.has_verified(text)) {
+                    Some((_, refused)) => Err(beside(refused)),
+                    None => Ok(walk.claims()),
                 };
             }
             Err(refused) => {
@@ -80,7 +80,7 @@ pub(super) fn authenticate_tokens(
                     return Err(refused);
                 }
                 if mode == Mode::Strict && walk.may_be_valid_in_istio(rule) {
-                    doubt.get_or_insert((walk.refused.clone(), refused.clone()));
+                    doubtful.push((walk.refused.clone(), refused.clone()));
                 }
                 refusal = Some(preferred(refusal, refused));
             }
@@ -93,13 +93,17 @@ pub(super) fn authenticate_tokens(
 
     // "Each of them valid or without a token": the first that is neither ends it.
     walk.looked_at = 0;
-    for rule in rules {
-        if let (_, Err(refused)) = walk.ask(rule) {
+    for (index, rule) in rules.iter().enumerate() {
+        let (found, outcome) = walk.ask(rule);
+        if let Err(refused) = outcome {
             return Err(preferred(Some(refusal), refused));
+        }
+        if let (1.., Some((_, claims))) = (found, walk.verified.last()) {
+            observe(index, found, Step::Valid(claims));
         }
     }
     // Envoy lets it pass. Not so here when a token went unseen because a good one took its header away with it.
-    match sent.iter().all(|(_, text)| walk.has_verified(text)) {
+    match sent.iter().all(|text| walk.has_verified(text)) {
         true => Ok(walk.claims()),
         false => Err(beside(refusal)),
     }
@@ -117,13 +121,13 @@ fn beside(refused: TokenRefusal) -> TokenRefusal {
     TokenRefusal { detail: format!("{}; the request has a valid token beside it", refused.detail), ..refused }
 }
 
-/// All tokens of a request: the index of the rule that finds one, and its text.
-fn sent_tokens(rules: &[&ArchivedJwtRule], visible: &Visible, mode: Mode) -> Vec<(usize, String)> {
-    let of_rule = |(index, rule): (usize, &&ArchivedJwtRule)| -> Vec<(usize, String)> {
+/// The texts of all tokens of a request.
+fn sent_tokens(rules: &[&ArchivedJwtRule], visible: &Visible, mode: Mode) -> Vec<String> {
+    let found = |rule: &&ArchivedJwtRule| -> Vec<String> {
         let found = tokens_of(rule, &visible.headers, &visible.path, mode);
-        found.into_iter().map(|token| (index, token.text.into_owned())).collect()
+        found.into_iter().map(|token| token.text.into_owned()).collect()
     };
-    rules.iter().enumerate().flat_map(of_rule).collect()
+    rules.iter().flat_map(found).collect()
 }
 
 /// The way through the rules of a workload.
