@@ -105,21 +105,17 @@ pub(super) fn authenticate_tokens(
     mut observe: impl FnMut(usize, usize, Step<'_>),
 ) -> Result<Vec<Claims>, TokenRefusal> {
     let mode = sources.policies.mode();
-    let sent = match (mode, rules) {
-        (Mode::Strict, _) | (Mode::Istio, [_]) => Vec::new(),
-        (Mode::Istio, _) => sent_tokens(rules, visible, mode),
-    };
-    let texts: Vec<String> = rules.iter().flat_map(|rule| texts_of(rule, visible, mode)).collect();
+    let sent = sent_tokens(rules, visible, mode);
     let mut read = Read::new(mode);
-    if !texts.iter().all(|text| read.admits(text)) {
+    if !sent.iter().all(|text| read.admits(text)) {
         return Err(refused(Reason::TokenMalformed, format!("request has more than {MAX_TOKENS} tokens")));
     }
     let mut walk =
         Walk { mode, sources, context, visible, read, verified: Vec::new(), refused: String::new(), bad_signatures: 0 };
 
     let mut refusal: Option<TokenRefusal> = None;
-    // The strict mode: a token that the `istio` mode may know the caller by.
-    let mut doubt: Option<(String, TokenRefusal)> = None;
+    // The strict mode: tokens that the `istio` mode may know the caller by.
+    let mut doubtful: Vec<(String, TokenRefusal)> = Vec::new();
     for (index, rule) in rules.iter().enumerate() {
         let (found, outcome) = walk.ask(rule);
         match outcome {
@@ -128,9 +124,9 @@ pub(super) fn authenticate_tokens(
                 if let Some((_, claims)) = walk.verified.last() {
                     observe(index, found, Step::Valid(claims));
                 }
-                return match doubt {
-                    Some((text, refused)) if !walk.has_verified(&text) => Err(beside(refused)),
-                    _ => Ok(walk.claims()),
+                return match doubtful.into_iter().find(|(text, _)| !walk.has_verified(text)) {
+                    Some((_, refused)) => Err(beside(refused)),
+                    None => Ok(walk.claims()),
                 };
             }
             Err(refused) => {
@@ -139,7 +135,7 @@ pub(super) fn authenticate_tokens(
                     return Err(refused);
                 }
                 if mode == Mode::Strict && walk.may_be_valid_in_istio(rule) {
-                    doubt.get_or_insert((walk.refused.clone(), refused.clone()));
+                    doubtful.push((walk.refused.clone(), refused.clone()));
                 }
                 refusal = Some(preferred(refusal, refused));
             }
@@ -151,13 +147,17 @@ pub(super) fn authenticate_tokens(
     }
 
     // "Each of them valid or without a token": the first that is neither ends it.
-    for rule in rules {
-        if let (_, Err(refused)) = walk.ask(rule) {
+    for (index, rule) in rules.iter().enumerate() {
+        let (found, outcome) = walk.ask(rule);
+        if let Err(refused) = outcome {
             return Err(preferred(Some(refusal), refused));
+        }
+        if let (1.., Some((_, claims))) = (found, walk.verified.last()) {
+            observe(index, found, Step::Valid(claims));
         }
     }
     // Envoy lets it pass. Not so here when a token went unseen because a good one took its header away with it.
-    match sent.iter().all(|(_, text)| walk.has_verified(text)) {
+    match sent.iter().all(|text| walk.has_verified(text)) {
         true => Ok(walk.claims()),
         false => Err(beside(refusal)),
     }
@@ -175,19 +175,13 @@ fn beside(refused: TokenRefusal) -> TokenRefusal {
     TokenRefusal { detail: format!("{}; the request has a valid token beside it", refused.detail), ..refused }
 }
 
-/// The texts of the tokens that one rule finds.
-fn texts_of(rule: &ArchivedJwtRule, visible: &Visible, mode: Mode) -> Vec<String> {
-    let found = tokens_of(rule, &visible.headers, &visible.path, mode);
-    found.into_iter().map(|token| token.text.into_owned()).collect()
-}
-
-/// All tokens of a request: the index of the rule that finds one, and its text.
-fn sent_tokens(rules: &[&ArchivedJwtRule], visible: &Visible, mode: Mode) -> Vec<(usize, String)> {
-    let of_rule = |(index, rule): (usize, &&ArchivedJwtRule)| -> Vec<(usize, String)> {
+/// The texts of all tokens of a request.
+fn sent_tokens(rules: &[&ArchivedJwtRule], visible: &Visible, mode: Mode) -> Vec<String> {
+    let found = |rule: &&ArchivedJwtRule| -> Vec<String> {
         let found = tokens_of(rule, &visible.headers, &visible.path, mode);
-        found.into_iter().map(|token| (index, token.text.into_owned())).collect()
+        found.into_iter().map(|token| token.text.into_owned()).collect()
     };
-    rules.iter().enumerate().flat_map(of_rule).collect()
+    rules.iter().flat_map(found).collect()
 }
 
 /// The way through the rules of a workload.

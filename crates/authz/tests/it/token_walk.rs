@@ -144,7 +144,8 @@ fn which_of_several_errors_counts() {
     let Tokens { ours, theirs, expired, elsewhere, .. } = tokens();
     let at = |name: &str| format!(", audiences: [bookinfo], fromHeaders: [{{name: {name}}}]");
     let rules = [rule(ISSUER, &at("x-1")), rule(ISSUER, &at("x-2")), rule(OTHER, &at("x-3"))];
-    let cases: [(&[(&str, &str)], Reason, u16); 6] = [
+    type Sent<'a> = &'a [(&'a str, &'a str)];
+    let cases: [(Sent<'_>, Reason, u16); 6] = [
         (&[("x-1", &expired), ("x-2", &elsewhere)], Reason::TokenExpired, 401),
         (&[("x-1", &elsewhere), ("x-2", &expired)], Reason::TokenAudience, 403),
         (&[("x-2", &elsewhere), ("x-3", &ours)], Reason::TokenAudience, 403),
@@ -224,6 +225,16 @@ fn the_strict_mode_knows_nobody_by_a_second_token() {
     };
     assert_eq!(ask(&no_exp, Mode::Istio), Ok(Some(format!("{ISSUER}/client:reader"))));
     assert_eq!(ask(&no_exp, Mode::Strict), Err(Reason::TokenMalformed));
+    // The first rule has not the key of a token that the last one takes; the second one refuses another for its form.
+    let few = jwks(&[ec_jwk("p384", "P-384", &keys().p384)]);
+    let without_key = format!("{{issuer: \"{ISSUER}\", jwks: '{few}', fromHeaders: [{{name: x-1}}]}}");
+    let rules_of_three = [without_key, rule(ISSUER, &at("x-2")), rule(ISSUER, &at("x-3"))];
+    let writer = token(&claims_of("writer", "a"));
+    let sent = [("x-1", &writer), ("x-2", &no_exp), ("x-3", &writer)];
+    let three = sent.iter().fold(request("GET", "/a"), |request, (name, value)| with_header(request, name, value));
+    let ask_three = |mode| outcome(&world(&rules_of_three, "", mode), &three).map(|(principal, _, _)| principal);
+    assert_eq!(ask_three(Mode::Istio), Ok(Some(format!("{ISSUER}/client:reader"))));
+    assert_eq!(ask_three(Mode::Strict), Err(Reason::TokenMalformed));
     // Neither mode takes these.
     for bad in [expired.as_str(), "x"] {
         for mode in [Mode::Istio, Mode::Strict] {
