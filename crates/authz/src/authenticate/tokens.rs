@@ -83,7 +83,7 @@ impl<'f> Read<'f> {
 
     /// The token, if it can be read and says that it is from `issuer` (empty is any). Whoever gets it keeps it: if
     /// another rule wants it all the same, it is read anew.
-    pub(super) fn from_issuer(&mut self, text: &'f str, issuer: &str) -> Result<UnverifiedToken<'f>, TokenRefusal> {
+    pub(super) fn take_if_from(&mut self, text: &'f str, issuer: &str) -> Result<UnverifiedToken<'f>, TokenRefusal> {
         let mode = self.mode;
         let Some((_, slot)) = self.place(text).and_then(|at| self.tokens.get_mut(at)) else {
             return UnverifiedToken::parse(text, mode);
@@ -171,7 +171,7 @@ fn verify_all<'f>(
 ) -> Result<Vec<Verified>, TokenRefusal> {
     let mut tokens = Vec::with_capacity(found.len());
     for token in found.iter().rev() {
-        tokens.push(verify(rule, read.from_issuer(&token.text, rule.issuer.as_str())?, sources, context)?);
+        tokens.push(verify(rule, read.take_if_from(&token.text, rule.issuer.as_str())?, sources, context)?);
     }
     tokens.reverse();
     Ok(tokens)
