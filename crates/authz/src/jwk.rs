@@ -265,7 +265,7 @@ impl Jwks {
         }
     }
 
-    /// Facts b8.7: "skip JWK if both kids present and differ; skip if JWK.alg present and != header alg", and the first
+    /// Envoy: "skip JWK if both kids present and differ; skip if JWK.alg present and != header alg", and the first
     /// key that verifies will do. Envoy gives up at an Ed25519 key when the signature is not 64 bytes long, which we do
     /// not copy: it refuses good tokens of another key.
     fn verify_with_any(

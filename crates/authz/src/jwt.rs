@@ -107,7 +107,7 @@ impl<'t> UnverifiedJws<'t> {
         };
         let parts = match mode {
             Mode::Strict => three(&mut token.split('.')),
-            // Facts b11.7: "leading, trailing or doubled dots pass".
+            // Envoy: "leading, trailing or doubled dots pass".
             Mode::Istio => three(&mut token.split('.').filter(|part| !part.is_empty())),
         };
         let Some((header, payload_part, signature)) = parts else {
@@ -251,7 +251,7 @@ fn object(bytes: &[u8], what: &str, mode: Mode) -> Result<Json, TokenRefusal> {
 }
 
 fn read_header(header: &Json, mode: Mode) -> Result<(Algorithm, Option<String>), TokenRefusal> {
-    // Envoy: "`crit`, `b64`, `typ` are ignored" (facts b11.7).
+    // Envoy: "`crit`, `b64`, `typ` are ignored".
     if mode == Mode::Strict {
         // RFC 7515 §4.1.11: an extension that we do not understand makes the token invalid, and we
         // understand none. RFC 7797 §7: a JWT must not use an unencoded payload.
@@ -301,7 +301,7 @@ fn read_claims(claims: &Json, mode: Mode) -> Result<Times, TokenRefusal> {
     let nbf = read_time(claims, "nbf")?;
     let exp = match (mode, read_time(claims, "exp")?) {
         (Mode::Strict, None) => return Err(malformed("claim \"exp\" is missing")),
-        // "`exp: 0` and a missing `exp` never expire" (facts b11.7).
+        // "`exp: 0` and a missing `exp` never expire".
         (Mode::Istio, Some(0)) => None,
         (_, exp) => exp,
     };

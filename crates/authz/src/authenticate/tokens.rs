@@ -72,7 +72,7 @@ impl<'f> Read<'f> {
 
     /// The token, if it can be read and says that it is from `issuer` (empty is any). Whoever gets it keeps it: if
     /// another rule wants it all the same, it is read anew.
-    fn from_issuer<'t>(&mut self, text: &'t str, issuer: &str) -> Result<UnverifiedToken<'t>, TokenRefusal>
+    fn take_if_from<'t>(&mut self, text: &'t str, issuer: &str) -> Result<UnverifiedToken<'t>, TokenRefusal>
     where
         'f: 't,
     {
@@ -220,7 +220,7 @@ impl Walk<'_, '_, '_> {
     /// those that stay.
     fn verify_all(&mut self, rule: &ArchivedJwtRule, found: Vec<(String, Place<'_>)>) -> Result<(), TokenRefusal> {
         for (index, (text, place)) in found.into_iter().enumerate().rev() {
-            let token = self.read.from_issuer(&text, rule.issuer.as_str());
+            let token = self.read.take_if_from(&text, rule.issuer.as_str());
             let verified = token.and_then(|token| verify(rule, token, self.sources, self.context));
             let Verified { claims, payload } = match verified {
                 Ok(verified) => verified,

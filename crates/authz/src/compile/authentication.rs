@@ -46,7 +46,7 @@ impl<'a> Compiler<'a> {
             header: output.header.to_ascii_lowercase(),
             path: output.claim.split('.').map(str::to_owned).collect(),
         });
-        // DESIGN 3: "no effect and a warning in `istio` mode, in `strict` REQUIRED makes a missing token 401".
+        // "No effect and a warning in `istio` mode, in `strict` REQUIRED makes a missing token 401".
         let required = rule.presence == istio::Presence::Required;
         if required && self.options.mode == Mode::Istio {
             let issuer = &rule.issuer;

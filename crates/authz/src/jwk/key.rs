@@ -114,7 +114,7 @@ impl Key {
                 (kind, ec(&coordinate("x")?, &coordinate("y")?, size)?)
             }
             Some("OKP") if text("crv") == Some("Ed25519") => (KeyKind::Ed25519, ed25519(&bytes("x")?)?),
-            // "HS256-512 only with an `oct` key given inline, never from a fetched JWKS" (DESIGN 6.2), in both modes.
+            // "HS256-512 only with an `oct` key given inline, never from a fetched JWKS", in both modes.
             Some("oct") if origin == KeyOrigin::Inline => (KeyKind::Secret, secret(&bytes("k")?)?),
             Some("oct") => return Err("it is symmetric, and a published key is no secret"),
             Some("OKP") => return Err("its curve is not one we know"),
