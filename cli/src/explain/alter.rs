@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use authz::trace::{Found, LeafTrace};
 use authz::{Hop, Request};
-use istio::{AuthorizationPolicy, Condition, ConditionKey, Operation, Resources, Rule, Source};
+use istio::{AuthorizationPolicy, Condition, Operation, Resources, Rule, Source};
 
 use super::ranking::{Candidate, Part};
 use super::text;
@@ -208,7 +208,7 @@ impl Edit {
                 let conditions = rule.when.as_mut()?;
                 let at = conditions.iter().position(|condition| {
                     let has = if self.negated { &condition.not_values } else { &condition.values };
-                    key_name(&condition.key) == self.field && !has.is_empty()
+                    condition.key.to_string() == self.field && !has.is_empty()
                 })?;
                 let Condition { values, not_values, .. } = conditions.get_mut(at)?;
                 self.change(if self.negated { not_values } else { values })?;
@@ -261,26 +261,4 @@ fn operation_list<'a>(operation: &'a mut Operation, field: &str) -> Option<&'a m
         "notPaths" => &mut operation.not_paths,
         _ => return None,
     })
-}
-
-/// `when[].key`, as it is written.
-fn key_name(key: &ConditionKey) -> String {
-    let brackets = |path: &[String]| path.iter().map(|name| format!("[{name}]")).collect::<String>();
-    match key {
-        ConditionKey::ConnectionSni => "connection.sni".to_owned(),
-        ConditionKey::DestinationIp => "destination.ip".to_owned(),
-        ConditionKey::DestinationPort => "destination.port".to_owned(),
-        ConditionKey::EnvoyFilter { filter, path } => format!("experimental.{filter}{}", brackets(path)),
-        ConditionKey::RemoteIp => "remote.ip".to_owned(),
-        ConditionKey::RequestAuthAudiences => "request.auth.audiences".to_owned(),
-        ConditionKey::RequestAuthClaims(path) => format!("request.auth.claims{}", brackets(path)),
-        ConditionKey::RequestAuthPresenter => "request.auth.presenter".to_owned(),
-        ConditionKey::RequestAuthPrincipal => "request.auth.principal".to_owned(),
-        ConditionKey::RequestHeader(name) => format!("request.headers[{name}]"),
-        ConditionKey::SourceIp => "source.ip".to_owned(),
-        ConditionKey::SourceNamespace => "source.namespace".to_owned(),
-        ConditionKey::SourcePrincipal => "source.principal".to_owned(),
-        ConditionKey::SourceServiceAccount => "source.serviceAccount".to_owned(),
-        ConditionKey::SourceTrustDomain => "source.trustDomain".to_owned(),
-    }
 }
