@@ -7,6 +7,7 @@ mod hints;
 mod input;
 mod json;
 mod nearest;
+mod placement;
 mod places;
 mod ranking;
 mod refusals;
@@ -98,7 +99,7 @@ fn explain<T>(session: &Session, asked: &Asked, places: &Places, show: impl FnOn
             let (decision, trace) = authz::explain(&session.loaded.policies, &case.request, &case.target, &given);
             let verdict = Verdict::of(&decision);
             let tokens = tokens::presented(&case.request, &key_headers);
-            let retry = rerun::Rerun { loaded: &session.loaded, case, given };
+            let retry = rerun::Rerun { session, case, given };
             let case_of = nearest::Case {
                 verdict: &verdict,
                 trace: &trace,

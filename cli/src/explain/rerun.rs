@@ -6,12 +6,12 @@ use authz::{Decision, Given, Policies, Request, Target};
 use istio::Resources;
 
 use super::nearest::{Again, Retry};
-use crate::configuration::{self, Loaded};
-use crate::session::Case;
+use crate::configuration;
+use crate::session::{Case, Session};
 
 /// The configuration and the request that were judged.
 pub(crate) struct Rerun<'a> {
-    pub(crate) loaded: &'a Loaded,
+    pub(crate) session: &'a Session,
     pub(crate) case: &'a Case,
     pub(crate) given: Given<'a>,
 }
@@ -22,15 +22,18 @@ impl Retry for Rerun<'_> {
         if request.host != self.case.request.host && matches!(self.case.target, Target::ApiGateway { .. }) {
             return None;
         }
-        Some(again(&authz::decide(&self.loaded.policies, request, &self.case.target, &self.given)))
+        // A credential that stands elsewhere now is looked up anew.
+        let case = self.session.with_request(self.case, request.clone());
+        let given = Given { now: self.given.now, ..self.session.given(&case) };
+        Some(again(&authz::decide(&self.session.loaded.policies, &case.request, &case.target, &given)))
     }
 
     fn resources(&self, edit: &dyn Fn(&mut Resources) -> bool) -> Option<Again> {
-        let mut resources = self.loaded.resources.clone()?;
+        let mut resources = self.session.loaded.resources.clone()?;
         if !edit(&mut resources) {
             return None;
         }
-        let policies = &self.loaded.policies;
+        let policies = &self.session.loaded.policies;
         let mut jwks = BTreeMap::new();
         for source in policies.key_sources() {
             if let (Some(document), name) = (source.document, source.jwks_uri.unwrap_or(source.issuer)) {
@@ -42,9 +45,16 @@ impl Retry for Rerun<'_> {
         Some(again(&authz::decide(&changed, &self.case.request, &self.case.target, &self.given)))
     }
 
+    fn keys(&self, issuer: &str) -> Vec<String> {
+        let sources = self.session.loaded.policies.key_sources().filter(|source| source.issuer == issuer);
+        let mut names: Vec<String> = sources.filter_map(|source| source.document).flat_map(key_names).collect();
+        names.dedup();
+        names
+    }
+
     fn at(&self, now: u64) -> Option<Again> {
         let given = Given { now, ..self.given };
-        Some(again(&authz::decide(&self.loaded.policies, &self.case.request, &self.case.target, &given)))
+        Some(again(&authz::decide(&self.session.loaded.policies, &self.case.request, &self.case.target, &given)))
     }
 }
 
@@ -61,4 +71,16 @@ fn again(decision: &Decision) -> Again {
         reason,
         policy: decision.policy().map(str::to_owned),
     }
+}
+
+/// The keys of a key set by what a token names them by: `KID (ALG)`.
+fn key_names(document: &str) -> Vec<String> {
+    let set: serde_json::Value = serde_json::from_str(document).unwrap_or_default();
+    let keys = set.get("keys").and_then(serde_json::Value::as_array);
+    let name = |key: &serde_json::Value| {
+        let text = |member: &str| key.get(member).and_then(serde_json::Value::as_str);
+        let kind = text("alg").or_else(|| text("crv")).or_else(|| text("kty")).unwrap_or("of no known type");
+        format!("{} ({kind})", text("kid").unwrap_or("one without kid"))
+    };
+    keys.into_iter().flatten().map(name).collect()
 }

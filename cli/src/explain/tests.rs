@@ -169,6 +169,10 @@ impl<A: Fn(&Request) -> bool, R: Fn(&Resources) -> bool> Retry for Fake<A, R> {
     fn at(&self, _: u64) -> Option<Again> {
         self.allows_at.map(again)
     }
+
+    fn keys(&self, _: &str) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 fn again(allowed: bool) -> Again {
