@@ -129,8 +129,16 @@ pub(crate) struct Read {
 pub(crate) fn read(paths: &[PathBuf], reading: &ReadingArgs, purpose: Purpose) -> Result<Read, Vec<String>> {
     let sources = sources(paths).map_err(|error| vec![error])?;
     let resources = parse(&sources, &reading.allow_ignored)?;
+    let nothing = resources
+        == Resources { mesh: resources.mesh.clone(), skipped: resources.skipped.clone(), ..Resources::default() };
+    if nothing && purpose == Purpose::Bundle {
+        return Err(vec![format!("no document that access or traffic depends on in {}", names(&sources))]);
+    }
     let mut jwks = given_jwks(&reading.jwks).map_err(|error| vec![error])?;
     let mut warnings = unused_jwks(&resources, &jwks);
+    if nothing {
+        warnings.push(format!("no policy and no route in {}: every workload is open", names(&sources)));
+    }
     let ignored = resources.skipped.iter().filter(|skipped| reading.allow_ignored.contains(&skipped.kind));
     warnings.extend(ignored.map(|istio::Skipped { file, line, kind, name }| {
         format!("{file}:{line}: {kind} {name} is ignored, although it could change a verdict or a route")
@@ -157,20 +165,33 @@ pub(crate) fn read(paths: &[PathBuf], reading: &ReadingArgs, purpose: Purpose) -
     Ok(Read { resources, compiled, warnings })
 }
 
-/// Reads the YAML files at `paths`, and in the folders among them, in the order of their names.
+/// Reads the YAML files at `paths`, and in the folders among them, in the order of their names. A file that is reached by
+/// several ways is read once: a mounted ConfigMap has each under two names.
 pub(crate) fn sources(paths: &[PathBuf]) -> Result<Vec<SourceFile>, String> {
-    let mut files = Vec::new();
+    let mut found = Found::default();
     for path in paths {
-        collect(path, &mut files)?;
+        if path.as_os_str() == "-" {
+            return Err("--config reads files and folders, not standard input; give it a file".to_owned());
+        }
+        collect(path, &mut found)?;
     }
-    if files.is_empty() {
-        return Err("no .yaml or .yml file in the paths given".to_owned());
+    if found.files.is_empty() {
+        let paths: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+        return Err(format!("no .yaml or .yml file in {}", paths.join(", ")));
     }
-    files
+    found
+        .files
         .into_iter()
         .map(|path| {
             let text = read_text(&path, istio::MAX_FILE_BYTES)?;
-            Ok(SourceFile { name: path.display().to_string(), text })
+            let name = path.display().to_string();
+            if text.len() > istio::MAX_FILE_BYTES {
+                return Err(format!(
+                    "{name}: more than {} bytes, the most of one file; split it",
+                    istio::MAX_FILE_BYTES
+                ));
+            }
+            Ok(SourceFile { name, text })
         })
         .collect()
 }
@@ -185,13 +206,34 @@ pub(crate) fn read_text(path: &Path, limit: usize) -> Result<String, String> {
         // The cut may lie inside a character.
         return Ok(String::from_utf8_lossy(&bytes).into_owned());
     }
-    String::from_utf8(bytes).map_err(|_| format!("cannot read {}: it is not UTF-8", path.display()))
+    String::from_utf8(bytes).map_err(|error| {
+        let before = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
+        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        let behind = before.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+        let column = String::from_utf8_lossy(behind).chars().count() + 1;
+        let what = if error.as_bytes().contains(&0) { "it is no text file" } else { "save the file as UTF-8" };
+        format!("{}:{line}:{column}: a byte that is not UTF-8; {what}", path.display())
+    })
 }
 
-fn collect(path: &Path, files: &mut Vec<PathBuf>) -> Result<(), String> {
+/// The files of a configuration.
+#[derive(Default)]
+struct Found {
+    files: Vec<PathBuf>,
+    /// Files and folders that were seen, by their real paths: links may lead in a circle.
+    seen: BTreeSet<PathBuf>,
+}
+
+fn collect(path: &Path, found: &mut Found) -> Result<(), String> {
     let unreadable = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
-    if !std::fs::metadata(path).map_err(unreadable)?.is_dir() {
-        files.push(path.to_owned());
+    let is_folder = std::fs::metadata(path).map_err(unreadable)?.is_dir();
+    // What has no real path, such as a pipe, is what it is called.
+    let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    if !found.seen.insert(real) {
+        return Ok(());
+    }
+    if !is_folder {
+        found.files.push(path.to_owned());
     } else {
         let entries: Result<Vec<_>, _> =
             std::fs::read_dir(path).map_err(unreadable)?.map(|entry| entry.map(|e| e.path())).collect();
@@ -200,12 +242,12 @@ fn collect(path: &Path, files: &mut Vec<PathBuf>) -> Result<(), String> {
         for entry in entries {
             let is_yaml = entry.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
             if is_yaml || entry.is_dir() {
-                collect(&entry, files)?;
+                collect(&entry, found)?;
             }
         }
     }
-    if files.len() > MAX_FILES {
-        return Err(format!("more than {MAX_FILES} files"));
+    if found.files.len() > MAX_FILES {
+        return Err(format!("more than {MAX_FILES} files in the paths given"));
     }
     Ok(())
 }
@@ -228,6 +270,16 @@ pub(crate) fn compile(
 ) -> Result<Compiled, Vec<String>> {
     authz::compile(resources, &authz::CompileOptions { jwks, mode })
         .map_err(|errors| errors.iter().map(ToString::to_string).collect())
+}
+
+/// The files by their names, and no more than a line of them.
+fn names(sources: &[SourceFile]) -> String {
+    const MOST: usize = 4;
+    let mut names: Vec<&str> = sources.iter().take(MOST).map(|source| source.name.as_str()).collect();
+    if sources.len() > MOST {
+        names.push("…");
+    }
+    names.join(", ")
 }
 
 /// The documents of `--jwks`, by issuer or URI.

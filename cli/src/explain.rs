@@ -11,6 +11,7 @@ mod placement;
 mod places;
 mod ranking;
 mod refusals;
+mod reissue;
 mod render;
 mod rerun;
 mod rules;
@@ -52,6 +53,12 @@ pub(crate) struct Explain {
     /// Show every policy leaf by leaf, and whole lists of values
     #[arg(long)]
     all: bool,
+}
+
+/// Whether `line` is a curl command line that is understood.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn reads_curl(line: &str) -> bool {
+    curl::parse(line).is_ok()
 }
 
 /// Runs `causeway explain`.

@@ -95,6 +95,17 @@ impl Session {
         })
     }
 
+    /// A session for `resources` at the time `now`.
+    #[cfg(test)]
+    pub(crate) fn of(resources: istio::Resources, now: u64) -> Result<Self, Vec<String>> {
+        let compiled = configuration::compile(&resources, BTreeMap::new(), authz::Mode::Strict)?;
+        let policies = authz::Policies::open(&compiled.section).map_err(|error| vec![error.to_string()])?;
+        let keys = authz::KeySets::embedded(&policies).map_err(|error| vec![error.to_string()])?;
+        let loaded = Loaded { resources: Some(resources), policies, keys, warnings: Vec::new() };
+        let pepper = Secret::new(vec![0; 32]);
+        Ok(Self { loaded, now: Some(now), revoked: None, environment: None, api_gateway: None, pepper })
+    }
+
     /// The request of a line, and everything that its decision needs.
     ///
     /// # Errors

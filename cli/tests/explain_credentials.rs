@@ -154,7 +154,8 @@ fn what_is_wrong_with_a_token_and_what_would_help() {
     let good = world.token(json!({}), json!({}));
     let with = |claims: Value| bearer(&world.token(json!({}), claims));
     let mut parts: Vec<String> = good.split('.').map(str::to_owned).collect();
-    parts[1] = BASE64URL.encode(json!({"iss": ISSUER, "sub": "client:root", "aud": "bookinfo", "exp": NOW + 600}).to_string());
+    parts[1] =
+        BASE64URL.encode(json!({"iss": ISSUER, "sub": "client:root", "aud": "bookinfo", "exp": NOW + 600}).to_string());
     let row = |name, request, verdict, words| Row { name, request, verdict, words };
     let rows = vec![
         row(

@@ -133,6 +133,8 @@ pub(super) struct Edit {
     rule: usize,
     part: Part,
     field: String,
+    /// The field as it is told: with its place where the rule has several sources or operations.
+    told: String,
     negated: bool,
     /// What is put in, or, of a negated field, the values that are taken out.
     values: Vec<String>,
@@ -150,12 +152,18 @@ impl Edit {
             found.first().filter(usable).cloned().into_iter().collect()
         };
         let values: Vec<String> = values;
+        let told = match part {
+            Part::From(at) if candidate.rule.from.len() > 1 => format!("from[{at}].source.{}", leaf.field),
+            Part::To(at) if candidate.rule.to.len() > 1 => format!("to[{at}].operation.{}", leaf.field),
+            _ => leaf.field.clone(),
+        };
         (!values.is_empty()).then(|| Self {
             namespace: candidate.policy.namespace.clone(),
             name: candidate.policy.name.clone(),
             rule: candidate.rule.index,
             part,
             field: leaf.field.clone(),
+            told,
             negated: leaf.negated,
             values,
         })
@@ -164,7 +172,7 @@ impl Edit {
     /// `add /admin to paths`.
     pub(super) fn words(&self) -> String {
         let values = text::values(&self.values, 3);
-        let field = text::plain(&self.field);
+        let field = text::plain(&self.told);
         let list = match (self.part, self.negated) {
             (Part::When, true) => format!("notValues of {field}"),
             (Part::When, false) => format!("values of {field}"),

@@ -1,7 +1,7 @@
 //! The smallest changes that would let a denied request pass. What can be tried is tried: only then is it said that the
 //! request would be allowed.
 
-use authz::trace::{Found, HopTrace, LeafTrace};
+use authz::trace::{CredentialTrace, Found, HopTrace, LeafTrace};
 use authz::{Hop, Reason, Request, Trace};
 use istio::Resources;
 use serde::Serialize;
@@ -11,6 +11,7 @@ use super::placement;
 use super::places::Places;
 use super::ranking::{self, Candidate, Part};
 use super::refusals;
+use super::reissue::{self, ClaimEdit};
 use super::tokens::Presented;
 use super::{Verdict, text};
 
@@ -80,6 +81,8 @@ pub(crate) trait Retry {
     fn request(&self, request: &Request) -> Option<Again>;
     /// Another configuration: `edit` changes it, or says that it cannot.
     fn resources(&self, edit: &dyn Fn(&mut Resources) -> bool) -> Option<Again>;
+    /// Another request whose token has other claims; where it has none, a fresh one is presented to the rule `fresh`.
+    fn token(&self, request: &Request, edits: &[ClaimEdit], fresh: Option<&CredentialTrace>) -> Option<Again>;
     /// Another time.
     fn at(&self, now: u64) -> Option<Again>;
     /// The keys of an issuer that are at hand, each `KID (ALGORITHM)`.
@@ -157,14 +160,20 @@ pub(super) fn tried(of: Subject, text: String, rule: Option<String>, again: Opti
 }
 
 /// As [`tried`], with the request that was tried.
-fn tried_with(case: &Case<'_>, of: Subject, text: String, rule: String, tried_one: Option<(Again, Request)>) -> Change {
-    let (again, request) = tried_one.unzip();
-    let example = request.map(|request| example(case.request, &request));
+pub(super) fn tried_with(
+    case: &Case<'_>,
+    of: Subject,
+    text: String,
+    rule: String,
+    tried_one: Option<(Again, Trial)>,
+) -> Change {
+    let (again, trial) = tried_one.unzip();
+    let example = trial.map(|(request, edits)| example(case.request, &request, &edits));
     Change { example, ..tried(of, text, Some(rule), again) }
 }
 
 /// The request that was tried: its method and path, and what else differs.
-fn example(was: &Request, is: &Request) -> String {
+fn example(was: &Request, is: &Request, edits: &[ClaimEdit]) -> String {
     let path = is.path.split('?').next().unwrap_or_default();
     let mut parts = vec![format!("{} {}", text::plain(&is.method), text::value(path))];
     if was.host != is.host {
@@ -183,6 +192,10 @@ fn example(was: &Request, is: &Request) -> String {
         [("client", was.source.remote_ip, is.source.remote_ip), ("direct peer", was.source.ip, is.source.ip)]
     {
         parts.extend(is.filter(|_| was != is).map(|address| format!("{name} {address}")));
+    }
+    let claims: Vec<String> = edits.iter().map(ClaimEdit::words).collect();
+    if !claims.is_empty() {
+        parts.push(format!("a token with {}", claims.join(" and ")));
     }
     parts.join(", ")
 }
@@ -227,27 +240,45 @@ fn by_request(case: &Case<'_>, hop: &HopTrace, candidate: &Candidate<'_>) -> Cha
     let is_credential = failing.iter().any(|(_, leaf)| is_of_credential(&leaf.field));
     let text = format!("{}, for {}", wishes(hop, candidate), of_rule(case, candidate));
     let of = if is_credential { Subject::Credential } else { Subject::Request };
-    tried_with(case, of, text, candidate.id(), try_requests(case, hop.hop, &failing))
+    tried_with(case, of, text, candidate.id(), try_changes(case, hop, &failing))
 }
 
-/// Tries values that the leaves want, until a request is allowed. The answer is that of the last that was tried.
-fn try_requests(case: &Case<'_>, hop: Hop, failing: &[(Part, &LeafTrace)]) -> Option<(Again, Request)> {
-    let mut requests = vec![case.request.clone()];
+/// What was tried: the request, and the changes of its token.
+pub(super) type Trial = (Request, Vec<ClaimEdit>);
+
+/// Tries values that the leaves want, until a request is allowed. The answer is that of the first that was tried, if none
+/// is.
+pub(super) fn try_changes(case: &Case<'_>, hop: &HopTrace, failing: &[(Part, &LeafTrace)]) -> Option<(Again, Trial)> {
+    let mut trials: Vec<Trial> = vec![(case.request.clone(), Vec::new())];
     for (_, leaf) in failing {
-        let mut next = Vec::new();
-        for request in &requests {
-            next.extend(alter::requests(request, leaf, hop)?);
+        let mut next: Vec<Trial> = Vec::new();
+        for (request, edits) in &trials {
+            if is_of_credential(&leaf.field) {
+                let more = reissue::edits(leaf)?.into_iter();
+                next.extend(more.map(|more| (request.clone(), edits.iter().cloned().chain(more).collect())));
+            } else {
+                let altered = alter::requests(request, leaf, hop.hop)?.into_iter();
+                next.extend(altered.map(|altered| (altered, edits.clone())));
+            }
         }
         next.truncate(MAX_TRIES);
-        requests = next;
+        trials = next;
     }
+    let with_token = failing.iter().any(|(_, leaf)| is_of_credential(&leaf.field));
+    let fresh = hop.authentication.iter().find(|rule| rule.kind == "RequestAuthentication");
     let mut last = None;
-    for request in requests {
-        let again = case.retry.request(&request)?;
-        if again.allowed {
-            return Some((again, request));
+    for (request, mut edits) in trials {
+        if with_token && case.tokens.is_empty() {
+            edits = reissue::named(edits, fresh?);
         }
-        last.get_or_insert((again, request));
+        let again = match with_token {
+            true => case.retry.token(&request, &edits, fresh)?,
+            false => case.retry.request(&request)?,
+        };
+        if again.allowed {
+            return Some((again, (request, edits)));
+        }
+        last.get_or_insert((again, (request, edits)));
     }
     last
 }
@@ -299,7 +330,7 @@ fn unmatching(case: &Case<'_>, hop: &HopTrace, denying: &Candidate<'_>) -> Vec<C
         let of = if is_of_credential(&leaf.field) { Subject::Credential } else { Subject::Request };
         let opposite = LeafTrace { negated: !leaf.negated, matched: false, ..leaf.clone() };
         let text = format!("{}, which {of_rule} leaves alone", wish(&opposite, hop.hop));
-        let again = try_requests(case, hop.hop, &[(Part::When, &opposite)]);
+        let again = try_changes(case, hop, &[(Part::When, &opposite)]);
         changes.push(tried_with(case, of, text, denying.id(), again));
     }
     changes

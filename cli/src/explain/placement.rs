@@ -139,7 +139,7 @@ fn header(place: &str) -> Option<(&str, &str)> {
 }
 
 /// The request with a credential at a place of a rule, and nothing else there.
-fn put(mut request: Request, place: &str, credential: &str) -> Option<Request> {
+pub(super) fn put(mut request: Request, place: &str, credential: &str) -> Option<Request> {
     if let Some((name, prefix)) = header(place) {
         let name = name.to_ascii_lowercase();
         request.headers.retain(|(other, _)| *other != name);

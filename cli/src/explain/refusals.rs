@@ -5,6 +5,7 @@ use authz::trace::{CredentialOutcome, CredentialTrace, HopTrace, ProviderOutcome
 use istio::{JwtRule, Resources, StringMatch};
 
 use super::nearest::{Case, Change, MAX_VALUES, Subject, is_of_credential, tried};
+use super::reissue::ClaimEdit;
 use super::text;
 use super::tokens::{Kind, Token};
 
@@ -78,7 +79,8 @@ pub(super) fn credential(case: &Case<'_>, hop: &HopTrace) -> Option<Change> {
     } else {
         format!("a credential were presented ({}) and {wishes}, for {rule}", rules.join(", or "))
     };
-    Some(tried(Subject::Credential, text, Some(nearest.id()), None))
+    let tried_one = super::nearest::try_changes(case, hop, &nearest.failing());
+    Some(super::nearest::tried_with(case, Subject::Credential, text, nearest.id(), tried_one))
 }
 
 // ---- tokens
@@ -115,7 +117,10 @@ fn audience(case: &Case<'_>) -> Vec<Change> {
         || "one of the audiences of the rule".to_owned(),
         |wanted| format!("the audience {}", text::one_of(&wanted, MAX_VALUES)),
     );
-    let mut changes = vec![tried(Subject::Credential, format!("the token were for {wanted}; {is_for}"), None, None)];
+    let first = case.resources.and_then(|resources| rule(resources, refused)).and_then(|rule| rule.audiences.first());
+    let edit = first.map(|audience| ClaimEdit::Add(vec!["aud".to_owned()], audience.clone()));
+    let again = edit.and_then(|edit| case.retry.token(case.request, &[edit], None));
+    let mut changes = vec![tried(Subject::Credential, format!("the token were for {wanted}; {is_for}"), None, again)];
     if let Some(aud) = has.first() {
         let edit = |resources: &mut Resources| match rule_mut(resources, refused) {
             Some(rule) => {
@@ -244,7 +249,7 @@ fn refused<'a>(case: &Case<'a>) -> Option<&'a CredentialTrace> {
     rules().filter(refused).find(|rule| rule.reason == Some(case.verdict.reason)).or_else(|| rules().find(refused))
 }
 
-fn rule<'a>(resources: &'a Resources, seen: &CredentialTrace) -> Option<&'a JwtRule> {
+pub(super) fn rule<'a>(resources: &'a Resources, seen: &CredentialTrace) -> Option<&'a JwtRule> {
     let mut all = resources.request_authentications.iter();
     let found = all.find(|a| a.meta.namespace == seen.namespace && a.meta.name == seen.name);
     found.filter(|_| seen.kind == "RequestAuthentication")?.jwt_rules.get(seen.rule)

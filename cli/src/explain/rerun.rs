@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use authz::{Decision, Given, Policies, Request, Target};
+use authz::trace::CredentialTrace;
+use authz::{Decision, Given, KeySets, Policies, Request, Target};
 use istio::Resources;
 
 use super::nearest::{Again, Retry};
+use super::reissue::{self, ClaimEdit};
 use crate::configuration;
 use crate::session::{Case, Session};
 
@@ -33,16 +35,19 @@ impl Retry for Rerun<'_> {
         if !edit(&mut resources) {
             return None;
         }
-        let policies = &self.session.loaded.policies;
-        let mut jwks = BTreeMap::new();
-        for source in policies.key_sources() {
-            if let (Some(document), name) = (source.document, source.jwks_uri.unwrap_or(source.issuer)) {
-                jwks.insert(name.to_owned(), document.to_owned());
-            }
-        }
-        let compiled = configuration::compile(&resources, jwks, policies.mode()).ok()?;
-        let changed = Policies::open(&compiled.section).ok()?;
+        let changed = self.compiled(&resources)?;
         Some(again(&authz::decide(&changed, &self.case.request, &self.case.target, &self.given)))
+    }
+
+    fn token(&self, request: &Request, edits: &[ClaimEdit], fresh: Option<&CredentialTrace>) -> Option<Again> {
+        let loaded = &self.session.loaded;
+        let (request, resources) =
+            reissue::reissued(loaded.resources.as_ref()?, request, edits, fresh, self.given.now)?;
+        let changed = self.compiled(&resources)?;
+        let keys = KeySets::embedded(&changed).ok()?;
+        let case = self.session.with_request(self.case, request);
+        let given = Given { now: self.given.now, keys: &keys, ..self.session.given(&case) };
+        Some(again(&authz::decide(&changed, &case.request, &case.target, &given)))
     }
 
     fn keys(&self, issuer: &str) -> Vec<String> {
@@ -55,6 +60,21 @@ impl Retry for Rerun<'_> {
     fn at(&self, now: u64) -> Option<Again> {
         let given = Given { now, ..self.given };
         Some(again(&authz::decide(&self.session.loaded.policies, &self.case.request, &self.case.target, &given)))
+    }
+}
+
+impl Rerun<'_> {
+    /// Another configuration with the key sets of this one.
+    fn compiled(&self, resources: &Resources) -> Option<Policies> {
+        let policies = &self.session.loaded.policies;
+        let mut jwks = BTreeMap::new();
+        for source in policies.key_sources() {
+            if let (Some(document), name) = (source.document, source.jwks_uri.unwrap_or(source.issuer)) {
+                jwks.insert(name.to_owned(), document.to_owned());
+            }
+        }
+        let compiled = configuration::compile(resources, jwks, policies.mode()).ok()?;
+        Policies::open(&compiled.section).ok()
     }
 }
 
