@@ -129,15 +129,14 @@ pub(crate) struct Read {
 pub(crate) fn read(paths: &[PathBuf], reading: &ReadingArgs, purpose: Purpose) -> Result<Read, Vec<String>> {
     let sources = sources(paths).map_err(|error| vec![error])?;
     let resources = parse(&sources, &reading.allow_ignored)?;
-    let nothing = resources
-        == Resources { mesh: resources.mesh.clone(), skipped: resources.skipped.clone(), ..Resources::default() };
+    let nothing = resources == Resources::default();
     if nothing && purpose == Purpose::Bundle {
-        return Err(vec![format!("no document that access or traffic depends on in {}", names(&sources))]);
+        return Err(vec![format!("no document in {}: a bundle of it would open every workload", names(&sources))]);
     }
     let mut jwks = given_jwks(&reading.jwks).map_err(|error| vec![error])?;
     let mut warnings = unused_jwks(&resources, &jwks);
     if nothing {
-        warnings.push(format!("no policy and no route in {}: every workload is open", names(&sources)));
+        warnings.push(format!("no document in {}: every workload is open", names(&sources)));
     }
     let ignored = resources.skipped.iter().filter(|skipped| reading.allow_ignored.contains(&skipped.kind));
     warnings.extend(ignored.map(|istio::Skipped { file, line, kind, name }| {

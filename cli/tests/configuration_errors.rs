@@ -106,10 +106,10 @@ fn a_configuration_without_documents_opens_everything_and_says_so() {
         let [evaluate, lint, bundle] = said(folder.path());
         for (status, err) in [evaluate, lint] {
             assert_eq!(status, Some(0), "{err}");
-            assert!(err.contains("no policy and no route in c/p.yaml: every workload is open"), "{err}");
+            assert!(err.contains("no document in c/p.yaml: every workload is open"), "{err}");
         }
         assert_eq!(bundle.0, Some(2));
-        assert!(bundle.1.contains("no document that access or traffic depends on in c/p.yaml"), "{}", bundle.1);
+        assert!(bundle.1.contains("no document in c/p.yaml: a bundle of it would open every workload"), "{}", bundle.1);
         assert!(!folder.path().join("out").exists());
     }
 }

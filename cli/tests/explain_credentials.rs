@@ -163,8 +163,8 @@ fn what_is_wrong_with_a_token_and_what_would_help() {
             with(json!({"aud": "other"})),
             "denied 403 token_audience at the gateway",
             &[
-                "would get past this if\n  • the token were for the audience bookinfo; it is for other\n",
-                "would be allowed if\n  • the configuration were changed: add other to audiences of jwtRules[0] of RequestAuthentication",
+                "would be allowed if\n  • the token were for the audience bookinfo; it is for other\n",
+                "\n  • the configuration were changed: add other to audiences of jwtRules[0] of RequestAuthentication",
                 "which then accepts tokens made for other",
             ],
         ),
