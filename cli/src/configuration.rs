@@ -134,9 +134,17 @@ pub(crate) fn read(paths: &[PathBuf], reading: &ReadingArgs, purpose: Purpose) -
     let files = files(paths).map_err(|error| vec![error])?;
     let sources = sources(files.read).map_err(|error| vec![error])?;
     let resources = parse(&sources, &reading.allow_ignored)?;
+    let nothing = resources == Resources::default();
+    if nothing && purpose == Purpose::Bundle {
+        return Err(vec![format!("no document in {}: a bundle of it would open every workload", names(&sources))]);
+    }
     let mut jwks = given_jwks(&reading.jwks).map_err(|error| vec![error])?;
     let mut warnings: Vec<String> = files.passed_over.iter().map(|path| passed_over(path)).collect();
-    warnings.extend(nothing_asked(&resources));
+    warnings.extend(if nothing {
+        Some(format!("no document in {}: every workload is open", names(&sources)))
+    } else {
+        nothing_asked(&resources)
+    });
     warnings.extend(unused_jwks(&resources, &jwks));
     let ignored = resources.skipped.iter().filter(|skipped| reading.allow_ignored.contains(&skipped.kind));
     warnings.extend(ignored.map(|istio::Skipped { file, line, kind, name }| {
@@ -172,7 +180,11 @@ pub(crate) fn read(paths: &[PathBuf], reading: &ReadingArgs, purpose: Purpose) -
 fn sources(files: Vec<PathBuf>) -> Result<Vec<SourceFile>, String> {
     let source = |path: PathBuf| {
         let text = read_text(&path, istio::MAX_FILE_BYTES)?;
-        Ok(SourceFile { name: path.display().to_string(), text })
+        let (name, limit) = (path.display().to_string(), istio::MAX_FILE_BYTES);
+        if text.len() > limit {
+            return Err(format!("{name}: more than {limit} bytes, the most of one file; split it"));
+        }
+        Ok(SourceFile { name, text })
     };
     files.into_iter().map(source).collect()
 }
@@ -184,16 +196,23 @@ struct Files {
     read: Vec<PathBuf>,
     /// Those of a folder whose names are not those of YAML, and which `kubectl` or a careless editor could have meant.
     passed_over: Vec<PathBuf>,
+    /// Files and folders that were seen, by their real paths: links may lead in a circle.
+    seen: BTreeSet<PathBuf>,
 }
 
-/// The files at `paths`, and the YAML files in the folders among them.
+/// The files at `paths`, and the YAML files in the folders among them. A file that is reached by several ways is read
+/// once: a mounted ConfigMap has each under two names.
 fn files(paths: &[PathBuf]) -> Result<Files, String> {
     let mut files = Files::default();
     for path in paths {
+        if path.as_os_str() == "-" {
+            return Err("--config reads files and folders, not standard input; give it a file".to_owned());
+        }
         collect(path, &mut files)?;
     }
     if files.read.is_empty() {
-        return Err("no .yaml or .yml file in the paths given".to_owned());
+        let paths: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+        return Err(format!("no .yaml or .yml file in {}", paths.join(", ")));
     }
     Ok(files)
 }
@@ -218,12 +237,25 @@ pub(crate) fn read_text(path: &Path, limit: usize) -> Result<String, String> {
         // The cut may lie inside a character.
         return Ok(String::from_utf8_lossy(&bytes).into_owned());
     }
-    String::from_utf8(bytes).map_err(|_| format!("cannot read {}: it is not UTF-8", path.display()))
+    String::from_utf8(bytes).map_err(|error| {
+        let before = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
+        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        let behind = before.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+        let column = String::from_utf8_lossy(behind).chars().count() + 1;
+        let what = if error.as_bytes().contains(&0) { "it is no text file" } else { "save the file as UTF-8" };
+        format!("{}:{line}:{column}: a byte that is not UTF-8; {what}", path.display())
+    })
 }
 
 fn collect(path: &Path, files: &mut Files) -> Result<(), String> {
     let unreadable = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
-    if !std::fs::metadata(path).map_err(unreadable)?.is_dir() {
+    let is_folder = std::fs::metadata(path).map_err(unreadable)?.is_dir();
+    // What has no real path, such as a pipe, is what it is called.
+    let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    if !files.seen.insert(real) {
+        return Ok(());
+    }
+    if !is_folder {
         files.read.push(path.to_owned());
     } else {
         let entries: Result<Vec<_>, _> =
@@ -241,7 +273,7 @@ fn collect(path: &Path, files: &mut Files) -> Result<(), String> {
         }
     }
     if files.read.len().max(files.passed_over.len()) > MAX_FILES {
-        return Err(format!("more than {MAX_FILES} files"));
+        return Err(format!("more than {MAX_FILES} files in the paths given"));
     }
     Ok(())
 }
@@ -255,6 +287,16 @@ pub(crate) fn parse(sources: &[SourceFile], allow_ignored: &[String]) -> Result<
 /// Compiles the access policies.
 pub(crate) fn compile(resources: &Resources, options: &CompileOptions) -> Result<Compiled, Vec<String>> {
     authz::compile(resources, options).map_err(|errors| errors.iter().map(ToString::to_string).collect())
+}
+
+/// The files by their names, and no more than a line of them.
+fn names(sources: &[SourceFile]) -> String {
+    const MOST: usize = 4;
+    let mut names: Vec<&str> = sources.iter().take(MOST).map(|source| source.name.as_str()).collect();
+    if sources.len() > MOST {
+        names.push("…");
+    }
+    names.join(", ")
 }
 
 /// The documents of `--jwks`, by issuer or URI.

@@ -7,6 +7,8 @@ pub mod demo;
 pub mod dev;
 mod evaluate;
 mod explain;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod lint;
 mod normalize;
 mod request_line;

@@ -49,11 +49,12 @@ pub(crate) struct Session {
 }
 
 /// Who plays the key store.
-enum Store<'a> {
+#[derive(Clone, Debug)]
+pub(crate) enum Store {
     /// What it knows, by the presented key.
-    Keys(&'a BTreeMap<String, StoredKey>),
+    Keys(BTreeMap<String, StoredKey>),
     /// One answer for every key; without it there is none.
-    One(Option<&'a StoredKey>),
+    One(Option<StoredKey>),
 }
 
 /// One request, ready to be decided about.
@@ -69,6 +70,8 @@ pub(crate) struct Case {
     pub(crate) providers: BTreeMap<String, ProviderAnswer>,
     /// What the key store says about the presented key, if there is one.
     pub(crate) api_key: Option<KeyRecordLookup>,
+    /// The key store itself.
+    store: Store,
 }
 
 impl Session {
@@ -97,14 +100,25 @@ impl Session {
         })
     }
 
+    /// A session for `resources` at the time `now`.
+    #[cfg(test)]
+    pub(crate) fn of(resources: istio::Resources, now: u64) -> Result<Self, Vec<String>> {
+        let compiled = configuration::compile(&resources, &authz::CompileOptions::default())?;
+        let policies = authz::Policies::open(&compiled.section).map_err(|error| vec![error.to_string()])?;
+        let keys = authz::KeySets::embedded(&policies).map_err(|error| vec![error.to_string()])?;
+        let loaded = Loaded { resources: Some(resources), policies, keys, warnings: Vec::new() };
+        let pepper = Secret::new(vec![0; 32]);
+        Ok(Self { loaded, now: Some(now), revoked: None, environment: None, api_gateway: None, pepper })
+    }
+
     /// The request of a line, and everything that its decision needs.
     ///
     /// # Errors
     /// One sentence, when it cannot be told which ApiGateway document the request goes to.
     pub(crate) fn case(&self, line: RequestLine) -> Result<Case, String> {
         let (line, target) = self.targeted(line)?;
-        let store = Store::Keys(&line.api_keys);
-        Ok(self.prepared(line.id, line.request, target, line.providers, &store))
+        let store = Store::Keys(line.api_keys);
+        Ok(self.prepared(line.id, line.request, target, line.providers, store))
     }
 
     /// As [`case`](Self::case), with a key store that answers `key` for whatever key is presented; without one it does
@@ -114,12 +128,17 @@ impl Session {
     /// As for [`case`](Self::case).
     pub(crate) fn case_with(&self, line: RequestLine, key: Option<&StoredKey>) -> Result<Case, String> {
         let (line, target) = self.targeted(line)?;
-        Ok(self.prepared(line.id, line.request, target, line.providers, &Store::One(key)))
+        Ok(self.prepared(line.id, line.request, target, line.providers, Store::One(key.cloned())))
     }
 
     /// A request that a front has read.
     pub(crate) fn case_of(&self, id: Id, request: Request, target: Target, key: Option<&StoredKey>) -> Case {
-        self.prepared(id, request, target, BTreeMap::new(), &Store::One(key))
+        self.prepared(id, request, target, BTreeMap::new(), Store::One(key.cloned()))
+    }
+
+    /// The same case with another request: the same target, providers and key store.
+    pub(crate) fn with_request(&self, case: &Case, request: Request) -> Case {
+        self.prepared(case.id.clone(), request, case.target.clone(), case.providers.clone(), case.store.clone())
     }
 
     fn targeted(&self, mut line: RequestLine) -> Result<(RequestLine, Target), String> {
@@ -140,23 +159,23 @@ impl Session {
         request: Request,
         mut target: Target,
         providers: BTreeMap<String, ProviderAnswer>,
-        store: &Store<'_>,
+        store: Store,
     ) -> Case {
         let presented = credentials(&self.loaded.policies, &request, &target).api_key;
         if let (Target::Workload { environment: environment @ None, .. }, Some(presented)) = (&mut target, &presented) {
             *environment = Some(presented.environment.clone());
         }
-        let api_key = presented.map(|presented| match store {
+        let api_key = presented.map(|presented| match &store {
             Store::Keys(keys) => self.look_up(&presented.fingerprint, keys),
             Store::One(None) => KeyRecordLookup::Unavailable,
             Store::One(Some(key)) => {
                 let headers = request.headers.iter().map(|(_, value)| value);
                 let text = headers.into_iter().find(|value| api_key::fingerprint(value) == presented.fingerprint);
-                let keys = text.map(|text| BTreeMap::from([(text.clone(), (*key).clone())])).unwrap_or_default();
+                let keys = text.map(|text| BTreeMap::from([(text.clone(), key.clone())])).unwrap_or_default();
                 self.look_up(&presented.fingerprint, &keys)
             }
         });
-        Case { id, request, target, providers, api_key }
+        Case { id, request, target, providers, api_key, store }
     }
 
     /// Everything beside the request and the policies.

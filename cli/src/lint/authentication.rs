@@ -415,8 +415,14 @@ fn check_policy(context: &Context<'_>, policy: &Policy<'_>, findings: &mut Findi
             .collect();
         let is_credential = !reading.is_empty() || name.eq_ignore_ascii_case("authorization");
         let place = policy.at(field.path.clone());
+        // CUSTOM policies are asked before credentials are read: the header is there, and `*` is the way to say that a
+        // provider is asked about those who present one.
+        let is_before = policy.action() == Action::Custom;
+        if is_before && field.values.iter().all(|value| value == "*") {
+            continue;
+        }
         if is_credential {
-            let removed = reading.iter().any(|forwarded| !forwarded);
+            let removed = !is_before && reading.iter().any(|forwarded| !forwarded);
             let severity = if removed { Severity::Error } else { Severity::Warning };
             let message = if removed {
                 format!("the header `{name}` is removed once its credential is verified, before policies look")

@@ -192,7 +192,7 @@ impl<'a> Context<'a> {
         (!issuers.contains("")).then_some(issuers)
     }
 
-    /// Whether a known workload accepts plaintext; the narrowest `PeerAuthentication` says so.
+    /// Whether a known workload accepts plaintext at one of its ports; the narrowest `PeerAuthentication` says so.
     pub(super) fn accepts_plaintext(&self, workload: usize) -> bool {
         let Some(known) = self.workloads.get(workload) else { return true };
         let mode = |wanted: &dyn Fn(&istio::PeerAuthentication) -> bool| {
@@ -203,13 +203,27 @@ impl<'a> Context<'a> {
             selector.as_ref().is_some_and(|selector| !selector.match_labels.is_empty())
         };
         let own = |document: &istio::PeerAuthentication| document.meta.namespace == known.namespace;
-        let found = mode(&|document| {
+        let selects = |document: &istio::PeerAuthentication| {
             let selects = document.selector.as_ref().is_some_and(|selector| selector.selects(known.labels));
             own(document) && is_narrow(&document.selector) && selects
-        })
-        .or_else(|| mode(&|document| own(document) && !is_narrow(&document.selector)))
-        .or_else(|| mode(&|document| self.is_root(&document.meta) && !is_narrow(&document.selector)));
-        found != Some(MtlsMode::Strict)
+        };
+        let found = mode(&selects)
+            .or_else(|| mode(&|document| own(document) && !is_narrow(&document.selector)))
+            .or_else(|| mode(&|document| self.is_root(&document.meta) && !is_narrow(&document.selector)));
+        let elsewhere = found != Some(MtlsMode::Strict);
+        // "Port specific mutual TLS settings. These only apply when a workload selector is specified."
+        let mut at_ports: BTreeMap<u16, MtlsMode> = BTreeMap::new();
+        for document in self.resources.peer_authentications.iter().filter(|document| selects(document)) {
+            for (port, mode) in document.port_level.iter().filter(|(_, mode)| **mode != MtlsMode::Unset) {
+                at_ports.entry(*port).or_insert(*mode);
+            }
+        }
+        match known.ports.as_ref().filter(|ports| !ports.is_empty()) {
+            Some(ports) => {
+                ports.iter().any(|port| at_ports.get(port).map_or(elsewhere, |mode| *mode != MtlsMode::Strict))
+            }
+            None => elsewhere || at_ports.values().any(|mode| *mode != MtlsMode::Strict),
+        }
     }
 
     /// Namespaces that some document tells a workload of.

@@ -250,7 +250,8 @@ fn methods(policy: &Policy<'_>, field: &Field<'_>, findings: &mut Findings) {
     }
     let takes = |method: &str| field.values.iter().any(|value| words::matches(value, method));
     if field.opens_when_missed(policy.action()) && takes("GET") && !takes("HEAD") {
-        let message = "GET is denied and HEAD is not, which most backends answer alike";
+        let verb = verb(policy, field);
+        let message = format!("GET is {verb} and HEAD is not, which most backends answer alike");
         findings.add(&METHOD_HEAD, policy.at(field.path.clone()), message, "add `HEAD`");
     }
 }
@@ -322,34 +323,45 @@ fn is_odd(value: &str) -> bool {
 }
 
 fn twins(policy: &Policy<'_>, field: &Field<'_>, path: String, value: &str, findings: &mut Findings) {
+    // A segment of a template stands for each one that it takes: what holds for one path of it holds for all.
+    let sample = |value: &str| value.replace("{*}", "-");
     let takes = |path: &str| {
-        field.values.iter().any(|value| match value.strip_suffix("/{**}") {
+        field.values.iter().map(|value| sample(value)).any(|value| match value.strip_suffix("/{**}") {
             Some(front) if !front.contains('{') => path.strip_prefix(front).is_some_and(|rest| rest.starts_with('/')),
-            _ => words::matches(value, path),
+            _ => words::matches(&value, path),
         })
     };
     let (front, is_exact) = match value.strip_suffix("/*").or_else(|| value.strip_suffix("/{**}")) {
         Some(front) => (front, false),
         None => (value, true),
     };
-    if front.is_empty() || front == "/" || front.contains(['*', '{']) {
+    if front.is_empty() || front == "/" || sample(front).contains(['*', '{']) {
         return;
     }
     let front = front.trim_end_matches('/');
+    let below = if front.contains('{') { "{**}" } else { "*" };
     let looks_like_a_file = front.rsplit('/').next().is_some_and(|last| last.contains('.'));
-    let missing: Vec<String> = [(front.to_owned(), front.to_owned()), (format!("{front}/"), format!("{front}/*"))]
-        .into_iter()
-        .filter(|(path, _)| !takes(path))
-        .map(|(_, twin)| twin)
-        .collect();
-    let deeper = is_exact && missing.is_empty() && !takes(&format!("{front}/x")) && !looks_like_a_file;
-    if missing.is_empty() && !deeper {
-        return;
-    }
-    let twin = missing.first().cloned().unwrap_or_else(|| format!("{front}/*"));
-    let verb = if field.negative { "excepted" } else { "denied" };
-    let message = format!("`{value}` is {verb}, and `{}` is not", twin.replace("/*", if deeper { "/x" } else { "/" }));
+    let bare = !takes(&sample(front));
+    let with_slash = !takes(&format!("{}/", sample(front)));
+    let deeper = is_exact && !bare && !with_slash && !takes(&format!("{}/x", sample(front))) && !looks_like_a_file;
+    let (missing, twin) = match (bare, with_slash, deeper) {
+        (true, ..) => (front.to_owned(), front.to_owned()),
+        (_, true, _) => (format!("{front}/"), format!("{front}/{below}")),
+        (.., true) => (format!("{front}/x"), format!("{front}/{below}")),
+        _ => return,
+    };
+    let verb = verb(policy, field);
+    let message = format!("`{value}` is {verb}, and `{missing}` is not");
     findings.add(&PATH_TWINS, policy.at(path), message, format!("write `{twin}` beside it"));
+}
+
+/// What becomes of a request that a field of [`Field::opens_when_missed`] takes.
+fn verb(policy: &Policy<'_>, field: &Field<'_>) -> &'static str {
+    match policy.action() {
+        Action::Custom => "put to the provider",
+        _ if field.negative => "excepted",
+        _ => "denied",
+    }
 }
 
 fn hosts(policy: &Policy<'_>, field: &Field<'_>, findings: &mut Findings) {

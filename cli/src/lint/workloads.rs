@@ -138,7 +138,7 @@ pub(super) fn check(context: &Context<'_>, findings: &mut Findings) {
 
 fn check_reach<'a>(context: &Context<'a>, (kind, meta, selector, target_refs): Selecting<'a>, findings: &mut Findings) {
     if !target_refs.is_empty() {
-        let message = "targetRefs reach the Gateway API only: API Gateway never enforces this policy";
+        let message = "targetRefs reach the Gateway API only: API Gateway never enforces this";
         let instead = "write a `selector` for what API Gateway is to enforce";
         findings.add(&TARGET_REFS, Place::new(kind, meta, "spec.targetRefs"), message, instead);
         return;
