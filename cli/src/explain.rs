@@ -19,6 +19,7 @@ mod rules;
 mod tests;
 mod text;
 mod tokens;
+mod wishes;
 
 use std::process::ExitCode;
 

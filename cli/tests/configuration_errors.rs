@@ -140,7 +140,7 @@ fn a_file_without_permission_is_named() {
     std::fs::create_dir(folder.path().join("c")).unwrap();
     let file = folder.path().join("c/p.yaml");
     std::fs::write(&file, POLICY).unwrap();
-    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o000)).unwrap();
     // Root reads everything.
     if std::fs::read(&file).is_ok() {
         return;

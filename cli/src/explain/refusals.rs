@@ -4,10 +4,11 @@ use authz::Reason;
 use authz::trace::{CredentialOutcome, CredentialTrace, HopTrace, ProviderOutcome, ProviderTrace};
 use istio::{JwtRule, Resources, StringMatch};
 
-use super::nearest::{Case, Change, MAX_VALUES, Subject, is_of_credential, tried};
+use super::nearest::{Case, Change, MAX_VALUES, Subject, tried};
 use super::reissue::ClaimEdit;
 use super::text;
 use super::tokens::{Kind, Token};
+use super::wishes::is_of_credential;
 
 /// The changes for a denial that is not the verdict of a rule.
 pub(super) fn changes(case: &Case<'_>) -> Vec<Change> {
