@@ -105,10 +105,15 @@ pub(super) fn authenticate_tokens(
     mut observe: impl FnMut(usize, usize, Step<'_>),
 ) -> Result<Vec<Claims>, TokenRefusal> {
     let mode = sources.policies.mode();
-    let sent = sent_tokens(rules, visible, mode);
+    let sent: Vec<Vec<String>> = rules.iter().map(|rule| sent_tokens(rule, visible, mode)).collect();
     let mut read = Read::new(mode);
-    if !sent.iter().all(|text| read.admits(text)) {
-        return Err(refused(Reason::TokenMalformed, format!("request has more than {MAX_TOKENS} tokens")));
+    if let Some(flooded) = sent.iter().position(|texts| !texts.iter().all(|text| read.admits(text))) {
+        let flood = too_many_tokens();
+        for (index, texts) in sent.iter().enumerate().take(flooded).filter(|(_, texts)| texts.is_empty()) {
+            observe(index, texts.len(), Step::Absent);
+        }
+        observe(flooded, sent.get(flooded).map_or(0, Vec::len), Step::Refused(&flood));
+        return Err(flood);
     }
     let mut walk =
         Walk { mode, sources, context, visible, read, verified: Vec::new(), refused: String::new(), bad_signatures: 0 };
@@ -129,11 +134,14 @@ pub(super) fn authenticate_tokens(
                     None => Ok(walk.claims()),
                 };
             }
+            Err(_) if walk.bad_signatures >= MAX_BAD_SIGNATURES => {
+                let flood = format!("a token's signature was wrong for {MAX_BAD_SIGNATURES} rules");
+                let flood = refused(Reason::TokenMalformed, flood);
+                observe(index, found, Step::Refused(&flood));
+                return Err(flood);
+            }
             Err(refused) => {
                 observe(index, found, Step::Refused(&refused));
-                if walk.bad_signatures >= MAX_BAD_SIGNATURES {
-                    return Err(refused);
-                }
                 if mode == Mode::Strict && walk.may_be_valid_in_istio(rule) {
                     doubtful.push((walk.refused.clone(), refused.clone()));
                 }
@@ -157,7 +165,7 @@ pub(super) fn authenticate_tokens(
         }
     }
     // Envoy lets it pass. Not so here when a token went unseen because a good one took its header away with it.
-    match sent.iter().all(|text| walk.has_verified(text)) {
+    match sent.iter().flatten().all(|text| walk.has_verified(text)) {
         true => Ok(walk.claims()),
         false => Err(beside(refusal)),
     }
@@ -175,13 +183,14 @@ fn beside(refused: TokenRefusal) -> TokenRefusal {
     TokenRefusal { detail: format!("{}; the request has a valid token beside it", refused.detail), ..refused }
 }
 
-/// The texts of all tokens of a request.
-fn sent_tokens(rules: &[&ArchivedJwtRule], visible: &Visible, mode: Mode) -> Vec<String> {
-    let found = |rule: &&ArchivedJwtRule| -> Vec<String> {
-        let found = tokens_of(rule, &visible.headers, &visible.path, mode);
-        found.into_iter().map(|token| token.text.into_owned()).collect()
-    };
-    rules.iter().flat_map(found).collect()
+fn too_many_tokens() -> TokenRefusal {
+    refused(Reason::TokenMalformed, format!("request has more than {MAX_TOKENS} tokens"))
+}
+
+/// The texts of the tokens of a request that one rule finds.
+fn sent_tokens(rule: &ArchivedJwtRule, visible: &Visible, mode: Mode) -> Vec<String> {
+    let found = tokens_of(rule, &visible.headers, &visible.path, mode);
+    found.into_iter().map(|token| token.text.into_owned()).collect()
 }
 
 /// The way through the rules of a workload.
@@ -211,7 +220,7 @@ impl Walk<'_, '_, '_> {
         let count = found.len();
         // One rule may find one token many times.
         if count > MAX_TOKENS {
-            return (count, Err(refused(Reason::TokenMalformed, format!("request has more than {MAX_TOKENS} tokens"))));
+            return (count, Err(too_many_tokens()));
         }
         (count, self.verify_all(rule, found))
     }
