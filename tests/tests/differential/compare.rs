@@ -123,7 +123,7 @@ pub fn is_deliberate(setup: &Setup, wire: &Wire, envoy: &Answer, ours: &Answer) 
     if ours.seen.is_some() {
         return None;
     }
-    // Facts b11.5: with two rules or more, a good token whose header is removed takes the bad ones in the same header
+    // With two rules or more, a good token whose header is removed takes the bad ones in the same header
     // with it, so that nobody looks at them any more and Envoy lets the request pass.
     if ours.why.contains("the request has a valid token beside it")
         && setup.authentications.iter().map(|authentication| authentication.jwt_rules.len()).sum::<usize>() > 1

@@ -1,4 +1,4 @@
-//! What Envoy 1.40 was seen to do where its documentation and Istio's do not say so (facts b11), one row each, asked of
+//! What Envoy 1.40 was seen to do where its documentation and Istio's do not say so, one row each, asked of
 //! both: an Envoy that changes it is noticed here, with its name.
 
 use std::collections::BTreeMap;

@@ -306,7 +306,7 @@ fn without(name: &str) -> String {
     serde_json::to_string(&claims).unwrap()
 }
 
-/// What Envoy 1.40 was seen to accept and the strict mode refuses (facts b11.7), and what neither accepts.
+/// What Envoy 1.40 was seen to accept and the strict mode refuses, and what neither accepts.
 #[test]
 fn where_the_modes_differ() {
     let good = reader();
