@@ -329,7 +329,7 @@ fn what_is_wrong_with_an_api_key_and_what_would_help() {
             both,
             "denied 401 credential_mismatch",
             &[
-                "would be allowed if\n  • the API key in header x-api-key were left out\n  • the token in header authorization were left out\n",
+                "would be allowed if (one of these is enough)\n  • the API key in header x-api-key were left out\n  • the token in header authorization were left out\n",
             ],
         ),
     ];

@@ -23,7 +23,10 @@ pub(crate) fn hints(case: &Case<'_>) -> Vec<String> {
         } else if case.verdict.reason == Reason::DestinationUnknown {
             of_route(&mut hints, case, hop);
         } else if !hop.allowed {
-            of_credentials(&mut hints, case, hop);
+            // Before a provider has had its say nobody looks at credentials.
+            if !super::rules::is_of_provider(hop.reason) {
+                of_credentials(&mut hints, case, hop);
+            }
             of_rules(&mut hints, case, hop);
         }
     }
@@ -201,7 +204,7 @@ fn of_token(hints: &mut Hints, case: &Case<'_>, hop: &HopTrace, presented: &Pres
 
 fn of_rules(hints: &mut Hints, case: &Case<'_>, hop: &HopTrace) {
     if let Some(denying) = case.verdict.policy.as_deref().and_then(|id| ranking::by_id(hop, id)) {
-        of_denying(hints, &denying);
+        of_denying(hints, hop, &denying);
         return;
     }
     if !matches!(case.verdict.reason, Reason::DeniedNoMatch | Reason::NoCredential) {
@@ -228,7 +231,7 @@ fn of_rules(hints: &mut Hints, case: &Case<'_>, hop: &HopTrace) {
 }
 
 /// A DENY rule often matches because something is not there.
-fn of_denying(hints: &mut Hints, denying: &Candidate<'_>) {
+fn of_denying(hints: &mut Hints, hop: &HopTrace, denying: &Candidate<'_>) {
     let rule = denying.rule;
     let leaves = rule.from.iter().chain(&rule.to).flat_map(|branch| &branch.leaves).chain(&rule.when);
     for leaf in leaves.filter(|leaf| leaf.matched) {
@@ -241,7 +244,8 @@ fn of_denying(hints: &mut Hints, denying: &Candidate<'_>) {
                 hints.add(format!("{field} is {}: Istio matches strings only, so no value of it could satisfy the rule", text::article(kind)));
             }
             Found::Unavailable => hints.add(format!(
-                "{field} cannot be known here: Istio drops the condition from a {} rule, which then matches more",
+                "{field} {}: Istio drops the condition from a {} rule, which then matches more",
+                super::rules::unknown(hop, &leaf.field),
                 denying.policy.action
             )),
             _ => {}

@@ -46,7 +46,8 @@ pub(crate) fn veiled(text: &str) -> String {
 
 /// A JWS begins with the base64url form of `{"`, perhaps behind a name and `=`; an API key with our own prefix.
 fn is_credential(word: &str) -> bool {
-    word.contains("cwk_")
+    // The bare prefix, as a sentence about keys has it, is no secret.
+    word.split_once("cwk_").is_some_and(|(_, rest)| !rest.is_empty())
         || (word.contains("eyJ") && word.contains('.'))
         || word.split('=').any(|part| part.len() > 60 && part.matches('.').count() == 2)
 }
@@ -148,6 +149,8 @@ mod tests {
             (format!("a={token}; b=2"), "***; b=2"),
             (format!("/x?access_token={token}&y=1"), "/x?***&y=1"),
             ("cwk_dev_0123456789abcdef".to_owned(), "***"),
+            ("cwk_dev_<cwk_0123>".to_owned(), "***<***>"),
+            ("expected cwk_<environment>_ and letters".to_owned(), "expected cwk_<environment>_ and letters"),
             ("/reviews/1.2.3".to_owned(), "/reviews/1.2.3"),
             ("https://issuer.example/client:a".to_owned(), "https://issuer.example/client:a"),
         ];

@@ -14,6 +14,7 @@ fn meta(namespace: &str, name: &str) -> Meta {
     Meta {
         name: name.to_owned(),
         namespace: namespace.to_owned(),
+        namespace_given: true,
         labels: Default::default(),
         annotations: Default::default(),
         origin: Origin { file: format!("{name}.yaml"), line: 1 },

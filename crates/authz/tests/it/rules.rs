@@ -88,8 +88,8 @@ spec: {}
 ";
     let decision = World::new(yaml).decide(&from(Some(A)), &workload());
     assert_eq!(decision.reason(), Reason::DeniedNoMatch);
-    // The same, and nobody showed anything.
-    assert_eq!(World::new(yaml).decide(&from(None), &workload()).reason(), Reason::NoCredential);
+    // The same, and nobody showed anything: no credential would help where none is read.
+    assert_eq!(World::new(yaml).decide(&from(None), &workload()).reason(), Reason::DeniedNoMatch);
 }
 
 #[test]
