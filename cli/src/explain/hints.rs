@@ -245,7 +245,7 @@ fn of_denying(hints: &mut Hints, hop: &HopTrace, denying: &Candidate<'_>) {
             }
             Found::Unavailable => hints.add(format!(
                 "{field} {}: Istio drops the condition from a {} rule, which then matches more",
-                super::rules::unknown(hop, &leaf.field),
+                super::unknown::unknown(hop, &leaf.field),
                 denying.policy.action
             )),
             _ => {}
@@ -335,9 +335,10 @@ fn of_pair(hints: &mut Hints, hop: &HopTrace, leaf: &LeafTrace, found: &str, wan
         hints.add(format!("paths: {pattern} does not match {shown} itself: list both"));
     } else if is_path && wanted.contains(['?', '#']) {
         hints.add(format!("paths: {pattern} can never match: the path is compared without its query"));
-    } else if is_host && without_port(found) != found && without_port(found).eq_ignore_ascii_case(wanted) {
+    } else if is_host && text::without_port(found) != found && text::without_port(found).eq_ignore_ascii_case(wanted) {
         hints.add(format!("hosts: {shown} has a port and {pattern} has none: Istio strips no port, so list both"));
-    } else if is_host && without_port(wanted) != wanted && without_port(wanted).eq_ignore_ascii_case(found) {
+    } else if is_host && text::without_port(wanted) != wanted && text::without_port(wanted).eq_ignore_ascii_case(found)
+    {
         hints.add(format!("hosts: {pattern} has a port and {shown} has none: list both"));
     } else if matches!(field, "principals" | "source.principal") && wanted.starts_with("spiffe://") {
         hints.add(format!("{field}: Istio puts spiffe:// in front of {pattern} itself: write it without"));
@@ -390,12 +391,5 @@ fn of_request_principal(hints: &mut Hints, field: &str, found: &str, wanted: &st
             text::value(issuer.rsplit_once('/').map_or("", |(issuer, _)| issuer)),
             text::value(issuer.rsplit_once('/').map_or("", |(_, subject)| subject)),
         ));
-    }
-}
-
-fn without_port(host: &str) -> &str {
-    match host.rsplit_once(':') {
-        Some((name, port)) if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => name,
-        _ => host,
     }
 }

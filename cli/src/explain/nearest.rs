@@ -230,10 +230,10 @@ fn matching(case: &Case<'_>, hop: &HopTrace) -> Vec<Change> {
 /// That what is not known were known.
 fn told(hop: &HopTrace, names: &str, field: &str) -> String {
     let names = text::plain(names);
-    if super::rules::unknown(hop, field) == super::rules::NOT_KNOWN {
+    if super::unknown::unknown(hop, field) == super::unknown::NOT_KNOWN {
         format!("{names} could be known here")
     } else {
-        format!("the request told {names}")
+        format!("the request gave {names}")
     }
 }
 

@@ -1,12 +1,13 @@
 //! Policies, their rules and the leaves of these, as text.
 
+use authz::Reason;
 use authz::trace::{
     BranchTrace, CredentialOutcome, Found, HopTrace, LeafTrace, PolicyTrace, ProviderOutcome, ProviderTrace, RuleTrace,
 };
-use authz::{Hop, Reason};
 
 use super::ranking::{self, Candidate, rule_id};
 use super::render::Page;
+use super::unknown::unknown;
 use super::{Explained, text};
 
 /// The values of one leaf that are shown.
@@ -177,25 +178,6 @@ fn provider<'a>(hop: &'a HopTrace, policy: &PolicyTrace) -> Option<&'a ProviderT
 fn asked(hop: &HopTrace, policy: &PolicyTrace) -> String {
     let asked = provider(hop, policy).filter(|_| !policy.dry_run);
     asked.map_or_else(String::new, |asked| format!(", and the provider {}", provider_said(asked.outcome)))
-}
-
-/// What no request that comes this way tells.
-pub(super) const NOT_KNOWN: &str = "cannot be known here";
-
-/// Why an attribute is not known: a front cannot know it, or a request that was written down does not tell it.
-pub(super) fn unknown(hop: &HopTrace, field: &str) -> &'static str {
-    let never = |attribute| {
-        authz::UNAVAILABLE_AT_API_GATEWAY.iter().any(|(at, never)| *at == hop.hop && never.contains(&attribute))
-    };
-    let attribute = match field {
-        "ipBlocks" | "notIpBlocks" | "source.ip" => authz::Attribute::SourceIp,
-        "remoteIpBlocks" | "notRemoteIpBlocks" | "remote.ip" => authz::Attribute::RemoteIp,
-        "destination.ip" => authz::Attribute::DestinationIp,
-        "ports" | "notPorts" | "destination.port" => authz::Attribute::DestinationPort,
-        "connection.sni" => authz::Attribute::Sni,
-        _ => authz::Attribute::DynamicMetadata,
-    };
-    if hop.hop == Hop::Destination || never(attribute) { NOT_KNOWN } else { "is not told by the request" }
 }
 
 /// A rule, leaf by leaf.

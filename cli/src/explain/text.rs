@@ -137,6 +137,14 @@ pub(crate) fn distance(then: u64, now: u64) -> String {
     if then > now { format!("in {}", span(then - now)) } else { format!("{} ago", span(now - then)) }
 }
 
+/// A host without its port.
+pub(crate) fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
