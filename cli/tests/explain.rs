@@ -181,7 +181,7 @@ fn with_provider() -> String {
     let mesh = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\ndata:\n  mesh: |-\n    \
                 extensionProviders:\n    - {name: p, envoyExtAuthzGrpc: {service: p.shop.svc.cluster.local, port: 9191}}\n\
                 ---\napiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: {name: t, namespace: shop}\n\
-                spec: {jwtRules: [{issuer: iss, jwks: '{\"keys\": []}'}]}\n";
+                spec: {jwtRules: [{issuer: iss, jwksUri: 'https://iss.example/jwks.json'}]}\n";
     format!("{mesh}{}", policy("ask", "{action: CUSTOM, provider: {name: p}, rules: [{}]}"))
 }
 
@@ -211,7 +211,8 @@ fn an_empty_allow_policy_is_no_obstacle_to_what_another_allows() {
 fn what_a_request_leaves_out_is_told_from_what_nobody_knows() {
     let by_address = policy("office", "{rules: [{from: [{source: {ipBlocks: [10.0.0.0/8]}}]}]}");
     let without = at_web(&by_address, json!({}));
-    assert!(without.contains("ipBlocks is not given in the request, so this ALLOW rule never matches"), "{without}");
+    assert!(without.contains("source.ip is not given in the request, so this ALLOW rule never matches"), "{without}");
+    assert!(without.contains("from  ? ipBlocks: is not given in the request, wanted 10.0.0.0/8"), "{without}");
     assert!(!without.contains("cannot be known"), "{without}");
     let with = at_web(&by_address, json!({"source": {"ip": "10.1.1.1"}}));
     assert!(with.starts_with("allowed 200"), "{with}");
@@ -219,10 +220,10 @@ fn what_a_request_leaves_out_is_told_from_what_nobody_knows() {
 
 #[test]
 fn several_ways_are_alternatives() {
-    let two = policy("no", "{action: DENY, rules: [{to: [{operation: {methods: [GET], paths: [/a]}}]}]}");
+    let two = policy("closed", "{action: DENY, rules: [{to: [{operation: {methods: [GET], paths: [/a]}}]}]}");
     let text = at_web(&two, json!({}));
     assert!(text.contains(" if (one of these is enough)\n"), "{text}");
-    let one = policy("no", "{action: DENY, rules: [{to: [{operation: {methods: [GET]}}]}]}");
+    let one = policy("closed", "{action: DENY, rules: [{to: [{operation: {methods: [GET]}}]}]}");
     let text = at_web(&one, json!({}));
     assert!(text.contains(" if\n  • the method were not GET"), "{text}");
 }

@@ -163,7 +163,7 @@ fn what_is_wrong_with_a_token_and_what_would_help() {
             with(json!({"aud": "other"})),
             "denied 403 token_audience at the gateway",
             &[
-                "would be allowed if\n  • the token were for the audience bookinfo; it is for other\n",
+                "would be allowed if (one of these is enough)\n  • the token were for the audience bookinfo; it is for other\n",
                 "\n  • the configuration were changed: add other to audiences of jwtRules[0] of RequestAuthentication",
                 "which then accepts tokens made for other",
             ],

@@ -200,6 +200,14 @@ fn rule(page: &mut Page, explained: &Explained<'_>, hop: &HopTrace, candidate: &
     if rule.from.is_empty() && rule.to.is_empty() && rule.when.is_empty() {
         page.line(8, "it has no conditions: it matches every request");
     }
+    let mut rule = rule.clone();
+    // Such a condition is dropped from rules of other actions; it keeps an ALLOW rule from matching.
+    if policy.action == "ALLOW" {
+        let sides = rule.from.iter_mut().chain(&mut rule.to).flat_map(|branch| &mut branch.leaves);
+        for leaf in sides.chain(&mut rule.when).filter(|leaf| leaf.found == Found::Unavailable) {
+            leaf.matched = false;
+        }
+    }
     branches(page, hop, "from", "sources", &rule.from);
     branches(page, hop, "to", "operations", &rule.to);
     for (index, leaf) in rule.when.iter().enumerate() {
