@@ -220,7 +220,7 @@ fn what_a_request_leaves_out_is_told_from_what_nobody_knows() {
 
 #[test]
 fn several_ways_are_alternatives() {
-    let two = policy("closed", "{action: DENY, rules: [{to: [{operation: {methods: [GET], paths: [/a]}}]}]}");
+    let two = policy("closed", "{action: DENY, rules: [{to: [{operation: {hosts: [web], paths: [/a]}}]}]}");
     let text = at_web(&two, json!({}));
     assert!(text.contains(" if (one of these is enough)\n"), "{text}");
     let one = policy("closed", "{action: DENY, rules: [{to: [{operation: {methods: [GET]}}]}]}");

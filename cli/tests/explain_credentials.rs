@@ -236,7 +236,7 @@ fn what_is_wrong_with_a_token_and_what_would_help() {
                 ["authorization", format!("Bearer {}", world.token(json!({}), json!({"sub": "client:b"})))]]}),
             "denied 401 token_malformed",
             &[
-                "would be allowed if\n  • the token in header authorization (number 1 of 2) were left out\n",
+                "would be allowed if (one of these is enough)\n  • the token in header authorization (number 1 of 2) were left out\n",
                 "the 2 authorization headers are read as one",
             ],
         ),
