@@ -67,6 +67,7 @@ impl Check {
                 destination_ip: None,
                 destination_port,
                 sni: None,
+                client_certificate: None,
                 dynamic_metadata: None,
             },
             target,

@@ -3,9 +3,9 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use platform::api_keys::ApiKeysConfig;
 use platform::bundle;
-use platform::env::{Env, EnvError, Reader};
-use platform::front::{ApiKeysConfig, environment_from_env};
+use platform::env::{Env, EnvError, Reader, environment_from_env};
 
 /// Where the adapter listens unless it is told otherwise: this host only, next to Envoy in one pod.
 const DEFAULT_ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9191);

@@ -30,12 +30,15 @@ use std::sync::Arc;
 use authz::Policies;
 use envoy_types::ext_authz::v3::pb::{CheckRequest, CheckResponse};
 use platform::bundle::{Bundle, BundleError, Section};
+use platform::decision_line::Seen;
 use platform::env::EnvError;
-use platform::front::{self, Front, Seen};
+use platform::front::{self, Front};
+use platform::panics;
 
 pub use answer::{CLIENT_ID_HEADER, IDENTITY_PREFIX, PRINCIPAL_HEADER};
 pub use config::Config;
-pub use platform::front::{ApiKeyStore, ApiKeysConfig, Deps};
+pub use platform::api_keys::{ApiKeyStore, ApiKeysConfig};
+pub use platform::front::Deps;
 pub use server::Bound;
 
 use check::Check;
@@ -158,14 +161,14 @@ impl Adapter {
         #[allow(clippy::disallowed_types, reason = "a duration inside one request")]
         let started = std::time::Instant::now();
         let Inner { front, place } = &*self.0;
-        let parsed = front::unpanicked(async { Check::parse(check, place) }).await;
+        let parsed = panics::unpanicked(async { Check::parse(check, place) }).await;
         let (decision, asked) = match parsed {
             Ok(Ok(asked)) => {
                 let decision = front.decide(&asked.request, &asked.target).await;
                 (answer::presentable(decision, &asked.request), Some(asked))
             }
             Ok(Err(deny)) => (deny.into(), None),
-            Err(front::Panicked) => (front::fault(), None),
+            Err(panics::Panicked) => (front::fault(), None),
         };
         let request = asked.as_ref().map(|asked| &asked.request);
         front.record(

@@ -9,7 +9,7 @@ use platform::log::Log;
 #[tokio::main]
 async fn main() -> ExitCode {
     let log = Log::stdout();
-    platform::front::quiet_panics(&log);
+    platform::panics::quiet_panics(&log);
     match run(log).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => refuse(&error),

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
+use platform::api_keys::ApiKeysConfig;
 use platform::bundle;
-use platform::env::{Env, EnvError, Reader};
-use platform::front::{ApiKeysConfig, environment_from_env};
+use platform::env::{Env, EnvError, Reader, environment_from_env};
 
 use crate::event::ResponseKind;
 

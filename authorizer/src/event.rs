@@ -454,6 +454,7 @@ impl Parts {
                 destination_ip: None,
                 destination_port: Some(443),
                 sni: None,
+                client_certificate: None,
                 dynamic_metadata: None,
             },
             target: Target::ApiGateway { api_id: self.seen.api_id.clone(), stage: self.seen.stage.clone(), domain },

@@ -26,14 +26,17 @@ use std::task::{Context, Poll};
 use authz::{Deny, Hop, Policies, Reason, Target};
 use lambda_runtime::LambdaEvent;
 use platform::bundle::{Bundle, BundleError, Section};
+use platform::decision_line::Seen;
 use platform::env::{Env, EnvError};
-use platform::front::{self, Front, Seen};
+use platform::front::{self, Front};
 use platform::log::Log;
+use platform::panics;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 pub use config::Config;
-pub use platform::front::{ApiKeyStore, ApiKeysConfig, Deps};
+pub use platform::api_keys::{ApiKeyStore, ApiKeysConfig};
+pub use platform::front::Deps;
 pub use response::{Answer, Unauthorized};
 
 use event::{Event, Form, Refused};
@@ -102,7 +105,7 @@ impl Authorizer {
         #[allow(clippy::disallowed_types, reason = "a duration inside one request")]
         let started = std::time::Instant::now();
         let Inner { config, front, outputs } = &*self.0;
-        let (decision, asked) = match front::unpanicked(async { self.parse(event) }).await {
+        let (decision, asked) = match panics::unpanicked(async { self.parse(event) }).await {
             Ok(Ok(event)) => {
                 let decision = match self.environment(&event) {
                     Ok(()) => front.decide(&event.request, &event.target).await,
@@ -114,7 +117,7 @@ impl Authorizer {
                 let Refused { reason, detail, form, seen } = *refused;
                 (Deny::new(reason, Hop::Request, detail).into(), Asked { request: None, form, seen })
             }
-            Err(front::Panicked) => {
+            Err(panics::Panicked) => {
                 let form = event::form_of_unread(event, config.response);
                 (front::fault(), Asked { request: None, form, seen: event::Seen::default() })
             }

@@ -268,6 +268,7 @@ impl Wire<'_> {
             destination_ip: self.destination.ip,
             destination_port: self.destination.port,
             sni: Some(self.sni.unwrap_or_default()),
+            client_certificate: None,
             dynamic_metadata: Some(metadata),
         };
         let providers = self.custom.into_iter().map(|(name, answer)| (name, answer.into())).collect();

@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use authz::api_key::{self, ApiKey};
-use authz::{ApiKeyRecord, Given, KeyRecordLookup, KeyState, ProviderAnswer, Request, Target, credentials};
+use authz::{
+    ApiKeyRecord, Given, KeyRecordLookup, KeyState, ProviderAnswer, Request, RevocationList, Revocations, Target,
+    credentials,
+};
 use clap::Args;
 use identity::Secret;
 use platform::clock::{Clock, SystemClock};
@@ -42,7 +45,7 @@ pub(crate) struct SessionArgs {
 pub(crate) struct Session {
     pub(crate) loaded: Loaded,
     now: Option<u64>,
-    revoked: Option<BTreeSet<String>>,
+    revoked: Option<RevocationList>,
     environment: Option<String>,
     api_gateway: Option<String>,
     pepper: Secret<Vec<u8>>,
@@ -160,8 +163,9 @@ impl Session {
             keys: &self.loaded.keys,
             api_key: case.api_key.as_ref(),
             pepper: Some(&self.pepper),
-            revoked: self.revoked.as_ref(),
+            revocations: self.revoked.as_ref().map_or(Revocations::NotKept, Revocations::List),
             providers: Some(&case.providers),
+            verified: None,
             now: self.now.unwrap_or_else(|| SystemClock.unix()),
         }
     }
@@ -251,7 +255,7 @@ fn without_port(host: &str) -> &str {
 }
 
 /// Reads `--revocations`.
-fn revocations(path: &Path) -> Result<BTreeSet<String>, String> {
+fn revocations(path: &Path) -> Result<RevocationList, String> {
     let text =
         configuration::read_text(path, MAX_REVOCATIONS_BYTES).map_err(|error| format!("--revocations: {error}"))?;
     let too_long = || format!("--revocations: {}: more than", path.display());
@@ -267,5 +271,5 @@ fn revocations(path: &Path) -> Result<BTreeSet<String>, String> {
             return Err(format!("{} {MAX_REVOCATIONS} ids", too_long()));
         }
     }
-    Ok(ids)
+    Ok(RevocationList::of_ids(ids))
 }

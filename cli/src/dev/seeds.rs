@@ -207,7 +207,7 @@ impl Seeds {
 
     /// What authorizer and adapter look API keys up in.
     pub(super) fn front_deps(&self, clock: Arc<dyn Clock>, log: Log) -> platform::front::Deps {
-        let api_keys = platform::front::ApiKeyStore {
+        let api_keys = platform::api_keys::ApiKeyStore {
             records: self.store.clone(),
             secrets: self.secrets.clone(),
             pepper_id: "pepper".to_owned(),

@@ -105,7 +105,15 @@ pub(crate) fn policies(yaml: &str) -> Policies {
 }
 
 pub(crate) fn given(keys: &KeySets) -> Given<'_> {
-    Given { keys, api_key: None, pepper: None, revoked: None, providers: None, now: NOW }
+    Given {
+        keys,
+        api_key: None,
+        pepper: None,
+        revocations: authz::Revocations::NotKept,
+        providers: None,
+        verified: None,
+        now: NOW,
+    }
 }
 
 /// One issuer, one token, one policy that wants it.

@@ -20,7 +20,9 @@ use crate::path::{self, NotCanonical};
 use crate::policies::{Labels, Policies, Workload};
 use crate::reason::Reason;
 use crate::request::{PathHandling, Request, Target, path_only};
+use crate::revocation::Revocations;
 use crate::trace::{HopTrace, Trace};
+use crate::verified::VerifiedTokens;
 
 /// The proof that an [`Allow`] is made here: nobody else can make this value.
 pub(crate) struct Seal(());
@@ -104,10 +106,12 @@ pub struct Given<'a> {
     pub api_key: Option<&'a KeyRecordLookup>,
     /// The secret that API keys are hashed with.
     pub pepper: Option<&'a Secret<Vec<u8>>>,
-    /// Ids of revoked tokens (`jti`) and API keys.
-    pub revoked: Option<&'a BTreeSet<String>>,
+    /// What is known of revoked credentials.
+    pub revocations: Revocations<'a>,
     /// What the extension providers of CUSTOM policies say, by their names.
     pub providers: Option<&'a BTreeMap<String, ProviderAnswer>>,
+    /// Tokens that have been verified before; without it each is verified again.
+    pub verified: Option<&'a VerifiedTokens>,
     /// Seconds since 1970.
     pub now: u64,
 }
@@ -447,7 +451,7 @@ fn stages(
         lookup: given.api_key,
         pepper: given.pepper,
         environment: arrival.environment,
-        revoked: given.revoked,
+        revocations: given.revocations,
     };
     // What CUSTOM policies saw, for the trace.
     let arrived = trace.is_some().then(|| visible.clone());
@@ -548,6 +552,7 @@ mod tests {
             destination_ip: "10.0.0.2".parse().ok(),
             destination_port: Some(1234),
             sni: Some("api.bookinfo.example".to_owned()),
+            client_certificate: None,
             dynamic_metadata: Some(Vec::new()),
             ..Request::default()
         }

@@ -30,7 +30,9 @@ pub mod path;
 pub mod policies;
 pub mod reason;
 pub mod request;
+pub mod revocation;
 pub mod trace;
+pub mod verified;
 
 pub use api_key::{ApiKey, ApiKeyRecord, KeyRecordLookup, KeyState};
 pub use claims::{Claims, Json};
@@ -42,4 +44,6 @@ pub use jwk::{Jwks, JwksError, KeyOrigin, KeySets};
 pub use policies::{ApiGatewayInfo, OpenError, Policies};
 pub use reason::Reason;
 pub use request::{Attribute, PathHandling, Peer, Request, Target, UNAVAILABLE_AT_API_GATEWAY};
+pub use revocation::{RevocationList, Revocations};
 pub use trace::Trace;
+pub use verified::VerifiedTokens;

@@ -40,6 +40,9 @@ pub struct Request {
     pub destination_port: Option<u16>,
     /// Server name of the client's TLS connection; empty for none.
     pub sni: Option<String>,
+    /// SHA-256 of the certificate that the client showed, in DER: what RFC 8705 binds tokens to. `None` when it showed
+    /// none, or when the front cannot know.
+    pub client_certificate: Option<[u8; 32]>,
     /// Dynamic metadata of Envoy's filters: name of the filter, and an object. Empty when there are filters and none
     /// has any.
     pub dynamic_metadata: Option<Vec<(String, Json)>>,
@@ -172,6 +175,7 @@ impl fmt::Debug for Request {
             destination_ip,
             destination_port,
             sni,
+            client_certificate,
             dynamic_metadata,
         } = self;
         f.debug_struct("Request")
@@ -187,6 +191,7 @@ impl fmt::Debug for Request {
             .field("destination_ip", destination_ip)
             .field("destination_port", destination_port)
             .field("sni", sni)
+            .field("client_certificate", &client_certificate.is_some())
             // A filter may have put claims or a token there.
             .field("dynamic_metadata", &dynamic_metadata.as_ref().map(|filters| filters.len()))
             .finish()

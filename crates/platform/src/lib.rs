@@ -4,10 +4,15 @@
 //! arguments, so that a test or the local stack can put its own in their place. Every AWS part is behind a feature,
 //! since each dependency on a Lambda's start path costs start time.
 
+#[cfg(feature = "jwks")]
+pub mod api_keys;
 pub mod bundle;
 pub mod clock;
+#[cfg(feature = "jwks")]
+pub mod decision_line;
 pub mod env;
 pub mod log;
+pub mod panics;
 pub mod random;
 pub mod secrets;
 pub mod store;
@@ -20,6 +25,8 @@ pub mod front;
 pub mod https;
 #[cfg(feature = "jwks")]
 pub mod jwks;
+#[cfg(feature = "jwks")]
+pub mod key_sets;
 #[cfg(feature = "aws")]
 pub mod sigv4;
 

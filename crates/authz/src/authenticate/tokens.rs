@@ -2,13 +2,14 @@
 
 use std::borrow::Cow;
 
-use super::keys::{KeyContext, refused};
+use super::keys::{KeyContext, no_revocations, refused};
 use super::{MAX_TOKENS, TokenSources};
 use crate::claims::Claims;
 use crate::compiled::{ArchivedJwtRule, Mode};
 use crate::jwt::{Expectation, TokenRefusal, UnverifiedToken};
 use crate::reason::Reason;
 use crate::request::lines;
+use crate::revocation::Revocations;
 
 /// Where a token was found.
 #[derive(Clone, Copy, Debug)]
@@ -135,10 +136,14 @@ fn verify(
     };
     let payload = rule.payload_header.is_some().then(|| token.unverified_payload_part().to_owned());
     let claims = token.verify(&expected, sources.now)?;
-    if let (Some(revoked), Some(id)) = (context.revoked, claims.text("jti"))
-        && revoked.contains(id)
-    {
-        return Err(refused(Reason::TokenRevoked, "the id of the token is on the list of revoked ids"));
+    match context.revocations {
+        Revocations::NotKept => {}
+        Revocations::Unavailable => return Err(no_revocations()),
+        Revocations::List(list) => {
+            if claims.text("jti").is_some_and(|id| list.has_token(id)) {
+                return Err(refused(Reason::TokenRevoked, "the id of the token is on the list of revoked ids"));
+            }
+        }
     }
     let claims = claims.with_space_delimited(rule.space_delimited_claims.iter().map(|name| name.as_str()));
     Ok(Verified { claims, payload })

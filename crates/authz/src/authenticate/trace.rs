@@ -222,7 +222,12 @@ spec: {{issuer: a}}
             let keys = KeySets::embedded(&policies).unwrap();
             let labels = [];
             let applicable = policies.of_workload(Workload { namespace: "ns1", labels: Labels::Given(&labels) });
-            let context = KeyContext { lookup: None, pepper: None, environment: None, revoked: None };
+            let context = KeyContext {
+                lookup: None,
+                pepper: None,
+                environment: None,
+                revocations: crate::revocation::Revocations::NotKept,
+            };
             for (headers, expected) in &cases {
                 let request = Request { headers: headers.clone(), path: "/a".to_owned(), ..Request::default() };
                 let visible = Visible::of(&request);
