@@ -193,6 +193,7 @@ fn curl_request(line: &str, arguments: &InputArgs) -> Result<RequestLine, String
             destination_ip: None,
             destination_port: Some(port),
             sni: Some(String::new()),
+            client_certificate: None,
             dynamic_metadata: Some(Vec::new()),
         },
         workload: arguments.workload.as_deref().map(workload).transpose()?,
