@@ -85,7 +85,8 @@ fn make(command: &BundleCommand) -> Result<(Vec<u8>, Resources, Vec<String>), Ve
 
 /// Compiles `resources` into a bundle, in the strict mode. `jwks` are key sets to embed, by issuer or jwksUri.
 pub fn build(resources: &Resources, jwks: BTreeMap<String, String>) -> Result<Vec<u8>, Vec<String>> {
-    let access = configuration::compile(resources, jwks, authz::Mode::Strict);
+    let options = authz::CompileOptions { jwks, ..authz::CompileOptions::default() };
+    let access = configuration::compile(resources, &options);
     assemble(resources, access.map(|compiled| compiled.section), None)
 }
 

@@ -5,7 +5,9 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use authz::{Compiled, Jwks, KeyOrigin, KeySets, Mode, Policies};
+use authz::compile::WAYPOINT_POLICIES;
+use authz::{CompileOptions, Compiled, Jwks, KeyOrigin, KeySets, Mode, Policies};
+use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
 use istio::{Resources, SourceFile};
 use platform::bundle::{self, Bundle, Section};
@@ -31,8 +33,10 @@ pub(crate) struct ReadingArgs {
     /// How strictly tokens are read: `strict` (the default) refuses more than Istio does, `istio` is parity with it
     #[arg(long, value_name = "MODE")]
     pub(crate) mode: Option<ModeName>,
-    /// Skip documents of this kind, although they could change a verdict or a route; may be given several times
-    #[arg(long, value_name = "KIND")]
+    /// Skip documents of this kind, although they could change a verdict or a route; `WaypointPolicy` are policies with a
+    /// targetRef to a Service or ServiceEntry, which only a waypoint enforces; may be given several times
+    #[arg(long, value_name = "KIND",
+        value_parser = PossibleValuesParser::new(istio::ignorable_kinds().chain([WAYPOINT_POLICIES])))]
     pub(crate) allow_ignored: Vec<String>,
     /// The key set of an issuer, or the one that a jwksUri would give; may be given several times
     #[arg(long, value_name = "ISSUER_OR_URI=FILE")]
@@ -127,10 +131,21 @@ pub(crate) struct Read {
 /// # Errors
 /// Every reason why they are refused, a line each.
 pub(crate) fn read(paths: &[PathBuf], reading: &ReadingArgs, purpose: Purpose) -> Result<Read, Vec<String>> {
-    let sources = sources(paths).map_err(|error| vec![error])?;
+    let files = files(paths).map_err(|error| vec![error])?;
+    let sources = sources(files.read).map_err(|error| vec![error])?;
     let resources = parse(&sources, &reading.allow_ignored)?;
+    let nothing = resources == Resources::default();
+    if nothing && purpose == Purpose::Bundle {
+        return Err(vec![format!("no document in {}: a bundle of it would open every workload", names(&sources))]);
+    }
     let mut jwks = given_jwks(&reading.jwks).map_err(|error| vec![error])?;
-    let mut warnings = unused_jwks(&resources, &jwks);
+    let mut warnings: Vec<String> = files.passed_over.iter().map(|path| passed_over(path)).collect();
+    warnings.extend(if nothing {
+        Some(format!("no document in {}: every workload is open", names(&sources)))
+    } else {
+        nothing_asked(&resources)
+    });
+    warnings.extend(unused_jwks(&resources, &jwks));
     let ignored = resources.skipped.iter().filter(|skipped| reading.allow_ignored.contains(&skipped.kind));
     warnings.extend(ignored.map(|istio::Skipped { file, line, kind, name }| {
         format!("{file}:{line}: {kind} {name} is ignored, although it could change a verdict or a route")
@@ -143,11 +158,15 @@ pub(crate) fn read(paths: &[PathBuf], reading: &ReadingArgs, purpose: Purpose) -
         warnings.extend(fetched.errors);
         jwks.extend(fetched.documents);
     }
-    let strict = (purpose == Purpose::Bundle && reading.mode() == Mode::Istio).then(|| jwks.clone());
-    let compiled = compile(&resources, jwks, reading.mode())?;
+    let allow_waypoint_policies = reading.allow_ignored.iter().any(|name| name == WAYPOINT_POLICIES);
+    let mut options = CompileOptions { jwks, mode: reading.mode(), allow_waypoint_policies };
+    let compiled = compile(&resources, &options)?;
     let said: Vec<String> = compiled.warnings.iter().map(ToString::to_string).collect();
-    if let Some(Err(refused)) = strict.map(|jwks| compile(&resources, jwks, Mode::Strict)) {
+    if purpose == Purpose::Bundle && options.mode == Mode::Istio {
+        options.mode = Mode::Strict;
         // What Istio takes with a warning and the strict mode refuses, such as a provider that there is not.
+        let said: BTreeSet<&String> = said.iter().collect();
+        let refused = compile(&resources, &options).err().unwrap_or_default();
         let refused: Vec<String> = refused.into_iter().filter(|error| said.contains(error)).collect();
         if !refused.is_empty() {
             return Err(refused);
@@ -157,22 +176,55 @@ pub(crate) fn read(paths: &[PathBuf], reading: &ReadingArgs, purpose: Purpose) -
     Ok(Read { resources, compiled, warnings })
 }
 
-/// Reads the YAML files at `paths`, and in the folders among them, in the order of their names.
-pub(crate) fn sources(paths: &[PathBuf]) -> Result<Vec<SourceFile>, String> {
-    let mut files = Vec::new();
+/// Reads the files.
+fn sources(files: Vec<PathBuf>) -> Result<Vec<SourceFile>, String> {
+    let source = |path: PathBuf| {
+        let text = read_text(&path, istio::MAX_FILE_BYTES)?;
+        let (name, limit) = (path.display().to_string(), istio::MAX_FILE_BYTES);
+        if text.len() > limit {
+            return Err(format!("{name}: more than {limit} bytes, the most of one file; split it"));
+        }
+        Ok(SourceFile { name, text })
+    };
+    files.into_iter().map(source).collect()
+}
+
+/// The files of a configuration.
+#[derive(Default)]
+struct Files {
+    /// Those that are read, in the order of their names.
+    read: Vec<PathBuf>,
+    /// Those of a folder whose names are not those of YAML, and which `kubectl` or a careless editor could have meant.
+    passed_over: Vec<PathBuf>,
+    /// Files and folders that were seen, by their real paths: links may lead in a circle.
+    seen: BTreeSet<PathBuf>,
+}
+
+/// The files at `paths`, and the YAML files in the folders among them. A file that is reached by several ways is read
+/// once: a mounted ConfigMap has each under two names.
+fn files(paths: &[PathBuf]) -> Result<Files, String> {
+    let mut files = Files::default();
     for path in paths {
+        if path.as_os_str() == "-" {
+            return Err("--config reads files and folders, not standard input; give it a file".to_owned());
+        }
         collect(path, &mut files)?;
     }
-    if files.is_empty() {
-        return Err("no .yaml or .yml file in the paths given".to_owned());
+    if files.read.is_empty() {
+        let paths: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+        return Err(format!("no .yaml or .yml file in {}", paths.join(", ")));
     }
-    files
-        .into_iter()
-        .map(|path| {
-            let text = read_text(&path, istio::MAX_FILE_BYTES)?;
-            Ok(SourceFile { name: path.display().to_string(), text })
-        })
-        .collect()
+    Ok(files)
+}
+
+fn passed_over(path: &Path) -> String {
+    format!("{} is not read: the name of a file in a folder must end with .yaml or .yml", path.display())
+}
+
+/// Without a policy every workload lets every request pass, which is seldom what was meant by files that are there.
+fn nothing_asked(resources: &Resources) -> Option<String> {
+    let nothing = "the files hold no AuthorizationPolicy: every workload lets every request pass";
+    resources.authorization_policies.is_empty().then(|| nothing.to_owned())
 }
 
 /// The text of a file, and one byte more than `limit` at most: whoever parses it refuses that.
@@ -185,49 +237,66 @@ pub(crate) fn read_text(path: &Path, limit: usize) -> Result<String, String> {
         // The cut may lie inside a character.
         return Ok(String::from_utf8_lossy(&bytes).into_owned());
     }
-    String::from_utf8(bytes).map_err(|_| format!("cannot read {}: it is not UTF-8", path.display()))
+    String::from_utf8(bytes).map_err(|error| {
+        let before = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
+        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        let behind = before.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+        let column = String::from_utf8_lossy(behind).chars().count() + 1;
+        let what = if error.as_bytes().contains(&0) { "it is no text file" } else { "save the file as UTF-8" };
+        format!("{}:{line}:{column}: a byte that is not UTF-8; {what}", path.display())
+    })
 }
 
-fn collect(path: &Path, files: &mut Vec<PathBuf>) -> Result<(), String> {
+fn collect(path: &Path, files: &mut Files) -> Result<(), String> {
     let unreadable = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
-    if !std::fs::metadata(path).map_err(unreadable)?.is_dir() {
-        files.push(path.to_owned());
+    let is_folder = std::fs::metadata(path).map_err(unreadable)?.is_dir();
+    // What has no real path, such as a pipe, is what it is called.
+    let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    if !files.seen.insert(real) {
+        return Ok(());
+    }
+    if !is_folder {
+        files.read.push(path.to_owned());
     } else {
         let entries: Result<Vec<_>, _> =
             std::fs::read_dir(path).map_err(unreadable)?.map(|entry| entry.map(|e| e.path())).collect();
         let mut entries = entries.map_err(unreadable)?;
         entries.sort();
         for entry in entries {
-            let is_yaml = entry.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
-            if is_yaml || entry.is_dir() {
+            let extension = entry.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+            let meant = ["yaml", "yml", "json"].iter().any(|known| extension.eq_ignore_ascii_case(known));
+            if matches!(extension, "yaml" | "yml") || entry.is_dir() {
                 collect(&entry, files)?;
+            } else if meant {
+                files.passed_over.push(entry);
             }
         }
     }
-    if files.len() > MAX_FILES {
-        return Err(format!("more than {MAX_FILES} files"));
+    if files.read.len().max(files.passed_over.len()) > MAX_FILES {
+        return Err(format!("more than {MAX_FILES} files in the paths given"));
     }
     Ok(())
 }
 
 /// Parses `sources`; every error of every file is in the result. Documents of the kinds `allow_ignored` are skipped.
 pub(crate) fn parse(sources: &[SourceFile], allow_ignored: &[String]) -> Result<Resources, Vec<String>> {
-    let ignorable: Vec<&str> = istio::ignorable_kinds().collect();
-    if let Some(kind) = allow_ignored.iter().find(|kind| !ignorable.contains(&kind.as_str())) {
-        return Err(vec![format!("--allow-ignored {kind}: expected one of {}", ignorable.join(", "))]);
-    }
     let options = istio::ParseOptions { allow_ignored: allow_ignored.to_vec() };
     istio::parse_with(sources, &options).map_err(|errors| errors.iter().map(ToString::to_string).collect())
 }
 
-/// Compiles the access policies. `jwks` are key sets to embed, by issuer or by jwksUri.
-pub(crate) fn compile(
-    resources: &Resources,
-    jwks: BTreeMap<String, String>,
-    mode: Mode,
-) -> Result<Compiled, Vec<String>> {
-    authz::compile(resources, &authz::CompileOptions { jwks, mode })
-        .map_err(|errors| errors.iter().map(ToString::to_string).collect())
+/// Compiles the access policies.
+pub(crate) fn compile(resources: &Resources, options: &CompileOptions) -> Result<Compiled, Vec<String>> {
+    authz::compile(resources, options).map_err(|errors| errors.iter().map(ToString::to_string).collect())
+}
+
+/// The files by their names, and no more than a line of them.
+fn names(sources: &[SourceFile]) -> String {
+    const MOST: usize = 4;
+    let mut names: Vec<&str> = sources.iter().take(MOST).map(|source| source.name.as_str()).collect();
+    if sources.len() > MOST {
+        names.push("…");
+    }
+    names.join(", ")
 }
 
 /// The documents of `--jwks`, by issuer or URI.

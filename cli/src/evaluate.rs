@@ -40,12 +40,13 @@ The answer is one line, in the order of the requests and written at once:
   {"id":"1","allowed":true,"status":200,"reason":"allowed_by_policy","policy":"ns[ns1]-policy[b]-rule[0]",
    "principal":"iss/sub","upstream_headers":{"x-jwt-iss":"…"}}
 status is what Envoy would answer. policy and principal may be null. upstream_headers is everything that the upstream
-would receive, names in lower case, lines of one name joined with `,` as in Envoy's own map; {} for a denial. Where
-policies that do not decide have something to say, there is also: audit and dry_run_deny, the rule that matched, and
+would receive, names in lower case, lines of one name joined with `,` as in Envoy's own map; {} for a denial. It holds
+tokens and keys in full: keep it out of logs. A workload that no policy applies to allows (allowed_no_policy), and so
+does one whose namespace or label is misspelt. Where policies that do not decide have something to say, there is also: audit and dry_run_deny, the rule that matched, and
 dry_run_allow, {"allowed":…,"policy":…}.
 
 A line that is no request is answered with {"id":…,"error":"…"}. Empty lines are passed over.
-Exit status: 0 every line was a request; 1 one was not; 2 the configuration is refused, before the first answer."#;
+Exit status: 0 every line was a request, whatever the verdicts; 1 one was not; 2 the configuration is refused, before the first answer."#;
 
 /// The options of `causeway evaluate`.
 #[derive(Args, Debug)]

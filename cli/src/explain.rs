@@ -7,9 +7,11 @@ mod hints;
 mod input;
 mod json;
 mod nearest;
+mod placement;
 mod places;
 mod ranking;
 mod refusals;
+mod reissue;
 mod render;
 mod rerun;
 mod rules;
@@ -17,6 +19,7 @@ mod rules;
 mod tests;
 mod text;
 mod tokens;
+mod wishes;
 
 use std::process::ExitCode;
 
@@ -51,6 +54,12 @@ pub(crate) struct Explain {
     /// Show every policy leaf by leaf, and whole lists of values
     #[arg(long)]
     all: bool,
+}
+
+/// Whether `line` is a curl command line that is understood.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn reads_curl(line: &str) -> bool {
+    curl::parse(line).is_ok()
 }
 
 /// Runs `causeway explain`.
@@ -98,7 +107,7 @@ fn explain<T>(session: &Session, asked: &Asked, places: &Places, show: impl FnOn
             let (decision, trace) = authz::explain(&session.loaded.policies, &case.request, &case.target, &given);
             let verdict = Verdict::of(&decision);
             let tokens = tokens::presented(&case.request, &key_headers);
-            let retry = rerun::Rerun { loaded: &session.loaded, case, given };
+            let retry = rerun::Rerun { session, case, given };
             let case_of = nearest::Case {
                 verdict: &verdict,
                 trace: &trace,

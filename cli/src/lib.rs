@@ -7,6 +7,8 @@ pub mod demo;
 pub mod dev;
 mod evaluate;
 mod explain;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod lint;
 mod normalize;
 mod request_line;
@@ -56,7 +58,7 @@ enum Command {
 
 /// Runs one command. Its exit status: 0 done, 1 failed, 2 a refused configuration or wrong usage.
 pub fn run(arguments: Arguments) -> ExitCode {
-    match arguments.command {
+    terminal::finished(match arguments.command {
         Command::Demo(command) => asynchronously(demo::run(command)),
         Command::Dev(command) => asynchronously(dev::run(command)),
         Command::Evaluate(command) => evaluate::run(command),
@@ -65,7 +67,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Normalize(command) => normalize::run(command),
         Command::Token(command) => token::run(command),
         Command::Bundle(command) => bundle::run(command),
-    }
+    })
 }
 
 fn asynchronously(command: impl Future<Output = ExitCode>) -> ExitCode {

@@ -17,6 +17,7 @@ mod negations;
 mod operations;
 mod patterns;
 mod peers;
+mod reach;
 mod request_principals;
 mod shadowed;
 #[cfg(test)]

@@ -110,6 +110,9 @@ pub(crate) fn too_long() -> String {
 /// serde's message without the text that it may quote: `invalid type: string "cwk_…", expected u16`, and "unknown variant
 /// `cwk_…`". The names of unknown fields stay.
 fn said(error: &serde_json::Error) -> String {
+    if error.is_syntax() || error.is_eof() {
+        return format!("expected a JSON object, found what is no JSON: {error}");
+    }
     let text = error.to_string();
     let quote = if text.starts_with("unknown variant") { '`' } else { '"' };
     let Some((before, rest)) = text.split_once(quote) else { return text };
@@ -247,7 +250,10 @@ impl Wire<'_> {
         match principal.as_deref() {
             Some("") => return Err("source.principal: must not be empty; leave it out for plaintext".to_owned()),
             Some(text) if text.starts_with("spiffe://") => {
-                return Err("source.principal: must not begin with spiffe://".to_owned());
+                return Err(
+                    "source.principal: must not begin with spiffe://; write TRUST_DOMAIN/ns/NAMESPACE/sa/ACCOUNT"
+                        .to_owned(),
+                );
             }
             _ => {}
         }

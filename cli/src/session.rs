@@ -52,11 +52,12 @@ pub(crate) struct Session {
 }
 
 /// Who plays the key store.
-enum Store<'a> {
+#[derive(Clone, Debug)]
+pub(crate) enum Store {
     /// What it knows, by the presented key.
-    Keys(&'a BTreeMap<String, StoredKey>),
+    Keys(BTreeMap<String, StoredKey>),
     /// One answer for every key; without it there is none.
-    One(Option<&'a StoredKey>),
+    One(Option<StoredKey>),
 }
 
 /// One request, ready to be decided about.
@@ -72,6 +73,8 @@ pub(crate) struct Case {
     pub(crate) providers: BTreeMap<String, ProviderAnswer>,
     /// What the key store says about the presented key, if there is one.
     pub(crate) api_key: Option<KeyRecordLookup>,
+    /// The key store itself.
+    store: Store,
 }
 
 impl Session {
@@ -82,6 +85,11 @@ impl Session {
     pub(crate) fn open(arguments: &SessionArgs) -> Result<Self, Vec<String>> {
         let loaded = configuration::load(&arguments.configuration)?;
         let one = |why: String| vec![why];
+        if let Some(name) = &arguments.api_gateway
+            && !name.split_once('/').is_some_and(|(namespace, name)| !namespace.is_empty() && !name.is_empty())
+        {
+            return Err(one(format!("--api-gateway {name}: expected NAMESPACE/NAME")));
+        }
         let revoked = arguments.revocations.as_deref().map(revocations).transpose().map_err(one)?;
         let mut pepper = vec![0; 32];
         SystemRandom.fill(&mut pepper).map_err(|error| one(error.to_string()))?;
@@ -95,14 +103,25 @@ impl Session {
         })
     }
 
+    /// A session for `resources` at the time `now`.
+    #[cfg(test)]
+    pub(crate) fn of(resources: istio::Resources, now: u64) -> Result<Self, Vec<String>> {
+        let compiled = configuration::compile(&resources, &authz::CompileOptions::default())?;
+        let policies = authz::Policies::open(&compiled.section).map_err(|error| vec![error.to_string()])?;
+        let keys = authz::KeySets::embedded(&policies).map_err(|error| vec![error.to_string()])?;
+        let loaded = Loaded { resources: Some(resources), policies, keys, warnings: Vec::new() };
+        let pepper = Secret::new(vec![0; 32]);
+        Ok(Self { loaded, now: Some(now), revoked: None, environment: None, api_gateway: None, pepper })
+    }
+
     /// The request of a line, and everything that its decision needs.
     ///
     /// # Errors
     /// One sentence, when it cannot be told which ApiGateway document the request goes to.
     pub(crate) fn case(&self, line: RequestLine) -> Result<Case, String> {
         let (line, target) = self.targeted(line)?;
-        let store = Store::Keys(&line.api_keys);
-        Ok(self.prepared(line.id, line.request, target, line.providers, &store))
+        let store = Store::Keys(line.api_keys);
+        Ok(self.prepared(line.id, line.request, target, line.providers, store))
     }
 
     /// As [`case`](Self::case), with a key store that answers `key` for whatever key is presented; without one it does
@@ -112,12 +131,17 @@ impl Session {
     /// As for [`case`](Self::case).
     pub(crate) fn case_with(&self, line: RequestLine, key: Option<&StoredKey>) -> Result<Case, String> {
         let (line, target) = self.targeted(line)?;
-        Ok(self.prepared(line.id, line.request, target, line.providers, &Store::One(key)))
+        Ok(self.prepared(line.id, line.request, target, line.providers, Store::One(key.cloned())))
     }
 
     /// A request that a front has read.
     pub(crate) fn case_of(&self, id: Id, request: Request, target: Target, key: Option<&StoredKey>) -> Case {
-        self.prepared(id, request, target, BTreeMap::new(), &Store::One(key))
+        self.prepared(id, request, target, BTreeMap::new(), Store::One(key.cloned()))
+    }
+
+    /// The same case with another request: the same target, providers and key store.
+    pub(crate) fn with_request(&self, case: &Case, request: Request) -> Case {
+        self.prepared(case.id.clone(), request, case.target.clone(), case.providers.clone(), case.store.clone())
     }
 
     fn targeted(&self, mut line: RequestLine) -> Result<(RequestLine, Target), String> {
@@ -138,23 +162,23 @@ impl Session {
         request: Request,
         mut target: Target,
         providers: BTreeMap<String, ProviderAnswer>,
-        store: &Store<'_>,
+        store: Store,
     ) -> Case {
         let presented = credentials(&self.loaded.policies, &request, &target).api_key;
         if let (Target::Workload { environment: environment @ None, .. }, Some(presented)) = (&mut target, &presented) {
             *environment = Some(presented.environment.clone());
         }
-        let api_key = presented.map(|presented| match store {
+        let api_key = presented.map(|presented| match &store {
             Store::Keys(keys) => self.look_up(&presented.fingerprint, keys),
             Store::One(None) => KeyRecordLookup::Unavailable,
             Store::One(Some(key)) => {
                 let headers = request.headers.iter().map(|(_, value)| value);
                 let text = headers.into_iter().find(|value| api_key::fingerprint(value) == presented.fingerprint);
-                let keys = text.map(|text| BTreeMap::from([(text.clone(), (*key).clone())])).unwrap_or_default();
+                let keys = text.map(|text| BTreeMap::from([(text.clone(), key.clone())])).unwrap_or_default();
                 self.look_up(&presented.fingerprint, &keys)
             }
         });
-        Case { id, request, target, providers, api_key }
+        Case { id, request, target, providers, api_key, store }
     }
 
     /// Everything beside the request and the policies.
@@ -175,8 +199,10 @@ impl Session {
     fn at_api_gateway(&self, request: &mut Request) -> Result<Target, String> {
         let domain = without_port(&request.host).to_ascii_lowercase();
         let mut found: Vec<(authz::ApiGatewayInfo<'_>, &str)> = Vec::new();
+        let mut others = Vec::new();
         for gateway in self.loaded.policies.api_gateways_at(&domain) {
             if self.api_gateway.as_ref().is_some_and(|wanted| wanted != gateway.name) {
+                others.push(gateway.name);
                 continue;
             }
             let base = gateway.base_path.unwrap_or_default();
@@ -186,6 +212,10 @@ impl Session {
         }
         let longest = found.iter().map(|(_, base)| base.len()).max().unwrap_or(0);
         found.retain(|(_, base)| base.len() == longest);
+        if let (Some(wanted), [], [_, ..]) = (&self.api_gateway, found.as_slice(), others.as_slice()) {
+            let others = others.join(" and ");
+            return Err(format!("--api-gateway {wanted} does not take this host and path; {others} has the host"));
+        }
         match found.as_slice() {
             // The gate says that there is none.
             [] => Ok(Target::ApiGateway { api_id: String::new(), stage: String::new(), domain }),

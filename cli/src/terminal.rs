@@ -1,40 +1,56 @@
 //! What a person sees. Results go to standard output; everything else goes to standard error with a `causeway:` prefix,
 //! without capital initials and without full stops.
-#![allow(clippy::print_stdout, clippy::print_stderr)]
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 /// Exit status for a configuration or usage that is refused.
 const REFUSED: u8 = 2;
 
+/// Why a line of the result could not be written; the first reason counts.
+static UNWRITTEN: OnceLock<String> = OnceLock::new();
+
 /// Says why a command failed.
 pub(crate) fn failed(why: &str) -> ExitCode {
-    eprintln!("causeway: {why}");
+    note(why);
     ExitCode::FAILURE
 }
 
 /// Says, line by line, why a configuration is refused.
 pub(crate) fn refused(errors: &[String]) -> ExitCode {
     for error in errors {
-        eprintln!("causeway: {error}");
+        note(error);
     }
     ExitCode::from(REFUSED)
 }
 
-/// Says something on the side.
+/// Says something on the side. Where nobody can hear it, there is nobody to tell.
 pub(crate) fn note(text: &str) {
-    eprintln!("causeway: {text}");
+    let _ = writeln!(io::stderr(), "causeway: {text}");
 }
 
 /// Says what was accepted and is likely not what was meant.
 pub(crate) fn warn(text: &str) {
-    eprintln!("causeway: warning: {text}");
+    note(&format!("warning: {text}"));
 }
 
-/// Prints a line of the result.
+/// Prints a line of the result. A reader who has seen enough, such as `head`, changes nothing: the command goes on, and
+/// its exit status means what it always means. Any other failure is for [`finished`] to tell.
 pub(crate) fn line(text: &str) {
-    println!("{text}");
+    if let Err(error) = writeln!(io::stdout(), "{text}")
+        && error.kind() != io::ErrorKind::BrokenPipe
+    {
+        let _ = UNWRITTEN.set(error.to_string());
+    }
+}
+
+/// The exit status of a command that wanted to end with `exit`: a failure if its result could not be written.
+pub(crate) fn finished(exit: ExitCode) -> ExitCode {
+    match UNWRITTEN.get() {
+        Some(why) => failed(&format!("cannot write the output: {why}")),
+        None => exit,
+    }
 }
 
 /// Colours, if standard output is a terminal and NO_COLOR does not forbid it.

@@ -22,7 +22,11 @@ pub(crate) const EXAMPLES: &str = "Examples:
   pbpaste | causeway token inspect --json
 
 Nothing is verified: anybody can write a token that says anything. The signature is never shown, so that the output
-cannot be used as the token. A token given as an argument stays in the shell's history; standard input leaves no trace.";
+cannot be used as the token. A token given as an argument stays in the shell's history; standard input leaves no trace.
+Quotes around it, `Authorization:` and `Bearer` in front of it are left away.
+
+Exit status: 0 whatever the token says; 1 there is none to look at; 2 wrong usage. `problems` of --json is what a script
+asks for.";
 
 /// The longest text that is looked at, in bytes.
 const MAX_BYTES: u64 = 1024 * 1024;
@@ -108,12 +112,10 @@ pub(crate) fn run(command: Token) -> ExitCode {
     if text.len() as u64 > MAX_BYTES {
         return terminal::failed(&format!("the token is longer than {MAX_BYTES} bytes"));
     }
-    let text = text.trim();
-    // What people copy is often the whole header.
-    let token = match text.split_once(' ') {
-        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("bearer") => rest.trim(),
-        _ => text,
-    };
+    let token = bare(&text);
+    if token.is_empty() {
+        return terminal::failed("found no token; give it on standard input, or as the argument");
+    }
     let report = inspect(token, now.unwrap_or_else(|| SystemClock.unix()));
     if json {
         match serde_json::to_string(&report) {
@@ -124,6 +126,20 @@ pub(crate) fn run(command: Token) -> ExitCode {
         print(&report);
     }
     ExitCode::SUCCESS
+}
+
+/// The token itself: what people copy is often the whole header, or a string of a program.
+fn bare(text: &str) -> &str {
+    let quotes = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | ',' | ';');
+    let text = text.trim_matches(quotes);
+    let text = match text.split_once(':') {
+        Some((name, value)) if name.trim_matches(quotes).eq_ignore_ascii_case("authorization") => {
+            value.trim_matches(quotes)
+        }
+        _ => text,
+    };
+    let (scheme, token) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
+    if scheme.eq_ignore_ascii_case("bearer") { token.trim() } else { text }
 }
 
 fn inspect(token: &str, now: u64) -> Report {

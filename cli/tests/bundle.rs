@@ -85,6 +85,30 @@ fn a_provider_that_there_is_not_is_refused_in_both_modes() {
 }
 
 #[test]
+fn a_policy_that_only_a_waypoint_enforces_is_refused_unless_it_is_allowed_by_name() {
+    let attached = |target: &str| {
+        format!(
+            "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{ name: no-deletes, namespace: ns1 }}\n\
+             spec:\n  targetRefs: [{target}]\n  action: DENY\n  rules: [{{to: [{{operation: {{methods: [DELETE]}}}}]}}]\n"
+        )
+    };
+    let service = attached("{kind: Service, group: '', name: web}");
+    let entry = attached("{kind: ServiceEntry, group: networking.istio.io, name: web}");
+    let gateway = attached("{kind: Gateway, group: gateway.networking.k8s.io, name: front}");
+    for mode in ["strict", "istio"] {
+        for policy in [&service, &entry] {
+            let (status, said) = bundle_of(policy, &["--mode", mode]);
+            assert!(status == Some(2) && said.contains("policy.yaml:1: ns1/no-deletes: "), "{mode}: {said}");
+            assert!(said.contains("a selector") && said.contains("--allow-ignored WaypointPolicy"), "{mode}: {said}");
+            let (status, said) = bundle_of(policy, &["--mode", mode, "--allow-ignored", "WaypointPolicy"]);
+            assert!(status == Some(0) && said.contains("warning") && said.contains("waypoint"), "{mode}: {said}");
+        }
+        let (status, said) = bundle_of(&gateway, &["--mode", mode]);
+        assert_eq!(status, Some(0), "{mode}: {said}");
+    }
+}
+
+#[test]
 fn a_key_set_that_cannot_be_fetched_is_refused() {
     // Nobody listens there.
     let policy = "apiVersion: security.istio.io/v1\nkind: RequestAuthentication\n\
@@ -105,5 +129,26 @@ fn a_kind_is_ignored_by_name_alone() {
     assert_eq!(status, Some(0), "{said}");
     assert!(said.contains("warning") && said.contains("policy.yaml:1: EnvoyFilter f is ignored"), "{said}");
     let (status, said) = bundle_of(filter, &["--allow-ignored", "AuthorizationPolicy"]);
-    assert!(status == Some(2) && said.contains("expected one of"), "{said}");
+    assert!(status == Some(2) && said.contains("possible values: EnvoyFilter"), "{said}");
+}
+
+#[test]
+fn a_file_that_may_have_been_meant_is_not_left_out_in_silence() {
+    let folder = tempfile::tempdir().unwrap();
+    let policy = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: { name: a, namespace: shop }\n\
+                  spec: {}\n";
+    for name in ["a.yaml", "b.YAML", "c.json", "README.md"] {
+        std::fs::write(folder.path().join(name), policy).unwrap();
+    }
+    let output = folder.path().join("out.bundle");
+    let said = said(&bundle(&[folder.path().to_str().unwrap(), "-o", output.to_str().unwrap()]));
+    let not_read = |name: &str| said.contains(&format!("{name} is not read"));
+    assert!(not_read("b.YAML") && not_read("c.json") && !not_read("README.md") && !not_read("a.yaml"), "{said}");
+}
+
+#[test]
+fn files_without_a_policy_are_a_warning() {
+    let service = "apiVersion: v1\nkind: Service\nmetadata: { name: a, namespace: shop }\nspec: { selector: { app: a }, ports: [{ port: 80 }] }\n";
+    let (status, said) = bundle_of(service, &[]);
+    assert!(status == Some(0) && said.contains("warning: the files hold no AuthorizationPolicy"), "{said}");
 }

@@ -256,6 +256,17 @@ fn a_malformed_line_gives_an_error_and_exit_1_at_the_end() {
 }
 
 #[test]
+fn what_is_no_json_is_called_so() {
+    let (_folder, path) = file("policies.yaml", &policies());
+    for line in ["GET /open", "{'id': 1}", r#"{"id":1"#] {
+        let error = answers(&run(&[&path], &[], line))[0]["error"].as_str().unwrap().to_owned();
+        assert!(error.contains("no JSON"), "{line}: {error}");
+    }
+    let error = answers(&run(&[&path], &[], "[]"))[0]["error"].as_str().unwrap().to_owned();
+    assert!(!error.contains("no JSON"), "{error}");
+}
+
+#[test]
 fn an_error_quotes_no_value() {
     let (_folder, path) = file("policies.yaml", &policies());
     let wrong = [
@@ -595,6 +606,15 @@ fn stages_of_one_domain_are_told_apart_by_an_option_alone() {
     }
     let output = run(&[&path], &["--api-gateway", "ns1/two"], &line);
     assert_eq!(answers(&output)[0]["reason"], "allowed_by_policy");
+    // A slip in the name would look like a denial of the policies.
+    let output = run(&[&path], &["--api-gateway", "ns1/tow"], &line);
+    let error = answers(&output)[0]["error"].as_str().unwrap().to_owned();
+    assert!(error.contains("ns1/tow") && error.contains("ns1/one and ns1/two"), "{error}");
+    for wrong in ["two", "/two", "ns1/"] {
+        let output = run(&[&path], &["--api-gateway", wrong], &line);
+        assert_eq!(output.status.code(), Some(2), "{wrong}");
+        assert!(stderr(&output).contains("expected NAMESPACE/NAME"), "{wrong}");
+    }
 }
 
 #[test]

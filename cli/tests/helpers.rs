@@ -36,6 +36,20 @@ fn normalize_knows_istios_modes_alone() {
     }
 }
 
+#[test]
+fn the_longest_path_is_64_kib() {
+    let longest = format!("/{}", "a".repeat(64 * 1024 - 1));
+    let output = run(&["normalize", "--mode", "BASE"], format!("{longest}\n{longest}a\n").as_bytes());
+    assert_eq!(stdout(&output), format!("{longest}\n400\n"));
+}
+
+#[test]
+fn the_longest_text_of_a_token_is_1_mib() {
+    let longest = "a".repeat(1024 * 1024);
+    assert_eq!(run(&["token", "inspect", "--json"], longest.as_bytes()).status.code(), Some(0));
+    assert_eq!(run(&["token", "inspect", "--json"], format!("{longest}a").as_bytes()).status.code(), Some(1));
+}
+
 fn token(header: &str, claims: &str) -> String {
     format!("{}.{}.c2lnbmF0dXJl", BASE64URL.encode(header), BASE64URL.encode(claims))
 }
@@ -84,11 +98,9 @@ fn what_is_wrong_is_said() {
         (token(fine, exp) + "!", "token_malformed", "signature"),
         ("a.b.c.d.e".to_owned(), "token_malformed", "encrypted"),
         ("cwk_prod_something".to_owned(), "token_malformed", "three parts"),
-        (String::new(), "token_malformed", "three parts"),
         (token(fine, &format!(r#"{{"exp":1795176000,"x":"{}"}}"#, "x".repeat(9_000))), "token_too_large", "8192"),
     ];
     for (token, reason, words) in rows {
-        // An empty argument is an empty token; nothing at all is standard input.
         let (json, text) = inspect(&token);
         let problems = json["problems"].as_array().unwrap();
         let said = |problem: &&Value| {
@@ -114,6 +126,71 @@ fn other_secrets_are_not_shown() {
 
 #[test]
 fn a_token_may_come_as_a_whole_header() {
-    let token = format!("Bearer {}\n", token(r#"{"alg":"ES256"}"#, r#"{"exp":1795176000}"#));
-    assert_eq!(inspect(&token).0["problems"], Value::Array(Vec::new()));
+    let token = token(r#"{"alg":"ES256"}"#, r#"{"exp":1795176000}"#);
+    for text in [
+        format!("Bearer {token}\n"),
+        format!("Authorization: Bearer {token}\r\n"),
+        format!("authorization: bearer  {token}"),
+        format!("\"{token}\",\n"),
+        format!("'authorization: Bearer {token}'"),
+        format!("\"authorization\": \"Bearer {token}\","),
+    ] {
+        assert_eq!(inspect(&text).0["problems"], Value::Array(Vec::new()), "{text}");
+    }
+}
+
+#[test]
+fn nothing_is_no_token() {
+    for nothing in ["", "\n", "Bearer \n", "\"\"", "Authorization:"] {
+        let output = run(&["token", "inspect"], nothing.as_bytes());
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(1) && said.contains("found no token"), "{nothing:?}: {said}");
+    }
+    // A variable of the shell that is not set.
+    assert_eq!(run(&["token", "inspect", ""], b"").status.code(), Some(1));
+}
+
+/// Standard output that is `target`, and what was said on the side.
+fn into(arguments: &[&str], target: Stdio) -> (Option<i32>, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_causeway"));
+    let output = command.args(arguments).stdout(target).stderr(Stdio::piped()).output().unwrap();
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+/// A pipe that nobody reads any more.
+fn closed_pipe() -> Stdio {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    writer.into()
+}
+
+#[test]
+fn a_reader_who_has_seen_enough_changes_nothing() {
+    let token = token(r#"{"alg":"ES256"}"#, r#"{"exp":1795176000}"#);
+    let folder = tempfile::tempdir().unwrap();
+    let wrong = folder.path().join("wrong.yaml");
+    let policy = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: { name: a, namespace: shop }\n\
+                  spec: { rules: [{ to: [{ operation: { methods: [get] } }] }] }\n";
+    std::fs::write(&wrong, policy).unwrap();
+    let wrong = wrong.to_str().unwrap();
+    let request = r#"{"id":1,"method":"GET","host":"h","path":"/","workload":{"namespace":"shop"}}"#;
+    for (arguments, status) in [
+        (&["token", "inspect", &token][..], 0),
+        (&["lint", "--list"], 0),
+        (&["lint", "--config", wrong], 1),
+        (&["explain", "--config", wrong, "--request", request], 0),
+    ] {
+        let (code, said) = into(arguments, closed_pipe());
+        assert!(code == Some(status) && !said.contains("panicked"), "{arguments:?}: {code:?} {said}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_is_a_failure() {
+    for arguments in [&["lint", "--list"][..], &["token", "inspect", "a.b.c"]] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let (code, said) = into(arguments, full.into());
+        assert!(code == Some(1) && said.contains("cannot write the output"), "{arguments:?}: {code:?} {said}");
+    }
 }

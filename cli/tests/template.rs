@@ -363,3 +363,18 @@ fn too_many_routes_are_refused() {
     let (said, apis) = read_all(&[&template]);
     assert!(apis.is_none() && said.contains("found 10001 routes, expected at most 10000"), "{said}");
 }
+
+#[test]
+fn the_size_and_the_nesting_of_a_template_are_bounded() {
+    let template = "Resources: { Api: { Type: AWS::Serverless::HttpApi } }\n#";
+    let sized = |bytes: usize| format!("{template}{}", "x".repeat(bytes - template.len()));
+    assert!(read_all(&[&sized(4 * 1024 * 1024)]).1.is_some());
+    let (said, apis) = read_all(&[&sized(4 * 1024 * 1024 + 1)]);
+    assert!(apis.is_none() && said.contains("expected at most 4194304 bytes"), "{said}");
+
+    // The template is one level, each list another.
+    let nested = |levels: usize| format!("{template}\nMetadata: {}{}\n", "[".repeat(levels), "]".repeat(levels));
+    assert!(read_all(&[&nested(63)]).1.is_some());
+    let (said, apis) = read_all(&[&nested(64)]);
+    assert!(apis.is_none() && said.contains("nested more than 64 levels deep"), "{said}");
+}

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use authz::trace::{Found, LeafTrace};
 use authz::{Hop, Request};
-use istio::{AuthorizationPolicy, Condition, ConditionKey, Operation, Resources, Rule, Source};
+use istio::{AuthorizationPolicy, Condition, Operation, Resources, Rule, Source};
 
 use super::ranking::{Candidate, Part};
 use super::text;
@@ -133,6 +133,8 @@ pub(super) struct Edit {
     rule: usize,
     part: Part,
     field: String,
+    /// The field as it is told: with its place where the rule has several sources or operations.
+    told: String,
     negated: bool,
     /// What is put in, or, of a negated field, the values that are taken out.
     values: Vec<String>,
@@ -150,12 +152,18 @@ impl Edit {
             found.first().filter(usable).cloned().into_iter().collect()
         };
         let values: Vec<String> = values;
+        let told = match part {
+            Part::From(at) if candidate.rule.from.len() > 1 => format!("from[{at}].source.{}", leaf.field),
+            Part::To(at) if candidate.rule.to.len() > 1 => format!("to[{at}].operation.{}", leaf.field),
+            _ => leaf.field.clone(),
+        };
         (!values.is_empty()).then(|| Self {
             namespace: candidate.policy.namespace.clone(),
             name: candidate.policy.name.clone(),
             rule: candidate.rule.index,
             part,
             field: leaf.field.clone(),
+            told,
             negated: leaf.negated,
             values,
         })
@@ -164,7 +172,7 @@ impl Edit {
     /// `add /admin to paths`.
     pub(super) fn words(&self) -> String {
         let values = text::values(&self.values, 3);
-        let field = text::plain(&self.field);
+        let field = text::plain(&self.told);
         let list = match (self.part, self.negated) {
             (Part::When, true) => format!("notValues of {field}"),
             (Part::When, false) => format!("values of {field}"),
@@ -208,7 +216,7 @@ impl Edit {
                 let conditions = rule.when.as_mut()?;
                 let at = conditions.iter().position(|condition| {
                     let has = if self.negated { &condition.not_values } else { &condition.values };
-                    key_name(&condition.key) == self.field && !has.is_empty()
+                    condition.key.to_string() == self.field && !has.is_empty()
                 })?;
                 let Condition { values, not_values, .. } = conditions.get_mut(at)?;
                 self.change(if self.negated { not_values } else { values })?;
@@ -261,26 +269,4 @@ fn operation_list<'a>(operation: &'a mut Operation, field: &str) -> Option<&'a m
         "notPaths" => &mut operation.not_paths,
         _ => return None,
     })
-}
-
-/// `when[].key`, as it is written.
-fn key_name(key: &ConditionKey) -> String {
-    let brackets = |path: &[String]| path.iter().map(|name| format!("[{name}]")).collect::<String>();
-    match key {
-        ConditionKey::ConnectionSni => "connection.sni".to_owned(),
-        ConditionKey::DestinationIp => "destination.ip".to_owned(),
-        ConditionKey::DestinationPort => "destination.port".to_owned(),
-        ConditionKey::EnvoyFilter { filter, path } => format!("experimental.{filter}{}", brackets(path)),
-        ConditionKey::RemoteIp => "remote.ip".to_owned(),
-        ConditionKey::RequestAuthAudiences => "request.auth.audiences".to_owned(),
-        ConditionKey::RequestAuthClaims(path) => format!("request.auth.claims{}", brackets(path)),
-        ConditionKey::RequestAuthPresenter => "request.auth.presenter".to_owned(),
-        ConditionKey::RequestAuthPrincipal => "request.auth.principal".to_owned(),
-        ConditionKey::RequestHeader(name) => format!("request.headers[{name}]"),
-        ConditionKey::SourceIp => "source.ip".to_owned(),
-        ConditionKey::SourceNamespace => "source.namespace".to_owned(),
-        ConditionKey::SourcePrincipal => "source.principal".to_owned(),
-        ConditionKey::SourceServiceAccount => "source.serviceAccount".to_owned(),
-        ConditionKey::SourceTrustDomain => "source.trustDomain".to_owned(),
-    }
 }

@@ -2,6 +2,7 @@
 
 use authz::trace::{CredentialOutcome, Found, HopTrace, LeafTrace};
 use authz::{Hop, Reason};
+use istio::StringMatch;
 
 use super::nearest::Case;
 use super::ranking::{self, Candidate};
@@ -19,6 +20,8 @@ pub(crate) fn hints(case: &Case<'_>) -> Vec<String> {
     for hop in &case.trace.hops {
         if case.verdict.allowed {
             of_open_door(&mut hints, hop);
+        } else if case.verdict.reason == Reason::DestinationUnknown {
+            of_route(&mut hints, case, hop);
         } else if !hop.allowed {
             of_credentials(&mut hints, case, hop);
             of_rules(&mut hints, case, hop);
@@ -64,6 +67,27 @@ fn of_open_door(hints: &mut Hints, hop: &HopTrace) {
     } else {
         format!("no ALLOW policy applies to {place}: a misspelt namespace or label looks the same")
     });
+}
+
+/// Routes that take nearly this path.
+fn of_route(hints: &mut Hints, case: &Case<'_>, hop: &HopTrace) {
+    let services = case.resources.map(|resources| resources.virtual_services.as_slice()).unwrap_or_default();
+    let matches = services.iter().flat_map(|service| &service.http).flat_map(|route| &route.matches);
+    for uri in matches.filter_map(|one| one.uri.as_ref()) {
+        let (wanted, is_exact) = match uri {
+            StringMatch::Exact(path) => (path, true),
+            StringMatch::Prefix(path) => (path, false),
+            #[allow(unreachable_patterns, reason = "a regular expression has no sample")]
+            _ => continue,
+        };
+        let (path, route) = (text::value(&hop.path), text::value(wanted));
+        let own = if is_exact { Some(hop.path.as_str()) } else { hop.path.get(..wanted.len()) };
+        if own.is_some_and(|own| own.eq_ignore_ascii_case(wanted) && own != wanted) {
+            hints.add(format!("the path {path} and the route for {route} differ in case only, and case counts here"));
+        } else if hop.path.trim_end_matches('/') == wanted.trim_end_matches('/') {
+            hints.add(format!("the path {path} and the route for {route} differ in a / at the end only"));
+        }
+    }
 }
 
 fn of_credentials(hints: &mut Hints, case: &Case<'_>, hop: &HopTrace) {
@@ -113,6 +137,9 @@ fn of_credentials(hints: &mut Hints, case: &Case<'_>, hop: &HopTrace) {
                 hints
                     .add(format!("{place} holds an API key, and no ApiKeyAuthentication of this workload looks there"));
             }
+            (Kind::ApiKey { .. } | Kind::BrokenApiKey { .. }, _) if in_authorization && !looked_at_as_key(hop) => {
+                hints.add(format!("{place} holds an API key, and rules here look there for tokens only"));
+            }
             (Kind::Other, _) if in_authorization => {
                 hints.add(format!("{place} holds no token that could be read"));
             }
@@ -120,8 +147,23 @@ fn of_credentials(hints: &mut Hints, case: &Case<'_>, hop: &HopTrace) {
         }
         of_token(hints, case, hop, presented);
     }
+    of_joined_tokens(hints, case);
     if case.verdict.reason == Reason::ApiKeyUnavailable {
         hints.add("nobody plays the key store: say with --key-client CLIENT_ID whose key it is, or give api_keys in the request".to_owned());
+    }
+}
+
+/// Whether an ApiKeyAuthentication looks at the header `authorization`.
+fn looked_at_as_key(hop: &HopTrace) -> bool {
+    let keys = hop.authentication.iter().filter(|rule| rule.kind == "ApiKeyAuthentication");
+    keys.flat_map(|rule| &rule.places).any(|place| place.eq_ignore_ascii_case("header authorization"))
+}
+
+/// Several lines `authorization` are read as one, joined with a comma.
+fn of_joined_tokens(hints: &mut Hints, case: &Case<'_>) {
+    let lines = case.request.headers.iter().filter(|(name, _)| name == "authorization").count();
+    if lines > 1 && case.verdict.reason == Reason::TokenMalformed {
+        hints.add(format!("the {lines} authorization headers are read as one, joined with a comma: that is no token"));
     }
 }
 
@@ -222,6 +264,14 @@ fn of_leaf(hints: &mut Hints, case: &Case<'_>, hop: &HopTrace, leaf: &LeafTrace)
             hints.add(format!("{field} needs mutual TLS, and this connection is plaintext; is the client outside the mesh, or mTLS not STRICT?"));
         }
         Found::Missing => {
+            let header = leaf.field.strip_prefix("request.headers[").and_then(|rest| rest.strip_suffix(']'));
+            if let Some(name) = header
+                && hop.authentication.iter().any(|rule| super::placement::reads(rule, name))
+            {
+                hints.add(format!(
+                    "{field} was there: a verified credential is taken off before policies look, unless it is forwarded; ask for requestPrincipals or a claim"
+                ));
+            }
             if let Some(token) = case.tokens.iter().find_map(Presented::token)
                 && let Some(name) =
                     leaf.field.strip_prefix("request.auth.claims[").and_then(|rest| rest.split(']').next())

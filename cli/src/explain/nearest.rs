@@ -1,16 +1,19 @@
 //! The smallest changes that would let a denied request pass. What can be tried is tried: only then is it said that the
 //! request would be allowed.
 
-use authz::trace::{Found, HopTrace, LeafTrace};
-use authz::{Hop, Reason, Request, Trace};
+use authz::trace::{CredentialTrace, Found, HopTrace, LeafTrace};
+use authz::{Reason, Request, Trace};
 use istio::Resources;
 use serde::Serialize;
 
 use super::alter;
+use super::placement;
 use super::places::Places;
 use super::ranking::{self, Candidate, Part};
 use super::refusals;
+use super::reissue::{self, ClaimEdit};
 use super::tokens::Presented;
+use super::wishes::{is_of_credential, wish};
 use super::{Verdict, text};
 
 /// ALLOW rules that are made to match, at most.
@@ -79,8 +82,12 @@ pub(crate) trait Retry {
     fn request(&self, request: &Request) -> Option<Again>;
     /// Another configuration: `edit` changes it, or says that it cannot.
     fn resources(&self, edit: &dyn Fn(&mut Resources) -> bool) -> Option<Again>;
+    /// Another request whose token has other claims; where it has none, a fresh one is presented to the rule `fresh`.
+    fn token(&self, request: &Request, edits: &[ClaimEdit], fresh: Option<&CredentialTrace>) -> Option<Again>;
     /// Another time.
     fn at(&self, now: u64) -> Option<Again>;
+    /// The keys of an issuer that are at hand, each `KID (ALGORITHM)`.
+    fn keys(&self, issuer: &str) -> Vec<String>;
 }
 
 /// What the changes are looked for in.
@@ -103,17 +110,32 @@ pub(crate) fn changes(case: &Case<'_>) -> Vec<Change> {
     }
     let mut changes = Vec::new();
     let denied_at = case.trace.hops.last().filter(|hop| !hop.allowed);
+    if let Some(hop) = denied_at {
+        changes.extend(placement::moved(case, hop));
+        changes.extend(placement::forwarded(case, hop));
+    }
+    changes.extend(placement::left_out(case));
     match (case.verdict.reason, denied_at) {
         (Reason::DeniedByPolicy | Reason::DeniedNoMatch | Reason::NoCredential, Some(hop)) => {
-            if case.verdict.reason == Reason::NoCredential {
-                changes.extend(refusals::credential(case, hop));
-            }
+            let without = case.verdict.reason == Reason::NoCredential && changes.is_empty();
+            let credential = without.then(|| refusals::credential(case, hop)).flatten();
+            // Whoever is told which credential to present, or where, need not be told again that one is missing.
+            let is_said = credential.is_some() || !changes.is_empty();
+            changes.extend(credential);
             match case.verdict.policy.as_deref().and_then(|id| ranking::by_id(hop, id)) {
                 Some(denying) => changes.extend(unmatching(case, hop, &denying)),
-                None => changes.extend(matching(case, hop)),
+                None => changes.extend(matching(case, hop).into_iter().filter(|change| {
+                    !(is_said && change.of == Subject::Credential && change.outcome == Outcome::PassesRule)
+                })),
             }
         }
-        _ => changes.extend(refusals::changes(case)),
+        (Reason::CredentialMismatch, _) => changes.extend(refusals::changes(case)),
+        _ => {
+            let helped = !changes.is_empty();
+            changes.extend(refusals::changes(case).into_iter().filter(|change| {
+                !(helped && change.of == Subject::Credential && change.outcome == Outcome::PassesRule)
+            }));
+        }
     }
     // A stable sort: what is nearest stays first.
     changes.sort_by_key(|change| match change.outcome {
@@ -139,13 +161,44 @@ pub(super) fn tried(of: Subject, text: String, rule: Option<String>, again: Opti
 }
 
 /// As [`tried`], with the request that was tried.
-fn tried_with(of: Subject, text: String, rule: String, tried_one: Option<(Again, Request)>) -> Change {
-    let (again, request) = tried_one.unzip();
-    let example = request.map(|request| {
-        let path = request.path.split('?').next().unwrap_or_default().to_owned();
-        format!("{} {}", text::plain(&request.method), text::value(&path))
-    });
+pub(super) fn tried_with(
+    case: &Case<'_>,
+    of: Subject,
+    text: String,
+    rule: String,
+    tried_one: Option<(Again, Trial)>,
+) -> Change {
+    let (again, trial) = tried_one.unzip();
+    let example = trial.map(|(request, edits)| example(case.request, &request, &edits));
     Change { example, ..tried(of, text, Some(rule), again) }
+}
+
+/// The request that was tried: its method and path, and what else differs.
+fn example(was: &Request, is: &Request, edits: &[ClaimEdit]) -> String {
+    let path = is.path.split('?').next().unwrap_or_default();
+    let mut parts = vec![format!("{} {}", text::plain(&is.method), text::value(path))];
+    if was.host != is.host {
+        parts.push(format!("host {}", text::value(&is.host)));
+    }
+    for (name, value) in is.headers.iter().filter(|line| !was.headers.contains(line)) {
+        parts.push(format!("header {}: {}", text::plain(name), text::value(value)));
+    }
+    for (name, _) in was.headers.iter().filter(|(name, _)| !is.headers.iter().any(|(other, _)| other == name)) {
+        parts.push(format!("no header {}", text::plain(name)));
+    }
+    if let Some(peer) = is.source.principal.as_ref().filter(|_| was.source.principal != is.source.principal) {
+        parts.push(format!("peer {}", text::value(peer)));
+    }
+    for (name, was, is) in
+        [("client", was.source.remote_ip, is.source.remote_ip), ("direct peer", was.source.ip, is.source.ip)]
+    {
+        parts.extend(is.filter(|_| was != is).map(|address| format!("{name} {address}")));
+    }
+    let claims: Vec<String> = edits.iter().map(ClaimEdit::words).collect();
+    if !claims.is_empty() {
+        parts.push(format!("a token with {}", claims.join(" and ")));
+    }
+    parts.join(", ")
 }
 
 // ---- no ALLOW rule matched
@@ -176,34 +229,57 @@ fn matching(case: &Case<'_>, hop: &HopTrace) -> Vec<Change> {
     changes
 }
 
+/// What would have to be true for a rule to match.
+pub(super) fn wishes(hop: &HopTrace, candidate: &Candidate<'_>) -> String {
+    let wishes: Vec<String> = candidate.failing().iter().map(|(_, leaf)| wish(leaf, hop.hop)).collect();
+    wishes.join(" and ")
+}
+
 /// The request, changed so that the rule matches.
 fn by_request(case: &Case<'_>, hop: &HopTrace, candidate: &Candidate<'_>) -> Change {
     let failing = candidate.failing();
-    let conditions: Vec<String> = failing.iter().map(|(_, leaf)| wish(leaf, hop.hop)).collect();
     let is_credential = failing.iter().any(|(_, leaf)| is_of_credential(&leaf.field));
-    let text = format!("{}, for {}", conditions.join(" and "), of_rule(case, candidate));
+    let text = format!("{}, for {}", wishes(hop, candidate), of_rule(case, candidate));
     let of = if is_credential { Subject::Credential } else { Subject::Request };
-    tried_with(of, text, candidate.id(), try_requests(case, hop.hop, &failing))
+    tried_with(case, of, text, candidate.id(), try_changes(case, hop, &failing))
 }
 
-/// Tries values that the leaves want, until a request is allowed. The answer is that of the last that was tried.
-fn try_requests(case: &Case<'_>, hop: Hop, failing: &[(Part, &LeafTrace)]) -> Option<(Again, Request)> {
-    let mut requests = vec![case.request.clone()];
+/// What was tried: the request, and the changes of its token.
+pub(super) type Trial = (Request, Vec<ClaimEdit>);
+
+/// Tries values that the leaves want, until a request is allowed. The answer is that of the first that was tried, if none
+/// is.
+pub(super) fn try_changes(case: &Case<'_>, hop: &HopTrace, failing: &[(Part, &LeafTrace)]) -> Option<(Again, Trial)> {
+    let mut trials: Vec<Trial> = vec![(case.request.clone(), Vec::new())];
     for (_, leaf) in failing {
-        let mut next = Vec::new();
-        for request in &requests {
-            next.extend(alter::requests(request, leaf, hop)?);
+        let mut next: Vec<Trial> = Vec::new();
+        for (request, edits) in &trials {
+            if is_of_credential(&leaf.field) {
+                let more = reissue::edits(leaf)?.into_iter();
+                next.extend(more.map(|more| (request.clone(), edits.iter().cloned().chain(more).collect())));
+            } else {
+                let altered = alter::requests(request, leaf, hop.hop)?.into_iter();
+                next.extend(altered.map(|altered| (altered, edits.clone())));
+            }
         }
         next.truncate(MAX_TRIES);
-        requests = next;
+        trials = next;
     }
+    let with_token = failing.iter().any(|(_, leaf)| is_of_credential(&leaf.field));
+    let fresh = hop.authentication.iter().find(|rule| rule.kind == "RequestAuthentication");
     let mut last = None;
-    for request in requests {
-        let again = case.retry.request(&request)?;
-        if again.allowed {
-            return Some((again, request));
+    for (request, mut edits) in trials {
+        if with_token && case.tokens.is_empty() {
+            edits = reissue::named(edits, fresh?);
         }
-        last.get_or_insert((again, request));
+        let again = match with_token {
+            true => case.retry.token(&request, &edits, fresh)?,
+            false => case.retry.request(&request)?,
+        };
+        if again.allowed {
+            return Some((again, (request, edits)));
+        }
+        last.get_or_insert((again, (request, edits)));
     }
     last
 }
@@ -215,13 +291,13 @@ fn by_policy(case: &Case<'_>, candidate: &Candidate<'_>) -> Option<Change> {
     let edits: Vec<alter::Edit> =
         failing.iter().map(|(part, leaf)| alter::Edit::of(candidate, *part, leaf)).collect::<Option<_>>()?;
     let words: Vec<String> = edits.iter().map(alter::Edit::words).collect();
-    let text = format!("or the policy were changed: {} in {}", words.join(", and "), of_rule(case, candidate));
+    let text = format!("the policy were changed: {} in {}", words.join(", and "), of_rule(case, candidate));
     let again = case.retry.resources(&|resources| edits.iter().all(|edit| edit.apply(resources)))?;
     Some(tried(Subject::Policy, text, Some(candidate.id()), Some(again)))
 }
 
 /// `rule 0 of NAMESPACE/NAME (FILE:LINE)`.
-fn of_rule(case: &Case<'_>, candidate: &Candidate<'_>) -> String {
+pub(super) fn of_rule(case: &Case<'_>, candidate: &Candidate<'_>) -> String {
     let policy = case.places.policy(&candidate.policy.namespace, &candidate.policy.name);
     format!("rule {} of {policy}", candidate.rule.index)
 }
@@ -255,76 +331,8 @@ fn unmatching(case: &Case<'_>, hop: &HopTrace, denying: &Candidate<'_>) -> Vec<C
         let of = if is_of_credential(&leaf.field) { Subject::Credential } else { Subject::Request };
         let opposite = LeafTrace { negated: !leaf.negated, matched: false, ..leaf.clone() };
         let text = format!("{}, which {of_rule} leaves alone", wish(&opposite, hop.hop));
-        let again = try_requests(case, hop.hop, &[(Part::When, &opposite)]);
-        changes.push(tried_with(of, text, denying.id(), again));
+        let again = try_changes(case, hop, &[(Part::When, &opposite)]);
+        changes.push(tried_with(case, of, text, denying.id(), again));
     }
     changes
-}
-
-// ---- in words
-
-/// Whether a field is about the token or the key, which nobody but its issuer can change.
-fn is_of_credential(field: &str) -> bool {
-    field.starts_with("request.auth.") || matches!(field, "requestPrincipals" | "notRequestPrincipals")
-}
-
-/// What would have to be true for a leaf to match.
-fn wish(leaf: &LeafTrace, hop: Hop) -> String {
-    let subject = subject(&leaf.field, hop);
-    // A claim may be a list.
-    let has = leaf.field.starts_with("request.auth.claims") && leaf.wanted != ["*"];
-    let is_address = subject.ends_with("address");
-    let among = if leaf.negated {
-        match leaf.wanted.as_slice() {
-            [one] if !has && !is_address => format!("not {}", text::value(one)),
-            all => format!("none of {}", text::values(all, MAX_VALUES)),
-        }
-    } else if leaf.wanted == ["*"] {
-        "there at all".to_owned()
-    } else {
-        text::one_of(&leaf.wanted, MAX_VALUES)
-    };
-    let verb = match (has, is_address) {
-        (true, _) => "had",
-        (_, true) => "were in",
-        _ => "were",
-    };
-    format!("{subject} {verb} {among}")
-}
-
-fn subject(field: &str, hop: Hop) -> String {
-    let inner = |prefix: &str| field.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(']'));
-    let peer = if hop == Hop::Destination { "the gateway's identity" } else { "the peer" };
-    let words = match field {
-        "methods" | "notMethods" => "the method",
-        "paths" | "notPaths" => "the path",
-        "hosts" | "notHosts" => "the host",
-        "ports" | "notPorts" | "destination.port" => "the destination's port",
-        "principals" | "notPrincipals" | "source.principal" => peer,
-        "namespaces" | "notNamespaces" | "source.namespace" => return format!("the namespace of {peer}"),
-        "serviceAccounts" | "notServiceAccounts" | "source.serviceAccount" => {
-            return format!("the service account of {peer}");
-        }
-        "trustDomains" | "notTrustDomains" | "source.trustDomain" => return format!("the trust domain of {peer}"),
-        "requestPrincipals" | "notRequestPrincipals" | "request.auth.principal" => {
-            "the caller (issuer/subject of a valid token or key)"
-        }
-        "request.auth.audiences" => "the token's aud",
-        "request.auth.presenter" => "the token's azp",
-        "ipBlocks" | "notIpBlocks" | "source.ip" => "the direct peer's address",
-        "remoteIpBlocks" | "notRemoteIpBlocks" | "remote.ip" => "the client's address",
-        "destination.ip" => "the destination's address",
-        "connection.sni" => "the server name of the TLS connection",
-        _ => "",
-    };
-    if !words.is_empty() {
-        return words.to_owned();
-    }
-    if let Some(name) = inner("request.headers[") {
-        return format!("the header {}", text::plain(name));
-    }
-    if let Some(name) = inner("request.auth.claims[") {
-        return format!("the token's claim {}", text::plain(&name.replace("][", ".")));
-    }
-    text::plain(field)
 }

@@ -1,12 +1,14 @@
 //! What would have to be different where it was not a rule that denied: the token, the key, the way to the workload.
 
+use authz::Reason;
 use authz::trace::{CredentialOutcome, CredentialTrace, HopTrace, ProviderOutcome, ProviderTrace};
-use authz::{Reason, Request};
 use istio::{JwtRule, Resources, StringMatch};
 
 use super::nearest::{Case, Change, MAX_VALUES, Subject, tried};
+use super::reissue::ClaimEdit;
 use super::text;
-use super::tokens::Token;
+use super::tokens::{Kind, Token};
+use super::wishes::is_of_credential;
 
 /// The changes for a denial that is not the verdict of a rule.
 pub(super) fn changes(case: &Case<'_>) -> Vec<Change> {
@@ -16,7 +18,9 @@ pub(super) fn changes(case: &Case<'_>) -> Vec<Change> {
         Reason::TokenAudience => audience(case),
         Reason::TokenIssuerUnknown => issuer(case),
         Reason::TokenKeyUnknown | Reason::JwksUnavailable => keys(case),
-        Reason::CredentialMismatch => mismatch(case),
+        Reason::TokenAlgorithm => algorithm(case),
+        Reason::ApiKeyEnvironment => environment(case),
+        Reason::CredentialMismatch => mismatch(),
         Reason::DestinationUnknown => destination(case),
         Reason::GatewayUnknown => gateway(case),
         Reason::DeniedByProvider | Reason::CustomProviderUnavailable => providers(case),
@@ -39,16 +43,12 @@ fn said(reason: Reason) -> Option<(Subject, &'static str)> {
             Credential,
             "the signature were right: the token was altered or cut on its way, or another issuer of the same name (another environment, say) signed it",
         ),
-        Reason::TokenAlgorithm => {
-            (Credential, "the token were signed with an asymmetric algorithm that fits the issuer's key")
-        }
         Reason::ApiKeyMalformed => {
             (Credential, "there were one API key, copied completely: the checksum at its end tells a mistyped one")
         }
-        Reason::ApiKeyUnknown => (Credential, "the key store knew the API key"),
-        Reason::ApiKeyRevoked => (Credential, "the API key had not been revoked"),
-        Reason::ApiKeyExpired => (Credential, "the API key were within its time"),
-        Reason::ApiKeyEnvironment => (Credential, "the API key were one of this environment"),
+        Reason::ApiKeyUnknown => (Credential, "the key store knew the API key: it was deleted, or is of another store"),
+        Reason::ApiKeyRevoked => (Credential, "the API key were another one: this one was revoked"),
+        Reason::ApiKeyExpired => (Credential, "the API key were another one: this one is past its time"),
         Reason::ApiKeyUnavailable => {
             (Configuration, "the key store answered; here it is played by api_keys of the request, or by --key-client")
         }
@@ -64,35 +64,33 @@ fn said(reason: Reason) -> Option<(Subject, &'static str)> {
 
 /// What the workload would take for a credential, where the request has none.
 pub(super) fn credential(case: &Case<'_>, hop: &HopTrace) -> Option<Change> {
-    let needed = super::ranking::allow_rules(hop).iter().take(1).any(|rule| {
-        rule.failing()
-            .iter()
-            .any(|(_, leaf)| leaf.field == "requestPrincipals" || leaf.field.starts_with("request.auth."))
-    });
-    if !needed || case.verdict.policy.is_some() {
-        return None;
-    }
+    let nearest = super::ranking::allow_rules(hop).into_iter().next();
+    let nearest = nearest.filter(|rule| rule.failing().iter().any(|(_, leaf)| is_of_credential(&leaf.field)));
+    let nearest = nearest.filter(|_| case.verdict.policy.is_none())?;
     let rules = hop.authentication.iter().map(|rule| {
         let what = if rule.kind == "ApiKeyAuthentication" { "an API key that stands for" } else { "a token of" };
         let issuer = if rule.issuer.is_empty() { "any issuer".to_owned() } else { text::value(&rule.issuer) };
         format!("{what} {issuer} in {}", rule.places.join(" or "))
     });
     let rules: Vec<String> = rules.collect();
+    let wishes = super::nearest::wishes(hop, &nearest);
+    let rule = super::nearest::of_rule(case, &nearest);
     let text = if rules.is_empty() {
         format!("{} read credentials at all: no RequestAuthentication applies to it", super::render::workload(hop))
     } else {
-        format!("a credential were presented: {}", rules.join(", or "))
+        format!("a credential were presented ({}) and {wishes}, for {rule}", rules.join(", or "))
     };
-    Some(tried(Subject::Credential, text, None, None))
+    let tried_one = super::nearest::try_changes(case, hop, &nearest.failing());
+    Some(super::nearest::tried_with(case, Subject::Credential, text, nearest.id(), tried_one))
 }
 
 // ---- tokens
 
 fn expired(case: &Case<'_>) -> Vec<Change> {
-    let over = tokens(case).filter_map(|token| token.exp).filter(|exp| *exp < case.now);
-    let Some(exp) = over.max() else { return Vec::new() };
+    let over = case.tokens.iter().filter_map(|one| Some((one.token()?.exp.filter(|exp| *exp < case.now)?, &one.place)));
+    let Some((exp, place)) = over.max() else { return Vec::new() };
     let (ago, at) = (text::distance(exp, case.now), text::instant(exp));
-    let text = format!("the token were a fresh one: this one expired {ago}, at {at}");
+    let text = format!("the token in {place} were a fresh one: this one expired {ago}, at {at}");
     vec![tried(Subject::Credential, text, None, case.retry.at(exp.saturating_sub(1)))]
 }
 
@@ -120,7 +118,10 @@ fn audience(case: &Case<'_>) -> Vec<Change> {
         || "one of the audiences of the rule".to_owned(),
         |wanted| format!("the audience {}", text::one_of(&wanted, MAX_VALUES)),
     );
-    let mut changes = vec![tried(Subject::Credential, format!("the token were for {wanted}; {is_for}"), None, None)];
+    let first = case.resources.and_then(|resources| rule(resources, refused)).and_then(|rule| rule.audiences.first());
+    let edit = first.map(|audience| ClaimEdit::Add(vec!["aud".to_owned()], audience.clone()));
+    let again = edit.and_then(|edit| case.retry.token(case.request, &[edit], None));
+    let mut changes = vec![tried(Subject::Credential, format!("the token were for {wanted}; {is_for}"), None, again)];
     if let Some(aud) = has.first() {
         let edit = |resources: &mut Resources| match rule_mut(resources, refused) {
             Some(rule) => {
@@ -131,7 +132,7 @@ fn audience(case: &Case<'_>) -> Vec<Change> {
         };
         if let Some(again) = case.retry.resources(&edit) {
             let text = format!(
-                "or the configuration were changed: add {} to audiences of {}",
+                "the configuration were changed: add {0} to audiences of {1}, which then accepts tokens made for {0}",
                 text::value(aud),
                 name(case, refused)
             );
@@ -159,7 +160,7 @@ fn issuer(case: &Case<'_>) -> Vec<Change> {
     let mut changes = vec![tried(Subject::Credential, text, None, None)];
     if let Some(issuer) = has.first() {
         let text = format!(
-            "or a RequestAuthentication that applies to {} had a jwtRules entry for {}",
+            "a RequestAuthentication that applies to {} had a jwtRules entry for {}",
             super::render::workload(hop),
             text::value(issuer)
         );
@@ -181,30 +182,57 @@ fn keys(case: &Case<'_>) -> Vec<Change> {
     };
     let kid = tokens(case).find(|token| token.iss.as_deref() == Some(&refused.issuer)).and_then(|t| t.kid.clone());
     let kid = kid.map_or_else(|| "a key for the token".to_owned(), |kid| format!("the key {}", text::value(&kid)));
+    let has = case.retry.keys(&refused.issuer);
+    let has = if has.is_empty() { String::new() } else { format!("; it has {}", listed(&has)) };
     let text = if case.verdict.reason == Reason::JwksUnavailable {
         format!("{source} could be had: here it is fetched with --fetch, or given with --jwks {}=FILE", refused.issuer)
     } else {
-        format!("{source} had {kid}: the issuer may have rotated its keys since, or another issuer made the token")
+        format!("{source} had {kid}{has}: the issuer may have rotated its keys since, or another issuer made the token")
     };
     vec![tried(Subject::Configuration, text, None, None)]
 }
 
-/// A key and a token of two clients: one of the two has to go.
-fn mismatch(case: &Case<'_>) -> Vec<Change> {
-    let mut headers: Vec<&str> = Vec::new();
-    for presented in case.tokens {
-        headers.extend(presented.place.strip_prefix("header ").filter(|name| !headers.contains(name)));
+/// Keys by their names.
+fn listed(keys: &[String]) -> String {
+    let mut shown: Vec<String> = keys.iter().take(MAX_VALUES).map(|key| text::plain(key)).collect();
+    if shown.len() < keys.len() {
+        shown.push(format!("… ({} in all)", keys.len()));
     }
-    let without = headers.into_iter().map(|name| {
-        let mut request: Request = case.request.clone();
-        request.headers.retain(|(other, _)| other != name);
-        let text = format!("the header {name} were left out");
-        tried(Subject::Credential, text, None, case.retry.request(&request))
+    shown.join(", ")
+}
+
+fn algorithm(case: &Case<'_>) -> Vec<Change> {
+    let issuer = refused(case).map(|refused| refused.issuer.as_str()).unwrap_or_default();
+    let has = case.retry.keys(issuer);
+    let keys = if has.is_empty() { String::new() } else { format!(", which has {}", listed(&has)) };
+    let is = tokens(case).find_map(|token| token.alg.clone());
+    let is = is.map_or_else(|| "it names none".to_owned(), |alg| format!("it says {}", text::value(&alg)));
+    let text = format!("the token were signed with an asymmetric algorithm that fits the issuer's key set{keys}; {is}");
+    vec![tried(Subject::Credential, text, None, None)]
+}
+
+fn environment(case: &Case<'_>) -> Vec<Change> {
+    let via = denied_at(case).and_then(|hop| hop.via.as_deref());
+    let gateways = case.resources.map(|resources| resources.api_gateways.as_slice()).unwrap_or_default();
+    let is_it = |name: &str| gateways.iter().find(|one| format!("{}/{}", one.meta.namespace, one.meta.name) == name);
+    let wanted = match via.and_then(is_it) {
+        Some(gateway) => {
+            format!("of the environment {} (ApiGateway {})", text::value(&gateway.environment), gateway.meta.origin)
+        }
+        None => "of the workload's environment".to_owned(),
+    };
+    let is = case.tokens.iter().find_map(|presented| match &presented.kind {
+        Kind::ApiKey { environment, .. } => Some(format!("; it is one of {}", text::value(environment))),
+        _ => None,
     });
-    let mut changes: Vec<Change> = without.collect();
+    let text = format!("the API key were one {wanted}{}", is.unwrap_or_default());
+    vec![tried(Subject::Credential, text, None, None)]
+}
+
+/// A key and a token of two clients; what comes of leaving one out has been tried.
+fn mismatch() -> Vec<Change> {
     let text = "the API key and the token were of the same client".to_owned();
-    changes.push(tried(Subject::Credential, text, None, None));
-    changes
+    vec![tried(Subject::Credential, text, None, None)]
 }
 
 fn tokens<'a>(case: &Case<'a>) -> impl Iterator<Item = &'a Token> {
@@ -222,20 +250,20 @@ fn refused<'a>(case: &Case<'a>) -> Option<&'a CredentialTrace> {
     rules().filter(refused).find(|rule| rule.reason == Some(case.verdict.reason)).or_else(|| rules().find(refused))
 }
 
-fn rule<'a>(resources: &'a Resources, seen: &CredentialTrace) -> Option<&'a JwtRule> {
+pub(super) fn rule<'a>(resources: &'a Resources, seen: &CredentialTrace) -> Option<&'a JwtRule> {
     let mut all = resources.request_authentications.iter();
     let found = all.find(|a| a.meta.namespace == seen.namespace && a.meta.name == seen.name);
     found.filter(|_| seen.kind == "RequestAuthentication")?.jwt_rules.get(seen.rule)
 }
 
-fn rule_mut<'a>(resources: &'a mut Resources, seen: &CredentialTrace) -> Option<&'a mut JwtRule> {
+pub(super) fn rule_mut<'a>(resources: &'a mut Resources, seen: &CredentialTrace) -> Option<&'a mut JwtRule> {
     let mut all = resources.request_authentications.iter_mut();
     let found = all.find(|a| a.meta.namespace == seen.namespace && a.meta.name == seen.name);
     found.filter(|_| seen.kind == "RequestAuthentication")?.jwt_rules.get_mut(seen.rule)
 }
 
 /// `jwtRules[0] of RequestAuthentication NAMESPACE/NAME (FILE:LINE)`.
-fn name(case: &Case<'_>, seen: &CredentialTrace) -> String {
+pub(super) fn name(case: &Case<'_>, seen: &CredentialTrace) -> String {
     let CredentialTrace { kind, namespace, name, rule, .. } = seen;
     let at = case.places.find(kind, namespace, name).map_or_else(String::new, |at| format!(" ({at})"));
     format!("jwtRules[{rule}] of {kind} {namespace}/{name}{at}")
@@ -261,7 +289,7 @@ fn providers(case: &Case<'_>) -> Vec<Change> {
     let mut changes: Vec<Change> = refusing.map(change).collect();
     for provider in asked.iter().filter(|provider| !provider.dry_run && !provider.outcome.passes()) {
         let text =
-            format!("or {} did not match the request: it is what asks {}", provider.rule, text::value(&provider.name));
+            format!("{} did not match the request: it is what asks {}", provider.rule, text::value(&provider.name));
         changes.push(tried(Subject::Policy, text, Some(provider.rule.clone()), None));
     }
     changes

@@ -22,6 +22,12 @@ pub(crate) fn page(explained: &Explained<'_>, all: bool, style: Style) -> String
     for (index, hop) in hops.iter().enumerate() {
         page.hop(explained, hop, index, hops.len());
     }
+    if explained.verdict.reason == Reason::DestinationUnknown {
+        let mark = page.mark(false);
+        let title = page.style.bold("hop 2 of 2, no destination");
+        page.out.push('\n');
+        page.line(0, &format!("{mark} {title}: no route of the gateway takes the host and the path"));
+    }
     page.shadow(explained);
     page.nearest(explained.nearest);
     page.hints(explained.hints);
@@ -192,14 +198,14 @@ impl Page {
         };
         let at = self.style.dim(&at);
         self.line(4, &format!("{mark} {kind} {namespace}/{name}{index}, {issuer}{at}"));
-        let places = places.iter().map(|place| text::plain(place)).collect::<Vec<_>>().join(", ");
+        let places = places.iter().map(|place| text::plain(place)).collect::<Vec<_>>().join(" and ");
         let count = if *found == 1 { "one".to_owned() } else { found.to_string() };
         let what = match outcome {
-            CredentialOutcome::Absent => format!("found nothing in {places}"),
-            CredentialOutcome::Valid => format!("found {count} in {places}: {}", text::plain(detail)),
+            CredentialOutcome::Absent => format!("looked in {places}, found nothing"),
+            CredentialOutcome::Valid => format!("looked in {places}, found {count}: {}", text::plain(detail)),
             CredentialOutcome::Refused => {
                 let reason = reason.map_or("refused", Reason::as_str);
-                format!("found {count} in {places}: {reason}, {}", text::plain(detail))
+                format!("looked in {places}, found {count}: {reason}, {}", text::with_times(detail))
             }
             CredentialOutcome::NotAsked => "not asked: a rule before it had settled the matter".to_owned(),
         };
@@ -282,7 +288,12 @@ fn why(explained: &Explained<'_>) -> String {
             format!("no credential was presented, and the DENY rule {policy} matched")
         }
         (Reason::NoCredential, None) => format!("no credential was presented, and {}", no_rules()),
+        // Its sentence names the API and the stage as well, which only an event has.
+        (Reason::GatewayUnknown, _) if verdict.detail.contains("the API , stage ,") => {
+            let host = explained.request.map_or_else(String::new, |request| text::value(&request.host));
+            format!("no ApiGateway document has the host {host} as a domain")
+        }
         _ if verdict.detail.is_empty() => "that is all that is known".to_owned(),
-        _ => text::plain(&verdict.detail),
+        _ => text::with_times(&verdict.detail),
     }
 }

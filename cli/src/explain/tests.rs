@@ -3,6 +3,7 @@
 
 mod pages;
 mod pairs;
+mod promises;
 
 use authz::trace::{
     BranchTrace, CredentialOutcome, CredentialTrace, Found, HopTrace, LeafTrace, PolicyTrace, RuleTrace,
@@ -12,6 +13,7 @@ use istio::Resources;
 
 use super::nearest::{self, Again, Retry};
 use super::places::Places;
+use super::reissue::ClaimEdit;
 use super::tokens::{self, tests::unsigned};
 use super::{Explained, Verdict, hints, json, render};
 use crate::terminal::Style;
@@ -168,6 +170,14 @@ impl<A: Fn(&Request) -> bool, R: Fn(&Resources) -> bool> Retry for Fake<A, R> {
 
     fn at(&self, _: u64) -> Option<Again> {
         self.allows_at.map(again)
+    }
+
+    fn token(&self, _: &Request, _: &[ClaimEdit], _: Option<&CredentialTrace>) -> Option<Again> {
+        None
+    }
+
+    fn keys(&self, _: &str) -> Vec<String> {
+        Vec::new()
     }
 }
 

@@ -112,6 +112,18 @@ pub(crate) fn instant(unix: u64) -> String {
     }
 }
 
+/// A sentence of the gate with its times, which are seconds since 1970, as in logs.
+pub(crate) fn with_times(sentence: &str) -> String {
+    let shown = |word: &str| {
+        let bare = word.trim_end_matches(',');
+        match bare.parse::<u64>() {
+            Ok(unix) if bare.len() == 10 => format!("{}{}", instant(unix), word.get(bare.len()..).unwrap_or_default()),
+            _ => word.to_owned(),
+        }
+    };
+    plain(sentence).split(' ').map(shown).collect::<Vec<_>>().join(" ")
+}
+
 /// How far `then` is from `now`: `in 5 min`, `2 h 3 min ago`.
 pub(crate) fn distance(then: u64, now: u64) -> String {
     let span = |seconds: u64| match seconds {

@@ -21,6 +21,26 @@ pub(crate) struct Presented {
     /// What it is.
     #[serde(flatten)]
     pub(crate) kind: Kind,
+    /// Where it stands in the request.
+    #[serde(skip)]
+    pub(crate) at: At,
+}
+
+/// Where in a request a credential stands.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum At {
+    /// The header line of this index.
+    Header(usize),
+    /// In the `cookie` line of this index, the pair of that one.
+    Cookie(usize, usize),
+    /// The pair of this index in the query.
+    Query(usize),
+}
+
+impl Default for At {
+    fn default() -> Self {
+        Self::Header(0)
+    }
 }
 
 /// What a credential is.
@@ -31,6 +51,8 @@ pub(crate) enum Kind {
     Token(Box<Token>),
     /// An API key of ours, by its id, which is no secret.
     ApiKey { id: String, environment: String },
+    /// It begins as an API key of ours does, and is none.
+    BrokenApiKey { why: String },
     /// Neither.
     #[default]
     Other,
@@ -66,6 +88,7 @@ impl Presented {
         let what = match &self.kind {
             Kind::Token(token) => token.describe(now),
             Kind::ApiKey { id, environment } => format!("API key {}, environment {environment}", text::plain(id)),
+            Kind::BrokenApiKey { why } => format!("what begins like an API key of ours and is none: {why}"),
             Kind::Other if self.scheme.is_empty() => "neither a token nor an API key of ours".to_owned(),
             Kind::Other => format!("{}, which is not followed by a token", text::value(&self.scheme)),
         };
@@ -104,38 +127,75 @@ impl Token {
 /// one.
 pub(crate) fn presented(request: &Request, also: &[String]) -> Vec<Presented> {
     let mut all = Vec::new();
-    for (name, value) in &request.headers {
+    for (line, (name, value)) in request.headers.iter().enumerate() {
         if name == "cookie" {
-            for (name, value) in value.split(';').filter_map(|pair| pair.trim().split_once('=')) {
-                all.extend(recognised(format!("cookie {}", text::plain(name)), "", value));
+            for (index, pair) in value.split(';').enumerate() {
+                let Some((name, value)) = pair.trim().split_once('=') else { continue };
+                let at = At::Cookie(line, index);
+                all.extend(recognised(format!("cookie {}", text::plain(name)), "", value, at));
             }
             continue;
         }
         let (scheme, rest) = value.split_once(' ').unwrap_or(("", value));
         let place = format!("header {}", text::plain(name));
-        match recognised(place.clone(), scheme, rest.trim()) {
+        let at = At::Header(line);
+        match recognised(place.clone(), scheme, rest.trim(), at) {
             Some(found) => all.push(found),
             // Something is here that a rule will look at, or that its sender takes for a credential.
             None if name == "authorization" || also.iter().any(|other| other.eq_ignore_ascii_case(name)) => {
-                all.push(Presented { place, scheme: known_scheme(scheme), kind: Kind::Other });
+                all.push(Presented { place, scheme: known_scheme(scheme), kind: Kind::Other, at });
             }
             None => {}
         }
     }
     let query = request.path.split_once('?').map_or("", |(_, query)| query);
-    for (name, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
-        all.extend(recognised(format!("query parameter {}", text::plain(name)), "", value));
+    for (index, pair) in query.split('&').enumerate() {
+        let Some((name, value)) = pair.split_once('=') else { continue };
+        all.extend(recognised(format!("query parameter {}", text::plain(name)), "", value, At::Query(index)));
     }
     all.truncate(MAX_TOKENS);
     all
 }
 
-fn recognised(place: String, scheme: &str, text: &str) -> Option<Presented> {
+fn recognised(place: String, scheme: &str, text: &str, at: At) -> Option<Presented> {
     let kind = match ApiKey::parse(text) {
         Ok(key) => Kind::ApiKey { id: key.id().to_owned(), environment: key.environment().to_owned() },
+        // The sentence quotes nothing of the key.
+        Err(why) if text.starts_with("cwk_") => Kind::BrokenApiKey { why: why.to_string() },
         Err(_) => Kind::Token(Box::new(read(text)?)),
     };
-    Some(Presented { place, scheme: known_scheme(scheme), kind })
+    Some(Presented { place, scheme: known_scheme(scheme), kind, at })
+}
+
+/// `request` without the credential at `at`, and the credential's text without its scheme.
+pub(crate) fn taken(request: &Request, at: At) -> Option<(Request, String)> {
+    let mut rest = request.clone();
+    let text = match at {
+        At::Header(line) => {
+            let (_, value) = (line < rest.headers.len()).then(|| rest.headers.remove(line))?;
+            value.split_once(' ').map_or(value.as_str(), |(_, text)| text).trim().to_owned()
+        }
+        At::Cookie(line, index) => {
+            let (_, value) = rest.headers.get_mut(line)?;
+            let (others, text) = without(value, ";", index)?;
+            *value = others.trim().to_owned();
+            text
+        }
+        At::Query(index) => {
+            let (path, query) = request.path.split_once('?')?;
+            let (others, text) = without(query, "&", index)?;
+            rest.path = if others.is_empty() { path.to_owned() } else { format!("{path}?{others}") };
+            text
+        }
+    };
+    Some((rest, text))
+}
+
+/// Pairs without the one of this index, and its value.
+fn without(pairs: &str, separator: &str, index: usize) -> Option<(String, String)> {
+    let mut all: Vec<&str> = pairs.split(separator).collect();
+    let (_, value) = (index < all.len()).then(|| all.remove(index))?.trim().split_once('=')?;
+    Some((all.join(separator), value.to_owned()))
 }
 
 /// A scheme is one of a few words; whatever else stands in front of a space may be a part of the credential.

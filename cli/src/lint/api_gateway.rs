@@ -1,5 +1,6 @@
 //! What API Gateway cannot supply: rules that die there, and rules that match more.
 
+use authz::{Hop, UNAVAILABLE_AT_API_GATEWAY};
 use istio::Action;
 
 use super::codes::policy;
@@ -122,9 +123,13 @@ enum Known {
 }
 
 fn known(attribute: Attribute<'_>, is_first: bool, workload: &Workload<'_>) -> Known {
+    let hop = if is_first { Hop::Gateway } else { Hop::Destination };
+    let never = UNAVAILABLE_AT_API_GATEWAY.iter().filter(|(at, _)| *at == hop).flat_map(|(_, never)| never.iter());
+    if attribute.in_the_gate().is_some_and(|attribute| never.into_iter().any(|other| *other == attribute)) {
+        return Known::No;
+    }
     match attribute {
-        Attribute::DestinationIp | Attribute::EnvoyFilter | Attribute::Sni => Known::No,
-        Attribute::IpBlock if !is_first => Known::No,
+        // What the documents leave open.
         Attribute::Port if workload.ports.as_ref().is_none_or(|ports| is_first && ports.len() > 1) => Known::No,
         _ if is_first && attribute.is_of_peer() => Known::Missing,
         _ => Known::Yes,
@@ -139,7 +144,7 @@ pub(super) fn check(context: &Context<'_>, findings: &mut Findings) {
             let hop = if is_first { "first hop" } else { "second hop" };
             let name = format!("{}/{}", api.document.meta.namespace, api.document.meta.name);
             let at = format!("at the {hop} of ApiGateway {name} ({})", workload.name);
-            for policy in context.policies.iter().filter(|policy| policy.workloads.contains(&index)) {
+            for policy in context.policies_of(index) {
                 for field in &policy.fields {
                     judge(policy, field, known(field.attribute, is_first, workload), &at, findings);
                 }
@@ -187,15 +192,10 @@ fn judge(policy: &Policy<'_>, field: &Field<'_>, known: Known, at: &str, finding
 /// Istio's key of a condition on it.
 fn key(attribute: Attribute<'_>) -> &'static str {
     match attribute {
-        Attribute::DestinationIp => "destination.ip",
-        Attribute::EnvoyFilter => "experimental.envoy.filters",
-        Attribute::IpBlock => "source.ip",
         Attribute::Namespace => "source.namespace",
-        Attribute::Port => "destination.port",
         Attribute::ServiceAccount => "source.serviceAccount",
-        Attribute::Sni => "connection.sni",
         Attribute::TrustDomain => "source.trustDomain",
-        _ => "source.principal",
+        _ => attribute.in_the_gate().map_or("source.principal", authz::Attribute::as_str),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use istio::{Action, JwtRule, Presence, RequestAuthentication, WorkloadSelector};
+use istio::{Action, JwtRule, Presence, RequestAuthentication};
 
 use super::codes::policy;
 use super::context::{Context, Policy};
@@ -216,7 +216,8 @@ static PRESENCE_IGNORED: Code = Code {
 };
 
 pub(super) fn check(context: &Context<'_>, findings: &mut Findings) {
-    for document in &context.resources.request_authentications {
+    let documents = || context.resources.request_authentications.iter().zip(&context.token_scopes);
+    for (at, (document, scope)) in documents().enumerate() {
         let mut keys: BTreeMap<&str, (usize, &JwtRule)> = BTreeMap::new();
         for (index, rule) in document.jwt_rules.iter().enumerate() {
             let at = |path: &str| {
@@ -229,27 +230,17 @@ pub(super) fn check(context: &Context<'_>, findings: &mut Findings) {
                 findings.add(&DIFFERENT_KEYS, at(""), message, "leave one rule an issuer");
             }
         }
-        for other in &context.resources.request_authentications {
-            if std::ptr::eq(document, other) {
-                break;
-            }
-            if context.overlap(scope(document), scope(other)) {
+        for (other, other_scope) in documents().take(at) {
+            if scope.overlaps(other_scope) {
                 across(document, other, findings);
             }
         }
-        demanded(context, ("RequestAuthentication", &document.meta, document.selector.as_ref()), findings);
     }
-    for keys in &context.resources.api_key_authentications {
-        demanded(context, ("ApiKeyAuthentication", &keys.meta, keys.selector.as_ref()), findings);
-    }
+    demanded(context, findings);
     for policy in &context.policies {
         check_policy(context, policy, findings);
     }
     stripped(context, findings);
-}
-
-fn scope(document: &RequestAuthentication) -> (&istio::Meta, Option<&WorkloadSelector>) {
-    (&document.meta, document.selector.as_ref())
 }
 
 fn different_keys(a: &JwtRule, b: &JwtRule) -> bool {
@@ -372,31 +363,30 @@ fn fold(header: &str) -> String {
     header.to_ascii_lowercase().replace('_', "-")
 }
 
-/// Whether somewhere that the document applies to a policy asks for what it reads.
-fn demanded(
-    context: &Context<'_>,
-    (kind, meta, selector): (&'static str, &istio::Meta, Option<&WorkloadSelector>),
-    findings: &mut Findings,
-) {
-    let asks = |policy: &Policy<'_>| {
-        policy.is_enforced()
-            && policy.fields.iter().any(|field| field.attribute.is_of_token())
+/// Whether somewhere that a document applies to a policy asks for what it reads.
+fn demanded(context: &Context<'_>, findings: &mut Findings) {
+    let asks = |policy: &&Policy<'_>| {
+        policy.fields.iter().any(|field| field.attribute.is_of_token())
             && matches!(policy.action(), Action::Allow | Action::Deny)
-            && context.overlap((meta, selector), (policy.meta(), policy.document.selector.as_ref()))
     };
     // What denies everything demands a token as well.
-    let closed = |policy: &Policy<'_>| {
-        policy.is_enforced()
-            && policy.action() == Action::Allow
-            && policy.document.rules.as_ref().is_none_or(Vec::is_empty)
-            && context.overlap((meta, selector), (policy.meta(), policy.document.selector.as_ref()))
+    let closed = |policy: &&Policy<'_>| {
+        policy.action() == Action::Allow && policy.document.rules.as_ref().is_none_or(Vec::is_empty)
     };
-    let elsewhere = context.selected(meta, selector, &[]).is_empty();
-    if !context.policies.iter().any(|policy| asks(policy) || closed(policy)) && !elsewhere {
-        let message =
-            "no AuthorizationPolicy asks for a request principal or a claim here: a request without one passes";
-        let instead = "write an ALLOW policy with `requestPrincipals: [\"ISSUER/*\"]`";
-        findings.add(&TOKEN_OPTIONAL, Place::new(kind, meta, "spec"), message, instead);
+    let enforced = context.policies.iter().filter(|policy| policy.is_enforced());
+    let asking: Vec<&Policy<'_>> = enforced.filter(|policy| asks(policy) || closed(policy)).collect();
+    let tokens = context.resources.request_authentications.iter().map(|document| &document.meta);
+    let tokens = tokens.zip(&context.token_scopes).map(|(meta, scope)| ("RequestAuthentication", meta, scope));
+    let keys = context.resources.api_key_authentications.iter().map(|keys| &keys.meta);
+    let keys = keys.zip(&context.key_scopes).map(|(meta, scope)| ("ApiKeyAuthentication", meta, scope));
+    for (kind, meta, scope) in tokens.chain(keys) {
+        let elsewhere = scope.workloads.is_empty();
+        if !elsewhere && !asking.iter().any(|policy| scope.overlaps(&policy.scope)) {
+            let message =
+                "no AuthorizationPolicy asks for a request principal or a claim here: a request without one passes";
+            let instead = "write an ALLOW policy with `requestPrincipals: [\"ISSUER/*\"]`";
+            findings.add(&TOKEN_OPTIONAL, Place::new(kind, meta, "spec"), message, instead);
+        }
     }
 }
 
@@ -425,8 +415,14 @@ fn check_policy(context: &Context<'_>, policy: &Policy<'_>, findings: &mut Findi
             .collect();
         let is_credential = !reading.is_empty() || name.eq_ignore_ascii_case("authorization");
         let place = policy.at(field.path.clone());
+        // CUSTOM policies are asked before credentials are read: the header is there, and `*` is the way to say that a
+        // provider is asked about those who present one.
+        let is_before = policy.action() == Action::Custom;
+        if is_before && field.values.iter().all(|value| value == "*") {
+            continue;
+        }
         if is_credential {
-            let removed = reading.iter().any(|forwarded| !forwarded);
+            let removed = !is_before && reading.iter().any(|forwarded| !forwarded);
             let severity = if removed { Severity::Error } else { Severity::Warning };
             let message = if removed {
                 format!("the header `{name}` is removed once its credential is verified, before policies look")
@@ -459,10 +455,9 @@ fn check_policy(context: &Context<'_>, policy: &Policy<'_>, findings: &mut Findi
 fn stripped(context: &Context<'_>, findings: &mut Findings) {
     for api in &context.apis {
         for destination in &api.destinations {
-            let asks = context.policies.iter().any(|policy| {
-                policy.workloads.contains(destination)
-                    && policy.fields.iter().any(|field| field.attribute.is_of_token())
-            });
+            let asks = context
+                .policies_of(*destination)
+                .any(|policy| policy.fields.iter().any(|field| field.attribute.is_of_token()));
             if !asks {
                 continue;
             }
@@ -482,12 +477,10 @@ fn stripped(context: &Context<'_>, findings: &mut Findings) {
                     }
                 }
             }
-            let keys_of =
-                |workload: usize| {
-                    context.resources.api_key_authentications.iter().filter(move |keys| {
-                        context.selected(&keys.meta, keys.selector.as_ref(), &[]).contains(&workload)
-                    })
-                };
+            let keys_of = |workload: usize| {
+                let keys = context.resources.api_key_authentications.iter().zip(&context.key_scopes);
+                keys.filter(move |(_, scope)| scope.workloads.contains(&workload)).map(|(keys, _)| keys)
+            };
             for keys in keys_of(api.workload) {
                 let needed = keys_of(*destination).any(|other| other.header_name == keys.header_name);
                 if needed && !keys.forward_original_key {

@@ -1,6 +1,7 @@
 //! What every check looks at: the documents, the workloads that they tell of, and which policy reaches which.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::rc::Rc;
 
 use istio::{
     Action, ApiGateway, AuthorizationPolicy, Meta, MtlsMode, RequestAuthentication, Resources, TargetPort,
@@ -9,6 +10,7 @@ use istio::{
 
 use super::fields::{Field, fields};
 use super::finding::Place;
+use super::reach::{Reach, Scope};
 
 /// A workload that the documents tell of.
 #[derive(Debug)]
@@ -42,8 +44,11 @@ pub(super) struct Api<'a> {
 pub(super) struct Policy<'a> {
     pub(super) document: &'a AuthorizationPolicy,
     pub(super) fields: Vec<Field<'a>>,
-    /// Indices of the known workloads.
-    pub(super) workloads: Vec<usize>,
+    pub(super) scope: Scope<'a>,
+    /// Indices of the known workloads, ascending; none for a policy with targetRefs.
+    pub(super) workloads: Rc<[usize]>,
+    /// Indices of the `RequestAuthentication`s that may apply where it does.
+    authentications: Rc<[usize]>,
 }
 
 impl<'a> Policy<'a> {
@@ -77,100 +82,107 @@ pub(super) struct Context<'a> {
     pub(super) workloads: Vec<Workload<'a>>,
     pub(super) apis: Vec<Api<'a>>,
     pub(super) policies: Vec<Policy<'a>>,
+    reach: Reach<'a>,
+    /// Of each `RequestAuthentication`.
+    pub(super) token_scopes: Vec<Scope<'a>>,
+    /// Of each `ApiKeyAuthentication`.
+    pub(super) key_scopes: Vec<Scope<'a>>,
+    /// Indices of the policies that reach a workload, for each workload.
+    reaching: Vec<Vec<usize>>,
+    /// Indices of the `RequestAuthentication`s without targetRefs that reach a workload, for each workload.
+    authenticating: Vec<Vec<usize>>,
+    /// Workloads that routes of an API lead to.
+    destinations: BTreeSet<usize>,
 }
 
 impl<'a> Context<'a> {
     pub(super) fn new(resources: &'a Resources, mode: authz::Mode) -> Self {
-        let mut context =
-            Self { resources, mode, workloads: workloads(resources), apis: Vec::new(), policies: Vec::new() };
-        context.apis = context.find_apis();
-        context.policies = resources
-            .authorization_policies
-            .iter()
-            .map(|document| Policy {
-                document,
-                fields: fields(document),
-                workloads: context.selected(&document.meta, document.selector.as_ref(), &document.target_refs),
-            })
-            .collect();
-        context
+        let workloads = workloads(resources);
+        let apis = find_apis(resources, &workloads);
+        let reach = Reach::new(&resources.mesh.root_namespace, &workloads);
+        let scope = |meta, selector| reach.scope(&workloads, meta, selector);
+        let tokens = &resources.request_authentications;
+        let token_scopes: Vec<Scope<'a>> =
+            tokens.iter().map(|document| scope(&document.meta, document.selector.as_ref())).collect();
+        let keys = resources.api_key_authentications.iter();
+        let key_scopes = keys.map(|document| scope(&document.meta, document.selector.as_ref())).collect();
+
+        let mut authentications: HashMap<usize, Rc<[usize]>> = HashMap::new();
+        let policy = |document: &'a AuthorizationPolicy| {
+            let scope = scope(&document.meta, document.selector.as_ref());
+            let workloads = if document.target_refs.is_empty() { Rc::clone(&scope.workloads) } else { Rc::default() };
+            let found = authentications.entry(scope.id).or_insert_with(|| {
+                let near = token_scopes.iter().zip(tokens).enumerate();
+                near.filter(|(_, (other, document))| document.target_refs.is_empty() && scope.overlaps(other))
+                    .map(|(index, _)| index)
+                    .collect()
+            });
+            Policy { document, fields: fields(document), authentications: Rc::clone(found), scope, workloads }
+        };
+        let policies: Vec<Policy<'a>> = resources.authorization_policies.iter().map(policy).collect();
+
+        let reaching = inverse(workloads.len(), policies.iter().map(|policy| &policy.workloads[..]));
+        let reached = |(scope, document): (&'_ Scope<'a>, &RequestAuthentication)| {
+            if document.target_refs.is_empty() { Rc::clone(&scope.workloads) } else { Rc::default() }
+        };
+        let reached: Vec<Rc<[usize]>> = token_scopes.iter().zip(tokens).map(reached).collect();
+        let authenticating = inverse(workloads.len(), reached.iter().map(|workloads| &workloads[..]));
+        let destinations = apis.iter().flat_map(|api| api.destinations.iter().copied()).collect();
+        Self {
+            resources,
+            mode,
+            workloads,
+            apis,
+            policies,
+            reach,
+            token_scopes,
+            key_scopes,
+            reaching,
+            authenticating,
+            destinations,
+        }
     }
 
-    /// Indices of the known workloads that a resource reaches: by namespace and selector, and never by targetRefs.
-    pub(super) fn selected(
-        &self,
-        meta: &Meta,
-        selector: Option<&WorkloadSelector>,
-        target_refs: &[istio::TargetRef],
-    ) -> Vec<usize> {
-        if !target_refs.is_empty() {
-            return Vec::new();
-        }
-        let reached = |workload: &Workload<'_>| {
-            (self.is_root(meta) || meta.namespace == workload.namespace)
-                && selector.is_none_or(|selector| selector.selects(workload.labels))
-        };
-        self.workloads.iter().enumerate().filter(|(_, workload)| reached(workload)).map(|(index, _)| index).collect()
+    /// What a resource reaches by namespace and selector.
+    pub(super) fn scope(&self, meta: &'a Meta, selector: Option<&'a WorkloadSelector>) -> Scope<'a> {
+        self.reach.scope(&self.workloads, meta, selector)
+    }
+
+    /// The workloads that the namespace of a resource lets it reach.
+    pub(super) fn near(&self, meta: &Meta) -> Vec<&Workload<'a>> {
+        self.reach.near(meta).iter().filter_map(|index| self.workloads.get(*index)).collect()
+    }
+
+    /// The policies that reach a workload, in the order of the documents.
+    pub(super) fn policies_of(&self, workload: usize) -> impl Iterator<Item = &Policy<'a>> {
+        let found = self.reaching.get(workload).into_iter().flatten();
+        found.filter_map(|index| self.policies.get(*index))
     }
 
     pub(super) fn is_root(&self, meta: &Meta) -> bool {
         meta.namespace == self.resources.mesh.root_namespace
     }
 
-    pub(super) fn authentications_of(
-        &self,
-        workload: usize,
-    ) -> impl Iterator<Item = &'a RequestAuthentication> + use<'_, 'a> {
-        self.resources.request_authentications.iter().filter(move |document| {
-            self.selected(&document.meta, document.selector.as_ref(), &document.target_refs).contains(&workload)
-        })
-    }
-
-    /// Whether two resources may reach the same workload. Where no known workload decides, their labels do: they may
-    /// unless they contradict one another.
-    pub(super) fn overlap(
-        &self,
-        (a, a_selector): (&Meta, Option<&WorkloadSelector>),
-        (b, b_selector): (&Meta, Option<&WorkloadSelector>),
-    ) -> bool {
-        let reached = self.selected(a, a_selector, &[]);
-        if !reached.is_empty() {
-            let others = self.selected(b, b_selector, &[]);
-            return reached.iter().any(|workload| others.contains(workload));
-        }
-        let near = a.namespace == b.namespace || self.is_root(a) || self.is_root(b);
-        let contradict = match (a_selector, b_selector) {
-            (Some(a), Some(b)) => {
-                a.match_labels.iter().any(|(name, value)| b.match_labels.get(name).is_some_and(|other| other != value))
-            }
-            _ => false,
-        };
-        near && !contradict
+    pub(super) fn authentications_of(&self, workload: usize) -> impl Iterator<Item = &'a RequestAuthentication> {
+        let found = self.authenticating.get(workload).into_iter().flatten();
+        found.filter_map(|index| self.resources.request_authentications.get(*index))
     }
 
     /// The rules for tokens that may apply where `policy` does, each with its document.
     pub(super) fn token_rules(
         &self,
         policy: &Policy<'_>,
-    ) -> impl Iterator<Item = (&'a RequestAuthentication, usize, &'a istio::JwtRule)> + use<'_, 'a> {
-        let scope = (policy.document.meta.clone(), policy.document.selector.clone());
-        self.resources
-            .request_authentications
-            .iter()
-            .filter(move |document| {
-                document.target_refs.is_empty()
-                    && self.overlap((&scope.0, scope.1.as_ref()), (&document.meta, document.selector.as_ref()))
-            })
-            .flat_map(|document| {
-                document.jwt_rules.iter().enumerate().map(move |(index, rule)| (document, index, rule))
-            })
+    ) -> impl Iterator<Item = (&'a RequestAuthentication, usize, &'a istio::JwtRule)> {
+        let documents = policy.authentications.iter().filter_map(|at| self.resources.request_authentications.get(*at));
+        documents.flat_map(|document| {
+            document.jwt_rules.iter().enumerate().map(move |(index, rule)| (document, index, rule))
+        })
     }
 
     /// The documents for API keys that may apply where `policy` does.
     pub(super) fn key_rules(&self, policy: &Policy<'_>) -> Vec<&'a istio::ApiKeyAuthentication> {
-        let scope = (&policy.document.meta, policy.document.selector.as_ref());
-        let keys = self.resources.api_key_authentications.iter();
-        keys.filter(|keys| self.overlap(scope, (&keys.meta, keys.selector.as_ref()))).collect()
+        let keys = self.key_scopes.iter().zip(&self.resources.api_key_authentications);
+        keys.filter(|(scope, _)| policy.scope.overlaps(scope)).map(|(_, keys)| keys).collect()
     }
 
     /// Issuers that tokens and keys may have where `policy` applies; absent when a rule takes any.
@@ -180,7 +192,7 @@ impl<'a> Context<'a> {
         (!issuers.contains("")).then_some(issuers)
     }
 
-    /// Whether a known workload accepts plaintext; the narrowest `PeerAuthentication` says so.
+    /// Whether a known workload accepts plaintext at one of its ports; the narrowest `PeerAuthentication` says so.
     pub(super) fn accepts_plaintext(&self, workload: usize) -> bool {
         let Some(known) = self.workloads.get(workload) else { return true };
         let mode = |wanted: &dyn Fn(&istio::PeerAuthentication) -> bool| {
@@ -191,13 +203,27 @@ impl<'a> Context<'a> {
             selector.as_ref().is_some_and(|selector| !selector.match_labels.is_empty())
         };
         let own = |document: &istio::PeerAuthentication| document.meta.namespace == known.namespace;
-        let found = mode(&|document| {
+        let selects = |document: &istio::PeerAuthentication| {
             let selects = document.selector.as_ref().is_some_and(|selector| selector.selects(known.labels));
             own(document) && is_narrow(&document.selector) && selects
-        })
-        .or_else(|| mode(&|document| own(document) && !is_narrow(&document.selector)))
-        .or_else(|| mode(&|document| self.is_root(&document.meta) && !is_narrow(&document.selector)));
-        found != Some(MtlsMode::Strict)
+        };
+        let found = mode(&selects)
+            .or_else(|| mode(&|document| own(document) && !is_narrow(&document.selector)))
+            .or_else(|| mode(&|document| self.is_root(&document.meta) && !is_narrow(&document.selector)));
+        let elsewhere = found != Some(MtlsMode::Strict);
+        // "Port specific mutual TLS settings. These only apply when a workload selector is specified."
+        let mut at_ports: BTreeMap<u16, MtlsMode> = BTreeMap::new();
+        for document in self.resources.peer_authentications.iter().filter(|document| selects(document)) {
+            for (port, mode) in document.port_level.iter().filter(|(_, mode)| **mode != MtlsMode::Unset) {
+                at_ports.entry(*port).or_insert(*mode);
+            }
+        }
+        match known.ports.as_ref().filter(|ports| !ports.is_empty()) {
+            Some(ports) => {
+                ports.iter().any(|port| at_ports.get(port).map_or(elsewhere, |mode| *mode != MtlsMode::Strict))
+            }
+            None => elsewhere || at_ports.values().any(|mode| *mode != MtlsMode::Strict),
+        }
     }
 
     /// Namespaces that some document tells a workload of.
@@ -205,36 +231,48 @@ impl<'a> Context<'a> {
         self.workloads.iter().map(|workload| workload.namespace).collect()
     }
 
-    /// Workloads that routes of an API lead to, each once.
+    /// Whether routes of an API lead to the workload.
     pub(super) fn is_destination(&self, workload: usize) -> bool {
-        self.apis.iter().any(|api| api.destinations.contains(&workload))
+        self.destinations.contains(&workload)
     }
+}
 
-    fn find_apis(&self) -> Vec<Api<'a>> {
-        let resources = self.resources;
-        let api = |document: &'a ApiGateway| {
-            let workload = self.workloads.iter().position(|workload| {
-                workload.is_gateway
-                    && workload.namespace == document.workload.namespace
-                    && *workload.labels == document.workload.labels
-            })?;
-            let routed =
-                resources.virtual_services.iter().filter(|service| service.gateways.contains(&document.gateway));
-            let mut destinations = Vec::new();
-            for service in routed {
-                for route in &service.http {
-                    let host = full_host(&route.destination.host, &service.meta.namespace);
-                    let found = self
-                        .workloads
-                        .iter()
-                        .position(|workload| workload.hosts.iter().any(|own| own.eq_ignore_ascii_case(&host)));
-                    destinations.extend(found.filter(|found| !destinations.contains(found)));
-                }
-            }
-            Some(Api { document, workload, destinations })
-        };
-        resources.api_gateways.iter().filter_map(api).collect()
+/// Which of `lists` hold each index below `length`.
+fn inverse<'l>(length: usize, lists: impl Iterator<Item = &'l [usize]>) -> Vec<Vec<usize>> {
+    let mut inverse = vec![Vec::new(); length];
+    for (at, list) in lists.enumerate() {
+        for index in list {
+            inverse.get_mut(*index).into_iter().for_each(|holders| holders.push(at));
+        }
     }
+    inverse
+}
+
+fn find_apis<'a>(resources: &'a Resources, workloads: &[Workload<'a>]) -> Vec<Api<'a>> {
+    let mut by_host: HashMap<String, usize> = HashMap::new();
+    for (index, workload) in workloads.iter().enumerate() {
+        for host in &workload.hosts {
+            by_host.entry(host.to_ascii_lowercase()).or_insert(index);
+        }
+    }
+    let api = |document: &'a ApiGateway| {
+        let workload = workloads.iter().position(|workload| {
+            workload.is_gateway
+                && workload.namespace == document.workload.namespace
+                && *workload.labels == document.workload.labels
+        })?;
+        let routed = resources.virtual_services.iter().filter(|service| service.gateways.contains(&document.gateway));
+        let mut seen = BTreeSet::new();
+        let hosts = routed.flat_map(|service| {
+            service.http.iter().map(|route| full_host(&route.destination.host, &service.meta.namespace))
+        });
+        let destinations = hosts
+            .filter_map(|host| by_host.get(&host.to_ascii_lowercase()).copied())
+            .filter(|found| seen.insert(*found))
+            .collect();
+        Some(Api { document, workload, destinations })
+    };
+    resources.api_gateways.iter().filter_map(api).collect()
 }
 
 fn workloads(resources: &Resources) -> Vec<Workload<'_>> {

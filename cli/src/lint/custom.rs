@@ -124,9 +124,8 @@ pub(super) fn check(context: &Context<'_>, findings: &mut Findings) {
         }
     }
     for (index, workload) in context.workloads.iter().enumerate() {
-        let mut customs = context.policies.iter().filter(|policy| {
-            policy.action() == Action::Custom && policy.is_enforced() && policy.workloads.contains(&index)
-        });
+        let mut customs =
+            context.policies_of(index).filter(|policy| policy.action() == Action::Custom && policy.is_enforced());
         let Some(first) = customs.next() else { continue };
         if let Some(other) = customs.find(|policy| policy.document.provider != first.document.provider) {
             let message =

@@ -202,11 +202,7 @@ pub(super) fn check(context: &Context<'_>, findings: &mut Findings) {
 
 fn dry_run_open(context: &Context<'_>, findings: &mut Findings) {
     for (index, workload) in context.workloads.iter().enumerate() {
-        let mut allows = context
-            .policies
-            .iter()
-            .filter(|policy| policy.action() == Action::Allow && policy.workloads.contains(&index))
-            .peekable();
+        let mut allows = context.policies_of(index).filter(|policy| policy.action() == Action::Allow).peekable();
         let Some(first) = allows.peek().copied() else { continue };
         if allows.all(|policy| policy.document.dry_run) {
             let message = format!("{} has no ALLOW policy but in dry run, and so is open", workload.name);

@@ -38,6 +38,19 @@ impl Attribute<'_> {
     pub(super) fn is_of_peer(self) -> bool {
         matches!(self, Self::Namespace | Self::Principal | Self::ServiceAccount | Self::TrustDomain)
     }
+
+    /// The gate's word for it, where it is one that a front may not know.
+    pub(super) fn in_the_gate(self) -> Option<authz::Attribute> {
+        match self {
+            Self::IpBlock => Some(authz::Attribute::SourceIp),
+            Self::RemoteIpBlock => Some(authz::Attribute::RemoteIp),
+            Self::DestinationIp => Some(authz::Attribute::DestinationIp),
+            Self::Port => Some(authz::Attribute::DestinationPort),
+            Self::Sni => Some(authz::Attribute::Sni),
+            Self::EnvoyFilter => Some(authz::Attribute::DynamicMetadata),
+            _ => None,
+        }
+    }
 }
 
 /// Which list of a rule a field belongs to.

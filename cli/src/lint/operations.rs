@@ -1,6 +1,6 @@
 //! Methods, paths, hosts and ports.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use istio::{Action, PathNormalization, StringMatch};
 
@@ -250,12 +250,13 @@ fn methods(policy: &Policy<'_>, field: &Field<'_>, findings: &mut Findings) {
     }
     let takes = |method: &str| field.values.iter().any(|value| words::matches(value, method));
     if field.opens_when_missed(policy.action()) && takes("GET") && !takes("HEAD") {
-        let message = "GET is denied and HEAD is not, which most backends answer alike";
+        let verb = verb(policy, field);
+        let message = format!("GET is {verb} and HEAD is not, which most backends answer alike");
         findings.add(&METHOD_HEAD, policy.at(field.path.clone()), message, "add `HEAD`");
     }
 }
 
-fn paths(policy: &Policy<'_>, field: &Field<'_>, spellings: &BTreeSet<String>, findings: &mut Findings) {
+fn paths(policy: &Policy<'_>, field: &Field<'_>, spellings: &Spellings, findings: &mut Findings) {
     for (place, value) in field.each() {
         let place = policy.at(place);
         if !value.starts_with(['/', '*', '{']) {
@@ -278,7 +279,8 @@ fn paths(policy: &Policy<'_>, field: &Field<'_>, spellings: &BTreeSet<String>, f
             twins(policy, field, place.path.clone(), value, findings);
         }
         let bare = bare(value).to_owned();
-        let other = spellings.iter().find(|other| **other != bare && other.eq_ignore_ascii_case(&bare));
+        let alike = spellings.get(&bare.to_ascii_lowercase());
+        let other = alike.into_iter().flatten().find(|other| **other != bare);
         if let Some(other) = other.filter(|_| bare.len() > 1) {
             let message = format!("another document writes `{other}`, and paths are compared with case");
             findings.add(&PATH_CASE, place, message, "write it alike, or list both spellings");
@@ -291,15 +293,21 @@ fn bare(value: &str) -> &str {
     value.trim_end_matches('*').trim_end_matches('/')
 }
 
-/// Every path that the documents write, by [`bare`].
-fn spellings(context: &Context<'_>) -> BTreeSet<String> {
+/// Every path that the documents write, by [`bare`], under what it is in lower case.
+type Spellings = BTreeMap<String, BTreeSet<String>>;
+
+fn spellings(context: &Context<'_>) -> Spellings {
     let policies = context.policies.iter().flat_map(|policy| &policy.fields);
     let values = policies.filter(|field| field.attribute == Attribute::Path).flat_map(|field| &field.values);
-    let mut spellings: BTreeSet<String> = values.map(|value| bare(value).to_owned()).collect();
+    let mut spellings = Spellings::new();
+    let mut add = |path: &str| {
+        spellings.entry(path.to_ascii_lowercase()).or_default().insert(path.to_owned());
+    };
+    values.for_each(|value| add(bare(value)));
     let services = context.resources.virtual_services.iter();
     for one in services.flat_map(|service| &service.http).flat_map(|route| &route.matches) {
         if let Some(StringMatch::Exact(path) | StringMatch::Prefix(path)) = &one.uri {
-            spellings.insert(bare(path).to_owned());
+            add(bare(path));
         }
     }
     spellings
@@ -315,34 +323,45 @@ fn is_odd(value: &str) -> bool {
 }
 
 fn twins(policy: &Policy<'_>, field: &Field<'_>, path: String, value: &str, findings: &mut Findings) {
+    // A segment of a template stands for each one that it takes: what holds for one path of it holds for all.
+    let sample = |value: &str| value.replace("{*}", "-");
     let takes = |path: &str| {
-        field.values.iter().any(|value| match value.strip_suffix("/{**}") {
+        field.values.iter().map(|value| sample(value)).any(|value| match value.strip_suffix("/{**}") {
             Some(front) if !front.contains('{') => path.strip_prefix(front).is_some_and(|rest| rest.starts_with('/')),
-            _ => words::matches(value, path),
+            _ => words::matches(&value, path),
         })
     };
     let (front, is_exact) = match value.strip_suffix("/*").or_else(|| value.strip_suffix("/{**}")) {
         Some(front) => (front, false),
         None => (value, true),
     };
-    if front.is_empty() || front == "/" || front.contains(['*', '{']) {
+    if front.is_empty() || front == "/" || sample(front).contains(['*', '{']) {
         return;
     }
     let front = front.trim_end_matches('/');
+    let below = if front.contains('{') { "{**}" } else { "*" };
     let looks_like_a_file = front.rsplit('/').next().is_some_and(|last| last.contains('.'));
-    let missing: Vec<String> = [(front.to_owned(), front.to_owned()), (format!("{front}/"), format!("{front}/*"))]
-        .into_iter()
-        .filter(|(path, _)| !takes(path))
-        .map(|(_, twin)| twin)
-        .collect();
-    let deeper = is_exact && missing.is_empty() && !takes(&format!("{front}/x")) && !looks_like_a_file;
-    if missing.is_empty() && !deeper {
-        return;
-    }
-    let twin = missing.first().cloned().unwrap_or_else(|| format!("{front}/*"));
-    let verb = if field.negative { "excepted" } else { "denied" };
-    let message = format!("`{value}` is {verb}, and `{}` is not", twin.replace("/*", if deeper { "/x" } else { "/" }));
+    let bare = !takes(&sample(front));
+    let with_slash = !takes(&format!("{}/", sample(front)));
+    let deeper = is_exact && !bare && !with_slash && !takes(&format!("{}/x", sample(front))) && !looks_like_a_file;
+    let (missing, twin) = match (bare, with_slash, deeper) {
+        (true, ..) => (front.to_owned(), front.to_owned()),
+        (_, true, _) => (format!("{front}/"), format!("{front}/{below}")),
+        (.., true) => (format!("{front}/x"), format!("{front}/{below}")),
+        _ => return,
+    };
+    let verb = verb(policy, field);
+    let message = format!("`{value}` is {verb}, and `{missing}` is not");
     findings.add(&PATH_TWINS, policy.at(path), message, format!("write `{twin}` beside it"));
+}
+
+/// What becomes of a request that a field of [`Field::opens_when_missed`] takes.
+fn verb(policy: &Policy<'_>, field: &Field<'_>) -> &'static str {
+    match policy.action() {
+        Action::Custom => "put to the provider",
+        _ if field.negative => "excepted",
+        _ => "denied",
+    }
 }
 
 fn hosts(policy: &Policy<'_>, field: &Field<'_>, findings: &mut Findings) {

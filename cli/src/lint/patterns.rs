@@ -87,6 +87,8 @@ fn check_value(policy: &Policy<'_>, field: &Field<'_>, path: String, value: &str
             } else {
                 "write a template, in which `{*}` is one whole segment, or list the paths".to_owned()
             }
+        } else if field.attribute == Attribute::RequestPrincipal && value == "*/*" {
+            "write `*` for any issuer and any subject, or `ISSUER/*`".to_owned()
         } else {
             "write a prefix `x*` or a suffix `*x`, or list the values".to_owned()
         };

@@ -9,8 +9,15 @@ use super::finding::{Code, Findings, Severity};
 use super::negations::plaintext_possible;
 use super::words;
 
-pub(super) const CODES: &[&Code] =
-    &[&WITH_SCHEME, &MALFORMED, &FOREIGN_TRUST_DOMAIN, &OVER_PLAINTEXT, &NAMESPACE_IN_URI, &NAMESPACE_TYPO];
+pub(super) const CODES: &[&Code] = &[
+    &WITH_SCHEME,
+    &MALFORMED,
+    &FOREIGN_TRUST_DOMAIN,
+    &OVER_PLAINTEXT,
+    &NAMESPACE_IN_URI,
+    &NAMESPACE_TYPO,
+    &ACCOUNT_OF_ROOT,
+];
 
 static WITH_SCHEME: Code = Code {
     name: "principal-with-scheme",
@@ -85,6 +92,32 @@ static NAMESPACE_TYPO: Code = Code {
     right: policy!("DENY", r#"  - from: [{source: {namespaces: ["istio-system"]}}]"#),
 };
 
+static ACCOUNT_OF_ROOT: Code = Code {
+    name: "service-account-of-root-namespace",
+    severity: Severity::Warning,
+    what: "a service account without a namespace in a policy of the root namespace",
+    why: "A value of `serviceAccounts` without a slash is an account of the policy's own namespace, not of the workload's. In \
+          the root namespace that is the account of a gateway or of istiod, wherever the policy is enforced: a DENY of \
+          another one denies nobody, and an ALLOW allows nobody.",
+    instead: "write `NAMESPACE/ACCOUNT`",
+    wrong: "kind: AuthorizationPolicy
+metadata: {name: example, namespace: istio-system}
+spec:
+  selector: {matchLabels: {app: web}}
+  action: DENY
+  rules:
+  - from: [{source: {serviceAccounts: [batch]}}]
+",
+    right: "kind: AuthorizationPolicy
+metadata: {name: example, namespace: istio-system}
+spec:
+  selector: {matchLabels: {app: web}}
+  action: DENY
+  rules:
+  - from: [{source: {serviceAccounts: [shop/batch]}}]
+",
+};
+
 pub(super) fn check(context: &Context<'_>, findings: &mut Findings) {
     let mesh = &context.resources.mesh;
     let known = context.namespaces();
@@ -127,6 +160,14 @@ pub(super) fn check(context: &Context<'_>, findings: &mut Findings) {
                             let message = format!("no document tells of a workload in the namespace `{value}`");
                             findings.add(&NAMESPACE_TYPO, place, message, format!("did you mean `{near}`?"));
                         }
+                    }
+                    Attribute::ServiceAccount if context.is_root(policy.meta()) && !value.contains('/') => {
+                        let namespace = &policy.meta().namespace;
+                        let message = format!(
+                            "`{value}` is the service account `{namespace}/{value}`, of the policy's own namespace"
+                        );
+                        let instead = format!("write `NAMESPACE/{value}`, or `{namespace}/{value}` if that is meant");
+                        findings.add(&ACCOUNT_OF_ROOT, place, message, instead);
                     }
                     _ => {}
                 }

@@ -142,8 +142,10 @@ fn check_value(
     let accepted = match &parsed.issuer {
         Pattern::Any => {
             let opens = policy.action() == Action::Allow && !field.negative;
-            if opens && issuers.len() > 1 && matches!(parsed.subject, Pattern::Exact(_)) {
-                let message = format!("`{value}` allows this subject of each of {} issuers", issuers.len());
+            // One with a star that is none is never matched, and another check has said so.
+            let is_literal = matches!(&parsed.subject, Pattern::Exact(subject) if subject.contains('*'));
+            if opens && issuers.len() > 1 && parsed.subject != Pattern::Any && !is_literal {
+                let message = format!("`{value}` allows such subjects of each of {} issuers", issuers.len());
                 findings.add(&ANY_ISSUER, place, message, "write one value an issuer");
             }
             return;

@@ -249,34 +249,33 @@ fn any_of<T>(own: Option<&[T]>, wide: Option<&[T]>, within: impl Fn(&T, &T) -> b
 }
 
 fn source_within(own: &Source, wide: &Source) -> bool {
-    let blocks = |blocks: &[istio::IpBlock]| blocks.iter().map(ip_text).collect::<Vec<_>>();
-    let texts = |source: &Source| {
-        [
-            (Attribute::Principal, source.principals.clone(), source.not_principals.clone()),
-            (Attribute::RequestPrincipal, source.request_principals.clone(), source.not_request_principals.clone()),
-            (Attribute::Namespace, source.namespaces.clone(), source.not_namespaces.clone()),
-            (Attribute::ServiceAccount, source.service_accounts.clone(), source.not_service_accounts.clone()),
-            (Attribute::TrustDomain, source.trust_domains.clone(), source.not_trust_domains.clone()),
-            (Attribute::IpBlock, blocks(&source.ip_blocks), blocks(&source.not_ip_blocks)),
-            (Attribute::RemoteIpBlock, blocks(&source.remote_ip_blocks), blocks(&source.not_remote_ip_blocks)),
-        ]
+    let texts = |attribute, of: fn(&Source) -> (&[String], &[String])| within(attribute, of(own), of(wide));
+    let blocks = |attribute, of: fn(&Source) -> (&[istio::IpBlock], &[istio::IpBlock])| {
+        let written = |blocks: &[istio::IpBlock]| blocks.iter().map(ip_text).collect::<Vec<_>>();
+        let ((values, not_values), (wide_values, wide_not)) = (of(own), of(wide));
+        let (values, not_values) = (written(values), written(not_values));
+        within(attribute, (&values, &not_values), (&written(wide_values), &written(wide_not)))
     };
-    let (own, wide) = (texts(own), texts(wide));
-    own.iter().zip(&wide).all(|((attribute, a, not_a), (_, b, not_b))| within(*attribute, (a, not_a), (b, not_b)))
+    texts(Attribute::Principal, |s| (&s.principals, &s.not_principals))
+        && texts(Attribute::RequestPrincipal, |s| (&s.request_principals, &s.not_request_principals))
+        && texts(Attribute::Namespace, |s| (&s.namespaces, &s.not_namespaces))
+        && texts(Attribute::ServiceAccount, |s| (&s.service_accounts, &s.not_service_accounts))
+        && texts(Attribute::TrustDomain, |s| (&s.trust_domains, &s.not_trust_domains))
+        && blocks(Attribute::IpBlock, |s| (&s.ip_blocks, &s.not_ip_blocks))
+        && blocks(Attribute::RemoteIpBlock, |s| (&s.remote_ip_blocks, &s.not_remote_ip_blocks))
 }
 
 fn operation_within(own: &Operation, wide: &Operation) -> bool {
+    let texts = |attribute, of: fn(&Operation) -> (&[String], &[String])| within(attribute, of(own), of(wide));
     let ports = |ports: &[u16]| ports.iter().map(u16::to_string).collect::<Vec<_>>();
-    let texts = |operation: &Operation| {
-        [
-            (Attribute::Host, operation.hosts.clone(), operation.not_hosts.clone()),
-            (Attribute::Method, operation.methods.clone(), operation.not_methods.clone()),
-            (Attribute::Path, operation.paths.clone(), operation.not_paths.clone()),
-            (Attribute::Port, ports(&operation.ports), ports(&operation.not_ports)),
-        ]
-    };
-    let (own, wide) = (texts(own), texts(wide));
-    own.iter().zip(&wide).all(|((attribute, a, not_a), (_, b, not_b))| within(*attribute, (a, not_a), (b, not_b)))
+    texts(Attribute::Host, |o| (&o.hosts, &o.not_hosts))
+        && texts(Attribute::Method, |o| (&o.methods, &o.not_methods))
+        && texts(Attribute::Path, |o| (&o.paths, &o.not_paths))
+        && within(
+            Attribute::Port,
+            (&ports(&own.ports), &ports(&own.not_ports)),
+            (&ports(&wide.ports), &ports(&wide.not_ports)),
+        )
 }
 
 fn condition_within(own: &Condition, wide: &Condition) -> bool {

@@ -118,3 +118,134 @@ fn names_are_unique_and_kebab_case() {
         assert!(code.why.ends_with(['.', ')']) && !code.why.contains("  "), "{}: {}", code.name, code.why);
     }
 }
+
+/// The paths, messages and advice of what `code` finds in `text`.
+fn said(code: &str, text: &str) -> Vec<String> {
+    let found = found(text).into_iter().filter(|finding| finding.code == code);
+    found.map(|Finding { path, message, instead, .. }| format!("{path}: {message}; {instead}")).collect()
+}
+
+/// A policy of the namespace `shop` with one rule.
+fn with_rule(action: &str, rule: &str) -> String {
+    let provider = if action == "CUSTOM" { "  provider: {name: p}\n" } else { "" };
+    format!(
+        "kind: AuthorizationPolicy\nmetadata: {{name: example, namespace: shop}}\nspec:\n  selector: {{matchLabels: {{app: web}}}}\n  \
+         action: {action}\n{provider}  rules:\n  - {rule}\n"
+    )
+}
+
+#[test]
+fn templates_have_twins_as_well() {
+    let rows: [(&str, &[&str]); 6] = [
+        (
+            r#"["/items/{*}/admin"]"#,
+            &[
+                "[0]: `/items/{*}/admin` is denied, and `/items/{*}/admin/` is not; write `/items/{*}/admin/{**}` beside it",
+            ],
+        ),
+        (r#"["/items/{*}/admin", "/items/{*}/admin/{**}"]"#, &[]),
+        (r#"["/items/{*}/admin", "/items", "/items/{**}"]"#, &[]),
+        (
+            r#"["/items/{*}/{**}"]"#,
+            &["[0]: `/items/{*}/{**}` is denied, and `/items/{*}` is not; write `/items/{*}` beside it"],
+        ),
+        (r#"["/admin/{**}"]"#, &["[0]: `/admin/{**}` is denied, and `/admin` is not; write `/admin` beside it"]),
+        (r#"["/a/{**}/b"]"#, &[]),
+    ];
+    for (paths, expected) in rows {
+        let said = said("path-without-twins", &with_rule("DENY", &format!("to: [{{operation: {{paths: {paths}}}}}]")));
+        let expected: Vec<String> =
+            expected.iter().map(|text| format!("spec.rules[0].to[0].operation.paths{text}")).collect();
+        assert_eq!(said, expected, "{paths}");
+    }
+}
+
+#[test]
+fn a_custom_policy_may_ask_whether_a_credential_is_there() {
+    let mesh = "kind: ConfigMap\nmetadata: {name: istio, namespace: istio-system, annotations: {causeway.dev/adapter-providers: p}}\n\
+                data:\n  mesh: |-\n    extensionProviders:\n    - {name: p, envoyExtAuthzGrpc: {service: p.shop.svc.cluster.local, port: 9191}}\n";
+    let document = |value: &str, action: &str| {
+        let rule = format!("when: [{{key: \"request.headers[authorization]\", values: [\"{value}\"]}}]");
+        format!("{}---\n{mesh}", with_rule(action, &rule))
+    };
+    assert_eq!(said("credential-header-condition", &document("*", "CUSTOM")), Vec::<String>::new());
+    for (value, action) in [("Bearer *", "CUSTOM"), ("*", "DENY")] {
+        assert_eq!(said("credential-header-condition", &document(value, action)).len(), 1, "{value} {action}");
+    }
+    let get = said(
+        "deny-get-without-head",
+        &format!("{}---\n{mesh}", with_rule("CUSTOM", "to: [{operation: {methods: [GET]}}]")),
+    );
+    assert!(get.iter().any(|text| text.contains("GET is put to the provider and HEAD is not")), "{get:?}");
+}
+
+#[test]
+fn one_port_may_accept_plaintext() {
+    let rule = r#"from: [{source: {notNamespaces: [guests]}}]"#;
+    // What the workload says, what its port says, and whether plaintext passes.
+    let rows = [
+        ("STRICT", "8080: {mode: PERMISSIVE}", true),
+        ("STRICT", "8080: {mode: DISABLE}", true),
+        ("STRICT", "9090: {mode: PERMISSIVE}", false),
+        ("STRICT", "8080: {mode: UNSET}", false),
+        ("PERMISSIVE", "8080: {mode: STRICT}", false),
+        ("PERMISSIVE", "9090: {mode: STRICT}", true),
+    ];
+    for (mode, port, plaintext) in rows {
+        let peers = format!(
+            "kind: PeerAuthentication\nmetadata: {{name: web, namespace: shop}}\nspec: {{selector: {{matchLabels: {{app: web}}}}, \
+             mtls: {{mode: {mode}}}, portLevelMtls: {{{port}}}}}\n"
+        );
+        let said = said("allow-not-peer", &format!("{}---\n{peers}", with_rule("ALLOW", rule)));
+        assert_eq!(!said.is_empty(), plaintext, "{mode} {port}: {said:?}");
+    }
+}
+
+#[test]
+fn a_pattern_of_subjects_is_of_any_issuer_too() {
+    let tokens = "kind: RequestAuthentication\nmetadata: {name: idp, namespace: shop}\nspec:\n  jwtRules:\n  - {issuer: \
+                  \"https://idp.example\", audiences: [shop]}\n  - {issuer: \"https://other.example\", audiences: [shop]}\n";
+    for (value, found) in
+        [("*@shop.example", true), ("*/alice", true), ("*/*", false), ("https://idp.example/a*", false)]
+    {
+        let rule = format!("from: [{{source: {{requestPrincipals: [\"{value}\"]}}}}]");
+        let said = said("request-principal-any-issuer", &format!("{}---\n{tokens}", with_rule("ALLOW", &rule)));
+        assert_eq!(!said.is_empty(), found, "{value}: {said:?}");
+    }
+}
+
+#[test]
+fn a_star_behind_a_star_is_no_wildcard() {
+    let rule = |value: &str| with_rule("ALLOW", &format!("from: [{{source: {{requestPrincipals: [\"{value}\"]}}}}]"));
+    let found = said("literal-star", &rule("*/*"));
+    assert!(
+        found.iter().any(|text| text.ends_with("write `*` for any issuer and any subject, or `ISSUER/*`")),
+        "{found:?}"
+    );
+    assert_eq!(said("literal-star", &rule("*/alice*")).len(), 1);
+}
+
+#[test]
+fn what_api_gateway_never_knows_is_what_the_gate_is_not_told() {
+    let keys = [
+        (authz::Attribute::SourceIp, "source.ip", "10.0.0.1"),
+        (authz::Attribute::DestinationIp, "destination.ip", "10.0.0.1"),
+        (authz::Attribute::Sni, "connection.sni", "shop.example"),
+        (authz::Attribute::DynamicMetadata, "experimental.envoy.filters.a.b[c]", "d"),
+        (authz::Attribute::RemoteIp, "remote.ip", "203.0.113.7"),
+    ];
+    for (hop, never) in authz::UNAVAILABLE_AT_API_GATEWAY {
+        let (namespace, label) = match hop {
+            authz::Hop::Gateway => ("istio-system", "istio: ingressgateway"),
+            _ => ("shop", "app: web"),
+        };
+        for (attribute, key, value) in keys {
+            let text = format!(
+                "kind: AuthorizationPolicy\nmetadata: {{name: example, namespace: {namespace}}}\nspec:\n  selector: {{matchLabels: \
+                 {{{label}}}}}\n  rules:\n  - when: [{{key: \"{key}\", values: [\"{value}\"]}}]\n"
+            );
+            let said = said("api-gateway-allow-dead", &text);
+            assert_eq!(!said.is_empty(), never.contains(&attribute), "{hop} {key}: {said:?}");
+        }
+    }
+}

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use istio::{Action, Meta, TargetRef, WorkloadSelector};
 
 use super::codes::policy;
-use super::context::{Context, Workload};
+use super::context::Context;
 use super::finding::{Code, Findings, Place, Severity};
 use super::words;
 
@@ -136,15 +136,19 @@ pub(super) fn check(context: &Context<'_>, findings: &mut Findings) {
     closed_routes(context, findings);
 }
 
-fn check_reach(context: &Context<'_>, (kind, meta, selector, target_refs): Selecting<'_>, findings: &mut Findings) {
+fn check_reach<'a>(context: &Context<'a>, (kind, meta, selector, target_refs): Selecting<'a>, findings: &mut Findings) {
     if !target_refs.is_empty() {
-        let message = "targetRefs reach the Gateway API only: API Gateway never enforces this policy";
+        let message = "targetRefs reach the Gateway API only: API Gateway never enforces this";
         let instead = "write a `selector` for what API Gateway is to enforce";
         findings.add(&TARGET_REFS, Place::new(kind, meta, "spec.targetRefs"), message, instead);
         return;
     }
-    let is_near = |workload: &&Workload<'_>| context.is_root(meta) || workload.namespace == meta.namespace;
-    let near: Vec<&Workload<'_>> = context.workloads.iter().filter(is_near).collect();
+    if let Some(selector) = selector
+        && !context.scope(meta, Some(selector)).workloads.is_empty()
+    {
+        return;
+    }
+    let near = context.near(meta);
     if near.is_empty() {
         // Without any workload nothing can be said.
         if !context.workloads.is_empty() && !context.is_root(meta) {
@@ -159,9 +163,6 @@ fn check_reach(context: &Context<'_>, (kind, meta, selector, target_refs): Selec
         return;
     }
     let Some(selector) = selector else { return };
-    if near.iter().any(|workload| selector.selects(workload.labels)) {
-        return;
-    }
     let place = Place::new(kind, meta, "spec.selector.matchLabels");
     let shown = labels(selector.match_labels.iter().map(|(name, value)| (name.as_str(), value.as_str())));
     let known: BTreeSet<(&str, &str)> = near
@@ -207,9 +208,7 @@ fn open(context: &Context<'_>, findings: &mut Findings) {
         if !workload.is_gateway && !context.is_destination(index) {
             continue;
         }
-        let reaching = |action: Action| {
-            context.policies.iter().any(|policy| policy.action() == action && policy.workloads.contains(&index))
-        };
+        let reaching = |action: Action| context.policies_of(index).any(|policy| policy.action() == action);
         // One in dry run is told about there.
         if reaching(Action::Allow) {
             continue;
@@ -243,11 +242,8 @@ fn closed_routes(context: &Context<'_>, findings: &mut Findings) {
         };
         for index in &api.destinations {
             let mut allows = context
-                .policies
-                .iter()
-                .filter(|policy| {
-                    policy.action() == Action::Allow && policy.is_enforced() && policy.workloads.contains(index)
-                })
+                .policies_of(*index)
+                .filter(|policy| policy.action() == Action::Allow && policy.is_enforced())
                 .peekable();
             let Some(first) = allows.peek().copied() else { continue };
             let mut rules = 0;

@@ -15,24 +15,42 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 const NOW: u64 = 1_800_000_000;
 
+/// Batches of one measurement.
+const BATCHES: usize = 51;
+
 /// Seconds that one call of `work` takes: the median of batches, each of about 5 ms.
 pub(crate) fn measure<T>(mut work: impl FnMut() -> T) -> f64 {
+    let calls = calls_of_a_batch(&mut work);
+    median((0..BATCHES).map(|_| batch(calls, &mut work)).collect())
+}
+
+/// As [`measure`], two in turns: what else the machine does meets both alike, and the ratio stands.
+pub(crate) fn measure_both<T, U>(mut one: impl FnMut() -> T, mut other: impl FnMut() -> U) -> (f64, f64) {
+    let (calls, other_calls) = (calls_of_a_batch(&mut one), calls_of_a_batch(&mut other));
+    let times = (0..BATCHES).map(|_| (batch(calls, &mut one), batch(other_calls, &mut other)));
+    let (one, other) = times.unzip();
+    (median(one), median(other))
+}
+
+fn calls_of_a_batch<T>(work: &mut impl FnMut() -> T) -> u32 {
     let started = Instant::now();
     let mut calls = 0u32;
     while started.elapsed() < Duration::from_millis(50) {
         black_box(work());
         calls += 1;
     }
-    let batch = (calls / 10).max(1);
-    let mut times: Vec<f64> = (0..51)
-        .map(|_| {
-            let started = Instant::now();
-            for _ in 0..batch {
-                black_box(work());
-            }
-            started.elapsed().as_secs_f64() / f64::from(batch)
-        })
-        .collect();
+    (calls / 10).max(1)
+}
+
+fn batch<T>(calls: u32, work: &mut impl FnMut() -> T) -> f64 {
+    let started = Instant::now();
+    for _ in 0..calls {
+        black_box(work());
+    }
+    started.elapsed().as_secs_f64() / f64::from(calls)
+}
+
+fn median(mut times: Vec<f64>) -> f64 {
     times.sort_by(f64::total_cmp);
     times[times.len() / 2]
 }

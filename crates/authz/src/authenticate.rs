@@ -2,23 +2,30 @@
 
 mod keys;
 mod output;
+mod query;
+mod repeated;
 mod tokens;
 mod trace;
 
 pub(crate) use keys::{KeyContext, presented_key, same_client};
+pub(crate) use repeated::joined;
 pub(crate) use trace::trace;
 
 use crate::claims::Claims;
-use crate::compiled::{ArchivedJwtRule, Mode};
+use crate::compiled::ArchivedJwtRule;
 use crate::gate::KeysNeeded;
 use crate::jwk::KeySets;
-use crate::jwt::{TokenRefusal, UnverifiedToken};
+use crate::jwt::TokenRefusal;
 use crate::policies::{Applicable, Policies};
+use crate::reason::Reason;
 use crate::request::{Request, lines};
-use tokens::{Place, Token};
 
-/// Tokens that are looked at in one request at one workload.
+/// Different tokens that are looked at in one request at one workload.
 const MAX_TOKENS: usize = 8;
+
+/// Rules for which a token of one request may turn out to have a wrong signature, at one workload: each costs a
+/// verification.
+const MAX_BAD_SIGNATURES: usize = 64;
 
 /// The part of a request that authentication changes on its way through a workload. It holds credentials:
 /// this type is never printed.
@@ -33,22 +40,12 @@ pub(crate) struct Visible {
 impl Visible {
     /// What the client sent.
     pub(crate) fn of(request: &Request) -> Self {
-        Self { headers: request.headers.clone(), path: request.path.clone(), made: Vec::new() }
+        Self { headers: joined(&request.headers).into_owned(), path: request.path.clone(), made: Vec::new() }
     }
 
     fn remove_header(&mut self, name: &str) {
         self.headers.retain(|(n, _)| n != name);
         self.made.retain(|n| n != name);
-    }
-
-    /// Takes a query parameter out, all its occurrences, and leaves the others as they were written.
-    fn remove_parameter(&mut self, name: &str) {
-        let Some((path, query)) = self.path.split_once('?') else { return };
-        let kept: Vec<&str> = query.split('&').filter(|pair| tokens::parameter(pair).0 != name).collect();
-        self.path = match kept.as_slice() {
-            [] => path.to_owned(),
-            _ => format!("{path}?{}", kept.join("&")),
-        };
     }
 }
 
@@ -88,47 +85,31 @@ pub(crate) fn authenticate(
 
     // "CORS preflight (OPTIONS + Origin + Access-Control-Request-Method, all non-empty) bypasses
     // jwt_authn but not RBAC."
-    let by_token = if is_preflight(method, &visible.headers) {
-        Token::Missing
+    let sent = visible.path.clone();
+    let tokens = if is_preflight(method, &visible.headers) {
+        Vec::new()
     } else {
         let key_issuer = by_key.as_ref().map(|by_key| by_key.issuer);
         tokens::check_required(&rules, &visible.headers, &visible.path, key_issuer, policies.mode())?;
         let sources = TokenSources { policies, keys, now };
-        tokens::authenticate_token(&rules, &visible.headers, &visible.path, &sources, key, |_, _, _| {})?
+        tokens::authenticate_tokens(&rules, &mut visible, &sources, key, |_, _, _| {})?
     };
+    if visible.path != sent && !query::can_be_sent(&visible.path) {
+        let detail = "the query holds bytes that cannot be sent on once the token is taken out of it";
+        return Err(keys::refused(Reason::PathInvalid, detail));
+    }
 
     let has_key = by_key.is_some();
-    let presented = has_key || matches!(by_token, Token::Valid { .. });
-    let claims = match (by_key, by_token) {
-        (None, Token::Missing) => None,
-        (by_key, Token::Valid { tokens, rule, places }) => {
-            if let Some(by_key) = by_key {
-                for token in &tokens {
-                    same_client(&by_key.claims, &token.claims)?;
-                }
-            }
-            if !rule.forward_original_token {
-                for place in places {
-                    match place {
-                        Place::Header(name) => visible.remove_header(name),
-                        Place::Parameter(name) => visible.remove_parameter(name),
-                        // "Cookies kept."
-                        Place::Cookie => {}
-                    }
-                }
-            }
-            let written = match policies.mode() {
-                // Only the caller's own.
-                Mode::Strict => tokens.get(..1).unwrap_or_default(),
-                // Envoy adds the headers of every token that it verifies, last to first.
-                Mode::Istio => &tokens,
-            };
-            for token in written.iter().rev() {
-                output::add_outputs(rule, &token.claims, token.payload.as_deref(), &mut visible);
-            }
-            tokens.into_iter().next().map(|token| token.claims)
+    let presented = has_key || !tokens.is_empty();
+    if let Some(by_key) = &by_key {
+        for claims in &tokens {
+            same_client(&by_key.claims, claims)?;
         }
-        (Some(by_key), Token::Missing) => match keys::rule_for_key(&rules, &by_key)? {
+    }
+    let claims = match (by_key, tokens.into_iter().last()) {
+        (_, Some(claims)) => Some(claims),
+        (None, None) => None,
+        (Some(by_key), None) => match keys::rule_for_key(&rules, &by_key)? {
             None => Some(by_key.claims),
             Some(rule) => {
                 let names = rule.space_delimited_claims.iter().map(|name| name.as_str());
@@ -144,14 +125,20 @@ pub(crate) fn authenticate(
 /// Key sets that the presented tokens need and that are published at a place that is known.
 pub(crate) fn keys_needed(policies: &Policies, applicable: Applicable<'_>, request: &Request) -> Vec<KeysNeeded> {
     let mode = policies.mode();
+    let headers = joined(&request.headers);
+    let rules = jwt_rules(applicable);
+    let found: Vec<_> = rules.iter().map(|rule| tokens::tokens_of(rule, &headers, &request.path, mode)).collect();
+    let mut read = tokens::Read::new(mode);
     let mut needed = Vec::new();
-    for rule in jwt_rules(applicable) {
+    for (rule, found) in rules.iter().zip(&found) {
         let Some(source) = policies.key_source(rule.keys.to_native()) else { continue };
         let Some(jwks_uri) = source.jwks_uri else { continue };
-        for found in tokens::tokens_of(rule, &request.headers, &request.path, mode).iter().take(MAX_TOKENS) {
-            let Ok(token) = UnverifiedToken::parse(&found.text, mode) else { continue };
-            let issuer = rule.issuer.as_str();
-            if issuer.is_empty() || token.unverified_issuer() == Some(issuer) {
+        for found in found.iter().take(MAX_TOKENS) {
+            if !read.admits(&found.text) {
+                continue;
+            }
+            let Some(token) = read.peek(&found.text) else { continue };
+            if token.check_issuer(rule.issuer.as_str()).is_ok() {
                 needed.push(KeysNeeded {
                     issuer: source.issuer.to_owned(),
                     jwks_uri: jwks_uri.to_owned(),

@@ -5,6 +5,9 @@
 mod authentication;
 mod gateway;
 mod index;
+mod key_source;
+mod lookup;
+mod plaintext;
 mod policy;
 mod provider;
 
@@ -14,7 +17,7 @@ use std::fmt;
 use istio::{Action, Meta, Resources, WorkloadSelector};
 use rkyv::rancor;
 
-use crate::compiled::{KeySource, Label, Mode, Namespace, PathNormalization, PolicySet, Provider, TargetRef, VERSION};
+use crate::compiled::{Label, Mode, Namespace, PathNormalization, PolicySet, Provider, TargetRef, VERSION};
 
 /// `AuthorizationPolicy` documents in one bundle, at most.
 pub const MAX_POLICIES: usize = 10_000;
@@ -34,6 +37,9 @@ pub const MAX_TARGET_REFS: usize = 16;
 /// Bytes of a label's name or value, or of a target's name, at most: a prefix of 253, a slash and a name of 63.
 pub const MAX_LABEL_BYTES: usize = 317;
 
+/// The word that allows, by name, policies that only a waypoint enforces.
+pub const WAYPOINT_POLICIES: &str = "WaypointPolicy";
+
 /// What is compiled beside the resources.
 #[derive(Clone, Debug, Default)]
 pub struct CompileOptions {
@@ -42,6 +48,9 @@ pub struct CompileOptions {
     pub jwks: BTreeMap<String, String>,
     /// How strictly tokens are read.
     pub mode: Mode,
+    /// Whether the strict mode takes policies that only a waypoint enforces, with a warning: those with a `targetRef` to
+    /// a Service or a ServiceEntry.
+    pub allow_waypoint_policies: bool,
 }
 
 /// One thing that keeps the resources from being compiled, and where.
@@ -84,9 +93,12 @@ pub fn compile(resources: &Resources, options: &CompileOptions) -> Result<Compil
         options,
         errors: Vec::new(),
         warnings: Vec::new(),
-        key_sources: Vec::new(),
+        key_sources: key_source::KeySources::default(),
+        destinations: lookup::Destinations::new(resources),
+        selectors: lookup::Selectors::new(resources),
         providers: Vec::new(),
         selected: BTreeSet::new(),
+        doubted: BTreeSet::new(),
         expanded: 0,
     };
     let set = compiler.policy_set();
@@ -108,10 +120,14 @@ struct Compiler<'a> {
     options: &'a CompileOptions,
     errors: Vec<CompileError>,
     warnings: Vec<CompileError>,
-    key_sources: Vec<KeySource>,
+    key_sources: key_source::KeySources<'a>,
+    destinations: lookup::Destinations<'a>,
+    selectors: lookup::Selectors<'a>,
     providers: Vec<Provider>,
-    /// Destinations that were compared with the selectors already.
+    /// Destinations and gateway workloads that were compared with the selectors already.
     selected: BTreeSet<String>,
+    /// Documents whose selectors fit no workload that is known.
+    doubted: BTreeSet<&'a istio::Origin>,
     /// Values that depend on the trust domain, with the aliases.
     expanded: usize,
 }
@@ -188,7 +204,7 @@ impl<'a> Compiler<'a> {
             },
             providers: std::mem::take(&mut self.providers),
             namespaces,
-            key_sources: std::mem::take(&mut self.key_sources),
+            key_sources: std::mem::take(&mut self.key_sources).finish(),
             api_gateways,
         }
     }
@@ -213,14 +229,21 @@ impl<'a> Compiler<'a> {
             let group = if target.group.is_empty() { "core" } else { target.group.as_str() };
             match (group, target.kind.as_str()) {
                 ("gateway.networking.k8s.io", "Gateway" | "GatewayClass") => {}
-                ("core", "Service") | ("networking.istio.io", "ServiceEntry") => self.warn(
-                    meta,
-                    format!(
-                        "it is attached to the {} {}, so only a waypoint enforces it; no other workload does, nor an \
-                         API of API Gateway",
-                        target.kind, target.name
-                    ),
-                ),
+                ("core", "Service") | ("networking.istio.io", "ServiceEntry") => {
+                    let (kind, name) = (&target.kind, &target.name);
+                    // Istio: "if targetRef is specified, ignore the policy altogether", at whatever is no gateway. A
+                    // DENY would go unenforced without a word.
+                    let message = format!(
+                        "it is attached to the {kind} {name}, so only a waypoint enforces it, and no other workload \
+                         nor an API of API Gateway does; select the workloads with a selector, or leave such policies \
+                         to the waypoints with `--allow-ignored {WAYPOINT_POLICIES}`"
+                    );
+                    if self.options.allow_waypoint_policies {
+                        self.warn(meta, message);
+                    } else {
+                        self.complain(meta, message);
+                    }
+                }
                 (group, kind) => self.error(meta, format!("a policy cannot be attached to {group}/{kind}")),
             }
         }

@@ -83,7 +83,8 @@ pub fn credentials(policies: &Policies, request: &Request, target: &Target) -> C
     for workload in workloads {
         let applicable = policies.of_workload(workload);
         if api_key.is_none()
-            && let Ok(Some(presented)) = authenticate::presented_key(applicable, &request.headers)
+            && let Ok(Some(presented)) =
+                authenticate::presented_key(applicable, &authenticate::joined(&request.headers))
         {
             api_key = Some(PresentedKey {
                 id: presented.key.id().to_owned(),

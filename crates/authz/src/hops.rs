@@ -93,10 +93,35 @@ pub(crate) fn covers(pattern: &str, host: &str) -> bool {
     }
 }
 
-/// Istio's gateways ignore the port of the host when they look for a virtual host.
+/// Istio's gateways ignore the port of the host when they look for a virtual host. As in Envoy (`getPortStart`) it is what
+/// follows the last colon, whatever that is, unless an IPv6 address ends behind it.
 fn without_port(host: &str) -> &str {
     match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) && !name.ends_with(':') => name,
+        Some((name, port)) if !port.contains(']') => name,
         _ => host,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_do_not_count() {
+        let cases = [
+            ("a.example", "a.example"),
+            ("a.example:80", "a.example"),
+            ("a.example:", "a.example"),
+            // Else the virtual host `*` would be found instead.
+            ("a.example:x", "a.example"),
+            ("a.example:80:", "a.example:80"),
+            ("[::1]", "[::1]"),
+            ("[::1]:80", "[::1]"),
+            ("", ""),
+            (":80", ""),
+        ];
+        for (host, expected) in cases {
+            assert_eq!(without_port(host), expected, "{host}");
+        }
     }
 }

@@ -1,19 +1,16 @@
 //! JSON Web Key Sets: which keys are usable, and the one place that checks a signature.
 
-use std::collections::BTreeMap;
-use std::fmt;
-use std::sync::Arc;
+mod key;
+mod sets;
+mod verifier;
 
-use aws_lc_rs::signature::{ECDSA_P521_SHA512_FIXED, UnparsedPublicKey};
-use base64::Engine;
-use base64::alphabet::URL_SAFE;
-use base64::engine::DecodePaddingMode;
-use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, URL_SAFE_NO_PAD};
-use jsonwebtoken::DecodingKey;
+pub(crate) use key::decode_like_envoy;
+pub use sets::KeySets;
+
+use key::Key;
 
 use crate::claims::{Json, JsonLimits};
 use crate::compiled::Mode;
-use crate::policies::{KeySourceInfo, Policies};
 
 /// The longest key set, in bytes (API Gateway's own limit).
 pub const MAX_BYTES: usize = 150_000;
@@ -22,9 +19,6 @@ pub const MAX_BYTES: usize = 150_000;
 pub const MAX_KEYS: usize = 100;
 
 const LIMITS: JsonLimits = JsonLimits { depth: 8, members: 5_000 };
-
-/// The shortest secret of an `oct` key, in bytes: RFC 7518 §3.2 asks for the size of the hash.
-const MIN_SECRET_BYTES: usize = 32;
 
 /// A signature algorithm of RFC 7518 or RFC 8037 that we verify.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -78,26 +72,6 @@ impl Algorithm {
             Self::ES512 => KeyKind::P521,
             Self::EdDSA => KeyKind::Ed25519,
         }
-    }
-
-    /// jsonwebtoken's name for it; it has no ES512.
-    fn jsonwebtoken(self) -> Option<jsonwebtoken::Algorithm> {
-        use jsonwebtoken::Algorithm as A;
-        Some(match self {
-            Self::HS256 => A::HS256,
-            Self::HS384 => A::HS384,
-            Self::HS512 => A::HS512,
-            Self::RS256 => A::RS256,
-            Self::RS384 => A::RS384,
-            Self::RS512 => A::RS512,
-            Self::PS256 => A::PS256,
-            Self::PS384 => A::PS384,
-            Self::PS512 => A::PS512,
-            Self::ES256 => A::ES256,
-            Self::ES384 => A::ES384,
-            Self::EdDSA => A::EdDSA,
-            Self::ES512 => return None,
-        })
     }
 }
 
@@ -161,30 +135,6 @@ pub enum JwksError {
     /// Two keys with one `kid`: it cannot be said which one is meant.
     #[error("key set has the kid {0:?} twice")]
     DuplicateKid(String),
-}
-
-#[derive(Clone)]
-struct Key {
-    kid: Option<String>,
-    kind: KeyKind,
-    /// The JWK's own `alg`: the only one it may be used with.
-    algorithm: Option<Algorithm>,
-    material: Material,
-}
-
-#[derive(Clone)]
-enum Material {
-    /// Everything that jsonwebtoken verifies exactly.
-    Jsonwebtoken(DecodingKey),
-    /// An uncompressed point on P-521: jsonwebtoken has no ES512.
-    P521(Vec<u8>),
-}
-
-impl fmt::Debug for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The material of an `oct` key is a secret.
-        f.debug_struct("Key").field("kid", &self.kid).field("kind", &self.kind).finish()
-    }
 }
 
 /// Why a signature was not accepted.
@@ -276,13 +226,13 @@ impl Jwks {
         self.keys.iter().any(|key| key.kid.as_deref() == Some(kid))
     }
 
-    /// Checks `signature` (base64url) over `message`.
+    /// Checks `signature` over `message`.
     pub(crate) fn verify(
         &self,
         algorithm: Algorithm,
         kid: Option<&str>,
-        message: &str,
-        signature: &str,
+        message: &[u8],
+        signature: &[u8],
     ) -> Result<(), SignatureRefusal> {
         match self.mode {
             Mode::Strict => self.verify_with_one(algorithm, kid, message, signature),
@@ -296,8 +246,8 @@ impl Jwks {
         &self,
         algorithm: Algorithm,
         kid: Option<&str>,
-        message: &str,
-        signature: &str,
+        message: &[u8],
+        signature: &[u8],
     ) -> Result<(), SignatureRefusal> {
         let named = |key: &&Key| kid.is_none_or(|kid| key.kid.as_deref() == Some(kid));
         let by_name = self.keys.iter().any(|key| named(&key));
@@ -315,15 +265,15 @@ impl Jwks {
         }
     }
 
-    /// Facts b8.7: "skip JWK if both kids present and differ; skip if JWK.alg present and != header alg", and the first
+    /// Envoy: "skip JWK if both kids present and differ; skip if JWK.alg present and != header alg", and the first
     /// key that verifies will do. Envoy gives up at an Ed25519 key when the signature is not 64 bytes long, which we do
     /// not copy: it refuses good tokens of another key.
     fn verify_with_any(
         &self,
         algorithm: Algorithm,
         kid: Option<&str>,
-        message: &str,
-        signature: &str,
+        message: &[u8],
+        signature: &[u8],
     ) -> Result<(), SignatureRefusal> {
         let mut refusal = SignatureRefusal::KeyUnknown;
         for key in &self.keys {
@@ -369,283 +319,10 @@ fn check_strictly(list: &[Json], origin: KeyOrigin) -> Result<(), JwksError> {
     Ok(())
 }
 
-impl Key {
-    fn from_jwk(jwk: &Json) -> Result<Self, &'static str> {
-        let text = |name: &str| match jwk.get(name) {
-            None => Ok(None),
-            Some(Json::String(text)) => Ok(Some(text.as_str())),
-            Some(_) => Err("a member has the wrong type"),
-        };
-        let bytes = |name: &str| -> Result<Vec<u8>, &'static str> {
-            let text = text(name)?.ok_or("a member is missing")?;
-            URL_SAFE_NO_PAD.decode(text).map_err(|_| "a member is not base64url")
-        };
-        if text("use")?.is_some_and(|usage| usage != "sig") {
-            return Err("its use is not \"sig\"");
-        }
-        if let Some(operations) = jwk.get("key_ops") {
-            let Json::List(operations) = operations else {
-                return Err("a member has the wrong type");
-            };
-            if !operations.iter().any(|operation| operation.as_str() == Some("verify")) {
-                return Err("its key_ops lack \"verify\"");
-            }
-        }
-        let algorithm = match text("alg")? {
-            None => None,
-            Some(name) => Some(Algorithm::from_name(name).ok_or("its alg is not one we know")?),
-        };
-        let (kind, material) = match (text("kty")?, text("crv")?) {
-            (Some("RSA"), _) => (KeyKind::Rsa, rsa(&bytes("n")?, &bytes("e")?)?),
-            (Some("EC"), Some("P-256")) => (KeyKind::P256, ec(&bytes("x")?, &bytes("y")?, 32)?),
-            (Some("EC"), Some("P-384")) => (KeyKind::P384, ec(&bytes("x")?, &bytes("y")?, 48)?),
-            (Some("EC"), Some("P-521")) => (KeyKind::P521, ec(&bytes("x")?, &bytes("y")?, 66)?),
-            (Some("OKP"), Some("Ed25519")) => (KeyKind::Ed25519, ed25519(&bytes("x")?)?),
-            (Some("oct"), _) => (KeyKind::Secret, secret(&bytes("k")?)?),
-            (Some("EC" | "OKP"), _) => return Err("its curve is not one we know"),
-            _ => return Err("its kty is not one we know"),
-        };
-        if algorithm.is_some_and(|algorithm| algorithm.kind() != kind) {
-            return Err("its alg does not belong to its kty and crv");
-        }
-        let kid = text("kid")?.map(str::to_owned);
-        Ok(Self { kid, kind, algorithm, material })
-    }
-
-    /// Envoy's `extractJwk`: what it needs of a key, and no more. Never weaker cryptography, though: the bounds on the
-    /// size of an RSA modulus and of a secret are ours.
-    fn from_jwk_like_envoy(jwk: &Json, origin: KeyOrigin) -> Result<Self, &'static str> {
-        let text = |name: &str| jwk.get(name).and_then(Json::as_str);
-        let bytes = |name: &str| -> Result<Vec<u8>, &'static str> {
-            decode_like_envoy(text(name).ok_or("a member is missing")?).ok_or("a member is not base64url")
-        };
-        // `GetString`: a `kid` or `alg` of another type, or an empty one, counts as absent.
-        let kid = text("kid").filter(|kid| !kid.is_empty()).map(str::to_owned);
-        let algorithm = match text("alg").filter(|alg| !alg.is_empty()) {
-            None => None,
-            Some(name) => Some(Algorithm::from_name(name).ok_or("its alg is not one we know")?),
-        };
-        let (kind, material) = match text("kty") {
-            Some("RSA") => {
-                let (n, e) = (bytes("n")?, bytes("e")?);
-                (KeyKind::Rsa, rsa(without_zeros(&n), without_zeros(&e))?)
-            }
-            Some("EC") => {
-                // "If both alg and crv specified, make sure they match"; with neither it is P-256.
-                let kind = match (text("crv").filter(|crv| !crv.is_empty()), algorithm) {
-                    (Some("P-256"), _) | (None, None | Some(Algorithm::ES256)) => KeyKind::P256,
-                    (Some("P-384"), _) | (None, Some(Algorithm::ES384)) => KeyKind::P384,
-                    (Some("P-521"), _) | (None, Some(Algorithm::ES512)) => KeyKind::P521,
-                    _ => return Err("its curve is not one we know"),
-                };
-                let size = match kind {
-                    KeyKind::P384 => 48,
-                    KeyKind::P521 => 66,
-                    _ => 32,
-                };
-                // Envoy reads the coordinates as numbers, of any length.
-                let coordinate = |name| -> Result<Vec<u8>, &'static str> {
-                    let number = bytes(name)?;
-                    let number = without_zeros(&number);
-                    let zeros = size - number.len().min(size);
-                    Ok([&[0_u8; 66][..zeros], number].concat())
-                };
-                (kind, ec(&coordinate("x")?, &coordinate("y")?, size)?)
-            }
-            Some("OKP") if text("crv") == Some("Ed25519") => (KeyKind::Ed25519, ed25519(&bytes("x")?)?),
-            // "HS256-512 only with an `oct` key given inline, never from a fetched JWKS" (DESIGN 6.2), in both modes.
-            Some("oct") if origin == KeyOrigin::Inline => (KeyKind::Secret, secret(&bytes("k")?)?),
-            Some("oct") => return Err("it is symmetric, and a published key is no secret"),
-            Some("OKP") => return Err("its curve is not one we know"),
-            _ => return Err("its kty is not one we know"),
-        };
-        if algorithm.is_some_and(|algorithm| algorithm.kind() != kind) {
-            return Err("its alg does not belong to its kty and crv");
-        }
-        Ok(Self { kid, kind, algorithm, material })
-    }
-
-    /// The algorithm that Envoy verifies with: "key type chosen by JWK `kty`", the token's `alg` only chooses the hash
-    /// (`verify.cc`). `None` where there is none. A public key is never an HMAC's secret, for HMAC needs an `oct` key. Not
-    /// copied: a hash that does not belong to the curve (RFC 7518 §3.4).
-    fn algorithm_like_envoy(&self, token: Algorithm) -> Option<Algorithm> {
-        use Algorithm as A;
-        let own_hash = |own| match token {
-            A::ES256 | A::ES384 | A::ES512 if token != own => None,
-            _ => Some(own),
-        };
-        match self.kind {
-            KeyKind::Rsa => (token.kind() == KeyKind::Rsa).then_some(token),
-            // "default to SHA256"
-            KeyKind::P256 => own_hash(A::ES256),
-            KeyKind::P384 => (token == A::ES384).then_some(token),
-            KeyKind::P521 => (token == A::ES512).then_some(token),
-            KeyKind::Ed25519 => Some(A::EdDSA),
-            KeyKind::Secret => Some(match token {
-                A::HS384 | A::HS512 => token,
-                _ => A::HS256,
-            }),
-        }
-    }
-
-    /// The algorithm is bound to the type of the key and to the key's own `alg`, never the other way
-    /// round (RFC 8725 §3.1): a public key cannot become the secret of an HMAC.
-    fn accepts(&self, algorithm: Algorithm) -> bool {
-        algorithm.kind() == self.kind && self.algorithm.is_none_or(|own| own == algorithm)
-    }
-
-    fn verify(&self, algorithm: Algorithm, message: &str, signature: &str) -> bool {
-        match (&self.material, algorithm.jsonwebtoken()) {
-            (Material::Jsonwebtoken(key), Some(algorithm)) => {
-                jsonwebtoken::crypto::verify(signature, message.as_bytes(), key, algorithm).unwrap_or(false)
-            }
-            (Material::P521(point), None) => URL_SAFE_NO_PAD.decode(signature).is_ok_and(|signature| {
-                UnparsedPublicKey::new(&ECDSA_P521_SHA512_FIXED, point).verify(message.as_bytes(), &signature).is_ok()
-            }),
-            _ => false,
-        }
-    }
-}
-
-/// Base64url as Envoy reads it (absl's `WebSafeBase64Unescape`): ASCII white space is skipped, padding may be left out but
-/// is right where it stands, and stray trailing bits are ignored.
-pub(crate) fn decode_like_envoy(text: &str) -> Option<Vec<u8>> {
-    const ENGINE: GeneralPurpose = GeneralPurpose::new(
-        &URL_SAFE,
-        GeneralPurposeConfig::new()
-            .with_decode_allow_trailing_bits(true)
-            .with_decode_padding_mode(DecodePaddingMode::RequireNone),
-    );
-    let text: String = text.chars().filter(|c| !matches!(c, ' ' | '\t'..='\r')).collect();
-    let bare = text.trim_end_matches('=');
-    let padding = text.len() - bare.len();
-    (padding == 0 || (bare.len() + padding).is_multiple_of(4)).then(|| ENGINE.decode(bare).ok()).flatten()
-}
-
-fn without_zeros(number: &[u8]) -> &[u8] {
-    let zeros = number.iter().take_while(|byte| **byte == 0).count();
-    number.get(zeros..).unwrap_or_default()
-}
-
-fn rsa(n: &[u8], e: &[u8]) -> Result<Material, &'static str> {
-    let bits = match n {
-        // RFC 7518 §6.3.1.1: no leading zero octets.
-        [] | [0, ..] => return Err("its modulus is not minimal"),
-        [first, rest @ ..] => rest.len() * 8 + 8 - first.leading_zeros() as usize,
-    };
-    if !(2048..=8192).contains(&bits) {
-        return Err("its modulus is not 2048 to 8192 bits long");
-    }
-    // Envoy: "RSA e must be 3 or 65537".
-    if e != [3] && e != [1, 0, 1] {
-        return Err("its exponent is neither 3 nor 65537");
-    }
-    Ok(Material::Jsonwebtoken(DecodingKey::from_rsa_raw_components(n, e)))
-}
-
-fn ec(x: &[u8], y: &[u8], size: usize) -> Result<Material, &'static str> {
-    // RFC 7518 §6.2.1.2: "The length of this octet string MUST be the full size of a coordinate".
-    if x.len() != size || y.len() != size {
-        return Err("its coordinates have the wrong length");
-    }
-    // SEC 1 §2.3.3: an uncompressed point.
-    let mut point = Vec::with_capacity(1 + 2 * size);
-    point.push(4);
-    point.extend_from_slice(x);
-    point.extend_from_slice(y);
-    Ok(if size == 66 { Material::P521(point) } else { Material::Jsonwebtoken(DecodingKey::from_ec_der(&point)) })
-}
-
-fn ed25519(x: &[u8]) -> Result<Material, &'static str> {
-    if x.len() != 32 {
-        return Err("its public key has the wrong length");
-    }
-    Ok(Material::Jsonwebtoken(DecodingKey::from_ed_der(x)))
-}
-
-fn secret(k: &[u8]) -> Result<Material, &'static str> {
-    if k.len() < MIN_SECRET_BYTES {
-        return Err("its secret is shorter than 32 bytes");
-    }
-    Ok(Material::Jsonwebtoken(DecodingKey::from_secret(k)))
-}
-
 fn is_symmetric(jwk: &Json) -> bool {
     jwk.get("kty").and_then(Json::as_str) == Some("oct") || jwk.get("k").is_some()
 }
 
 fn has_private_members(jwk: &Json) -> bool {
     ["d", "p", "q", "dp", "dq", "qi", "oth"].iter().any(|member| jwk.get(member).is_some())
-}
-
-/// The key sets that are at hand for one decision: a snapshot, cheap to clone.
-///
-/// Inline sets belong to the rule that they stand in and cannot be replaced. Fetched ones go by the URL
-/// that they come from: two rules that name one issuer and two URLs do not share keys.
-#[derive(Clone, Debug, Default)]
-pub struct KeySets {
-    /// By the fingerprint of their document: policies that are replaced cannot meet the keys of a rule
-    /// that is not theirs.
-    inline: BTreeMap<String, Arc<Jwks>>,
-    /// By URL.
-    fetched: BTreeMap<String, Arc<Jwks>>,
-    generation: u64,
-}
-
-impl KeySets {
-    /// The key sets that the policies bring along: inline ones, and those fetched when the bundle was
-    /// made.
-    ///
-    /// # Errors
-    /// When one of them is not acceptable; `compile` lets none of those through.
-    pub fn embedded(policies: &Policies) -> Result<Self, JwksError> {
-        let mut sets = Self::default();
-        for source in policies.key_sources() {
-            let (Some(document), Some(fingerprint)) = (source.document, source.fingerprint) else {
-                continue;
-            };
-            match source.jwks_uri.or(source.discovery) {
-                None => {
-                    let jwks = Jwks::parse_as(document, KeyOrigin::Inline, policies.mode())?;
-                    sets.inline.insert(fingerprint.to_owned(), Arc::new(jwks));
-                }
-                Some(uri) => {
-                    let jwks = Jwks::parse_as(document, KeyOrigin::Fetched, policies.mode())?;
-                    sets.fetched.insert(uri.to_owned(), Arc::new(jwks));
-                }
-            }
-        }
-        Ok(sets)
-    }
-
-    /// Puts in what was fetched from `jwks_uri`, in place of what was there, and starts a new
-    /// generation.
-    pub fn insert(&mut self, jwks_uri: &str, jwks: Arc<Jwks>) {
-        self.fetched.insert(jwks_uri.to_owned(), jwks);
-        self.generation = self.generation.wrapping_add(1);
-    }
-
-    /// Takes out what was fetched from `jwks_uri`: tokens that need it are refused.
-    pub fn remove(&mut self, jwks_uri: &str) {
-        self.fetched.remove(jwks_uri);
-        self.generation = self.generation.wrapping_add(1);
-    }
-
-    /// The set fetched from `jwks_uri`.
-    pub fn fetched(&self, jwks_uri: &str) -> Option<&Arc<Jwks>> {
-        self.fetched.get(jwks_uri)
-    }
-
-    /// Changes with every [`insert`](Self::insert) and [`remove`](Self::remove): part of the key of a cache of verified tokens.
-    pub fn generation(&self) -> u64 {
-        self.generation
-    }
-
-    /// The set of one key source; `None` when it could not be had.
-    pub(crate) fn of_source(&self, source: &KeySourceInfo<'_>) -> Option<&Jwks> {
-        match source.jwks_uri.or(source.discovery) {
-            None => self.inline.get(source.fingerprint?).map(Arc::as_ref),
-            Some(uri) => self.fetched.get(uri).map(Arc::as_ref),
-        }
-    }
 }

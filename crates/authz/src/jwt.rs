@@ -30,8 +30,7 @@ pub struct UnverifiedJws<'t> {
     payload_part: &'t str,
     /// Header and payload as sent, with one dot between them: what is signed.
     message: Cow<'t, str>,
-    /// In exact base64url.
-    signature: Cow<'t, str>,
+    signature: Vec<u8>,
 }
 
 impl fmt::Debug for UnverifiedJws<'_> {
@@ -108,7 +107,7 @@ impl<'t> UnverifiedJws<'t> {
         };
         let parts = match mode {
             Mode::Strict => three(&mut token.split('.')),
-            // Facts b11.7: "leading, trailing or doubled dots pass".
+            // Envoy: "leading, trailing or doubled dots pass".
             Mode::Istio => three(&mut token.split('.').filter(|part| !part.is_empty())),
         };
         let Some((header, payload_part, signature)) = parts else {
@@ -119,12 +118,8 @@ impl<'t> UnverifiedJws<'t> {
         }
         let (algorithm, kid) = read_header(&object(&decoded(header, "header", mode)?, "header", mode)?, mode)?;
         let payload = decoded(payload_part, "payload", mode)?;
-        // Checked here so that a broken signature part is malformed with every kind of key.
-        let bytes = decoded(signature, "signature", mode)?;
-        let signature = match mode {
-            Mode::Strict => Cow::Borrowed(signature),
-            Mode::Istio => Cow::Owned(URL_SAFE_NO_PAD.encode(bytes)),
-        };
+        // Decoded here so that a broken signature part is malformed with every kind of key.
+        let signature = decoded(signature, "signature", mode)?;
         let message = match token.get(..header.len() + 1 + payload_part.len()) {
             Some(message) if message.as_bytes().get(header.len()) == Some(&b'.') && message.ends_with(payload_part) => {
                 Cow::Borrowed(message)
@@ -139,7 +134,8 @@ impl<'t> UnverifiedJws<'t> {
     /// # Errors
     /// `token_key_unknown`, `token_algorithm` or `token_signature`.
     pub fn verify(&self, keys: &Jwks) -> Result<&[u8], TokenRefusal> {
-        keys.verify(self.algorithm, self.kid.as_deref(), &self.message, &self.signature).map_err(|refused| {
+        let message = self.message.as_bytes();
+        keys.verify(self.algorithm, self.kid.as_deref(), message, &self.signature).map_err(|refused| {
             let (reason, detail) = match refused {
                 SignatureRefusal::KeyUnknown => {
                     (Reason::TokenKeyUnknown, "the issuer's key set has no single key for the token")
@@ -173,6 +169,14 @@ impl<'t> UnverifiedToken<'t> {
         self.claims.get("iss").and_then(Json::as_str)
     }
 
+    /// Whether the token says that it is from `issuer`; empty is any.
+    pub(crate) fn check_issuer(&self, issuer: &str) -> Result<(), TokenRefusal> {
+        if issuer.is_empty() || self.unverified_issuer() == Some(issuer) {
+            return Ok(());
+        }
+        Err(TokenRefusal::new(Reason::TokenIssuerUnknown, format!("token is not from the issuer {issuer}")))
+    }
+
     /// The key that the token names.
     pub fn unverified_kid(&self) -> Option<&str> {
         self.jws.kid.as_deref()
@@ -188,12 +192,7 @@ impl<'t> UnverifiedToken<'t> {
     /// # Errors
     /// The first check that fails.
     pub fn verify(self, expected: &Expectation<'_>, now: u64) -> Result<Claims, TokenRefusal> {
-        if !expected.issuer.is_empty() && self.unverified_issuer() != Some(expected.issuer) {
-            return Err(TokenRefusal::new(
-                Reason::TokenIssuerUnknown,
-                format!("token is not from the issuer {}", expected.issuer),
-            ));
-        }
+        self.check_issuer(expected.issuer)?;
         if let Some(nbf) = self.nbf.filter(|&nbf| now.saturating_add(LEEWAY_SECONDS) < nbf) {
             return Err(TokenRefusal::new(Reason::TokenNotYetValid, format!("token is valid from {nbf}, it is {now}")));
         }
@@ -252,7 +251,7 @@ fn object(bytes: &[u8], what: &str, mode: Mode) -> Result<Json, TokenRefusal> {
 }
 
 fn read_header(header: &Json, mode: Mode) -> Result<(Algorithm, Option<String>), TokenRefusal> {
-    // Envoy: "`crit`, `b64`, `typ` are ignored" (facts b11.7).
+    // Envoy: "`crit`, `b64`, `typ` are ignored".
     if mode == Mode::Strict {
         // RFC 7515 §4.1.11: an extension that we do not understand makes the token invalid, and we
         // understand none. RFC 7797 §7: a JWT must not use an unencoded payload.
@@ -302,7 +301,7 @@ fn read_claims(claims: &Json, mode: Mode) -> Result<Times, TokenRefusal> {
     let nbf = read_time(claims, "nbf")?;
     let exp = match (mode, read_time(claims, "exp")?) {
         (Mode::Strict, None) => return Err(malformed("claim \"exp\" is missing")),
-        // "`exp: 0` and a missing `exp` never expire" (facts b11.7).
+        // "`exp: 0` and a missing `exp` never expire".
         (Mode::Istio, Some(0)) => None,
         (_, exp) => exp,
     };

@@ -157,7 +157,8 @@ fn providers_have_defaults() {
     let text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, annotations: {causeway.dev/adapter-providers: b}}\n\
                 data:\n  mesh: |\n    pathNormalization: {normalization: DEFAULT}\n    extensionProviders:\n    \
                 - {name: a, envoyExtAuthzHttp: {service: a.b, port: 80, statusOnError: \"\"}}\n    \
-                - {name: b, envoyExtAuthzGrpc: {service: n/a.b, port: 80, failOpen: true, statusOnError: \"503\"}}\n    \
+                - {name: b, envoyExtAuthzGrpc: {service: n/a.b, port: \"80\", failOpen: true, statusOnError: \"503\", \
+                   includeRequestBodyInCheck: {maxRequestBytes: \"8192\"}}}\n    \
                 - {name: Any.Name, opentelemetry: {service: a, anything: [goes]}}\n";
     let mesh = parse(&file(text)).unwrap().mesh;
     assert_eq!(mesh.path_normalization, PathNormalization::Base);

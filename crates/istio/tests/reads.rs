@@ -391,7 +391,9 @@ fn what_belongs_to_others_is_listed() {
         "# A Deployment\n\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\nspec: {x: 1}\n---\n---\n# nothing\n---\n\
          apiVersion: v1\nkind: ConfigMap\nmetadata: {name: other}\n---\n\
          apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\n---\n\
-         apiVersion: telemetry.istio.io/v1\nkind: Telemetry\nmetadata: {name: t}\nspec: {anything: goes}\n",
+         apiVersion: telemetry.istio.io/v1\nkind: Telemetry\nmetadata: {name: t}\nspec: {anything: goes}\n---\n\
+         apiVersion: policy.linkerd.io/v1\nkind: AuthorizationPolicy\n---\n\
+         apiVersion: istio.example.com/v1\nkind: Installation\n---\napiVersion: v1\nkind: Secret\n",
     );
     let skipped = |line, kind: &str, name: &str| Skipped {
         file: "f.yaml".to_owned(),
@@ -404,6 +406,9 @@ fn what_belongs_to_others_is_listed() {
         skipped(11, "ConfigMap", "other"),
         skipped(15, "Gateway", ""),
         skipped(18, "Telemetry", "t"),
+        skipped(23, "AuthorizationPolicy", ""),
+        skipped(26, "Installation", ""),
+        skipped(29, "Secret", ""),
     ];
     assert_eq!(resources, Resources { skipped: expected, ..Resources::default() });
 }

@@ -17,6 +17,17 @@ pub enum Place {
     Cookie(String),
 }
 
+/// The filter that conditions on dynamic metadata name.
+pub const PROBE: &str = "envoy.filters.http.probe";
+
+/// Its keys.
+pub const PROBE_KEYS: [&str; 2] = ["k", "a.b"];
+
+/// The header that holds the metadata under a key.
+pub fn probe_header(key: &str) -> String {
+    format!("x-metadata-{}", key.replace('.', "-"))
+}
+
 /// A request, before its tokens are made.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Call {
@@ -26,6 +37,8 @@ pub struct Call {
     pub path: String,
     pub headers: Vec<(String, String)>,
     pub tokens: Vec<(Place, Token)>,
+    /// Dynamic metadata of the filter [`PROBE`], each key in a header of its own that Envoy reads it from.
+    pub metadata: Vec<(String, Value)>,
     /// Peer identity without `spiffe://`: mutual TLS. `None` is plaintext.
     pub principal: Option<String>,
     /// Server name of the TLS connection; without effect in plaintext.
@@ -49,6 +62,9 @@ pub struct Wire {
 impl Call {
     pub fn wire(&self, keys: &Keys) -> Wire {
         let (mut path, mut headers) = (self.path.clone(), self.headers.clone());
+        for (key, value) in &self.metadata {
+            headers.push((probe_header(key), STANDARD.encode(protobuf(value))));
+        }
         let mut cookies = Vec::new();
         for (place, token) in &self.tokens {
             let text = keys.text(token);
@@ -74,6 +90,34 @@ impl Call {
             Some(_) => self.sni.as_deref().unwrap_or_default(),
             None => "",
         }
+    }
+}
+
+/// `google.protobuf.Value` on the wire; numbers and nulls are not used.
+fn protobuf(value: &Value) -> Vec<u8> {
+    let field = |number: u8, bytes: Vec<u8>| -> Vec<u8> {
+        let length = bytes.len();
+        let mut field = vec![number << 3 | 2];
+        if length >= 128 {
+            field.push(u8::try_from(length & 127).unwrap() | 128);
+        }
+        field.push(u8::try_from(if length >= 128 { length >> 7 } else { length }).unwrap());
+        field.extend(bytes);
+        field
+    };
+    match value {
+        Value::Bool(bool) => vec![4 << 3, u8::from(*bool)],
+        Value::String(text) => field(3, text.clone().into_bytes()),
+        Value::Array(list) => field(6, list.iter().flat_map(|value| field(1, protobuf(value))).collect()),
+        Value::Object(members) => {
+            let entry = |(name, value): (&String, &Value)| {
+                let mut entry = field(1, name.clone().into_bytes());
+                entry.extend(field(2, protobuf(value)));
+                field(1, entry)
+            };
+            field(5, members.iter().flat_map(entry).collect())
+        }
+        _ => panic!("not used: {value}"),
     }
 }
 

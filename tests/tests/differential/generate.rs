@@ -11,7 +11,7 @@ use istio::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::call::{Call, Place};
+use crate::call::{Call, PROBE, PROBE_KEYS, Place};
 use crate::token::{ISSUERS, Keys, ODDITIES, Oddity, Token};
 use crate::translate::{Setup, Workload};
 use crate::world::SERVER_NAMES;
@@ -257,9 +257,26 @@ const SOURCE_BLOCKS: [&str; 10] = [
     "::/0",
     "127.1.2.3/32",
 ];
-const REMOTE_IPS: [&str; 7] =
-    ["203.0.113.7", "203.0.113.8", "10.1.2.3", "2001:db8::1", "2001:db8:0:1::1", "192.168.1.1", "::1"];
-const REMOTE_BLOCKS: [&str; 11] = [
+const REMOTE_IPS: [&str; 11] = [
+    "203.0.113.7",
+    "203.0.113.8",
+    "10.1.2.3",
+    "2001:db8::1",
+    "2001:db8:0:1::1",
+    "192.168.1.1",
+    "::1",
+    "2001:db8::2",
+    "2001:db8:8000::1",
+    "fe80::1",
+    "::ffff:203.0.113.7",
+];
+const REMOTE_BLOCKS: [&str; 17] = [
+    "2001:db8::/33",
+    "2001:db8::1/127",
+    "2001:db8::2/128",
+    "fe80::/10",
+    "::ffff:0:0/96",
+    "8000::/1",
     "203.0.113.7",
     "203.0.113.0/24",
     "203.0.113.7/31",
@@ -296,8 +313,23 @@ const REQUEST_PRINCIPALS: [&str; 20] = [
     "https://a.example/*x",
     "https://a.example/",
 ];
-const HEADER_NAMES: [&str; 9] =
-    ["x-a", "X-B", "x-c", ":method", ":authority", "authorization", "x-role", "host", ":path"];
+/// `user-agent` and `origin` are headers that Envoy keeps in one line.
+const HEADER_NAMES: [&str; 12] = [
+    "x-a",
+    "X-B",
+    "x-c",
+    ":method",
+    ":authority",
+    "authorization",
+    "x-role",
+    "host",
+    ":path",
+    "user-agent",
+    "Origin",
+    "cookie",
+];
+/// Of dynamic metadata; in brackets they are about the elements of a list.
+const METADATA_PATTERNS: [&str; 9] = ["v", "v*", "*v", "*", "[v]", "[v*]", "[*v]", "[*]", "[[v]]"];
 const HEADER_PATTERNS: [&str; 11] = ["v", "v*", "*v", "*", "a,b", "a", "b", "V", "GET", "/a*", "*example.com"];
 const HEADER_VALUES: [&str; 10] = ["v", "vx", "xv", "", "a", "b", "a,b", "V", "v,v", "a, b"];
 const CLAIM_VALUES: [&str; 11] = ["g1", "g2", "g*", "*1", "*", "r", "5", "true", "a b", "a", "aud1"];
@@ -504,7 +536,7 @@ fn operation(rng: &mut Rng, fields: Fields) -> Operation {
 
 fn condition(rng: &mut Rng, fields: Fields, identities: bool) -> Condition {
     loop {
-        let (key, (values, not_values)) = match rng.below(if fields.peers { 17 } else { 10 }) {
+        let (key, (values, not_values)) = match rng.below(if fields.peers { 18 } else { 10 }) {
             0..2 => {
                 let name = (*rng.pick(&HEADER_NAMES)).to_owned();
                 (ConditionKey::RequestHeader(name), sides(rng, |rng| rng.some(&HEADER_PATTERNS)))
@@ -533,6 +565,11 @@ fn condition(rng: &mut Rng, fields: Fields, identities: bool) -> Condition {
             15 | 16 => {
                 let patterns = ["b.example.com", "*.example.com", "b.*", "*", "B.example.com", "example.com"];
                 (ConditionKey::ConnectionSni, sides(rng, |rng| rng.some(&patterns)))
+            }
+            17 => {
+                let key = (*rng.pick(&PROBE_KEYS)).to_owned();
+                let key = ConditionKey::EnvoyFilter { filter: PROBE.to_owned(), path: vec![key] };
+                (key, sides(rng, |rng| rng.some(&METADATA_PATTERNS)))
             }
             _ => continue,
         };
@@ -634,6 +671,7 @@ enum Leaf {
     RequestPrincipal(String),
     Claim(Vec<String>, String),
     Header(String, String),
+    Metadata(String, String),
 }
 
 /// Requests for a set of policies: every leaf satisfied, then one or two of them violated or missing; and some that have
@@ -700,6 +738,7 @@ impl Asker<'_> {
             path: self.path(),
             headers: Vec::new(),
             tokens: Vec::new(),
+            metadata: Vec::new(),
             principal: self.rng.chance(60).then(|| self.usual(&IDENTITIES)),
             sni: self.rng.chance(60).then(|| self.usual(&SERVER_NAMES)),
             source_ip: Ipv4Addr::from(*self.rng.pick(&SOURCE_IPS)),
@@ -709,7 +748,7 @@ impl Asker<'_> {
         };
         self.same_family(&mut call);
         for _ in 0..self.rng.below(3) {
-            let name = *self.rng.pick(&["x-a", "X-B", "x-c", "x-role", "x-sub", "x-payload"]);
+            let name = *self.rng.pick(&["x-a", "X-B", "x-c", "x-role", "x-sub", "x-payload", "user-agent", "Origin"]);
             call.headers.push((name.to_owned(), (*self.rng.pick(&HEADER_VALUES)).to_owned()));
         }
         if self.fields.actions {
@@ -800,7 +839,18 @@ impl Asker<'_> {
                 }
             }
             8 if self.fields.locations => {
-                let query = *self.rng.pick(&["x=1&access_token=", "token=a", "token", "t=1&t=2", "a=b&token=&c=d"]);
+                let query = *self.rng.pick(&[
+                    "x=1&access_token=",
+                    "token=a",
+                    "token",
+                    "t=1&t=2",
+                    "a=b&token=&c=d",
+                    "b=1&a=2&b",
+                    "%74oken=x&z=%26a%3d",
+                    "q=%0a&x",
+                    "q=%c3%a9%2541",
+                    "&&=x",
+                ]);
                 call.path = format!("{}?{query}", call.path.split('?').next().unwrap_or("/"));
             }
             9 if self.fields.odd_tokens => {
@@ -905,6 +955,7 @@ impl Asker<'_> {
                     ":path" => Leaf::Path(value.clone()),
                     _ => Leaf::Header(name.clone(), value.clone()),
                 },
+                ConditionKey::EnvoyFilter { path, .. } => Leaf::Metadata(path[0].clone(), value.clone()),
                 _ => Leaf::Peer,
             });
         }
@@ -986,6 +1037,22 @@ impl Asker<'_> {
             }
             Leaf::RequestPrincipal(pattern) => self.request_principal(pattern, turn, call),
             Leaf::Claim(path, pattern) => self.claim(path, pattern, turn, call),
+            Leaf::Metadata(key, pattern) => {
+                call.metadata.retain(|(known, _)| known != key);
+                let bare = pattern.trim_start_matches('[').trim_end_matches(']');
+                let text = if satisfied { self.like(bare) } else { self.unlike(bare) };
+                let is_list = pattern.starts_with('[') == satisfied;
+                let value = match turn {
+                    Turn::Missing => return,
+                    _ if self.rng.chance(20) => {
+                        let odd = [json!(true), json!([]), json!({"k": text}), json!([[text]]), json!("")];
+                        self.rng.pick(&odd).clone()
+                    }
+                    _ if is_list => json!(["x", text]),
+                    _ => json!(text),
+                };
+                call.metadata.push((key.clone(), value));
+            }
             Leaf::Header(name, pattern) => {
                 call.headers.retain(|(known, _)| !known.eq_ignore_ascii_case(name));
                 if turn == Turn::Missing {

@@ -1,16 +1,16 @@
-//! What Envoy 1.40 was seen to do where its documentation and Istio's do not say so (facts b11), one row each, asked of
+//! What Envoy 1.40 was seen to do where its documentation and Istio's do not say so, one row each, asked of
 //! both: an Envoy that changes it is noticed here, with its name.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use istio::{
-    Action, AuthorizationPolicy, Condition, ConditionKey, JwtHeader, JwtRule, Meta, Operation, Origin,
+    Action, AuthorizationPolicy, ClaimToHeader, Condition, ConditionKey, JwtHeader, JwtRule, Meta, Operation, Origin,
     RequestAuthentication, Rule, Source,
 };
 use serde_json::{Value, json};
 
-use crate::call::{Call, Place};
+use crate::call::{Call, PROBE, Place};
 use crate::token::{ISSUERS, Keys, Oddity, Token};
 use crate::translate::Setup;
 use crate::world::Names;
@@ -122,6 +122,7 @@ fn call(path: &str) -> Call {
         path: path.to_owned(),
         headers: Vec::new(),
         tokens: Vec::new(),
+        metadata: Vec::new(),
         principal: None,
         sni: None,
         source_ip: Ipv4Addr::LOCALHOST,
@@ -272,13 +273,117 @@ pub fn rows(keys: &Keys, now: u64) -> Vec<Row> {
     // 11: the body of a denial
     let body = row("11", allow(paths("/nowhere")), call("/"), 403);
 
+    // 12: `authorization` is one line, to which empty lines add nothing
+    let authorization = |value: &str| header("authorization", value);
+    for (sent, value, status) in [
+        (["a", "b"], "a,b", 200),
+        (["a", "b"], "a", 403),
+        (["a", "b"], "b", 403),
+        (["", "b"], "b", 200),
+        (["a", ""], "a", 200),
+    ] {
+        let sent = lines(&[("authorization", sent[0]), ("x-a", "v"), ("Authorization", sent[1])]);
+        row("12", allow(authorization(value)), sent.clone(), status);
+        row("12", policy(Action::Deny, authorization(value)), sent, if status == 200 { 403 } else { 200 });
+    }
+    row("12", allow(header("origin", "a,b")), lines(&[("origin", "a"), ("Origin", "b")]), 200);
+    row("12", allow(header("cookie", "b=2")), lines(&[("cookie", "a=1"), ("Cookie", "b=2")]), 200);
+
+    // 13: without the token the rest of the query is sorted and decoded
+    for (rest, upstream) in [
+        ("b=1&a=2", "/q?a=2&b=1"),
+        ("/../c", "/q?/../c="),
+        ("a&a=1&a", "/q?a=&a=1&a="),
+        ("x=%2541%26y%3d1", "/q?x=%41&y=1"),
+        ("a=%4&%74=b=c", "/q?a=%4&t=b=c"),
+        ("&&=x", "/q?=&=&=x"),
+    ] {
+        let asked =
+            Call { path: format!("/q?{rest}"), ..carrying(Place::Parameter("access_token".to_owned()), vec![good(0)]) };
+        seen.push((row("13", with(Setup::default(), first()), asked, 200), upstream));
+    }
+    let asked =
+        Call { path: "/q?x=%0a".to_owned(), ..carrying(Place::Parameter("access_token".to_owned()), vec![good(0)]) };
+    let unsendable = row("13", with(Setup::default(), first()), asked, 503);
+
+    // 14: the last error that is not about the issuer, that of the second round included, which ends at its first; a wrong
+    // audience is 403
+    let at = |issuer: usize, name: &str| {
+        at_header(JwtRule { audiences: vec!["aud1".to_owned()], ..jwt_rule(keys, issuer) }, name)
+    };
+    let three = || vec![at(0, "x-1"), at(0, "x-2"), at(1, "x-3")];
+    let for_aud1 = |issuer: usize, oddity: Oddity| token(issuer, oddity, json!({"aud": "aud1"}), now);
+    let elsewhere = || token(0, Oddity::None, json!({"aud": "x"}), now);
+    for (tokens, status) in [
+        (vec![("x-1", elsewhere())], 403),
+        (vec![("x-1", for_aud1(0, Oddity::BadSignature)), ("x-2", elsewhere())], 401),
+        (vec![("x-1", elsewhere()), ("x-2", for_aud1(0, Oddity::BadSignature))], 403),
+        (vec![("x-2", elsewhere()), ("x-3", for_aud1(0, Oddity::None))], 403),
+        (vec![("x-2", elsewhere()), ("x-3", for_aud1(1, Oddity::BadSignature))], 403),
+    ] {
+        let tokens =
+            tokens.into_iter().map(|(name, token)| (Place::Header(name.to_owned(), String::new()), token)).collect();
+        row("14", with(Setup::default(), three()), Call { tokens, ..call("/") }, status);
+    }
+
+    // 15: a verified token takes effect at once, even where its rule fails for another one
+    let claim_to = |mut rule: JwtRule, header: &str| {
+        rule.output_claim_to_headers = vec![ClaimToHeader { header: header.to_owned(), claim: "sub".to_owned() }];
+        rule
+    };
+    let two = || vec![claim_to(jwt_rule(keys, 0), "x-0"), claim_to(jwt_rule(keys, 1), "x-1")];
+    let parameter = || Place::Parameter("access_token".to_owned());
+    for (in_header, in_query, status) in [(good(0), good(1), 200), (good(1), good(0), 200), (good(0), bad(1), 401)] {
+        let asked = Call { tokens: vec![(bearer(), in_header), (parameter(), in_query)], ..call("/q") };
+        row("15", with(Setup::default(), two()), asked, status);
+    }
+    let mut both = at_header(jwt_rule(keys, 0), "x-jwt");
+    both.from_headers.push(JwtHeader { name: "Authorization".to_owned(), prefix: "Bearer ".to_owned() });
+    let rules = || vec![claim_to(both.clone(), "x-0"), claim_to(jwt_rule(keys, 1), "x-1")];
+    let asked = Call { tokens: vec![(own(), good(0)), (bearer(), good(1))], ..call("/") };
+    row("15", with(Setup::default(), rules()), asked, 200);
+    // The header goes with the good token, and what was made of it when its rule is asked again.
+    let prefixed = |prefix: &str| JwtHeader { name: "authorization".to_owned(), prefix: prefix.to_owned() };
+    let twice =
+        JwtRule { from_headers: vec![prefixed("Bearer "), prefixed("JWT ")], ..claim_to(jwt_rule(keys, 0), "x-0") };
+    let mut hidden = lines(&[("authorization", "Bearer x")]);
+    hidden.tokens.push((Place::Header("authorization".to_owned(), "JWT ".to_owned()), good(0)));
+    let hiding = row("15", with(Setup::default(), vec![twice, jwt_rule(keys, 1)]), hidden, 200);
+
+    // 16: output headers are never the client's own, whichever rule is asked
+    let spoofed = |tokens: Vec<Token>| {
+        let headers = ["x-0", "x-1"].map(|name| (name.to_owned(), "spoofed".to_owned())).to_vec();
+        Call { headers, ..carrying(bearer(), tokens) }
+    };
+    for tokens in [vec![], vec![good(0)], vec![good(1)]] {
+        row("16", with(Setup::default(), two()), spoofed(tokens.clone()), 200);
+        row("16", with(policy(Action::Deny, header("x-1", "spoofed")), two()), spoofed(tokens), 200);
+    }
+
+    // 17: dynamic metadata
+    let probe =
+        |value: &str| when(ConditionKey::EnvoyFilter { filter: PROBE.to_owned(), path: vec!["k".to_owned()] }, value);
+    for (value, said, status) in [
+        ("v", json!("v"), 200),
+        ("v", json!(["v"]), 403),
+        ("[v]", json!(["x", "v"]), 200),
+        ("[v]", json!("v"), 403),
+        ("*", json!(""), 403),
+    ] {
+        row("17", allow(probe(value)), Call { metadata: vec![("k".to_owned(), said)], ..call("/") }, status);
+    }
+    row("17", allow(probe("*")), call("/"), 403);
+
     for (index, path) in seen {
         rows[index].path = Some(path);
     }
     for (index, taken) in names {
         rows[index].peer = Some(taken);
     }
-    rows[passing].ours = 401;
+    for hidden in [passing, hiding] {
+        rows[hidden].ours = 401;
+    }
+    rows[unsendable].ours = 400;
     rows[body].body = Some("RBAC: access denied");
     rows
 }

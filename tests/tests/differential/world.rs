@@ -22,7 +22,7 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::process::Command;
 use tokio_rustls::TlsConnector;
 
-use crate::call::{Answer, Call, Seen, Wire};
+use crate::call::{Answer, Call, PROBE, PROBE_KEYS, Seen, Wire, probe_header};
 use crate::translate::{Setup, Workload, http_filters, normalization};
 
 /// Server names that a client may ask for.
@@ -357,8 +357,28 @@ fn configuration(setups: &[(String, Setup)], workload: &Workload, upstream: Sock
     })
 }
 
+/// Makes dynamic metadata of headers, for the conditions on it.
+fn probe() -> Value {
+    let rule = |key: &&str| {
+        json!({
+            "header": probe_header(key),
+            "on_header_present": {
+                "metadata_namespace": PROBE, "key": key, "type": "PROTOBUF_VALUE", "encode": "BASE64",
+            },
+        })
+    };
+    json!({
+        "name": "envoy.filters.http.header_to_metadata",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.header_to_metadata.v3.Config",
+            "request_rules": PROBE_KEYS.iter().map(rule).collect::<Vec<_>>(),
+        },
+    })
+}
+
 fn listener(name: &str, setup: &Setup, workload: &Workload, tls: &Value) -> Value {
-    let mut filters = http_filters(setup, workload);
+    let mut filters = vec![probe()];
+    filters.extend(http_filters(setup, workload));
     filters.push(json!({
         "name": "envoy.filters.http.router",
         "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"},

@@ -80,7 +80,7 @@ request
 ✓ hop 1 of 2, gateway istio-system (istio=ingressgateway), for the ApiGateway bookinfo/bookinfo: allowed_by_policy
   credentials
     ✓ RequestAuthentication istio-system/bookinfo-issuer jwtRules[0], issuer https://issuer.bookinfo.example  access.yaml:1
-      found one in header authorization (after "Bearer "), query parameter access_token: https://issuer.bookinfo.example/client:reader
+      looked in header authorization (after "Bearer ") and query parameter access_token, found one: https://issuer.bookinfo.example/client:reader
   policies
     – DENY istio-system/gateway-admin: rule 0 did not match (paths)
     ✓ ALLOW istio-system/gateway-clients: rule 0 matched
@@ -89,7 +89,7 @@ request
   peer      cluster.local/ns/istio-system/sa/istio-ingressgateway-service-account
   credentials
     ✓ RequestAuthentication istio-system/bookinfo-issuer jwtRules[0], issuer https://issuer.bookinfo.example  access.yaml:1
-      found one in header authorization (after "Bearer "), query parameter access_token: https://issuer.bookinfo.example/client:reader
+      looked in header authorization (after "Bearer ") and query parameter access_token, found one: https://issuer.bookinfo.example/client:reader
   policies
     ✗ ALLOW ns[bookinfo]-policy[reviews-viewer]-rule[0] did not match  access.yaml:12
       from  ✓ principals: cluster.local/ns/istio-system/sa/istio-ingressgateway-service-account, as wanted
@@ -105,7 +105,7 @@ request
 
 would be allowed if
   • the path were one of /reviews/*, /health, for rule 0 of bookinfo/reviews-viewer (access.yaml:12); tried GET /health
-  • or the policy were changed: add /admin to paths in rule 0 of bookinfo/reviews-viewer (access.yaml:12)
+  • the policy were changed: add /admin to paths in rule 0 of bookinfo/reviews-viewer (access.yaml:12)
 "#,
     );
 }
@@ -147,7 +147,7 @@ request
 ✗ hop 1 of 2, gateway istio-system (istio=ingressgateway), for the ApiGateway bookinfo/bookinfo: denied_by_policy
   credentials
     ✓ RequestAuthentication istio-system/bookinfo-issuer jwtRules[0], issuer https://issuer.bookinfo.example  access.yaml:1
-      found one in header authorization (after "Bearer "), query parameter access_token: https://issuer.bookinfo.example/client:reader
+      looked in header authorization (after "Bearer ") and query parameter access_token, found one: https://issuer.bookinfo.example/client:reader
   policies
     ✗ DENY ns[istio-system]-policy[gateway-admin]-rule[0] matched
       from  ? remoteIpBlocks: cannot be known here, so Istio drops it (wanted 10.0.0.0/8)
@@ -200,12 +200,12 @@ request
 ✗ workload bookinfo (app=reviews): token_expired
   credentials
     ✗ RequestAuthentication istio-system/bookinfo-issuer jwtRules[0], issuer https://issuer.bookinfo.example  access.yaml:1
-      found one in header authorization (after "Bearer "), query parameter access_token: token_expired, token was valid until 1799992600, it is 1800000000
+      looked in header authorization (after "Bearer ") and query parameter access_token, found one: token_expired, token was valid until 2027-01-15T05:56:40Z, it is 2027-01-15T08:00:00Z
   policies
     – AUDIT, DENY and ALLOW were not asked: a credential was refused before
 
 would be allowed if
-  • the token were a fresh one: this one expired 2 h 3 min ago, at 2027-01-15T05:56:40Z
+  • the token in header authorization were a fresh one: this one expired 2 h 3 min ago, at 2027-01-15T05:56:40Z
 "#,
     );
 }
@@ -263,7 +263,7 @@ request
 ✗ workload bookinfo (app=reviews): no_credential
   credentials
     – RequestAuthentication istio-system/bookinfo-issuer jwtRules[0], issuer https://issuer.bookinfo.example  access.yaml:1
-      found nothing in header authorization (after "Bearer "), query parameter access_token
+      looked in header authorization (after "Bearer ") and query parameter access_token, found nothing
   policies
     ✗ ALLOW ns[bookinfo]-policy[reviews-viewer]-rule[0] did not match  access.yaml:12
       from  one of 2 sources must match, none of them does
@@ -284,8 +284,7 @@ found by policies that do not decide
   dry run: ns[bookinfo]-policy[no-admin]-rule[0] would deny if it were enforced
 
 would get past this if
-  • a credential were presented: a token of https://issuer.bookinfo.example in header authorization (after "Bearer ") or query parameter access_token
-  • the namespace of the peer were one of a, b, c, d, e, f, … (9 in all) and the path were one of /Admin, /admin/, /admin/*/x and the token's claim level had one of 3, 4, for rule 0 of bookinfo/reviews-viewer (access.yaml:12)
+  • a credential were presented (a token of https://issuer.bookinfo.example in header authorization (after "Bearer ") or query parameter access_token) and the namespace of the peer were one of a, b, c, d, e, f, … (9 in all) and the path were one of /Admin, /admin/, /admin/*/x and the token's claim level had one of 3, 4, for rule 0 of bookinfo/reviews-viewer (access.yaml:12)
   • remoteIpBlocks could be known where ns[bookinfo]-policy[reviews-viewer]-rule[1] is enforced; here it never matches
 
 hints

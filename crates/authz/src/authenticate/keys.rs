@@ -134,21 +134,26 @@ pub(crate) fn same_client(by_key: &Claims, token: &Claims) -> Result<(), TokenRe
 }
 
 /// The rule that the token which the key could be exchanged for would have to pass: its audiences bind the
-/// key too, and its output headers are set. Without a rule for the issuer there is nothing to pass.
+/// key too, and its output headers are set. Where no rule names the issuer, those that accept any are meant; without one
+/// of either kind there is nothing to pass.
 pub(super) fn rule_for_key<'a>(
     rules: &[&'a ArchivedJwtRule],
     by_key: &ByKey<'_>,
 ) -> Result<Option<&'a ArchivedJwtRule>, TokenRefusal> {
     let presented = by_key.claims.audiences();
-    let mut of_issuer = rules.iter().copied().filter(|rule| rule.issuer.as_str() == by_key.issuer).peekable();
-    if of_issuer.peek().is_none() {
+    let of = |issuer: &'_ str| rules.iter().copied().filter(|rule| rule.issuer.as_str() == issuer).collect::<Vec<_>>();
+    let mut of_issuer = of(by_key.issuer);
+    if of_issuer.is_empty() {
+        of_issuer = of("");
+    }
+    if of_issuer.is_empty() {
         return Ok(None);
     }
     let fits = |rule: &&ArchivedJwtRule| {
         let accepted: Vec<&str> = rule.audiences.iter().map(|audience| audience.as_str()).collect();
         audience_fits(&accepted, &presented)
     };
-    match of_issuer.find(fits) {
+    match of_issuer.into_iter().find(fits) {
         Some(rule) => Ok(Some(rule)),
         None => {
             Err(refused(Reason::TokenAudience, "the api key is for none of the audiences that the workload accepts"))

@@ -3,12 +3,11 @@
 use std::borrow::Cow;
 
 use super::keys::{KeyContext, no_revocations, refused};
-use super::{MAX_TOKENS, TokenSources};
+use super::{MAX_BAD_SIGNATURES, MAX_TOKENS, TokenSources, Visible, output, query};
 use crate::claims::Claims;
 use crate::compiled::{ArchivedJwtRule, Mode};
 use crate::jwt::{Expectation, TokenRefusal, UnverifiedToken};
 use crate::reason::Reason;
-use crate::request::lines;
 use crate::revocation::Revocations;
 
 /// Where a token was found.
@@ -26,19 +25,9 @@ pub(super) struct Found<'r, 'v> {
 }
 
 /// A verified token: its claims, and its payload as sent when a header wants it. Never printed.
-pub(super) struct Verified {
-    pub(super) claims: Claims,
-    pub(super) payload: Option<String>,
-}
-
-pub(super) enum Token<'a> {
-    Missing,
-    /// All tokens of one rule, at least one, in Envoy's order: the first one's claims count.
-    Valid {
-        tokens: Vec<Verified>,
-        rule: &'a ArchivedJwtRule,
-        places: Vec<Place<'a>>,
-    },
+struct Verified {
+    claims: Claims,
+    payload: Option<String>,
 }
 
 /// What one rule found, and what came of it.
@@ -48,85 +37,254 @@ pub(super) enum Step<'s> {
     Refused(&'s TokenRefusal),
 }
 
-/// Envoy's combination of providers: "a token valid for some provider → pass; no token anywhere → pass, no
-/// identity; otherwise fail", with the first error that is not about the issuer.
-///
-/// `observe` is told of every rule that is asked: its index, how many tokens it found, and what came of them.
-pub(super) fn authenticate_token<'a>(
-    rules: &[&'a ArchivedJwtRule],
-    headers: &[(String, String)],
-    path: &str,
-    sources: &TokenSources<'_>,
-    context: &KeyContext<'_>,
-    mut observe: impl FnMut(usize, usize, Step<'_>),
-) -> Result<Token<'a>, TokenRefusal> {
-    let mode = sources.policies.mode();
-    let mut looked_at = 0;
-    let mut refusal: Option<TokenRefusal> = None;
-    for (index, &rule) in rules.iter().enumerate() {
-        let found = tokens_of(rule, headers, path, mode);
-        if found.is_empty() {
-            observe(index, 0, Step::Absent);
-            continue;
-        }
-        looked_at += found.len();
-        if looked_at > MAX_TOKENS {
-            let flood = refused(Reason::TokenMalformed, format!("request has more than {MAX_TOKENS} tokens"));
-            observe(index, found.len(), Step::Refused(&flood));
-            return Err(flood);
-        }
-        match verify_all(rule, &found, sources, context) {
-            Ok(tokens) => {
-                if let Some(first) = tokens.first() {
-                    observe(index, found.len(), Step::Valid(&first.claims));
-                }
-                let places = found.iter().map(|token| token.place).collect();
-                return Ok(Token::Valid { tokens, rule, places });
-            }
-            Err(error) => {
-                observe(index, found.len(), Step::Refused(&error));
-                // "First non-(missing/unknown-issuer) error, else unknown-issuer, else missing."
-                let better = match &refusal {
-                    None => true,
-                    Some(held) => {
-                        held.reason == Reason::TokenIssuerUnknown && error.reason != Reason::TokenIssuerUnknown
-                    }
-                };
-                if better {
-                    refusal = Some(error);
-                }
-            }
-        }
+/// The tokens of a request, each read once, however many rules find it: what a stranger's token costs must not grow with
+/// the number of rules.
+pub(super) struct Read<'f> {
+    mode: Mode,
+    /// Text and, unless a rule took it, what was read.
+    tokens: Vec<(&'f str, Option<Result<UnverifiedToken<'f>, TokenRefusal>>)>,
+}
+
+impl<'f> Read<'f> {
+    pub(super) fn new(mode: Mode) -> Self {
+        Self { mode, tokens: Vec::new() }
     }
-    match refusal {
-        Some(refusal) => Err(refusal),
-        None => Ok(Token::Missing),
+
+    fn place(&self, text: &str) -> Option<usize> {
+        // Rules that find it at one place see the very same bytes.
+        self.tokens.iter().position(|(known, _)| std::ptr::eq(*known, text) || *known == text)
+    }
+
+    /// Takes note of a token; `false` when there are more than [`MAX_TOKENS`] different ones.
+    pub(super) fn admits(&mut self, text: &'f str) -> bool {
+        if self.place(text).is_none() {
+            self.tokens.push((text, None));
+        }
+        self.tokens.len() <= MAX_TOKENS
+    }
+
+    /// The token, if it can be read.
+    pub(super) fn peek(&mut self, text: &'f str) -> Option<&UnverifiedToken<'f>> {
+        let mode = self.mode;
+        let at = self.place(text)?;
+        let (_, slot) = self.tokens.get_mut(at)?;
+        slot.get_or_insert_with(|| UnverifiedToken::parse(text, mode)).as_ref().ok()
+    }
+
+    /// The token, if it can be read and says that it is from `issuer` (empty is any). Whoever gets it keeps it: if
+    /// another rule wants it all the same, it is read anew.
+    fn take_if_from<'t>(&mut self, text: &'t str, issuer: &str) -> Result<UnverifiedToken<'t>, TokenRefusal>
+    where
+        'f: 't,
+    {
+        let mode = self.mode;
+        let Some((known, slot)) = self.place(text).and_then(|at| self.tokens.get_mut(at)) else {
+            return UnverifiedToken::parse(text, mode);
+        };
+        let known: &'f str = known;
+        match slot.get_or_insert_with(|| UnverifiedToken::parse(known, mode)) {
+            Ok(token) => token.check_issuer(issuer)?,
+            Err(refusal) => return Err(refusal.clone()),
+        }
+        slot.take().unwrap_or_else(|| UnverifiedToken::parse(text, mode))
     }
 }
 
-/// "Per provider, all extracted tokens must verify (evaluated last-to-first)", so that the first one's claims are those
-/// that stay. With several rules Envoy goes on after a bad token ("lets `[bad, good]` pass: do not copy that").
-fn verify_all(
-    rule: &ArchivedJwtRule,
-    found: &[Found<'_, '_>],
+/// Authenticates a request by its tokens, and makes `visible` what is left of it. The claims are those of all tokens that
+/// were verified; the last ones are the caller's. None is a request without tokens.
+///
+/// This is Envoy's walk (`verifier.cc`) through what istiod configures: any of the rules, or each of them valid or without
+/// a token. A token that is verified has its effect at once, on what the next rule finds too, even where its rule then
+/// fails for another token: that is why a later rule may find nothing where there was a bad token.
+///
+/// `observe` is told of every rule that is asked: its index, how many tokens it found, and what came of them.
+pub(super) fn authenticate_tokens(
+    rules: &[&ArchivedJwtRule],
+    visible: &mut Visible,
     sources: &TokenSources<'_>,
     context: &KeyContext<'_>,
-) -> Result<Vec<Verified>, TokenRefusal> {
-    let mut tokens = Vec::with_capacity(found.len());
-    for token in found.iter().rev() {
-        tokens.push(verify(rule, &token.text, sources, context)?);
+    mut observe: impl FnMut(usize, usize, Step<'_>),
+) -> Result<Vec<Claims>, TokenRefusal> {
+    let mode = sources.policies.mode();
+    let sent: Vec<Vec<String>> = rules.iter().map(|rule| sent_tokens(rule, visible, mode)).collect();
+    let mut read = Read::new(mode);
+    if let Some(flooded) = sent.iter().position(|texts| !texts.iter().all(|text| read.admits(text))) {
+        let flood = too_many_tokens();
+        for (index, texts) in sent.iter().enumerate().take(flooded).filter(|(_, texts)| texts.is_empty()) {
+            observe(index, texts.len(), Step::Absent);
+        }
+        observe(flooded, sent.get(flooded).map_or(0, Vec::len), Step::Refused(&flood));
+        return Err(flood);
     }
-    tokens.reverse();
-    Ok(tokens)
+    let mut walk =
+        Walk { mode, sources, context, visible, read, verified: Vec::new(), refused: String::new(), bad_signatures: 0 };
+
+    let mut refusal: Option<TokenRefusal> = None;
+    // The strict mode: tokens that the `istio` mode may know the caller by.
+    let mut doubtful: Vec<(String, TokenRefusal)> = Vec::new();
+    for (index, rule) in rules.iter().enumerate() {
+        let (found, outcome) = walk.ask(rule);
+        match outcome {
+            Ok(()) if found == 0 => observe(index, found, Step::Absent),
+            Ok(()) => {
+                if let Some((_, claims)) = walk.verified.last() {
+                    observe(index, found, Step::Valid(claims));
+                }
+                return match doubtful.into_iter().find(|(text, _)| !walk.has_verified(text)) {
+                    Some((_, refused)) => Err(beside(refused)),
+                    None => Ok(walk.claims()),
+                };
+            }
+            Err(_) if walk.bad_signatures >= MAX_BAD_SIGNATURES => {
+                let flood = format!("a token's signature was wrong for {MAX_BAD_SIGNATURES} rules");
+                let flood = refused(Reason::TokenMalformed, flood);
+                observe(index, found, Step::Refused(&flood));
+                return Err(flood);
+            }
+            Err(refused) => {
+                observe(index, found, Step::Refused(&refused));
+                if mode == Mode::Strict && walk.may_be_valid_in_istio(rule) {
+                    doubtful.push((walk.refused.clone(), refused.clone()));
+                }
+                refusal = Some(preferred(refusal, refused));
+            }
+        }
+    }
+    let Some(refusal) = refusal else { return Ok(Vec::new()) };
+    if mode == Mode::Strict || rules.len() == 1 {
+        return Err(refusal);
+    }
+
+    // "Each of them valid or without a token": the first that is neither ends it.
+    for (index, rule) in rules.iter().enumerate() {
+        let (found, outcome) = walk.ask(rule);
+        if let Err(refused) = outcome {
+            return Err(preferred(Some(refusal), refused));
+        }
+        if let (1.., Some((_, claims))) = (found, walk.verified.last()) {
+            observe(index, found, Step::Valid(claims));
+        }
+    }
+    // Envoy lets it pass. Not so here when a token went unseen because a good one took its header away with it.
+    match sent.iter().flatten().all(|text| walk.has_verified(text)) {
+        true => Ok(walk.claims()),
+        false => Err(beside(refusal)),
+    }
+}
+
+/// Envoy's choice between errors: "Prefer errors which are not JwtMissed nor JwtUnknownIssuer", the last of them.
+fn preferred(held: Option<TokenRefusal>, refused: TokenRefusal) -> TokenRefusal {
+    match held {
+        Some(held) if refused.reason == Reason::TokenIssuerUnknown => held,
+        _ => refused,
+    }
+}
+
+fn beside(refused: TokenRefusal) -> TokenRefusal {
+    TokenRefusal { detail: format!("{}; the request has a valid token beside it", refused.detail), ..refused }
+}
+
+fn too_many_tokens() -> TokenRefusal {
+    refused(Reason::TokenMalformed, format!("request has more than {MAX_TOKENS} tokens"))
+}
+
+/// The texts of the tokens of a request that one rule finds.
+fn sent_tokens(rule: &ArchivedJwtRule, visible: &Visible, mode: Mode) -> Vec<String> {
+    let found = tokens_of(rule, &visible.headers, &visible.path, mode);
+    found.into_iter().map(|token| token.text.into_owned()).collect()
+}
+
+/// The way through the rules of a workload.
+struct Walk<'w, 'a, 'f> {
+    mode: Mode,
+    sources: &'w TokenSources<'a>,
+    context: &'w KeyContext<'a>,
+    visible: &'w mut Visible,
+    read: Read<'f>,
+    /// Text and claims of the tokens that were verified, in this order.
+    verified: Vec<(String, Claims)>,
+    /// Text of the token that was refused last.
+    refused: String,
+    /// How many times a signature was wrong.
+    bad_signatures: usize,
+}
+
+impl Walk<'_, '_, '_> {
+    /// Asks one rule: how many tokens it finds, and whether all of them verify.
+    fn ask(&mut self, rule: &ArchivedJwtRule) -> (usize, Result<(), TokenRefusal>) {
+        // "Configured output headers are always removed from the request first": here those that it made itself, too.
+        output::remove_outputs(&[rule], self.visible);
+        let found: Vec<(String, Place<'_>)> = tokens_of(rule, &self.visible.headers, &self.visible.path, self.mode)
+            .into_iter()
+            .map(|token| (token.text.into_owned(), token.place))
+            .collect();
+        let count = found.len();
+        // One rule may find one token many times.
+        if count > MAX_TOKENS {
+            return (count, Err(too_many_tokens()));
+        }
+        (count, self.verify_all(rule, found))
+    }
+
+    /// "Per provider, all extracted tokens must verify (evaluated last-to-first)", so that the first one's claims are
+    /// those that stay.
+    fn verify_all(&mut self, rule: &ArchivedJwtRule, found: Vec<(String, Place<'_>)>) -> Result<(), TokenRefusal> {
+        for (index, (text, place)) in found.into_iter().enumerate().rev() {
+            let token = self.read.take_if_from(&text, rule.issuer.as_str());
+            let verified = token.and_then(|token| verify(rule, token, self.sources, self.context));
+            let Verified { claims, payload } = match verified {
+                Ok(verified) => verified,
+                Err(refused) => {
+                    self.bad_signatures += usize::from(refused.reason == Reason::TokenSignature);
+                    self.refused = text;
+                    return Err(refused);
+                }
+            };
+            // In the strict mode the caller's own token alone makes headers.
+            if self.mode == Mode::Istio || index == 0 {
+                output::add_outputs(rule, &claims, payload.as_deref(), self.visible);
+            }
+            if !rule.forward_original_token {
+                match place {
+                    Place::Header(name) => self.visible.remove_header(name),
+                    Place::Parameter(name) => self.visible.path = query::without(&self.visible.path, name, self.mode),
+                    // "Cookies kept."
+                    Place::Cookie => {}
+                }
+            }
+            self.verified.push((text, claims));
+        }
+        Ok(())
+    }
+
+    fn has_verified(&self, text: &str) -> bool {
+        self.verified.iter().any(|(verified, _)| verified == text)
+    }
+
+    /// Whether `rule` may accept the token that it refused last, were the mode `istio`. What depends on keys counts as a
+    /// yes, since key sets are read more strictly too.
+    fn may_be_valid_in_istio(&self, rule: &ArchivedJwtRule) -> bool {
+        let token = UnverifiedToken::parse(&self.refused, Mode::Istio);
+        match token.and_then(|token| verify(rule, token, self.sources, self.context)) {
+            Ok(_) => true,
+            Err(refused) => matches!(
+                refused.reason,
+                Reason::TokenKeyUnknown | Reason::TokenAlgorithm | Reason::TokenSignature | Reason::JwksUnavailable
+            ),
+        }
+    }
+
+    fn claims(self) -> Vec<Claims> {
+        self.verified.into_iter().map(|(_, claims)| claims).collect()
+    }
 }
 
 fn verify(
     rule: &ArchivedJwtRule,
-    token: &str,
+    token: UnverifiedToken<'_>,
     sources: &TokenSources<'_>,
     context: &KeyContext<'_>,
 ) -> Result<Verified, TokenRefusal> {
-    let token = UnverifiedToken::parse(token, sources.policies.mode())?;
     let source = sources.policies.key_source(rule.keys.to_native());
     let audiences: Vec<&str> = rule.audiences.iter().map(|audience| audience.as_str()).collect();
     let expected = Expectation {
@@ -183,31 +341,14 @@ pub(super) fn tokens_of<'r, 'v>(
     for header in rule.headers.iter() {
         let (name, prefix) = (header.name.as_str(), header.prefix.as_str());
         let place = Place::Header(name);
-        let mut values = headers.iter().filter(|(n, _)| n == name).map(|(_, value)| value.as_str());
-        if name == "authorization" {
-            // "Repeated authorization lines are joined with `,` first: two Bearer tokens are one
-            // malformed token."
-            let joined = match (values.next(), values.next()) {
-                (None, _) => continue,
-                (Some(one), None) => Cow::Borrowed(one),
-                (Some(_), Some(_)) => Cow::Owned(lines(headers, name).collect::<Vec<_>>().join(",")),
-            };
-            let text = match joined {
-                Cow::Borrowed(value) => after_prefix(value, prefix, mode).map(Cow::Borrowed),
-                Cow::Owned(value) => after_prefix(&value, prefix, mode).map(|text| Cow::Owned(text.to_owned())),
-            };
-            found.extend(text.map(|text| Found { text, place }));
-        } else {
-            // "For other token headers each line is a token and all must verify."
-            let texts = values.filter_map(|value| after_prefix(value, prefix, mode));
-            found.extend(texts.map(|text| Found { text: Cow::Borrowed(text), place }));
-        }
+        // "For other token headers each line is a token and all must verify"; `authorization` is one line always.
+        let values = headers.iter().filter(|(n, _)| n == name).map(|(_, value)| value.as_str());
+        let texts = values.filter_map(|value| after_prefix(value, prefix, mode));
+        found.extend(texts.map(|text| Found { text: Cow::Borrowed(text), place }));
     }
     for name in rule.parameters.iter() {
-        let query = path.split_once('?').map_or("", |(_, query)| query);
-        // "Only the first value of a query param."
-        let first = query.split('&').map(parameter).find(|(n, _)| n == name.as_str());
-        found.extend(first.map(|(_, text)| Found { text, place: Place::Parameter(name.as_str()) }));
+        let first = query::first(path, name.as_str());
+        found.extend(first.map(|text| Found { text, place: Place::Parameter(name.as_str()) }));
     }
     for name in rule.cookies.iter() {
         let first = cookies(headers).find(|(n, _)| *n == name.as_str());
@@ -242,33 +383,4 @@ fn after_prefix<'v>(value: &'v str, prefix: &str, mode: Mode) -> Option<&'v str>
             Some(first.and_then(|first| token.get(first..)).unwrap_or(value))
         }
     }
-}
-
-/// Name and value of one part of a query, percent-decoded as Envoy does (`+` stays).
-pub(super) fn parameter(pair: &str) -> (Cow<'_, str>, Cow<'_, str>) {
-    let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-    (percent_decoded(name), percent_decoded(value))
-}
-
-fn percent_decoded(text: &str) -> Cow<'_, str> {
-    if !text.contains('%') {
-        return Cow::Borrowed(text);
-    }
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, after @ ..] = rest {
-        let hex = |digit: &u8| char::from(*digit).to_digit(16).and_then(|d| u8::try_from(d).ok());
-        match (first, after) {
-            (b'%', [high, low, after @ ..]) if hex(high).is_some() && hex(low).is_some() => {
-                bytes.push(hex(high).unwrap_or(0) << 4 | hex(low).unwrap_or(0));
-                rest = after;
-            }
-            _ => {
-                bytes.push(*first);
-                rest = after;
-            }
-        }
-    }
-    // What is not UTF-8 is no token either, and stays malformed with replacement characters.
-    Cow::Owned(String::from_utf8_lossy(&bytes).into_owned())
 }

@@ -1,7 +1,7 @@
 //! The same authentication, shown to a person: what each rule found, and what came of it.
 
 use super::keys::{KeyContext, authenticate_key, presented_key};
-use super::tokens::{Step, authenticate_token, check_required, tokens_of};
+use super::tokens::{Step, authenticate_tokens, check_required, tokens_of};
 use super::{TokenSources, Visible, is_preflight, jwt_rules, output};
 use crate::claims::Claims;
 use crate::compiled::ArchivedJwtRule;
@@ -91,7 +91,7 @@ pub(crate) fn trace(
         return traces;
     }
     // The answer itself is the decision's; what is shown here are the steps to it.
-    let _ = authenticate_token(&rules, &visible.headers, &visible.path, &sources, key, |index, found, step| {
+    let _ = authenticate_tokens(&rules, &mut visible, &sources, key, |index, found, step| {
         let Some(trace) = tokens.get_mut(index) else { return };
         trace.found = found;
         match step {

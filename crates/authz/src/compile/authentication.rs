@@ -1,27 +1,15 @@
 //! `RequestAuthentication` and `ApiKeyAuthentication`, compiled.
 
-use std::collections::BTreeSet;
-
 use istio::Meta;
 
 use super::{Compiler, labels, target_refs};
-use crate::api_key::fingerprint;
-use crate::compiled::{
-    ApiKeyAuthentication, ClaimToHeader, JwtRule, KeySource, Mode, RequestAuthentication, TokenHeader,
-};
-use crate::jwk::{Jwks, JwksError, KeyOrigin};
+use crate::compiled::{ApiKeyAuthentication, ClaimToHeader, JwtRule, Mode, RequestAuthentication, TokenHeader};
 use crate::jwt::normal_audience;
 
-/// Where OpenID Connect Discovery puts the document that names `jwks_uri`.
-const DISCOVERY: &str = "/.well-known/openid-configuration";
-
-/// How long fetching a key set may take: Istio's value.
-const TIMEOUT_MILLISECONDS: u64 = 5_000;
-
-impl Compiler<'_> {
+impl<'a> Compiler<'a> {
     pub(super) fn request_authentication(
         &mut self,
-        authentication: &istio::RequestAuthentication,
+        authentication: &'a istio::RequestAuthentication,
     ) -> RequestAuthentication {
         let meta = &authentication.meta;
         self.check_attachment(meta, authentication.selector.as_ref(), &authentication.target_refs);
@@ -33,7 +21,7 @@ impl Compiler<'_> {
         }
     }
 
-    fn jwt_rule(&mut self, meta: &Meta, rule: &istio::JwtRule) -> JwtRule {
+    fn jwt_rule(&mut self, meta: &Meta, rule: &'a istio::JwtRule) -> JwtRule {
         let given = |header: &istio::JwtHeader| TokenHeader {
             name: header.name.to_ascii_lowercase(),
             prefix: header.prefix.clone(),
@@ -58,7 +46,7 @@ impl Compiler<'_> {
             header: output.header.to_ascii_lowercase(),
             path: output.claim.split('.').map(str::to_owned).collect(),
         });
-        // DESIGN 3: "no effect and a warning in `istio` mode, in `strict` REQUIRED makes a missing token 401".
+        // "No effect and a warning in `istio` mode, in `strict` REQUIRED makes a missing token 401".
         let required = rule.presence == istio::Presence::Required;
         if required && self.options.mode == Mode::Istio {
             let issuer = &rule.issuer;
@@ -77,93 +65,6 @@ impl Compiler<'_> {
             space_delimited_claims: rule.space_delimited_claims.clone(),
             required: required && self.options.mode == Mode::Strict,
         }
-    }
-
-    fn key_source(&mut self, meta: &Meta, rule: &istio::JwtRule) -> u32 {
-        let issuer = &rule.issuer;
-        let discovery = format!("{}{DISCOVERY}", issuer.strip_suffix('/').unwrap_or(issuer));
-        // Keys that were fetched go by their URL, or by the issuer.
-        let jwks = &self.options.jwks;
-        let by_issuer = || jwks.get(issuer).filter(|_| !issuer.is_empty());
-        let (jwks_uri, discovery, mut document, origin) = match (&rule.jwks, &rule.jwks_uri) {
-            (Some(_), Some(_)) => {
-                self.error(meta, format!("issuer {issuer} has both jwks and jwksUri"));
-                return 0;
-            }
-            (Some(inline), None) => (None, None, Some(inline), KeyOrigin::Inline),
-            (None, Some(uri)) => (Some(uri), None, jwks.get(uri).or_else(by_issuer), KeyOrigin::Fetched),
-            (None, None) => {
-                let given = jwks.get(&discovery).or_else(by_issuer);
-                if issuer.is_empty() {
-                    self.error(meta, "a rule without an issuer needs jwksUri");
-                } else if given.is_none() {
-                    let message = format!("issuer {issuer:?} has neither jwks nor jwksUri");
-                    match self.options.mode {
-                        Mode::Strict => self.error(
-                            meta,
-                            format!("{message}; name its jwksUri, or let `--fetch` find its keys by discovery"),
-                        ),
-                        Mode::Istio => self.warn(
-                            meta,
-                            format!("{message}; without `--fetch`, which finds its keys by discovery, its tokens are refused"),
-                        ),
-                    }
-                }
-                (None, Some(discovery), given, KeyOrigin::Fetched)
-            }
-        };
-        if let Some(text) = document {
-            let unusable = match Jwks::parse_as(text, origin, self.options.mode) {
-                Ok(jwks) if jwks.is_empty() => {
-                    let why: BTreeSet<&str> = jwks.skipped().iter().map(|key| key.why).collect();
-                    let why: Vec<&str> = why.into_iter().collect();
-                    Some((format!("key set of {issuer} has no usable key: {}", why.join(", ")), true))
-                }
-                Ok(_) => None,
-                // Istio's validation refuses inline text that is no key set at all ("jwks parse error").
-                Err(error @ (JwksError::Json(_) | JwksError::Shape)) => {
-                    Some((format!("key set of {issuer}: {error}"), origin == KeyOrigin::Fetched))
-                }
-                Err(error) => Some((format!("key set of {issuer}: {error}"), true)),
-            };
-            match unusable {
-                // Istio puts a key that nobody holds in the place of a set that cannot be had: tokens are 401.
-                Some((message, true)) if self.options.mode == Mode::Istio => {
-                    self.warn(meta, format!("{message}; its tokens are refused"));
-                    document = None;
-                }
-                Some((message, _)) => self.error(meta, message),
-                None => {}
-            }
-        }
-        let source = KeySource {
-            issuer: issuer.clone(),
-            jwks_uri: jwks_uri.cloned(),
-            document: document.cloned(),
-            fingerprint: document.map(|document| fingerprint(document)),
-            discovery,
-            timeout_milliseconds: rule
-                .timeout
-                .map_or(TIMEOUT_MILLISECONDS, |timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
-        };
-        // Fetched keys go by their URL alone.
-        let other = self.key_sources.iter().any(|known| {
-            known.jwks_uri.is_some()
-                && known.jwks_uri == source.jwks_uri
-                && known.document != source.document
-                && known.document.is_some()
-                && source.document.is_some()
-        });
-        if other {
-            let uri = source.jwks_uri.as_deref().unwrap_or_default();
-            self.error(meta, format!("two different key sets were given for {uri}"));
-        }
-        let index = self.key_sources.iter().position(|known| *known == source);
-        let index = index.unwrap_or_else(|| {
-            self.key_sources.push(source);
-            self.key_sources.len() - 1
-        });
-        u32::try_from(index).unwrap_or(u32::MAX)
     }
 
     pub(super) fn api_key_authentication(

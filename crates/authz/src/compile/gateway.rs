@@ -1,11 +1,11 @@
 //! `ApiGateway`: the gateway that an API plays, its routes, and the workloads behind them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use istio::{Gateway, ServerTlsMode, ServiceEntry, TargetPort, VirtualService, full_host};
+use istio::{Gateway, ServerTlsMode, TargetPort, VirtualService, full_host};
 
 use super::{Compiler, label_list};
-use crate::compiled::{ApiGateway, Destination, Route, UriMatch, VirtualHost};
+use crate::compiled::{ApiGateway, Destination, Label, Route, UriMatch, VirtualHost};
 use crate::hops::covers;
 
 impl<'a> Compiler<'a> {
@@ -57,6 +57,9 @@ impl<'a> Compiler<'a> {
                 (None, Vec::new())
             }
         };
+        let labels = label_list(&gateway.workload.labels);
+        let what = format!("the workload of the ApiGateway {}/{}", meta.namespace, meta.name);
+        self.check_selectors(what, &gateway.workload.namespace, &labels);
         ApiGateway {
             name: format!("{}/{}", meta.namespace, meta.name),
             api_id: gateway.api_id.clone(),
@@ -65,7 +68,7 @@ impl<'a> Compiler<'a> {
             base_path: gateway.base_path.clone(),
             environment: gateway.environment.clone(),
             namespace: gateway.workload.namespace.clone(),
-            labels: label_list(&gateway.workload.labels),
+            labels,
             principal: gateway.workload.principal(&self.resources.mesh.trust_domain),
             port,
             virtual_hosts,
@@ -81,13 +84,14 @@ impl<'a> Compiler<'a> {
     fn virtual_hosts(&mut self, name: &str, gateway: &Gateway) -> Vec<VirtualHost> {
         let resources = self.resources;
         let mut hosts: Vec<(String, &VirtualService)> = Vec::new();
+        let mut known: HashMap<String, &VirtualService> = HashMap::new();
         for service in &resources.virtual_services {
             if !service.gateways.iter().any(|gateway| gateway == name) {
                 continue;
             }
             for host in hosts_in_common(gateway, service) {
-                match hosts.iter().find(|(known, _)| *known == host) {
-                    Some((_, other)) if other.meta != service.meta => {
+                match known.get(&host) {
+                    Some(other) if other.meta != service.meta => {
                         let origin = &other.meta.origin;
                         self.error(
                             &service.meta,
@@ -99,7 +103,10 @@ impl<'a> Compiler<'a> {
                         );
                     }
                     Some(_) => {}
-                    None => hosts.push((host, service)),
+                    None => {
+                        known.insert(host.clone(), service);
+                        hosts.push((host, service));
+                    }
                 }
             }
         }
@@ -120,7 +127,11 @@ impl<'a> Compiler<'a> {
                 .collect();
             match self.destination(service, &route.destination) {
                 Ok(destination) => {
-                    self.check_selectors(&destination);
+                    let what = format!("workloads of the destination {}", destination.host);
+                    if !self.selected.contains(&what) {
+                        self.check_mutual_tls(&destination);
+                    }
+                    self.check_selectors(what, &destination.namespace, &destination.labels);
                     routes.push(Route { matches, destination });
                 }
                 Err(message) => self.error(&service.meta, message),
@@ -129,51 +140,59 @@ impl<'a> Compiler<'a> {
         routes
     }
 
-    /// A destination's document says some of the labels of its workloads, not all of them. A policy that
-    /// shares one and needs another would be passed over here, and could be enforced in the mesh.
-    fn check_selectors(&mut self, destination: &Destination) {
-        if !self.selected.insert(destination.host.clone()) {
+    /// A document says some of the labels of its workloads, not all of them. A policy that shares one and needs another
+    /// would be passed over here, and could be enforced in the mesh.
+    fn check_selectors(&mut self, what: String, namespace: &str, own: &[Label]) {
+        if self.selected.contains(&what) {
             return;
         }
-        let resources = self.resources;
-        let policies = resources.authorization_policies.iter().map(|p| (&p.meta, p.selector.as_ref()));
-        let tokens = resources.request_authentications.iter().map(|a| (&a.meta, a.selector.as_ref()));
-        let keys = resources.api_key_authentications.iter().map(|a| (&a.meta, a.selector.as_ref()));
-        for (meta, selector) in policies.chain(tokens).chain(keys) {
-            let near = meta.namespace == destination.namespace || meta.namespace == resources.mesh.root_namespace;
-            let Some(selector) = selector.filter(|_| near) else { continue };
-            let known = |name: &str| destination.labels.iter().find(|label| label.name == name);
+        let own: BTreeMap<&str, &str> = own.iter().map(|label| (label.name.as_str(), label.value.as_str())).collect();
+        let namespaces = [namespace, self.resources.mesh.root_namespace.as_str()];
+        let mut messages = Vec::new();
+        // Only a document that shares a label with its value can share one and contradict none.
+        for (meta, selector) in self.selectors.sharing_a_label(namespaces, &own) {
             let (shared, unknown): (Vec<_>, Vec<_>) =
-                selector.match_labels.iter().partition(|(name, _)| known(name.as_str()).is_some());
-            let agree = shared.iter().all(|(name, value)| known(name.as_str()).is_some_and(|own| own.value == **value));
-            if shared.is_empty() || !agree || unknown.is_empty() {
+                selector.match_labels.iter().partition(|(name, _)| own.contains_key(name.as_str()));
+            let agree = shared.iter().all(|(name, value)| own.get(name.as_str()) == Some(&value.as_str()));
+            if !agree || unknown.is_empty() {
                 continue;
             }
             let unknown: Vec<&str> = unknown.iter().map(|(name, _)| name.as_str()).collect();
             let message = format!(
-                "it may select workloads of the destination {}, whose document does not say their label {}; add it \
-                 there, or leave it out here",
-                destination.host,
+                "it may select {what}, whose document does not say the label {}; add it there, or leave it out here",
                 unknown.join(" and ")
             );
+            messages.push((meta, message));
+        }
+        for (meta, message) in messages {
             self.error(meta, message);
         }
+        // One that shares no label is most likely about other workloads. Where no document has them, that cannot be told.
+        let resources = self.resources;
+        let doubtful: Vec<_> = (self.selectors.of_unknown_workloads(resources).iter())
+            .filter(|(meta, _)| namespaces.contains(&meta.namespace.as_str()))
+            .filter(|(meta, _)| !self.doubted.contains(&meta.origin))
+            .filter(|(_, selector)| !selector.match_labels.keys().any(|name| own.contains_key(name.as_str())))
+            .copied()
+            .collect();
+        for (meta, selector) in doubtful {
+            let labels: Vec<String> =
+                selector.match_labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            let message = format!(
+                "no Service, ServiceEntry or ApiGateway has workloads with {}, so it is passed over everywhere here; if it \
+                 is for {what}, add the labels there",
+                labels.join(" and "),
+            );
+            self.warn(meta, message);
+            self.doubted.insert(&meta.origin);
+        }
+        self.selected.insert(what);
     }
 
     fn destination(&self, from: &VirtualService, destination: &istio::Destination) -> Result<Destination, String> {
         let host = full_host(&destination.host, &from.meta.namespace);
-        let service = self
-            .resources
-            .services
-            .iter()
-            .find(|service| full_host(&service.meta.name, &service.meta.namespace).eq_ignore_ascii_case(&host));
-        let entries: Vec<&ServiceEntry> = self
-            .resources
-            .service_entries
-            .iter()
-            .filter(|entry| entry.hosts.iter().any(|own| own.eq_ignore_ascii_case(&host)))
-            .collect();
-        match (service, entries.as_slice()) {
+        let (service, entries) = self.destinations.find(&host);
+        match (service, entries) {
             (None, []) => {
                 Err(format!("the destination {host} is neither a Service nor a host of a ServiceEntry; add it"))
             }

@@ -246,13 +246,8 @@ impl View<'_> {
         let allow = self.action == Action::Allow;
         let matches = |pattern: &ArchivedPattern, negated: bool| {
             let wide = self.attributes.joined && allow == negated;
-            self.header_values(name).any(|value| {
-                pattern.matches_header(value)
-                    || (wide
-                        && value
-                            .split(',')
-                            .any(|part| pattern.matches_header(part) || pattern.matches_header(part.trim())))
-            })
+            self.header_values(name)
+                .any(|value| pattern.matches_header(value) || (wide && matches_some_line(pattern, value)))
         };
         let shown = || {
             let values: Vec<String> = self.header_values(name).map(str::to_owned).collect();
@@ -270,6 +265,35 @@ impl View<'_> {
             // Envoy keeps `Host` as `:authority`.
             ":authority" | "host" => Box::new(std::iter::once(host)),
             _ => Box::new(lines(headers, name)),
+        }
+    }
+}
+
+/// Whether `pattern` matches some header line that may be a part of `joined`. Commas stand between lines and within them
+/// alike, so a line may be any run of the parts: the value `a,b` is in `a,b,c` the first of two lines, or no line at all.
+fn matches_some_line(pattern: &ArchivedPattern, joined: &str) -> bool {
+    // The lines themselves have no white space at their ends; who joins them may put some behind the comma.
+    let trimmed = |text: &'_ str| text.len() - text.trim_start().len();
+    let mut starts = std::iter::once(0).chain(joined.match_indices(',').map(|(at, _)| at + 1));
+    match pattern {
+        ArchivedPattern::Any => true,
+        ArchivedPattern::Exact(text) => starts.any(|start| {
+            let rest = joined.get(start..).unwrap_or_default();
+            [0, trimmed(rest)].into_iter().any(|skipped| {
+                let behind = rest.get(skipped..).and_then(|rest| rest.strip_prefix(text.as_str()));
+                behind.map(str::trim_start).is_some_and(|behind| behind.is_empty() || behind.starts_with(','))
+            })
+        }),
+        ArchivedPattern::Prefix(text) => starts.any(|start| {
+            let rest = joined.get(start..).unwrap_or_default();
+            rest.starts_with(text.as_str()) || rest.trim_start().starts_with(text.as_str())
+        }),
+        ArchivedPattern::Suffix(text) => {
+            let mut ends = joined.match_indices(',').map(|(at, _)| at).chain(std::iter::once(joined.len()));
+            ends.any(|end| {
+                let line = joined.get(..end).unwrap_or_default();
+                line.ends_with(text.as_str()) || line.trim_end().ends_with(text.as_str())
+            })
         }
     }
 }

@@ -125,16 +125,27 @@ fn what_a_policy_is_attached_to_is_checked() {
         });
         resources
     };
-    let accepted = [
-        (target(GATEWAY, "Gateway", "g"), 0),
-        (target(GATEWAY, "GatewayClass", "istio-waypoint"), 0),
-        (target("", "Service", "s"), 2),
-        (target("core", "Service", "s"), 2),
-        (target("networking.istio.io", "ServiceEntry", "s"), 2),
-    ];
+    let accepted = [(target(GATEWAY, "Gateway", "g"), 0), (target(GATEWAY, "GatewayClass", "istio-waypoint"), 0)];
     for (target, warnings) in accepted {
         let compiled = compile(&attached(vec![target.clone()]), &CompileOptions::default()).unwrap();
         assert_eq!(compiled.warnings.len(), warnings, "{target:?}");
+    }
+    // Only a waypoint enforces these: an error in the strict mode unless they are allowed, and a warning otherwise.
+    for (group, kind) in [("", "Service"), ("core", "Service"), ("networking.istio.io", "ServiceEntry")] {
+        for targets in [vec![target(group, kind, "s")], vec![target(GATEWAY, "Gateway", "g"), target(group, kind, "s")]]
+        {
+            let resources = attached(targets);
+            let refused = errors(&resources);
+            assert_eq!(refused.len(), 2, "{refused:?}");
+            let said = format!("p.yaml:3: ns1/p: it is attached to the {kind} s, so only a waypoint enforces it");
+            assert!(refused.iter().all(|error| error.starts_with(&said) && error.contains("selector")), "{refused:?}");
+            let allowed = CompileOptions { allow_waypoint_policies: true, ..CompileOptions::default() };
+            let istio = CompileOptions { mode: authz::Mode::Istio, ..CompileOptions::default() };
+            for options in [allowed, istio] {
+                let warnings = compile(&resources, &options).unwrap().warnings;
+                assert_eq!(warnings.iter().map(ToString::to_string).collect::<Vec<_>>(), refused);
+            }
+        }
     }
     for target in [target("", "Gateway", "g"), target("apps", "Deployment", "d"), target(GATEWAY, "HTTPRoute", "r")] {
         assert_eq!(errors(&attached(vec![target.clone()])).len(), 2, "{target:?}");

@@ -107,8 +107,9 @@ fn explicit_places_replace_the_default_ones() {
     for (request, expected) in cases {
         assert_eq!(reason(&world, &request), expected, "{request:?}");
     }
-    let flood = (0..9).fold(get, |request, _| with_header(request, "x-plain", &reader()));
-    assert_eq!(reason(&world, &flood), Reason::TokenMalformed);
+    let many = |count: usize| (0..count).fold(get.clone(), |request, _| with_header(request, "x-plain", &good));
+    assert_eq!(reason(&world, &many(8)), Reason::AllowedByPolicy);
+    assert_eq!(reason(&world, &many(9)), Reason::TokenMalformed);
 }
 
 #[test]
@@ -363,6 +364,37 @@ spec: {{issuer: \"{ISSUER}\"}}
     assert_eq!(reason(&world, &bearer(request("GET", "/a"), &theirs)), Reason::AllowedNoPolicy);
     assert_eq!(reason(&world, &with(&reader())), Reason::AllowedNoPolicy);
     assert_eq!(reason(&world, &with(&theirs)), Reason::CredentialMismatch);
+}
+
+#[test]
+fn audiences_of_a_rule_for_any_issuer_bind_a_key() {
+    let (text, record) = api_key("reader");
+    let reason_of = |rules: &str| {
+        let yaml = format!(
+            "
+apiVersion: security.istio.io/v1
+kind: RequestAuthentication
+metadata: {{name: r, namespace: ns1}}
+spec: {{jwtRules: [{rules}]}}
+---
+apiVersion: causeway.dev/v1alpha1
+kind: ApiKeyAuthentication
+metadata: {{name: k, namespace: ns1}}
+spec: {{issuer: \"{ISSUER}\"}}
+"
+        );
+        let world = World { lookup: Some(KeyRecordLookup::Found(record.clone())), ..World::new(&yaml) };
+        reason(&world, &with_header(request("GET", "/a"), "x-api-key", &text))
+    };
+    let any = |audience: &str| format!("{{jwksUri: \"{JWKS_URI}\", audiences: [{audience}]}}");
+    let own = |audience: &str| rule(&format!(", audiences: [{audience}]"));
+    let other = "{issuer: \"https://other.example\", jwksUri: \"https://other.example/k\", audiences: [other]}";
+    assert_eq!(reason_of(&any("bookinfo")), Reason::AllowedNoPolicy);
+    assert_eq!(reason_of(&any("other")), Reason::TokenAudience);
+    // A rule for the issuer itself goes first; one of another issuer has no part in it.
+    assert_eq!(reason_of(&format!("{}, {}", own("bookinfo"), any("other"))), Reason::AllowedNoPolicy);
+    assert_eq!(reason_of(&format!("{}, {}", own("other"), any("bookinfo"))), Reason::TokenAudience);
+    assert_eq!(reason_of(other), Reason::AllowedNoPolicy);
 }
 
 #[test]

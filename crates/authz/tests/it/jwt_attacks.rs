@@ -482,3 +482,43 @@ fn symmetric_tokens_work_with_inline_keys_only() {
     assert_eq!(check_with(&token, Some(&set), NOW), Ok(()));
     assert_eq!(check(&token), Err(Reason::TokenKeyUnknown));
 }
+
+/// The same library through jsonwebtoken says the same of every signature, good and damaged, with one key that is parsed
+/// once and used again.
+#[test]
+fn verification_agrees_with_jsonwebtoken() {
+    let set = Jwks::parse(&issuer_jwks(), KeyOrigin::Fetched).unwrap();
+    let published: jsonwebtoken::jwk::JwkSet = serde_json::from_str(&issuer_jwks()).unwrap();
+    // It has no ES512.
+    let algorithms = [
+        ("RS256", "rsa"),
+        ("RS384", "rsa"),
+        ("RS512", "rsa"),
+        ("PS256", "rsa"),
+        ("PS384", "rsa"),
+        ("PS512", "rsa"),
+        ("ES256", "p256"),
+        ("ES384", "p384"),
+        ("EdDSA", "ed25519"),
+    ];
+    for (name, kid) in algorithms {
+        let header = format!(r#"{{"alg":"{name}","kid":"{kid}"}}"#);
+        let message = format!("{}.{}", b64(&header), b64(claims()));
+        let good = signature(name, &message);
+        let mut signatures = vec![good.clone(), good[1..].to_vec(), [&good[..], &[0]].concat(), vec![0; good.len()]];
+        signatures.extend((0..good.len()).step_by(7).map(|at| {
+            let mut damaged = good.clone();
+            damaged[at] ^= 1;
+            damaged
+        }));
+        signatures.extend(algorithms.iter().map(|(other, _)| signature(other, &message)));
+        let key = jsonwebtoken::DecodingKey::from_jwk(published.find(kid).unwrap()).unwrap();
+        let algorithm = name.parse().unwrap();
+        for signature in signatures {
+            let signature = b64(signature);
+            let theirs = jsonwebtoken::crypto::verify(&signature, message.as_bytes(), &key, algorithm).unwrap();
+            let ours = check_with(&format!("{message}.{signature}"), Some(&set), NOW);
+            assert_eq!(ours, if theirs { Ok(()) } else { Err(Reason::TokenSignature) }, "{name} {signature}");
+        }
+    }
+}

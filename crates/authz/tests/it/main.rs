@@ -10,6 +10,8 @@ mod modes;
 mod properties;
 mod rules;
 mod support;
+mod token_walk;
 mod trace;
 mod two_hops;
 mod vectors;
+mod worst_cases;

@@ -198,7 +198,9 @@ fn where_keys_come_from() {
     for (rule, name) in [(other.clone(), ISSUER), (jwt_rule(), ISSUER), (jwt_rule(), JWKS_URI), (other, &discovery)] {
         for mode in MODES {
             let jwks = [(name.to_owned(), issuer_jwks())].into();
-            let compiled = compile(&resources(vec![rule.clone()]), &CompileOptions { jwks, mode }).unwrap();
+            let compiled =
+                compile(&resources(vec![rule.clone()]), &CompileOptions { jwks, mode, ..CompileOptions::default() })
+                    .unwrap();
             let policies = Policies::open(&compiled.section).unwrap();
             let keys = KeySets::embedded(&policies).unwrap();
             let world = World { policies, keys, ..World::new("") };
@@ -306,7 +308,7 @@ fn without(name: &str) -> String {
     serde_json::to_string(&claims).unwrap()
 }
 
-/// What Envoy 1.40 was seen to accept and the strict mode refuses (facts b11.7), and what neither accepts.
+/// What Envoy 1.40 was seen to accept and the strict mode refuses, and what neither accepts.
 #[test]
 fn where_the_modes_differ() {
     let good = reader();

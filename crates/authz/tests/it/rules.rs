@@ -420,6 +420,31 @@ fn b7_joined_headers_are_read_in_the_way_that_allows_less() {
     for (value, list, allows, denies) in cases {
         assert_eq!(matches(&when(list), &joined(value)), (allows, denies), "{value} {list}");
     }
+    // A line may have commas of its own, so that it may be any run of the parts.
+    let when =
+        |list: &str, pattern: &str| format!("[{{when: [{{key: \"request.headers[x]\", {list}: [\"{pattern}\"]}}]}}]");
+    let cases = [
+        // pattern, value, whether some line may match
+        ("a,b", "a,b,c", true),
+        ("a,b", "c,a,b", true),
+        ("a,b", "c, a,b ,d", true),
+        ("a,b", "a,b", true),
+        ("a,b", "a,c,b", false),
+        ("a,b", "a,bc", false),
+        ("a,b", "ca,b", false),
+        ("a,*", "c,a,b", true),
+        ("a,b*", "c, a,bc,d", true),
+        ("a,b*", "c,a", false),
+        ("*a,b", "ca,b,d", true),
+        ("*a,b", "ca,b , d", true),
+        ("*a,b", "a,bc", false),
+        ("*", ",", true),
+    ];
+    for (pattern, value, some) in cases {
+        // What would deny looks at every run, what would allow at the whole.
+        assert_eq!(matches(&when("values", pattern), &joined(value)).1, some, "{pattern} {value} DENY");
+        assert_eq!(matches(&when("notValues", pattern), &joined(value)).0, !some, "{pattern} {value} ALLOW");
+    }
 }
 
 #[test]

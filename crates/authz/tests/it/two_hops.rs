@@ -426,6 +426,11 @@ fn routes_are_resolved_when_compiled() {
             "      app: reviews\n      version: v2\n  action",
             "may select workloads of the destination reviews.bookinfo.svc.cluster.local",
         ),
+        (
+            "      istio: ingressgateway\n  action: DENY",
+            "      istio: ingressgateway\n      app: istio-ingressgateway\n  action: DENY",
+            "may select the workload of the ApiGateway",
+        ),
     ];
     for (from, to, expected) in cases {
         let errors = broken(from, to);
@@ -435,31 +440,133 @@ fn routes_are_resolved_when_compiled() {
 }
 
 #[test]
-fn a_destination_that_no_selector_could_reach_is_refused() {
-    let entry = |labels: &str| {
+fn a_selector_that_fits_no_workload_of_the_documents_is_pointed_out() {
+    let warnings = |namespace: &str, labels: &str| {
+        let policy = format!(
+            "
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {{ name: extra, namespace: {namespace} }}
+spec: {{ selector: {{ matchLabels: {{ {labels} }} }}, action: DENY, rules: [{{}}] }}
+"
+        );
+        let file = |name: &str, text: &str| istio::SourceFile { name: name.to_owned(), text: text.to_owned() };
+        let mut files: Vec<_> = FILES.iter().map(|(name, text)| file(name, text)).collect();
+        files.push(file("extra.yaml", &policy));
+        let compiled = authz::compile(&istio::parse(&files).unwrap(), &authz::CompileOptions::default()).unwrap();
+        compiled.warnings.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    // The pods may have the label, and the mesh then enforces it there.
+    for (namespace, labels) in
+        [("bookinfo", "tier: backend"), ("istio-system", "tier: backend"), ("bookinfo", "istio: ingressgateway")]
+    {
+        let found = warnings(namespace, labels);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].starts_with("extra.yaml:2: ") && found[0].contains("passed over"), "{found:?}");
+    }
+    for (namespace, labels) in
+        [("istio-system", "istio: ingressgateway"), ("bookinfo", "app: none"), ("other", "tier: x")]
+    {
+        assert_eq!(warnings(namespace, labels), [""; 0], "{namespace} {labels}");
+    }
+}
+
+#[test]
+fn a_destination_without_mutual_tls_is_refused() {
+    let opened = |extra: &str| {
+        let extra = extra.to_owned();
+        // The example has a PeerAuthentication of its own.
+        let files = FILES.iter().map(|(name, text)| (*name, *text)).filter(|(name, _)| *name != "access.yaml");
+        let files = files.chain([("extra.yaml", extra.as_str())]);
+        open(&files.collect::<Vec<_>>()).map(|_| ()).map_err(|errors| errors.join("\n"))
+    };
+    let rule = |host: &str, mode: &str| {
         format!(
             "
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {{ name: r, namespace: bookinfo }}
+spec: {{ host: {host}, trafficPolicy: {{ tls: {{ mode: {mode} }} }} }}
+"
+        )
+    };
+    let policy = |namespace: &str, name: &str, spec: &str| {
+        format!(
+            "
+---
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {{ name: {name}, namespace: {namespace} }}
+spec: {{ {spec} }}
+"
+        )
+    };
+    let wide = |namespace: &str, mode: &str| policy(namespace, "wide", &format!("mtls: {{ mode: {mode} }}"));
+    let of_page = |spec: &str| {
+        policy("bookinfo", "page", &format!("selector: {{ matchLabels: {{ app: productpage }} }}, {spec}"))
+    };
+    let refused = [
+        rule("productpage", "DISABLE"),
+        rule("'*.bookinfo.svc.cluster.local'", "DISABLE"),
+        wide("bookinfo", "DISABLE"),
+        wide("istio-system", "DISABLE"),
+        wide("istio-system", "DISABLE") + &wide("bookinfo", "UNSET"),
+        wide("bookinfo", "STRICT") + &of_page("mtls: { mode: DISABLE }"),
+        wide("bookinfo", "STRICT") + &of_page("portLevelMtls: { 9080: { mode: DISABLE } }"),
+    ];
+    for extra in refused {
+        let errors = opened(&extra).err().unwrap_or_default();
+        assert!(errors.contains("turns mutual TLS to productpage.bookinfo.svc.cluster.local off"), "{extra} {errors}");
+    }
+    let accepted = [
+        rule("productpage", "ISTIO_MUTUAL"),
+        rule("elsewhere.example", "DISABLE"),
+        wide("bookinfo", "PERMISSIVE"),
+        wide("other", "DISABLE"),
+        wide("istio-system", "DISABLE") + &wide("bookinfo", "STRICT"),
+        policy("bookinfo", "page", "selector: { matchLabels: { app: other } }, mtls: { mode: DISABLE }"),
+        wide("bookinfo", "STRICT") + &of_page("mtls: { mode: STRICT }, portLevelMtls: { 9081: { mode: DISABLE } }"),
+    ];
+    for extra in accepted {
+        assert_eq!(opened(&extra), Ok(()), "{extra}");
+    }
+}
+
+#[test]
+fn a_destination_that_no_selector_could_reach_is_refused() {
+    let entry = |labels: &str, location: &str| {
+        format!(
+            "
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {{ name: legacy, namespace: bookinfo }}
+spec: {{ host: legacy.example, trafficPolicy: {{ tls: {{ mode: DISABLE }} }} }}
+---
 apiVersion: networking.istio.io/v1
 kind: ServiceEntry
 metadata: {{ name: legacy, namespace: bookinfo{labels} }}
 spec:
   hosts: [legacy.example]
   resolution: DNS
+  location: {location}
   ports: [{{ number: 443, name: http, protocol: HTTP }}]
 "
         )
     };
-    let opened = |labels: &str| {
+    let opened = |labels: &str, location: &str| {
         let mut files = FILES.map(|(name, text)| (name, text.to_owned())).to_vec();
         for (_, text) in &mut files {
             *text =
                 text.replace("host: reviews\n            port:\n              number: 9080", "host: legacy.example");
         }
-        files.push(("legacy.yaml", entry(labels)));
+        files.push(("legacy.yaml", entry(labels, location)));
         let files: Vec<_> = files.iter().map(|(name, text)| (*name, text.as_str())).collect();
         open(&files).map(drop).map_err(|errors| errors.join("\n"))
     };
-    let errors = opened("").unwrap_err();
+    let errors = opened("", "MESH_EXTERNAL").unwrap_err();
     assert!(errors.contains("legacy.example is a ServiceEntry without labels"), "{errors}");
-    assert_eq!(opened(", labels: { app: legacy }"), Ok(()));
+    assert_eq!(opened(", labels: { app: legacy }", "MESH_EXTERNAL"), Ok(()));
+    // Only in the mesh is a peer identity missed.
+    let errors = opened(", labels: { app: legacy }", "MESH_INTERNAL").unwrap_err();
+    assert!(errors.contains("turns mutual TLS to legacy.example off"), "{errors}");
 }

@@ -139,8 +139,26 @@ pub(super) fn identify(document: &At<'_>, allow_ignored: &[String]) -> Option<Id
                 document.error("a ConfigMap needs `metadata.name`; the mesh configuration is the one named `istio`");
                 None
             }
+            // A revision of Istio has its own, `istio-REVISION`. Passed over, its trust domain, root namespace and path
+            // normalisation would be Istio's defaults.
+            ("v1", "ConfigMap") if has_mesh(document) => {
+                document.error(format!(
+                    "the ConfigMap {} has `data.mesh`, but only the one named `istio` is read; name the mesh \
+                     configuration that counts `istio`, and leave out the others",
+                    quoted(&name)
+                ));
+                None
+            }
             ("v1", "List") => Some(Identified::List),
-            ("v1", _) => foreign(),
+            ("v1", kind) if group_of(kind).is_some() => wrong_group(kind, &api_version_at),
+            ("v1", _) => match core_slip(&kind) {
+                None => foreign(),
+                Some(near) => {
+                    let kind = quoted(&kind);
+                    kind_at.error(format!("Kubernetes' core group has no kind {kind}; did you mean `{near}`?"));
+                    None
+                }
+            },
             _ => {
                 api_version_at.error(format!("expected `v1` or `GROUP/VERSION`, found {}", quoted(&api_version)));
                 None
@@ -153,13 +171,51 @@ pub(super) fn identify(document: &At<'_>, allow_ignored: &[String]) -> Option<Id
     // A group that looks like one of these is a slip or an old one: passing its policy over would
     // switch it off.
     let near = nearest(group, GROUPS.iter().map(|group| group.name));
-    let istio = group.ends_with(".istio.io") || group.ends_with(".causeway.dev");
-    if near.is_some() || istio {
+    if group_of(&kind).is_some() {
+        // A group of custom resources has a dot: Kubernetes' own that have none know nothing of these kinds. Others have
+        // groups that are named after Istio, with kinds of their own.
+        let named =
+            group.split('.').any(|label| ["istio", "causeway"].iter().any(|own| label.eq_ignore_ascii_case(own)));
+        if near.is_none() && (named || !group.contains('.')) {
+            return wrong_group(&kind, &api_version_at);
+        }
+    }
+    if near.is_some() || group.ends_with(".istio.io") || group.ends_with(".causeway.dev") {
         let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
         api_version_at.error(format!("unknown API group {}{hint}", quoted(group)));
         return None;
     }
     foreign()
+}
+
+/// The group of Istio or of ours that has a kind of this name, in whatever case.
+fn group_of(kind: &str) -> Option<&'static Group> {
+    let has = |group: &&Group| {
+        let read = group.read.iter().map(|kind| kind.as_str());
+        read.chain(group.listed.iter().chain(group.not_yet).copied()).any(|own| own.eq_ignore_ascii_case(kind))
+    };
+    GROUPS.iter().find(has)
+}
+
+/// A kind of Istio's or ours, under the name of no group that could have it: passing it over would switch it off.
+fn wrong_group(kind: &str, api_version_at: &At<'_>) -> Option<Identified> {
+    if let Some(group) = group_of(kind) {
+        let known: Vec<_> = group.versions.iter().map(|version| format!("{}/{version}", group.name)).collect();
+        let known = one_of(known.iter().map(String::as_str));
+        api_version_at.error(format!("the kind `{kind}` belongs to another group; expected {known}"));
+    }
+    None
+}
+
+/// The kind of the core group that was meant and misspelt. `ConfigMap` itself is somebody else's when it is not named
+/// `istio`.
+fn core_slip(kind: &str) -> Option<&'static str> {
+    nearest(kind, ["ConfigMap", "List", "Service"]).filter(|near| *near != kind)
+}
+
+/// Whether a ConfigMap has the key of a mesh configuration; Istio's others, such as `istio-ca-root-cert`, have not.
+fn has_mesh(document: &At<'_>) -> bool {
+    document.child("data").is_some_and(|data| data.child("mesh").is_some())
 }
 
 impl Group {

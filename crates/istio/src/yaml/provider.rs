@@ -99,7 +99,7 @@ fn how_it_is_asked(fields: &mut Mapping<'_>, http: bool) {
         service(&at);
     }
     if let Some(at) = fields.required("port") {
-        at.port();
+        at.quoted_port();
     }
     if let Some(at) = fields.field("timeout") {
         timeout(&at);
@@ -109,7 +109,7 @@ fn how_it_is_asked(fields: &mut Mapping<'_>, http: bool) {
             fields.boolean("allowPartialMessage");
             fields.boolean("packAsBytes");
             if let Some(bytes) = fields.field("maxRequestBytes") {
-                bytes.number();
+                bytes.quoted_number();
             }
             Some(())
         });

@@ -124,9 +124,28 @@ impl<'a> At<'a> {
         number
     }
 
+    /// As [`number`](Self::number), and in quotes as well. The mesh configuration is JSON of protocol buffers, where
+    /// "either numbers or strings are accepted", and Istio's documentation has `port: "9000"`. Kubernetes refuses that.
+    pub(super) fn quoted_number(&self) -> Option<u32> {
+        match &self.node.value {
+            Value::Scalar(scalar) if scalar.kind == ScalarKind::String && !scalar.plain => {
+                decimal(&scalar.text).or_else(|| self.number())
+            }
+            _ => self.number(),
+        }
+    }
+
     /// A port number, 1 to 65535.
     pub(super) fn port(&self) -> Option<u16> {
-        let number = self.number()?;
+        self.as_port(self.number()?)
+    }
+
+    /// As [`port`](Self::port), and in quotes as well; see [`quoted_number`](Self::quoted_number).
+    pub(super) fn quoted_port(&self) -> Option<u16> {
+        self.as_port(self.quoted_number()?)
+    }
+
+    fn as_port(&self, number: u32) -> Option<u16> {
         let port = u16::try_from(number).ok().filter(|port| *port > 0);
         if port.is_none() {
             self.error(format!("expected a port from 1 to 65535, found {number}"));
