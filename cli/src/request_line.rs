@@ -270,6 +270,7 @@ impl Wire<'_> {
             sni: Some(self.sni.unwrap_or_default()),
             client_certificate: None,
             dynamic_metadata: Some(metadata),
+            unknown: authz::Unknown::default(),
         };
         let providers = self.custom.into_iter().map(|(name, answer)| (name, answer.into())).collect();
         Ok(RequestLine { id: self.id, request, workload: self.workload, providers, api_keys: self.api_keys })
