@@ -3,6 +3,7 @@
 
 mod generate;
 mod reference;
+mod unknown;
 
 use istio::{Action, Resources};
 use proptest::prelude::*;
