@@ -14,6 +14,11 @@ pub(super) struct Headers {
 }
 
 impl Headers {
+    /// None yet, of an event that joins repeated lines.
+    pub(super) fn of_joined() -> Self {
+        Self { joined: true, ..Self::default() }
+    }
+
     pub(super) fn push(&mut self, mut name: String, value: String) -> Result<(), Why> {
         name.make_ascii_lowercase();
         if !is_token(&name) {

@@ -17,7 +17,7 @@ pub(super) fn parts(wire: Wire, context: Context, seen: &Seen, reading: &Reading
         return Err(Why::not_canonical("rawPath and requestContext.http.path differ"));
     }
     // "Duplicate headers are combined with commas" (AWS, payload format 2.0).
-    let mut headers = Headers { joined: true, ..Headers::default() };
+    let mut headers = Headers::of_joined();
     for (name, value) in members(wire.headers) {
         headers.push(name, value)?;
     }

@@ -13,7 +13,7 @@ pub(super) fn parts(wire: Wire, seen: &mut Seen, reading: &Reading<'_>) -> Resul
     seen.api_id = super::bounded(Some(parsed.api_id));
     seen.stage = super::bounded(Some(parsed.stage));
     let (method, routed) = parsed.method_and_path()?;
-    let mut headers = Headers { joined: true, ..Headers::default() };
+    let mut headers = Headers::of_joined();
     let token = wire.authorization_token.filter(|token| !token.is_empty());
     headers.push(reading.token_header.to_owned(), token.ok_or_else(|| Why::missing("authorizationToken"))?)?;
     Ok(Parts {
