@@ -28,7 +28,6 @@ mod wire;
 
 use authz::{Policies, Request, Target};
 
-use parts::Parts;
 pub use refused::Refused;
 use refused::Why;
 use wire::{Context, Wire};

@@ -5,7 +5,7 @@ use serde::Serialize;
 /// A statement of a policy document.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct Statement {
+pub(crate) struct Statement {
     action: &'static str,
     effect: &'static str,
     resource: String,
