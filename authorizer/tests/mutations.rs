@@ -174,8 +174,8 @@ proptest! {
             let (mut here, mut there) = (Vec::new(), Vec::new());
             places(&event, "", &mut here);
             places(&source, "", &mut there);
-            if let (false, Some(value)) = (here.is_empty(), source.pointer(from.get(&there)).cloned()) {
-                *event.pointer_mut(to.get(&here)).unwrap() = value;
+            if let (false, Some(value)) = (here.is_empty(), source.pointer(from.get(&there).as_str()).cloned()) {
+                *event.pointer_mut(to.get(&here).as_str()).unwrap() = value;
             }
         }
         let (answer, line) = runtime.block_on(world.ask(&event));
