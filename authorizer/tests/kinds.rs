@@ -321,6 +321,9 @@ fn a_client_certificate_is_the_peer() {
     assert_eq!(one.source.principal.as_deref(), Some(SPIFFE));
 }
 
+/// Changes a certificate.
+type Change = fn(&mut Value);
+
 /// `name` with the certificate of the mTLS example, changed.
 fn with_certificate(name: &str, change: impl FnOnce(&mut Value)) -> Value {
     let mut event = fixture(name);
@@ -338,7 +341,7 @@ async fn a_certificate_that_cannot_be_used_is_not_plaintext() {
     let world = World::with(Arc::new(Down), |config| config);
     let token = world.issuer.token(&reader());
     for name in ["http-1.0", "http-2.0", "rest-request", "websocket-connect"] {
-        let cases: [(&str, fn(&mut Value)); 5] = [
+        let cases: [(&str, Change); 5] = [
             ("no PEM", |certificate| *certificate = json!({})),
             ("not PEM", |certificate| certificate["clientCertPem"] = "CERT_CONTENT".into()),
             ("PEM of nothing", |certificate| {
