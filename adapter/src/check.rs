@@ -69,6 +69,7 @@ impl Check {
                 sni: None,
                 client_certificate: None,
                 dynamic_metadata: None,
+                unknown: authz::Unknown::default(),
             },
             target,
             request_id: http.id,

@@ -7,6 +7,7 @@
 //! |---|---|---|---|
 //! | `CAUSEWAY_BUNDLE` | the bundle file with the policies | `/opt/causeway/mesh.bundle` | no |
 //! | `CAUSEWAY_RESPONSE` | `simple` or `iam`: whether the API's authorizer of payload format 2.0 has simple responses | `simple` | no |
+//! | `CAUSEWAY_TOKEN_HEADER` | the header that a TOKEN authorizer of a REST API is configured with as its token source | `authorization` | no |
 //! | `CAUSEWAY_ENVIRONMENT` | the environment that this function serves; APIs of another one in the bundle are denied | every one | no |
 //! | `CAUSEWAY_API_KEYS_TABLE` | the DynamoDB table of API keys | API keys are refused | with the next |
 //! | `CAUSEWAY_PEPPER_SECRET` | the Secrets Manager id of the pepper that API keys are hashed with | API keys are refused | with the one before |
@@ -15,6 +16,7 @@
 
 pub mod config;
 pub mod event;
+mod grant;
 pub mod response;
 
 use std::future::Future;
@@ -23,9 +25,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use authz::{Deny, Hop, Policies, Reason, Target};
+use authz::{Decision, Deny, Hop, Policies, Reason, Target};
 use lambda_runtime::LambdaEvent;
 use platform::bundle::{Bundle, BundleError, Section};
+use platform::clock::Clock;
 use platform::decision_line::Seen;
 use platform::env::{Env, EnvError};
 use platform::front::{self, Front};
@@ -39,7 +42,7 @@ pub use platform::api_keys::{ApiKeyStore, ApiKeysConfig};
 pub use platform::front::Deps;
 pub use response::{Answer, Unauthorized};
 
-use event::{Event, Form, Refused};
+use event::{Event, Form, Reading, Refused};
 
 /// The program cannot start; the text names what to change.
 #[derive(Debug, thiserror::Error)]
@@ -65,11 +68,11 @@ pub enum Error {
 }
 
 /// The authorizer. Cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Authorizer(Arc<Inner>);
 
-#[derive(Debug)]
 struct Inner {
+    clock: Arc<dyn Clock>,
     config: Config,
     front: Front,
     outputs: Vec<String>,
@@ -82,8 +85,9 @@ impl Authorizer {
     /// [`Error::Keys`].
     pub fn new(config: Config, policies: Policies, deps: Deps) -> Result<Self, Error> {
         let outputs = policies.output_headers();
+        let clock = deps.clock.clone();
         let front = Front::new(policies, deps)?;
-        Ok(Self(Arc::new(Inner { config, front, outputs })))
+        Ok(Self(Arc::new(Inner { clock, config, front, outputs })))
     }
 
     /// The authorizer as Lambda runs it: the configured bundle, and AWS for what a request may need.
@@ -104,22 +108,27 @@ impl Authorizer {
     pub async fn authorize(&self, event: &str) -> Result<Answer, Unauthorized> {
         #[allow(clippy::disallowed_types, reason = "a duration inside one request")]
         let started = std::time::Instant::now();
-        let Inner { config, front, outputs } = &*self.0;
+        let Inner { clock: _, config, front, outputs } = &*self.0;
         let (decision, asked) = match panics::unpanicked(async { self.parse(event) }).await {
             Ok(Ok(event)) => {
                 let decision = match self.environment(&event) {
                     Ok(()) => front.decide(&event.request, &event.target).await,
                     Err(deny) => deny.into(),
                 };
-                (response::presentable(decision, &event.seen.request_id, outputs), Asked::from(event))
+                let decision = response::presentable(decision, &event.form, &event.seen.request_id, outputs);
+                let usage_plan_key = match &decision {
+                    Decision::Allow(allow) => front.usage_plan_key(&event.request, &event.target, allow),
+                    Decision::Deny(_) => None,
+                };
+                (decision, Asked { usage_plan_key, ..Asked::from(event) })
             }
             Ok(Err(refused)) => {
                 let Refused { reason, detail, form, seen } = *refused;
-                (Deny::new(reason, Hop::Request, detail).into(), Asked { request: None, form, seen })
+                (Deny::new(reason, Hop::Request, detail).into(), Asked { form, seen, ..Asked::nothing() })
             }
             Err(panics::Panicked) => {
                 let form = event::form_of_unread(event, config.response);
-                (front::fault(), Asked { request: None, form, seen: event::Seen::default() })
+                (front::fault(), Asked { form, ..Asked::nothing() })
             }
         };
         front.record(
@@ -133,7 +142,7 @@ impl Authorizer {
                 latency: started.elapsed(),
             },
         );
-        response::answer(&decision, &asked.form, &asked.seen.request_id, outputs)
+        response::answer(&decision, &asked.form, &asked.seen.request_id, outputs, asked.usage_plan_key)
     }
 
     /// As [`authorize`](Self::authorize), for callers that hold the event as a value.
@@ -147,10 +156,14 @@ impl Authorizer {
     }
 
     fn parse(&self, event: &str) -> Result<Event, Box<Refused>> {
-        let policies = self.0.front.policies();
-        Event::parse(event, self.0.config.response, |api_id, stage, domain| {
-            policies.api_gateway(api_id, stage, domain).and_then(|gateway| gateway.base_path)
-        })
+        let Inner { clock, config, front, .. } = &*self.0;
+        let reading = Reading {
+            policies: front.policies(),
+            response: config.response,
+            token_header: &config.token_header,
+            now: clock.unix(),
+        };
+        Event::parse(event, &reading)
     }
 
     /// A credential of one environment never opens another: a bundle may cover several environments, a
@@ -178,11 +191,29 @@ struct Asked {
     request: Option<authz::Request>,
     form: Form,
     seen: event::Seen,
+    usage_plan_key: Option<String>,
+}
+
+impl Asked {
+    fn nothing() -> Self {
+        Self { request: None, form: Form::Simple, seen: event::Seen::default(), usage_plan_key: None }
+    }
 }
 
 impl From<Event> for Asked {
     fn from(event: Event) -> Self {
-        Self { request: Some(event.request), form: event.form, seen: event.seen }
+        Self { request: Some(event.request), form: event.form, seen: event.seen, ..Self::nothing() }
+    }
+}
+
+impl std::fmt::Debug for Authorizer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Inner { clock: _, config, front, outputs } = &*self.0;
+        f.debug_struct("Authorizer")
+            .field("config", config)
+            .field("front", front)
+            .field("outputs", outputs)
+            .finish_non_exhaustive()
     }
 }
 

@@ -190,8 +190,13 @@ impl Session {
             revocations: self.revoked.as_ref().map_or(Revocations::NotKept, Revocations::List),
             providers: Some(&case.providers),
             verified: None,
-            now: self.now.unwrap_or_else(|| SystemClock.unix()),
+            now: self.now(),
         }
+    }
+
+    /// The time of every request, in seconds since 1970.
+    pub(crate) fn now(&self) -> u64 {
+        self.now.unwrap_or_else(|| SystemClock.unix())
     }
 
     /// The ApiGateway that answers to the request's host, whose base path is taken off. API Gateway picks the longest

@@ -747,3 +747,28 @@ fn a_reader_who_has_seen_enough_ends_it_quietly() {
     child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
     assert_eq!((child.wait().unwrap().code(), said.as_str()), (Some(0), ""));
 }
+
+#[test]
+fn a_bound_token_needs_the_certificate_of_the_line() {
+    let shown = [7_u8; 32];
+    let hex = "07".repeat(32);
+    let claims =
+        json!({"iss": "iss", "sub": "s", "exp": 4_102_444_800_u64, "cnf": {"x5t#S256": BASE64URL.encode(shown)}});
+    for (source, reason) in [
+        (json!({"client_certificate_sha256": hex}), "allowed_by_policy"),
+        (json!({"client_certificate_sha256": "08".repeat(32)}), "token_binding"),
+        (json!({}), "token_binding"),
+    ] {
+        let answer = decide_one(request("/a", json!({"headers": bearer(&claims), "source": source})));
+        assert_eq!(answer["reason"], reason, "{source}: {answer}");
+    }
+    let istio = decide(&policies(), &["--mode", "istio"], &[request("/a", json!({"headers": bearer(&claims)}))]);
+    assert_eq!(istio[0]["reason"], "allowed_by_policy");
+    for wrong in [&hex[1..], &format!("{}zz", &hex[2..]), ""] {
+        let line = request("/a", json!({"source": {"client_certificate_sha256": wrong}})).to_string();
+        let (_folder, config) = file("policies.yaml", &policies());
+        let output = run(&[&config], &[], &line);
+        let said = answers(&output);
+        assert!(said[0]["error"].as_str().unwrap().contains("expected 64 hexadecimal digits"), "{said:?}");
+    }
+}

@@ -57,6 +57,7 @@ impl World {
         let config = Config {
             bundle: "unused".into(),
             response: authorizer::event::ResponseKind::Simple,
+            token_header: authorizer::event::TOKEN_HEADER.to_owned(),
             environment: None,
             api_keys: None,
         };
@@ -113,11 +114,33 @@ pub fn record(key: &ApiKey) -> ApiKeyRecord {
     }
 }
 
-/// An event of `tests/fixtures/events`.
+/// An event of `examples/events`.
 pub fn fixture(name: &str) -> Value {
-    let path = format!("{}/../tests/fixtures/events/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    let path = format!("{}/../examples/events/{name}.json", env!("CARGO_MANIFEST_DIR"));
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
+
+/// `event` with the token `token`, wherever its kind has it.
+pub fn with_token(mut event: Value, token: &str) -> Value {
+    let value = format!("Bearer {token}");
+    if event["type"] == "TOKEN" {
+        event["authorizationToken"] = value.into();
+        return event;
+    }
+    with_header(event, "authorization", &value)
+}
+
+/// All events of `examples/events`, by their names.
+pub const KINDS: [&str; 8] = [
+    "http-1.0",
+    "http-2.0",
+    "http-2.0-mtls",
+    "http-2.0-stage",
+    "rest-request",
+    "rest-request-mtls",
+    "rest-token",
+    "websocket-connect",
+];
 
 /// `event` with a header.
 pub fn with_header(mut event: Value, name: &str, value: &str) -> Value {

@@ -105,6 +105,7 @@ impl Sidecar {
             sni: None,
             client_certificate: None,
             dynamic_metadata: None,
+            unknown: authz::Unknown::default(),
         };
         let given = authz::Given {
             keys: &self.keys,

@@ -347,6 +347,7 @@ fn authorizer_config() -> authorizer::Config {
     authorizer::Config {
         bundle: std::path::PathBuf::new(),
         response: Default::default(),
+        token_header: authorizer::event::TOKEN_HEADER.to_owned(),
         environment: Some(ENVIRONMENT.to_owned()),
         api_keys: None,
     }

@@ -195,6 +195,7 @@ fn curl_request(line: &str, arguments: &InputArgs) -> Result<RequestLine, String
             sni: Some(String::new()),
             client_certificate: None,
             dynamic_metadata: Some(Vec::new()),
+            unknown: authz::Unknown::default(),
         },
         workload: arguments.workload.as_deref().map(workload).transpose()?,
         providers: BTreeMap::new(),

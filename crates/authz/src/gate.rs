@@ -19,7 +19,7 @@ use crate::jwk::KeySets;
 use crate::path::{self, NotCanonical};
 use crate::policies::{Labels, Policies, Workload};
 use crate::reason::Reason;
-use crate::request::{PathHandling, Request, Target, path_only};
+use crate::request::{PathHandling, Request, Target, Unknown, path_only};
 use crate::revocation::Revocations;
 use crate::trace::{HopTrace, Trace};
 use crate::verified::VerifiedTokens;
@@ -72,7 +72,7 @@ pub fn credentials(policies: &Policies, request: &Request, target: &Target) -> C
         Target::ApiGateway { api_id, stage, domain } => {
             if let Some(gateway) = policies.find_api_gateway(api_id, stage, domain) {
                 workloads.push(hops::gateway_workload(gateway));
-                if let Some(route) = hops::route(gateway, &request.host, &request.path) {
+                if let Some(route) = hops::route(gateway, known_host(&request), &request.path) {
                     workloads.push(route.workload());
                 }
             }
@@ -226,6 +226,7 @@ struct Arrival<'a> {
     port: Option<u16>,
     sni: Option<&'a str>,
     dynamic_metadata: Option<&'a [(String, Json)]>,
+    unknown: Unknown,
     /// The hop before.
     before: Option<&'a Passed>,
 }
@@ -244,6 +245,7 @@ impl<'a> Arrival<'a> {
             port: request.destination_port,
             sni: request.sni.as_deref(),
             dynamic_metadata: request.dynamic_metadata.as_deref(),
+            unknown: request.unknown,
             before: None,
         }
     }
@@ -263,7 +265,7 @@ impl<'a> Arrival<'a> {
 
     /// At the destination. "It sees what it would see in the mesh": the gateway is the peer now, by an address that
     /// nobody knows here, and the connection between the two is not the client's.
-    fn at_destination(gateway: &'a ArchivedApiGateway, route: Route<'a>, first: &'a Passed) -> Self {
+    fn at_destination(gateway: &'a ArchivedApiGateway, route: Route<'a>, request: &Request, first: &'a Passed) -> Self {
         Self {
             hop: Hop::Destination,
             workload: route.workload(),
@@ -275,6 +277,7 @@ impl<'a> Arrival<'a> {
             port: route.port(),
             sni: None,
             dynamic_metadata: None,
+            unknown: Unknown { principal: false, ..request.unknown },
             before: Some(first),
         }
     }
@@ -300,6 +303,7 @@ impl<'a> Arrival<'a> {
             port: self.port,
             sni: self.sni,
             dynamic_metadata: self.dynamic_metadata,
+            unknown: self.unknown,
             claims,
         }
     }
@@ -332,6 +336,7 @@ impl Passed {
             hop,
             policy: self.policy,
             claims: self.claims,
+            by_api_key: self.by_key,
             upstream_path: self.visible.path,
             upstream_headers: self.visible.headers,
             claim_headers: self.visible.made,
@@ -355,9 +360,9 @@ impl<'a> Way<'a> {
         let request = self.request;
         let arrival = Arrival::at_gateway(gateway, request);
         let first = self.pass(&arrival, Visible::of(request))?;
-        let Some(route) = hops::route(gateway, &request.host, &first.visible.path) else {
+        let Some(route) = hops::route(gateway, known_host(request), &first.visible.path) else {
             if let Some(trace) = &mut self.trace {
-                trace.unrouted = Some(hops::unrouted(gateway, &request.host));
+                trace.unrouted = Some(hops::unrouted(gateway, known_host(request)));
             }
             return Err(first.denied_later(Deny::new(
                 Reason::DestinationUnknown,
@@ -365,7 +370,7 @@ impl<'a> Way<'a> {
                 format!("no VirtualService of the gateway {} routes this host and path", gateway.name),
             )));
         };
-        let arrival = Arrival::at_destination(gateway, route, &first);
+        let arrival = Arrival::at_destination(gateway, route, request, &first);
         let second = self.pass(&arrival, first.visible.clone()).map_err(|deny| first.denied_later(deny))?;
         // A hop that reads the key alone and one that reads the token alone must not add up to more than either of the
         // two clients may do.
@@ -379,12 +384,14 @@ impl<'a> Way<'a> {
             (Reason::AllowedNoPolicy, Reason::AllowedNoPolicy) => Reason::AllowedNoPolicy,
             _ => Reason::AllowedByPolicy,
         };
+        let by_api_key = first.by_key || second.by_key;
         let parts = second.into_parts(Hop::Destination);
         Ok(AllowParts {
             reason,
             policy: parts.policy.or(first.policy),
             claims: first.claims.or(parts.claims),
             shadow: first.shadow.or(parts.shadow),
+            by_api_key,
             ..parts
         })
     }
@@ -453,6 +460,8 @@ fn stages(
         pepper: given.pepper,
         environment: arrival.environment,
         revocations: given.revocations,
+        // The client's at both hops: the token is bound to the client, not to the gateway.
+        certificate: request.client_certificate.as_ref(),
     };
     // What CUSTOM policies saw, for the trace.
     let arrived = trace.is_some().then(|| visible.clone());
@@ -478,7 +487,8 @@ fn stages(
     }
 
     // A peer certificate of the client is a credential; the gateway's own is not the client's.
-    let presented = presented || arrival.before.map_or(arrival.peer.is_some(), |before| before.presented);
+    let by_certificate = || arrival.peer.is_some() || arrival.unknown.principal;
+    let presented = presented || arrival.before.map_or_else(by_certificate, |before| before.presented);
     let (reason, policy, detail) = match verdict {
         Verdict::AllowedBy(policy) => {
             return Ok(Passed { policy: Some(policy), claims, presented, by_key, visible, shadow });
@@ -500,6 +510,11 @@ fn stages(
     *deny.shadow = shadow;
     deny.identify(claims.as_ref());
     Err(deny)
+}
+
+/// The host, where it can be known.
+fn known_host(request: &Request) -> Option<&str> {
+    (!request.unknown.host).then_some(request.host.as_str())
 }
 
 fn check_request(request: &Request) -> Result<(), Deny> {
@@ -568,10 +583,11 @@ mod tests {
         let shadow = Shadow::default();
         let first =
             Passed { policy: None, claims: None, presented: false, by_key: false, visible: visible.clone(), shadow };
-        let route = hops::route(gateway, &request.host, &request.path).unwrap();
+        let route = hops::route(gateway, Some(&request.host), &request.path).unwrap();
         let workload = Workload { namespace: "ns1", labels: Labels::Given(&[]) };
         let alone = Arrival::alone(workload, None, &request);
-        let (one, two) = (Arrival::at_gateway(gateway, &request), Arrival::at_destination(gateway, route, &first));
+        let (one, two) =
+            (Arrival::at_gateway(gateway, &request), Arrival::at_destination(gateway, route, &request, &first));
         let [alone, one, two] = [&alone, &one, &two].map(|arrival| arrival.attributes(&request, &visible, None));
 
         let Peer { ip, remote_ip, principal } = &request.source;
@@ -601,8 +617,10 @@ mod tests {
         let shadow = Shadow::default();
         let first =
             Passed { policy: None, claims: None, presented: false, by_key: false, visible: visible.clone(), shadow };
-        let route = hops::route(gateway, &request.host, &request.path).unwrap();
-        for arrival in [Arrival::at_gateway(gateway, &request), Arrival::at_destination(gateway, route, &first)] {
+        let route = hops::route(gateway, Some(&request.host), &request.path).unwrap();
+        for arrival in
+            [Arrival::at_gateway(gateway, &request), Arrival::at_destination(gateway, route, &request, &first)]
+        {
             let seen = arrival.attributes(&request, &visible, None);
             let missing = |attribute: Attribute| match attribute {
                 Attribute::SourceIp => seen.source_ip.is_none(),
@@ -611,6 +629,9 @@ mod tests {
                 Attribute::DestinationPort => seen.port.is_none(),
                 Attribute::Sni => seen.sni.is_none(),
                 Attribute::DynamicMetadata => seen.dynamic_metadata.is_none(),
+                Attribute::Host => seen.unknown.host,
+                Attribute::Headers => seen.unknown.headers,
+                Attribute::SourcePrincipal => seen.unknown.principal,
             };
             let found: Vec<_> = Attribute::ALL.iter().copied().filter(|attribute| missing(*attribute)).collect();
             let said = UNAVAILABLE_AT_API_GATEWAY.iter().find(|(hop, _)| *hop == arrival.hop);

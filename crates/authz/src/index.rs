@@ -91,12 +91,18 @@ impl<'a> Table<'a> {
         let mut found = Vec::new();
         if !self.index.rules.is_empty() {
             found = self.index.labels.find(applicable.labels());
-            if !self.index.hosts.entries.is_empty() {
-                self.index.hosts.find(query.reversed_host(), &mut found);
+            match query.host {
+                Sought::Text(host) if !self.index.hosts.entries.is_empty() => {
+                    self.index.hosts.find(query.reversed_host(host), &mut found);
+                }
+                Sought::Text(_) | Sought::Nothing => {}
+                Sought::Anything => self.index.hosts.all(&mut found),
             }
             self.index.paths.find(query.path.as_bytes(), &mut found);
-            if let Some(principal) = query.principal {
-                self.index.principals.find(principal.as_bytes(), &mut found);
+            match query.principal {
+                Sought::Text(principal) => self.index.principals.find(principal.as_bytes(), &mut found),
+                Sought::Nothing => {}
+                Sought::Anything => self.index.principals.all(&mut found),
             }
             found.sort_unstable();
             found.dedup();
@@ -122,26 +128,43 @@ pub(crate) fn reversed(host: &str) -> Vec<u8> {
     host.bytes().rev().map(|byte| byte.to_ascii_lowercase()).collect()
 }
 
+/// One text to look up.
+#[derive(Clone, Copy)]
+pub(crate) enum Sought<'a> {
+    /// This one.
+    Text(&'a str),
+    /// There is none, and nothing matches.
+    Nothing,
+    /// It is unknown: conditions on it may be dropped, and so every rule can match.
+    Anything,
+}
+
 /// What is looked up of a request.
 pub(crate) struct Query<'a> {
-    host: &'a str,
+    host: Sought<'a>,
     reversed_host: OnceCell<Vec<u8>>,
     /// Without query and fragment.
     path: &'a str,
-    principal: Option<&'a str>,
+    principal: Sought<'a>,
 }
 
 impl<'a> Query<'a> {
-    pub(crate) fn new(host: &'a str, path: &'a str, principal: Option<&'a str>) -> Self {
+    pub(crate) fn new(host: Sought<'a>, path: &'a str, principal: Sought<'a>) -> Self {
         Self { host, reversed_host: OnceCell::new(), path, principal }
     }
 
-    fn reversed_host(&self) -> &[u8] {
-        self.reversed_host.get_or_init(|| reversed(self.host))
+    fn reversed_host(&self, host: &str) -> &[u8] {
+        self.reversed_host.get_or_init(|| reversed(host))
     }
 }
 
 impl ArchivedTextTable {
+    /// Adds everything to `found`.
+    fn all(&self, found: &mut Vec<u32>) {
+        let ids = self.entries.iter().flat_map(|entry| entry.exact.iter().chain(entry.prefix.iter()));
+        found.extend(ids.map(|id| id.to_native()));
+    }
+
     /// Adds what is found under `value` to `found`.
     fn find(&self, value: &[u8], found: &mut Vec<u32>) {
         let after = self.entries.partition_point(|entry| entry.text.as_slice() <= value);

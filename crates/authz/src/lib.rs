@@ -14,6 +14,7 @@
 pub mod api;
 pub mod api_key;
 mod authenticate;
+mod binding;
 pub mod claims;
 pub mod compile;
 pub mod compiled;
@@ -43,7 +44,7 @@ pub use gate::{Credentials, Given, KeysNeeded, PresentedKey, ProviderAnswer, cre
 pub use jwk::{Jwks, JwksError, KeyOrigin, KeySets};
 pub use policies::{ApiGatewayInfo, OpenError, Policies};
 pub use reason::Reason;
-pub use request::{Attribute, PathHandling, Peer, Request, Target, UNAVAILABLE_AT_API_GATEWAY};
+pub use request::{Attribute, PathHandling, Peer, Request, Target, UNAVAILABLE_AT_API_GATEWAY, Unknown};
 pub use revocation::{RevocationList, Revocations};
 pub use trace::Trace;
 pub use verified::VerifiedTokens;

@@ -5,7 +5,9 @@
 
 use std::sync::Arc;
 
-use authz::{Decision, Deny, Given, Hop, JwksError, Policies, Reason, Request, Revocations, Target, VerifiedTokens};
+use authz::{
+    Allow, Decision, Deny, Given, Hop, JwksError, Policies, Reason, Request, Revocations, Target, VerifiedTokens,
+};
 
 use crate::api_keys::{ApiKeySource, ApiKeyStore};
 use crate::clock::Clock;
@@ -97,6 +99,17 @@ impl Front {
             now: self.clock.unix(),
         };
         authz::decide(&self.policies, request, target, &given)
+    }
+
+    /// What API Gateway's usage plans know the API key of an allowed request by; `None` when no key was proven. Asks
+    /// nobody.
+    pub fn usage_plan_key(&self, request: &Request, target: &Target, allow: &Allow) -> Option<String> {
+        if !allow.by_api_key() {
+            return None;
+        }
+        let presented = authz::credentials(&self.policies, request, target).api_key?;
+        let pepper = self.api_keys.pepper()?;
+        Some(authz::api_key::usage_plan_key(&presented.environment, &presented.id, pepper))
     }
 
     /// Writes the line of a decision.

@@ -23,6 +23,8 @@ pub(crate) struct KeyContext<'a> {
     pub(crate) environment: Option<&'a str>,
     /// What is known of revoked credentials.
     pub(crate) revocations: Revocations<'a>,
+    /// SHA-256 of the client's certificate.
+    pub(crate) certificate: Option<&'a [u8; 32]>,
 }
 
 /// A well-formed API key and the issuer that its claims name.

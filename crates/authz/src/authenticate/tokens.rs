@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::keys::{KeyContext, no_revocations, refused};
 use super::{MAX_BAD_SIGNATURES, MAX_TOKENS, TokenSources, Visible, output, query};
+use crate::binding;
 use crate::claims::Claims;
 use crate::compiled::{ArchivedJwtRule, Mode};
 use crate::jwt::{Expectation, TokenRefusal, UnverifiedToken};
@@ -269,7 +270,12 @@ impl Walk<'_, '_, '_> {
             Ok(_) => true,
             Err(refused) => matches!(
                 refused.reason,
-                Reason::TokenKeyUnknown | Reason::TokenAlgorithm | Reason::TokenSignature | Reason::JwksUnavailable
+                Reason::TokenKeyUnknown
+                    | Reason::TokenAlgorithm
+                    | Reason::TokenSignature
+                    | Reason::JwksUnavailable
+                    // Nobody asks for the binding there.
+                    | Reason::TokenBinding
             ),
         }
     }
@@ -302,6 +308,10 @@ fn verify(
                 return Err(refused(Reason::TokenRevoked, "the id of the token is on the list of revoked ids"));
             }
         }
+    }
+    if sources.policies.mode() == Mode::Strict {
+        binding::check(&claims, context.certificate)
+            .map_err(|error| refused(Reason::TokenBinding, error.to_string()))?;
     }
     let claims = claims.with_space_delimited(rule.space_delimited_claims.iter().map(|name| name.as_str()));
     Ok(Verified { claims, payload })

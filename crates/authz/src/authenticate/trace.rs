@@ -227,6 +227,7 @@ spec: {{issuer: a}}
                 pepper: None,
                 environment: None,
                 revocations: crate::revocation::Revocations::NotKept,
+                certificate: None,
             };
             for (headers, expected) in &cases {
                 let request = Request { headers: headers.clone(), path: "/a".to_owned(), ..Request::default() };

@@ -30,7 +30,8 @@ impl View<'_> {
     /// Whether the rule matches: `from` and `to` and `when`.
     pub(super) fn rule<P: Probe>(self, rule: &ArchivedRule, probe: &mut P) -> bool {
         // "ALLOW: any generator error drops the whole rule", even when another branch of it would match.
-        let missing = if self.action == Action::Allow { rule.needs & self.unavailable() } else { 0 };
+        let needs = rule.needs.to_native();
+        let missing = if self.action == Action::Allow { needs & self.unavailable() } else { 0 };
         probe.unavailable(missing);
         let mut matched = missing == 0;
         if matched || P::WHOLE {
@@ -48,8 +49,9 @@ impl View<'_> {
     }
 
     /// The attributes that are unavailable.
-    fn unavailable(self) -> u8 {
-        let Attributes { source_ip, remote_ip, destination_ip, port, sni, dynamic_metadata, .. } = *self.attributes;
+    fn unavailable(self) -> u16 {
+        let Attributes { source_ip, remote_ip, destination_ip, port, sni, dynamic_metadata, unknown, .. } =
+            *self.attributes;
         let bits = [
             (source_ip.is_none(), needs::SOURCE_IP),
             (remote_ip.is_none(), needs::REMOTE_IP),
@@ -57,6 +59,9 @@ impl View<'_> {
             (port.is_none(), needs::PORT),
             (sni.is_none(), needs::SNI),
             (dynamic_metadata.is_none(), needs::DYNAMIC_METADATA),
+            (unknown.host, needs::HOST),
+            (unknown.headers, needs::HEADERS),
+            (unknown.principal, needs::PRINCIPAL),
         ];
         bits.into_iter().filter(|(missing, _)| *missing).fold(0, |all, (_, bit)| all | bit)
     }
@@ -89,7 +94,7 @@ impl View<'_> {
     }
 
     fn operation<P: Probe>(self, operation: &ArchivedOperation, probe: &mut P) -> bool {
-        let Attributes { method, host, path, .. } = *self.attributes;
+        let Attributes { method, path, .. } = *self.attributes;
         let path = path_only(path);
         all(
             &mut [
@@ -98,10 +103,7 @@ impl View<'_> {
                     let name = Name::Pair("methods", "notMethods");
                     leaf(name, &operation.methods, probe, || text(method), |pattern, _| pattern.matches_header(method))
                 },
-                &mut |probe| {
-                    let name = Name::Pair("hosts", "notHosts");
-                    leaf(name, &operation.hosts, probe, || text(host), |pattern, _| pattern.matches_host(host))
-                },
+                &mut |probe| self.hosts(Name::Pair("hosts", "notHosts"), &operation.hosts, probe),
                 &mut |probe| {
                     let name = Name::Pair("paths", "notPaths");
                     leaf(name, &operation.paths, probe, || text(path), |pattern, _| pattern.matches(path))
@@ -182,7 +184,10 @@ impl View<'_> {
     where
         T: Archive<Archived: Display>,
     {
-        let principal = self.attributes.principal;
+        let Attributes { principal, unknown, .. } = *self.attributes;
+        if unknown.principal {
+            return unavailable(name, values, probe);
+        }
         leaf(
             name,
             values,
@@ -228,6 +233,14 @@ impl View<'_> {
         leaf(name, values, probe, shown, |principal, _| principal.matches(issuer, subject))
     }
 
+    fn hosts<P: Probe>(self, name: Name<'_>, hosts: &ArchivedValues<Pattern>, probe: &mut P) -> bool {
+        let Attributes { host, unknown, .. } = *self.attributes;
+        if unknown.host {
+            return unavailable(name, hosts, probe);
+        }
+        leaf(name, hosts, probe, || text(host), |pattern, _| pattern.matches_host(host))
+    }
+
     fn ports<P: Probe>(self, name: Name<'_>, ports: &ArchivedValues<u16>, probe: &mut P) -> bool {
         let Some(port) = self.attributes.port else { return unavailable(name, ports, probe) };
         leaf(name, ports, probe, || text(&port.to_string()), |value, _| value.to_native() == port)
@@ -243,6 +256,9 @@ impl View<'_> {
         // test is made in the way that allows less: a match that would deny may also be one of a part, a
         // match that would allow must be one of the whole.
         let name = header.name.as_str();
+        if needs::of_header(name) & self.unavailable() != 0 {
+            return unavailable(Name::Header(name), &header.patterns, probe);
+        }
         let allow = self.action == Action::Allow;
         let matches = |pattern: &ArchivedPattern, negated: bool| {
             let wide = self.attributes.joined && allow == negated;
