@@ -117,6 +117,16 @@ pub(super) fn authenticate_tokens(
         observe(flooded, sent.get(flooded).map_or(0, Vec::len), Step::Refused(&flood));
         return Err(flood);
     }
+    // With two callers at the places of one rule, Envoy lets the one decide who it is and both make headers. Which of them
+    // a backend then believes is a guess that the strict mode does not make.
+    let several = |texts: &Vec<String>| texts.iter().any(|text| Some(text) != texts.first());
+    if mode == Mode::Strict
+        && let Some(index) = sent.iter().position(several)
+    {
+        let refused = refused(Reason::TokenMalformed, "request has different tokens in the places of one rule");
+        observe(index, sent.get(index).map_or(0, Vec::len), Step::Refused(&refused));
+        return Err(refused);
+    }
     let mut walk =
         Walk { mode, sources, context, visible, read, verified: Vec::new(), refused: String::new(), bad_signatures: 0 };
 
@@ -230,7 +240,7 @@ impl Walk<'_, '_, '_> {
     /// "Per provider, all extracted tokens must verify (evaluated last-to-first)", so that the first one's claims are
     /// those that stay.
     fn verify_all(&mut self, rule: &ArchivedJwtRule, found: Vec<(String, Place<'_>)>) -> Result<(), TokenRefusal> {
-        for (index, (text, place)) in found.into_iter().enumerate().rev() {
+        for (text, place) in found.into_iter().rev() {
             let token = self.read.take_if_from(&text, rule.issuer.as_str());
             let verified = token.and_then(|token| verify(rule, token, self.sources, self.context));
             let Verified { claims, payload } = match verified {
@@ -241,10 +251,7 @@ impl Walk<'_, '_, '_> {
                     return Err(refused);
                 }
             };
-            // In the strict mode the caller's own token alone makes headers.
-            if self.mode == Mode::Istio || index == 0 {
-                output::add_outputs(rule, &claims, payload.as_deref(), self.visible);
-            }
+            output::add_outputs(rule, &claims, payload.as_deref(), self.visible);
             if !rule.forward_original_token {
                 match place {
                     Place::Header(name) => self.visible.remove_header(name),
