@@ -141,20 +141,21 @@ pub(crate) fn authenticate(
     Ok(Authenticated { claims, presented, by_key: has_key, visible })
 }
 
-/// Key sets that the presented tokens need and that are published at a place that is known.
+/// Key sets that the presented tokens need and that are published somewhere.
 pub(crate) fn keys_needed(policies: &Policies, applicable: Applicable<'_>, request: &Request) -> Vec<KeysNeeded> {
     let mode = policies.mode();
     let mut needed = Vec::new();
     for rule in jwt_rules(applicable) {
         let Some(source) = policies.key_source(rule.keys.to_native()) else { continue };
-        let Some(jwks_uri) = source.jwks_uri else { continue };
+        let Some(uri) = source.jwks_uri.or(source.discovery) else { continue };
         for found in tokens::tokens_of(rule, &request.headers, &request.path, mode).iter().take(MAX_TOKENS) {
             let Ok(token) = UnverifiedToken::parse(&found.text, mode) else { continue };
             let issuer = rule.issuer.as_str();
             if issuer.is_empty() || token.unverified_issuer() == Some(issuer) {
                 needed.push(KeysNeeded {
                     issuer: source.issuer.to_owned(),
-                    jwks_uri: jwks_uri.to_owned(),
+                    uri: uri.to_owned(),
+                    discovery: source.jwks_uri.is_none(),
                     kid: token.unverified_kid().map(str::to_owned),
                 });
             }
