@@ -83,7 +83,7 @@ impl Kind {
             // Protocol assignments, documentation, benchmarks.
             [192, 0, 0 | 2, _] | [198, 51, 100, _] | [203, 0, 113, _] | [198, 18 | 19, ..] => Self::Reserved,
             [224..=239, ..] => Self::Multicast,
-            [240.., ..] => Self::Reserved,
+            [240..=255, ..] => Self::Reserved,
             _ => Self::Public,
         }
     }

@@ -32,8 +32,7 @@ impl Bucket {
             Some(since) => {
                 let earned = since / SECONDS_PER_FETCH;
                 self.tokens = self.tokens.saturating_add(earned).min(BURST);
-                self.earned_at =
-                    if self.tokens == BURST { now } else { self.earned_at + earned * SECONDS_PER_FETCH };
+                self.earned_at = if self.tokens == BURST { now } else { self.earned_at + earned * SECONDS_PER_FETCH };
             }
         }
         let taken = self.tokens > 0;

@@ -121,15 +121,8 @@ impl PublishedSet {
     /// A set of which `embedded` came with the policies, fetched at that time if it is known.
     pub(super) fn new(place: Place, shared: Arc<Shared>, log: Log) -> Self {
         let bucket = Bucket::full(shared.clock.unix());
-        let state = State {
-            held: None,
-            flight: None,
-            flights: 0,
-            bucket,
-            failures: 0,
-            failed_at: None,
-            said: Said::default(),
-        };
+        let state =
+            State { held: None, flight: None, flights: 0, bucket, failures: 0, failed_at: None, said: Said::default() };
         Self { place, shared, log, state: Mutex::new(state) }
     }
 

@@ -79,7 +79,7 @@ mod tests {
     use crate::env::MapEnv;
 
     fn settings(env: &[(&str, &str)]) -> Result<JwksSettings, String> {
-        let env = env.iter().fold(MapEnv::default(), |env, (name, value)| env.with(name, value));
+        let env = env.iter().fold(MapEnv::default(), |env, (name, value)| env.with(name, *value));
         JwksSettings::from_env(&Reader::new(&env)).map_err(|error| error.to_string())
     }
 
