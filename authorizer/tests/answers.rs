@@ -390,7 +390,8 @@ async fn keys_of_the_bundle_need_no_fetch_until_the_issuer_rotates() {
     // The newer set has no such key any more, and the bundle's does not bring it back.
     let (answer, line) = world.ask(&bearer(&world, &reader())).await;
     assert_eq!((answer, line["reason"].as_str()), (None, Some("token_key_unknown")));
-    assert_eq!(fetched.load(std::sync::atomic::Ordering::SeqCst), 1);
+    // The issuer was asked whether it has it back.
+    assert_eq!(fetched.load(std::sync::atomic::Ordering::SeqCst), 2);
 }
 
 #[tokio::test]

@@ -672,8 +672,8 @@ impl KeySets {
         self.fetched.get(uri)
     }
 
-    /// Says which contents these are: differs between any two values, clones or not, whose sets differ, and is equal when
-    /// they are the same. Part of the key of a cache of verified tokens.
+    /// Says which contents these are: differs between any two values, clones or not, whose sets differ, and is equal
+    /// when they are the same. Part of the key of a cache of verified tokens.
     pub fn generation(&self) -> u64 {
         self.generation
     }

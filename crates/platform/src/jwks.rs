@@ -1,8 +1,10 @@
-//! The key sets that issuers publish: fetched when a request needs them, kept for a bounded time, refreshed by requests.
+//! The key sets that issuers publish: fetched when a request needs them, refreshed by requests, kept for a bounded
+//! time.
 //!
-//! There is no timer: a Lambda is frozen between requests, so each request looks at the ages, on the wall clock. Past its
-//! *soft age* a set is fetched again by a task that goes on whenever the runtime does, in this request or a later one, and
-//! nobody waits for it. Past its *hard age* a set is not used any more, and requests wait for the fetch, for a short time.
+//! There is no timer: a Lambda is frozen between requests, so each request looks at the ages, on the wall clock. Past
+//! its *soft age* a set is fetched again by a task that goes on whenever the runtime does, in this request or a later
+//! one, and nobody waits for it. Past its *hard age* a set is not used any more, and requests wait for the fetch, for a
+//! short time.
 
 mod bucket;
 mod fetch;
@@ -39,8 +41,8 @@ pub const LONGEST_SOFT_AGE: Duration = Duration::from_secs(2_700);
 /// A fetched set is used for this long and no longer, whatever its issuer says or does.
 pub const HARD_AGE: Duration = Duration::from_secs(3_600);
 
-/// A set that came with the policies and was never fetched since is used for this long, counted from when it was fetched
-/// for them. Where that time is not known, it is not used at all before it has been fetched.
+/// A set that came with the policies and was never fetched since is used for this long, counted from when it was
+/// fetched for them. Where that time is not known, it is not used at all before it has been fetched.
 pub const EMBEDDED_HARD_AGE: Duration = Duration::from_secs(86_400);
 
 /// Requests that cannot be decided without a fetch wait for it this long.

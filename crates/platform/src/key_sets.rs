@@ -49,8 +49,8 @@ impl KeySetSource {
                 None => drop(places.insert(uri, place)),
                 Some(known) => {
                     let timeout = known.timeout.max(place.timeout);
-                    // A rule that takes an issuer's discovery document for a key set gets nothing else than keys of that
-                    // server; the other way round it would cut the issuer's own rule off.
+                    // A rule that takes an issuer's discovery document for a key set gets nothing else than keys of
+                    // that server; the other way round it would cut the issuer's own rule off.
                     if place.discovery && !known.discovery {
                         *known = place;
                     }
@@ -67,8 +67,8 @@ impl KeySetSource {
         Ok(Self { clock, jwks, sets, snapshot })
     }
 
-    /// The key sets at hand. Those that are `needed` are fetched first where that is due, and waited for, for a short time,
-    /// where they cannot be done without.
+    /// The key sets at hand. Those that are `needed` are fetched first where that is due, and waited for, for a short
+    /// time, where they cannot be done without.
     pub async fn for_request(&self, needed: &[KeysNeeded]) -> KeySets {
         let (mut landings, mut underway) = (Vec::new(), false);
         for needed in needed {

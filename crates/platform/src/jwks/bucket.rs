@@ -40,8 +40,8 @@ impl Bucket {
         taken
     }
 
-    /// A fetch brought a change: the asking was justified. Once in [`SECONDS_PER_FETCH`] only, or an issuer whose answer
-    /// is never the same twice could be asked without end.
+    /// A fetch brought a change: the asking was justified. Once in [`SECONDS_PER_FETCH`] only, or an issuer whose
+    /// answer is never the same twice could be asked without end.
     pub(super) fn refill(&mut self, now: u64) {
         let lately = |at: u64| now.checked_sub(at).is_some_and(|since| since < SECONDS_PER_FETCH);
         if !self.refilled_at.is_some_and(lately) {

@@ -71,8 +71,8 @@ pub(super) async fn fetch(client: &Client, place: &Place) -> Result<Fetched, Fai
     tokio::time::timeout(place.timeout, fetched).await.unwrap_or(Err(Failure::Late(place.timeout)))
 }
 
-/// The `jwks_uri` of a discovery document. "The issuer value returned MUST be identical to the Issuer URL that was used as
-/// the prefix" (OpenID Connect Discovery 1.0, section 4.3).
+/// The `jwks_uri` of a discovery document. "The issuer value returned MUST be identical to the Issuer URL that was used
+/// as the prefix" (OpenID Connect Discovery 1.0, section 4.3).
 fn jwks_uri(issuer: &str, document: &[u8]) -> Result<String, Failure> {
     #[derive(serde::Deserialize)]
     struct Metadata {

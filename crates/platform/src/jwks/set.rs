@@ -136,8 +136,8 @@ impl PublishedSet {
         }
     }
 
-    /// Looks at ages, starts a fetch if one is due, and says whether to wait for it: for keys that are too old, and for a
-    /// key that is not there.
+    /// Looks at ages, starts a fetch if one is due, and says whether to wait for it: for keys that are too old, and for
+    /// a key that is not there.
     pub(crate) fn prepare(self: &Arc<Self>, kid: Option<&str>) -> Next {
         let now = self.shared.clock.unix();
         let mut state = self.state();

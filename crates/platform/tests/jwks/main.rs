@@ -1,6 +1,6 @@
 //! Key sets over time, against a real HTTPS server on a real socket. The clock stands still unless a test moves it.
 #![cfg(feature = "jwks")]
-#![allow(clippy::unwrap_used, unreachable_pub)]
+#![allow(clippy::panic, clippy::unwrap_used, unreachable_pub)]
 
 mod issuer;
 
