@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use platform::api_keys::ApiKeysConfig;
 use platform::bundle;
 use platform::env::{Env, EnvError, Reader, environment_from_env};
+use platform::jwks::JwksSettings;
 
 /// Where the adapter listens unless it is told otherwise: this host only, next to Envoy in one pod.
 const DEFAULT_ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9191);
@@ -27,6 +28,8 @@ pub struct Config {
     pub environment: Option<String>,
     /// Where API keys are kept; without it, every API key is refused as `api_key_unavailable`.
     pub api_keys: Option<ApiKeysConfig>,
+    /// `CAUSEWAY_ALLOW_PRIVATE_ISSUERS` and `CAUSEWAY_ISSUER_ROOTS`: how key sets are fetched.
+    pub jwks: JwksSettings,
 }
 
 /// A workload of the mesh, as policies select it.
@@ -59,6 +62,7 @@ impl Config {
         };
         let environment = environment_from_env(&env)?;
         let api_keys = ApiKeysConfig::from_env(&env)?;
+        let jwks = JwksSettings::from_env(&env)?;
         if api_keys.is_some() && environment.is_none() {
             return Err(EnvError::HalfGroup {
                 present: "CAUSEWAY_API_KEYS_TABLE".to_owned(),
@@ -72,6 +76,7 @@ impl Config {
             workload,
             environment,
             api_keys,
+            jwks,
         })
     }
 }

@@ -12,6 +12,8 @@
 //! | `CAUSEWAY_WORKLOAD_LABELS` | its labels, `app=ratings,version=v1` | Envoy names it | with the one before |
 //! | `CAUSEWAY_API_KEYS_TABLE` | the DynamoDB table of API keys | API keys are refused | with the next |
 //! | `CAUSEWAY_PEPPER_SECRET` | the Secrets Manager id of the pepper that API keys are hashed with | API keys are refused | with the one before |
+//! | `CAUSEWAY_ALLOW_PRIVATE_ISSUERS` | `true`: key sets may be fetched from this host and private networks | `false` | no |
+//! | `CAUSEWAY_ISSUER_ROOTS` | a PEM file with root certificates to trust when key sets are fetched | Mozilla's alone | no |
 //! | `AWS_REGION`, `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN` | Region and credentials | | with the two before |
 //! | `AWS_ENDPOINT_URL`, `AWS_ENDPOINT_URL_DYNAMODB`, `AWS_ENDPOINT_URL_SECRETS_MANAGER` | stand-ins for the AWS services | AWS | no |
 //!
@@ -124,7 +126,7 @@ impl Adapter {
     /// The bundle cannot be used, or the port cannot be had.
     pub fn bind(config: Config, deps: Deps) -> Result<Bound, Error> {
         let bundle = Bundle::open(&config.bundle)?;
-        let policies = Policies::open(bundle.section(Section::Access)?)?;
+        let policies = Policies::open(bundle.section(Section::Access)?)?.with_keys_fetched_at(bundle.made_at());
         let place = Place { workload: config.workload, environment: config.environment };
         Self::new(place, policies, deps)?.listen(config.address)
     }

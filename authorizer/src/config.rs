@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use platform::api_keys::ApiKeysConfig;
 use platform::bundle;
 use platform::env::{Env, EnvError, Reader, environment_from_env};
+use platform::jwks::JwksSettings;
 
 use crate::event::{ResponseKind, TOKEN_HEADER};
 
@@ -21,6 +22,8 @@ pub struct Config {
     pub environment: Option<String>,
     /// Where API keys are kept; without it, every API key is refused as `api_key_unavailable`.
     pub api_keys: Option<ApiKeysConfig>,
+    /// `CAUSEWAY_ALLOW_PRIVATE_ISSUERS` and `CAUSEWAY_ISSUER_ROOTS`: how key sets are fetched.
+    pub jwks: JwksSettings,
 }
 
 impl Config {
@@ -43,6 +46,7 @@ impl Config {
         })?;
         let environment = environment_from_env(&env)?;
         let api_keys = ApiKeysConfig::from_env(&env)?;
+        let jwks = JwksSettings::from_env(&env)?;
         env.finish()?;
         Ok(Self {
             bundle: bundle.map_or_else(|| PathBuf::from(bundle::DEFAULT_PATH), PathBuf::from),
@@ -50,6 +54,7 @@ impl Config {
             token_header: token_header.unwrap_or_else(|| TOKEN_HEADER.to_owned()),
             environment,
             api_keys,
+            jwks,
         })
     }
 }

@@ -79,7 +79,7 @@ fn make(command: &BundleCommand) -> Result<(Vec<u8>, Resources, Vec<String>), Ve
     warnings.append(&mut templates.warnings);
     let api = (!command.template.is_empty()).then(|| templates.finish().write());
     let api = api.transpose().map_err(|error| vec![format!("--template: {error}")])?;
-    let bundle = assemble(&resources, Ok(compiled.section), api.as_deref())?;
+    let bundle = assemble(&resources, Ok(compiled.section), api.as_deref(), now())?;
     Ok((bundle, resources, warnings))
 }
 
@@ -87,7 +87,7 @@ fn make(command: &BundleCommand) -> Result<(Vec<u8>, Resources, Vec<String>), Ve
 pub fn build(resources: &Resources, jwks: BTreeMap<String, String>) -> Result<Vec<u8>, Vec<String>> {
     let options = authz::CompileOptions { jwks, ..authz::CompileOptions::default() };
     let access = configuration::compile(resources, &options);
-    assemble(resources, access.map(|compiled| compiled.section), None)
+    assemble(resources, access.map(|compiled| compiled.section), None, now())
 }
 
 /// Puts the sections together; the errors of all of them are in the result.
@@ -95,12 +95,18 @@ fn assemble(
     resources: &Resources,
     access: Result<Vec<u8>, Vec<String>>,
     api: Option<&[u8]>,
+    now: u64,
 ) -> Result<Vec<u8>, Vec<String>> {
     let egress = extension::routes::compile(resources);
     match (access, egress) {
         (Ok(access), Ok(egress)) => {
             let mut sections = vec![(Section::Access, access.as_slice()), (Section::Egress, egress.as_slice())];
             sections.extend(api.map(|api| (Section::Api, api)));
+            let made = now.to_le_bytes();
+            // A bundle without published keys is the same whenever it is made.
+            if embeds_published_keys(&access)? {
+                sections.push((Section::Made, &made));
+            }
             platform::bundle::write(&sections).map_err(|error| vec![error.to_string()])
         }
         (access, egress) => {
@@ -109,6 +115,16 @@ fn assemble(
             Err(errors)
         }
     }
+}
+
+fn now() -> u64 {
+    platform::clock::Clock::unix(&platform::clock::SystemClock)
+}
+
+fn embeds_published_keys(access: &[u8]) -> Result<bool, Vec<String>> {
+    let policies = authz::Policies::open(access).map_err(|error| vec![error.to_string()])?;
+    let mut sources = policies.key_sources();
+    Ok(sources.any(|source| source.document.is_some() && source.jwks_uri.or(source.discovery).is_some()))
 }
 
 /// Writes beside the target and moves into place: a reader never sees half a bundle.

@@ -84,6 +84,36 @@ fn a_provider_that_there_is_not_is_refused_in_both_modes() {
     }
 }
 
+/// How old embedded keys are decides how long they serve.
+#[test]
+fn a_bundle_with_published_keys_says_when_it_was_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    std::fs::write(
+        path("policy.yaml"),
+        "apiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: { name: t, namespace: ns1 }\n\
+         spec: { jwtRules: [{ issuer: iss, jwksUri: 'https://iss.example/jwks.json' }] }\n",
+    )
+    .unwrap();
+    // The key of RFC 8037, appendix A.2.
+    std::fs::write(
+        path("jwks.json"),
+        r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"a","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#,
+    )
+    .unwrap();
+    let made_at = |more: &[&str]| {
+        let (policy, out) = (path("policy.yaml"), path("mesh.bundle"));
+        let output = bundle(&[&[policy.as_str(), "-o", out.as_str()], more].concat());
+        assert!(output.status.success(), "{}", said(&output));
+        platform::bundle::Bundle::open(Path::new(&out)).unwrap().made_at()
+    };
+    let now = || platform::clock::Clock::unix(&platform::clock::SystemClock);
+    assert_eq!(made_at(&[]), None);
+    let before = now();
+    let made = made_at(&["--jwks", &format!("iss={}", path("jwks.json"))]).unwrap();
+    assert!((before..=now()).contains(&made));
+}
+
 #[test]
 fn a_policy_that_only_a_waypoint_enforces_is_refused_unless_it_is_allowed_by_name() {
     let attached = |target: &str| {

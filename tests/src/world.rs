@@ -144,6 +144,8 @@ impl World {
             ("CAUSEWAY_BUNDLE", &self.bundle.display().to_string()),
             ("CAUSEWAY_API_KEYS_TABLE", "api-keys"),
             ("CAUSEWAY_PEPPER_SECRET", "pepper"),
+            // The issuer of these tests is on this host.
+            ("CAUSEWAY_ALLOW_PRIVATE_ISSUERS", "true"),
         ]));
         environment
     }

@@ -12,7 +12,7 @@ use authz::{ApiKey, ApiKeyRecord, CompileOptions, KeyState, Policies};
 use identity::Secret;
 use platform::BoxFuture;
 use platform::clock::FixedClock;
-use platform::jwks::JwksSource;
+use platform::jwks::{JwksSettings, JwksSource};
 use platform::log::{Lines, Log};
 use platform::secrets;
 use platform::store::{self, ApiKeys, StoreError};
@@ -53,13 +53,17 @@ impl World {
     ) -> Self {
         let (log, lines) = Log::memory();
         let clock = Arc::new(FixedClock::at(NOW));
-        let deps = Deps { api_keys, jwks: Arc::new(JwksSource::new(clock.clone())), clock, log };
+        // Generous: no test here is about what happens when it is over.
+        let settings = JwksSettings { wait: std::time::Duration::from_secs(30), ..JwksSettings::private() };
+        let jwks = Arc::new(JwksSource::with_settings(settings, clock.clone()));
+        let deps = Deps { api_keys, jwks, clock, log };
         let config = Config {
             bundle: "unused".into(),
             response: authorizer::event::ResponseKind::Simple,
             token_header: authorizer::event::TOKEN_HEADER.to_owned(),
             environment: None,
             api_keys: None,
+            jwks: JwksSettings::default(),
         };
         let authorizer = Authorizer::new(configure(config), policies, deps).unwrap();
         Self { authorizer, issuer, lines }

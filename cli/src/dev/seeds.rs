@@ -12,7 +12,7 @@ use key_issuer::KeyIssuer;
 use platform::aws::{AwsConfig, Credentials};
 use platform::clock::{Clock, SystemClock};
 use platform::env::MapEnv;
-use platform::jwks::JwksSource;
+use platform::jwks::{JwksSettings, JwksSource};
 use platform::log::Log;
 use platform::random::{Random, SystemRandom};
 use platform::store::{ApiKeys, ClientRecord, ClientState, Clients, Embedded};
@@ -212,7 +212,8 @@ impl Seeds {
             secrets: self.secrets.clone(),
             pepper_id: "pepper".to_owned(),
         };
-        platform::front::Deps { api_keys: Some(api_keys), jwks: Arc::new(JwksSource::new(clock.clone())), clock, log }
+        let jwks = Arc::new(JwksSource::with_settings(JwksSettings::private(), clock.clone()));
+        platform::front::Deps { api_keys: Some(api_keys), jwks, clock, log }
     }
 }
 

@@ -122,7 +122,7 @@ pub(crate) fn authenticate(
     Ok(Authenticated { claims, presented, by_key: has_key, visible })
 }
 
-/// Key sets that the presented tokens need and that are published at a place that is known.
+/// Key sets that the presented tokens need and that are published somewhere.
 pub(crate) fn keys_needed(policies: &Policies, applicable: Applicable<'_>, request: &Request) -> Vec<KeysNeeded> {
     let mode = policies.mode();
     let headers = joined(&request.headers);
@@ -132,7 +132,7 @@ pub(crate) fn keys_needed(policies: &Policies, applicable: Applicable<'_>, reque
     let mut needed = Vec::new();
     for (rule, found) in rules.iter().zip(&found) {
         let Some(source) = policies.key_source(rule.keys.to_native()) else { continue };
-        let Some(jwks_uri) = source.jwks_uri else { continue };
+        let Some(uri) = source.jwks_uri.or(source.discovery) else { continue };
         for found in found.iter().take(MAX_TOKENS) {
             if !read.admits(&found.text) {
                 continue;
@@ -141,7 +141,8 @@ pub(crate) fn keys_needed(policies: &Policies, applicable: Applicable<'_>, reque
             if token.check_issuer(rule.issuer.as_str()).is_ok() {
                 needed.push(KeysNeeded {
                     issuer: source.issuer.to_owned(),
-                    jwks_uri: jwks_uri.to_owned(),
+                    uri: uri.to_owned(),
+                    discovery: source.jwks_uri.is_none(),
                     kid: token.unverified_kid().map(str::to_owned),
                 });
             }

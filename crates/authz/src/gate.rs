@@ -54,7 +54,10 @@ pub struct KeysNeeded {
     /// The issuer of the rule.
     pub issuer: String,
     /// Where its keys are published; the name to [`KeySets::insert`] them by.
-    pub jwks_uri: String,
+    pub uri: String,
+    /// Whether `uri` is the issuer's discovery document, which says where the keys are (OpenID Connect Discovery 1.0,
+    /// section 4), and not the key set itself.
+    pub discovery: bool,
     /// The key that the token names, so that a front can see whether the set it holds has it.
     pub kid: Option<String>,
 }

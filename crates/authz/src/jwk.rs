@@ -9,6 +9,8 @@ pub use sets::KeySets;
 
 use key::Key;
 
+use aws_lc_rs::digest;
+
 use crate::claims::{Json, JsonLimits};
 use crate::compiled::Mode;
 
@@ -100,6 +102,7 @@ pub struct Jwks {
     mode: Mode,
     keys: Vec<Key>,
     skipped: Vec<SkippedKey>,
+    fingerprint: [u8; 32],
 }
 
 /// A key of a set that is not used, and why.
@@ -169,11 +172,11 @@ impl Jwks {
     ///
     /// # Errors
     /// What makes the whole set untrustworthy: see [`JwksError`].
-    pub fn parse_as(json: &str, origin: KeyOrigin, mode: Mode) -> Result<Self, JwksError> {
-        if json.len() > MAX_BYTES {
-            return Err(JwksError::TooLarge(json.len()));
+    pub fn parse_as(text: &str, origin: KeyOrigin, mode: Mode) -> Result<Self, JwksError> {
+        if text.len() > MAX_BYTES {
+            return Err(JwksError::TooLarge(text.len()));
         }
-        let json = Json::parse(json.as_bytes(), LIMITS).map_err(|error| JwksError::Json(error.to_string()))?;
+        let json = Json::parse(text.as_bytes(), LIMITS).map_err(|error| JwksError::Json(error.to_string()))?;
         let Some(Json::List(list)) = json.get("keys") else { return Err(JwksError::Shape) };
         if list.len() > MAX_KEYS {
             return Err(JwksError::TooManyKeys(list.len()));
@@ -203,7 +206,12 @@ impl Jwks {
                 return Err(JwksError::DuplicateKid((*kid).to_owned()));
             }
         }
-        Ok(Self { mode, keys, skipped })
+        Ok(Self { mode, keys, skipped, fingerprint: fingerprint(text, origin, mode) })
+    }
+
+    /// SHA-256 of the document and of how it was read: equal for two sets only if they verify the same signatures.
+    pub fn fingerprint(&self) -> &[u8; 32] {
+        &self.fingerprint
     }
 
     /// How many keys can be used.
@@ -301,6 +309,20 @@ impl Jwks {
         }
         Err(refusal)
     }
+}
+
+/// The origin and the mode decide, beside the document, which keys are used and how.
+fn fingerprint(text: &str, origin: KeyOrigin, mode: Mode) -> [u8; 32] {
+    let mut context = digest::Context::new(&digest::SHA256);
+    context.update(&[u8::from(origin == KeyOrigin::Fetched), u8::from(mode == Mode::Istio)]);
+    context.update(text.as_bytes());
+    array(&context.finish())
+}
+
+fn array(digest: &digest::Digest) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(digest.as_ref());
+    bytes
 }
 
 /// What makes a whole set untrustworthy in the strict mode.

@@ -43,6 +43,8 @@ pub enum Section {
     Egress,
     /// The APIs of the deployment templates, owned by `authz::api`; only there when the bundle was made with templates.
     Api,
+    /// When the bundle was made: 8 bytes, seconds since 1970. Only there when the bundle embeds published key sets.
+    Made,
 }
 
 impl Section {
@@ -51,6 +53,7 @@ impl Section {
             Self::Access => 1,
             Self::Egress => 2,
             Self::Api => 3,
+            Self::Made => 4,
         }
     }
 
@@ -59,6 +62,7 @@ impl Section {
             Self::Access => "access",
             Self::Egress => "egress",
             Self::Api => "api",
+            Self::Made => "made",
         }
     }
 }
@@ -190,6 +194,12 @@ impl Bundle {
             return Err(BundleError::Malformed("its table of sections is cut off"));
         }
         Ok(Self { file })
+    }
+
+    /// When the bundle was made, in seconds since 1970, if it says so: how old the key sets in it are.
+    pub fn made_at(&self) -> Option<u64> {
+        let section = self.section(Section::Made).ok()?;
+        section.try_into().map(u64::from_le_bytes).ok()
     }
 
     /// The bytes of a section, starting at a multiple of 16 within the file.

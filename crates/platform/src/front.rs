@@ -33,10 +33,14 @@ pub struct Deps {
 #[cfg(all(feature = "dynamodb", feature = "secrets"))]
 impl Deps {
     /// The surroundings of a program in AWS. Connects to nobody yet.
-    pub fn in_aws(api_keys: Option<&crate::api_keys::ApiKeysConfig>, log: Log) -> Self {
+    pub fn in_aws(
+        api_keys: Option<&crate::api_keys::ApiKeysConfig>,
+        jwks: crate::jwks::JwksSettings,
+        log: Log,
+    ) -> Self {
         let clock = Arc::new(crate::clock::SystemClock);
         let api_keys = api_keys.map(ApiKeyStore::in_aws);
-        Self { api_keys, jwks: Arc::new(JwksSource::new(clock.clone())), clock, log }
+        Self { api_keys, jwks: Arc::new(JwksSource::with_settings(jwks, clock.clone())), clock, log }
     }
 }
 
