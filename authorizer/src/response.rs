@@ -1,6 +1,6 @@
 //! What API Gateway gets back: the one place where a decision becomes an answer.
 //!
-//! * proven and allowed: `isAuthorized: true`, or a policy that allows this request's ARN only;
+//! * proven and allowed: `isAuthorized: true`, or a policy that allows this request's ARN, and what `grant` adds;
 //! * no credential or a bad one: the error whose message is exactly `Unauthorized`, which API Gateway turns into 401;
 //! * everything else: `isAuthorized: false`, or a policy that denies, which is 403.
 //!
@@ -9,11 +9,13 @@
 use std::collections::BTreeMap;
 
 use authz::claims::Json;
+use authz::grants::Resources;
 use authz::{Allow, Decision, Deny, Reason};
 use lambda_runtime::Diagnostic;
 use serde::Serialize;
 
 use crate::event::Form;
+use crate::grant::{self, Statement};
 
 /// The context keys of every answer, always all there: a key that is missing would leave a header of the same name that
 /// a client sent as it is, where the integration maps the key to that header.
@@ -56,15 +58,7 @@ pub struct Policy {
 #[serde(rename_all = "PascalCase")]
 struct Document {
     version: &'static str,
-    statement: [Statement; 1],
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct Statement {
-    action: &'static str,
-    effect: &'static str,
-    resource: String,
+    statement: Vec<Statement>,
 }
 
 /// The error that API Gateway turns into 401. Its message is the whole contract, so it carries nothing else; the reason
@@ -79,11 +73,18 @@ impl From<Unauthorized> for Diagnostic {
     }
 }
 
-/// Turns a decision into the answer to its event. `outputs` are the configured output headers, in lower case.
+/// Turns a decision into the answer to its event. `outputs` are the configured output headers, in lower case; `also` is
+/// what a policy may say beside the request itself.
 ///
 /// # Errors
 /// [`Unauthorized`] when the caller has to come with another credential.
-pub fn answer(decision: &Decision, form: &Form, request_id: &str, outputs: &[String]) -> Result<Answer, Unauthorized> {
+pub fn answer(
+    decision: &Decision,
+    form: &Form,
+    request_id: &str,
+    outputs: &[String],
+    also: &Resources,
+) -> Result<Answer, Unauthorized> {
     let authorized = match decision {
         Decision::Allow(_) => true,
         Decision::Deny(deny) if is_about_credentials(deny.reason) => return Err(Unauthorized),
@@ -95,15 +96,7 @@ pub fn answer(decision: &Decision, form: &Form, request_id: &str, outputs: &[Str
         Form::Policy { arn } => Answer::Policy(Policy {
             // An issuer always stands before a slash, so no caller can be called this.
             principal_id: decision.principal().unwrap_or("anonymous").to_owned(),
-            policy_document: Document {
-                version: "2012-10-17",
-                statement: [Statement {
-                    action: "execute-api:Invoke",
-                    effect: if authorized { "Allow" } else { "Deny" },
-                    // This request alone: a cached policy is evaluated again for the next one, which then asks anew.
-                    resource: arn.clone(),
-                }],
-            },
+            policy_document: Document { version: "2012-10-17", statement: grant::statements(authorized, arn, also) },
             context,
         }),
     })

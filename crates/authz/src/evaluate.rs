@@ -16,6 +16,7 @@ use self::rule::View;
 use crate::claims::{Claims, Json};
 use crate::compiled::ArchivedAuthorizationPolicy;
 use crate::decision::{DryRunAllow, Shadow};
+use crate::grants::Area;
 use crate::index::{Action, Query, Table};
 use crate::policies::Applicable;
 use crate::request::path_only;
@@ -43,6 +44,8 @@ pub(crate) struct Attributes<'a> {
     pub(crate) dynamic_metadata: Option<&'a [(String, Json)]>,
     /// `None` is a caller without a token or key.
     pub(crate) claims: Option<&'a Claims>,
+    /// All requests that are asked about at once, where it is more than one.
+    pub(crate) area: Option<&'a Area<'a>>,
 }
 
 /// What the policies say.
@@ -181,8 +184,8 @@ struct Asked<'a> {
 
 impl<'a> Asked<'a> {
     fn new(applicable: Applicable<'a>, attributes: &'a Attributes<'a>) -> Self {
-        let Attributes { host, path, principal, .. } = *attributes;
-        Self { applicable, attributes, query: Query::new(host, path_only(path), principal) }
+        let Attributes { host, path, principal, area, .. } = *attributes;
+        Self { applicable, attributes, query: Query::new(host, path_only(path), principal, area) }
     }
 
     fn tables(&self, action: Action, dry_run: bool) -> impl Iterator<Item = Table<'a>> {

@@ -6,6 +6,7 @@ use crate::compiled::{
     ArchivedAuthorizationPolicy, ArchivedNamespace, ArchivedRule, ArchivedRuleIndex, ArchivedSelectorIndex,
     ArchivedTextTable,
 };
+use crate::grants::Area;
 use crate::policies::{Applicable, Labels};
 
 /// What a policy does.
@@ -94,7 +95,10 @@ impl<'a> Table<'a> {
             if !self.index.hosts.entries.is_empty() {
                 self.index.hosts.find(query.reversed_host(), &mut found);
             }
-            self.index.paths.find(query.path.as_bytes(), &mut found);
+            match query.area {
+                Some(area) => self.index.paths.find_all(|text| area.may_meet(text), &mut found),
+                None => self.index.paths.find(query.path.as_bytes(), &mut found),
+            }
             if let Some(principal) = query.principal {
                 self.index.principals.find(principal.as_bytes(), &mut found);
             }
@@ -129,11 +133,12 @@ pub(crate) struct Query<'a> {
     /// Without query and fragment.
     path: &'a str,
     principal: Option<&'a str>,
+    area: Option<&'a Area<'a>>,
 }
 
 impl<'a> Query<'a> {
-    pub(crate) fn new(host: &'a str, path: &'a str, principal: Option<&'a str>) -> Self {
-        Self { host, reversed_host: OnceCell::new(), path, principal }
+    pub(crate) fn new(host: &'a str, path: &'a str, principal: Option<&'a str>, area: Option<&'a Area<'a>>) -> Self {
+        Self { host, reversed_host: OnceCell::new(), path, principal, area }
     }
 
     fn reversed_host(&self) -> &[u8] {
@@ -142,6 +147,13 @@ impl<'a> Query<'a> {
 }
 
 impl ArchivedTextTable {
+    /// Adds what is found under every text that `wanted` takes to `found`.
+    fn find_all(&self, wanted: impl Fn(&[u8]) -> bool, found: &mut Vec<u32>) {
+        for entry in self.entries.iter().filter(|entry| wanted(entry.text.as_slice())) {
+            found.extend(entry.exact.iter().chain(entry.prefix.iter()).map(|id| id.to_native()));
+        }
+    }
+
     /// Adds what is found under `value` to `found`.
     fn find(&self, value: &[u8], found: &mut Vec<u32>) {
         let after = self.entries.partition_point(|entry| entry.text.as_slice() <= value);

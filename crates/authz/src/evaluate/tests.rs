@@ -239,6 +239,7 @@ fn plain<'a>(headers: &'a [(String, String)]) -> Attributes<'a> {
         sni: None,
         dynamic_metadata: None,
         claims: None,
+        area: None,
     }
 }
 

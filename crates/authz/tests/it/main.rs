@@ -4,10 +4,12 @@
 mod compiling;
 mod credentials;
 mod custom;
+mod grants;
 mod hops;
 mod jwt_attacks;
 mod modes;
 mod properties;
+mod read_set;
 mod rules;
 mod support;
 mod trace;

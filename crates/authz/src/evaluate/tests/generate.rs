@@ -217,6 +217,7 @@ impl Owned {
             sni: self.sni,
             dynamic_metadata: self.dynamic_metadata.as_deref(),
             claims: self.claims.as_ref(),
+            area: None,
         }
     }
 }
