@@ -13,7 +13,7 @@ use std::path::Path;
 
 use authz::api::{Access, Api, ApiKind, ApiSet, Authorizer, AuthorizerKind, Route, Text, VERSION};
 
-pub(crate) use self::parts::{Function, Integration, Mapping};
+pub(crate) use self::parts::{Function, Integration};
 use self::yaml::{Member, Node, Value};
 use crate::configuration::read_text;
 

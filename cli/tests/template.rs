@@ -272,7 +272,7 @@ fn plain_rest_apis() {
     let sources: Vec<_> = own.authorizers[0].identity_sources.iter().map(|source| source.known().unwrap()).collect();
     assert_eq!(sources, ["method.request.header.Authorization", "context.path"]);
     assert_eq!(routes(api(&apis, "Body")), ["GET /a own"]);
-    assert!(said.contains("t0.yaml:20: the route POST /reviews of the API Api"), "{said}");
+    assert!(said.contains("t0.yaml:17: the route POST /reviews of the API Api"), "{said}");
 }
 
 #[test]
