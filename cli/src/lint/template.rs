@@ -4,6 +4,7 @@
 //! authorizer is judged by every document whose stage it can have.
 
 pub(super) mod cache;
+mod cache_codes;
 pub(super) mod headers;
 pub(super) mod routes;
 

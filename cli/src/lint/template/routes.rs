@@ -3,7 +3,7 @@
 use authz::api::{Access, Api, ApiKind, Route, Text};
 use authz::{ApiGatewayInfo, Given, KeySets, PathHandling, Request, Revocations, Target};
 
-use super::cache::http;
+use super::cache_codes::http;
 use super::{Deployment, route_key, routes_of};
 use crate::lint::finding::{Code, Findings, Severity};
 

@@ -5,6 +5,7 @@ mod compiling;
 mod credentials;
 mod custom;
 mod grants;
+mod grants_properties;
 mod hops;
 mod jwt_attacks;
 mod modes;
