@@ -283,6 +283,13 @@ fn destinations_and_callers() {
     let own = World::new(&own);
     assert_eq!(Document::new(&own, &routes, &client("a"), "GET", "/").short().0, ["GET/", "GET/a/*"]);
     assert_eq!(Document::new(&own, &routes, &client("a"), "GET", "/b").short().0, ["GET/b", "GET/b", "GET/b/*"]);
+    // So does the caller, whom only that destination knows.
+    let known_there = all("", &split).replace(
+        "name: idp, namespace: istio-system}\nspec:",
+        "name: idp, namespace: istio-system}\nspec:\n  selector: {matchLabels: {app: admin}}",
+    );
+    let known_there = World::new(&known_there);
+    assert_eq!(Document::new(&known_there, &routes, &client("a"), "GET", "/").short().0, ["GET/", "GET/a/*"]);
     // No caller, no difference.
     assert_eq!(Document::new(&own, &routes, &anonymous(), "GET", "/b").allow.len(), 4);
 }

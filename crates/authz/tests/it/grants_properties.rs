@@ -224,7 +224,7 @@ proptest! {
                 let nameable = (0..PATHS.len()).filter(|at| !PATHS[*at].contains('*'));
                 nameable.filter(|at| row[*at].as_ref().is_some_and(Decision::is_allowed))
             };
-            for at_path in allowed().next().into_iter().chain(allowed().last()) {
+            for at_path in allowed().next().into_iter().chain(allowed().next_back()) {
                 let asked = PATHS[at_path];
                 let Some(Decision::Allow(allow)) = &row[at_path] else { panic!() };
                 let document = Document::new(&world, &known, &caller, method, asked);
