@@ -27,7 +27,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use authz::{Decision, Deny, Hop, Policies, Reason, Target};
+use authz::grants::Resources;
+use authz::{Decision, Deny, Given, Hop, Policies, Reason, Target};
 use lambda_runtime::LambdaEvent;
 use platform::bundle::{Bundle, BundleError, Section};
 use platform::clock::Clock;
@@ -45,6 +46,7 @@ pub use platform::front::Deps;
 pub use response::{Answer, Unauthorized};
 
 use event::{Event, Form, Reading, Refused};
+use grant::KnownApis;
 
 /// The program cannot start; the text names what to change.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +80,7 @@ struct Inner {
     config: Config,
     front: Front,
     outputs: Vec<String>,
+    apis: KnownApis,
 }
 
 impl Authorizer {
@@ -86,10 +89,19 @@ impl Authorizer {
     /// # Errors
     /// [`Error::Keys`].
     pub fn new(config: Config, policies: Policies, deps: Deps) -> Result<Self, Error> {
+        Self::with_apis(config, policies, None, deps)
+    }
+
+    /// As [`new`](Self::new), with the section of a bundle that has the APIs of the deployment templates: their routes may
+    /// be named in IAM answers.
+    ///
+    /// # Errors
+    /// [`Error::Keys`].
+    pub fn with_apis(config: Config, policies: Policies, apis: Option<Vec<u8>>, deps: Deps) -> Result<Self, Error> {
         let outputs = policies.output_headers();
         let clock = deps.clock.clone();
         let front = Front::new(policies, deps)?;
-        Ok(Self(Arc::new(Inner { clock, config, front, outputs })))
+        Ok(Self(Arc::new(Inner { apis: KnownApis::new(apis), clock, config, front, outputs })))
     }
 
     /// The authorizer as Lambda runs it: the configured bundle, and AWS for what a request may need.
@@ -100,7 +112,8 @@ impl Authorizer {
         let bundle = Bundle::open(&config.bundle)?;
         let policies = Policies::open(bundle.section(Section::Access)?)?.with_keys_fetched_at(bundle.made_at());
         let deps = Deps::in_aws(config.api_keys.as_ref(), config.jwks.clone(), log);
-        Self::new(config, policies, deps)
+        let apis = bundle.section(Section::Api).ok().map(<[u8]>::to_vec);
+        Self::with_apis(config, policies, apis, deps)
     }
 
     /// Answers one event, given as its JSON text.
@@ -110,11 +123,19 @@ impl Authorizer {
     pub async fn authorize(&self, event: &str) -> Result<Answer, Unauthorized> {
         #[allow(clippy::disallowed_types, reason = "a duration inside one request")]
         let started = std::time::Instant::now();
-        let Inner { clock: _, config, front, outputs } = &*self.0;
+        let Inner { apis, clock: _, config, front, outputs } = &*self.0;
+        let mut also = Resources::default();
         let (decision, asked) = match panics::unpanicked(async { self.parse(event) }).await {
             Ok(Ok(event)) => {
                 let decision = match self.environment(&event) {
-                    Ok(()) => front.decide(&event.request, &event.target).await,
+                    Ok(()) => {
+                        let then = |policies: &Policies, given: &Given<'_>, decision: &Decision| {
+                            apis.grants(&event, policies, given, decision, front.log())
+                        };
+                        let (decision, found) = front.decide_and(&event.request, &event.target, then).await;
+                        also = found.unwrap_or_default();
+                        decision
+                    }
                     Err(deny) => deny.into(),
                 };
                 let decision = response::presentable(decision, &event.form, &event.seen.request_id, outputs);
@@ -144,7 +165,8 @@ impl Authorizer {
                 latency: started.elapsed(),
             },
         );
-        response::answer(&decision, &asked.form, &asked.seen.request_id, outputs, asked.usage_plan_key)
+        let Asked { usage_plan_key, .. } = asked;
+        response::answer(&decision, &asked.form, &asked.seen.request_id, outputs, usage_plan_key, &also)
     }
 
     /// As [`authorize`](Self::authorize), for callers that hold the event as a value.
@@ -210,7 +232,7 @@ impl From<Event> for Asked {
 
 impl std::fmt::Debug for Authorizer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Inner { clock: _, config, front, outputs } = &*self.0;
+        let Inner { config, front, outputs, .. } = &*self.0;
         f.debug_struct("Authorizer")
             .field("config", config)
             .field("front", front)

@@ -1,6 +1,6 @@
 //! What API Gateway gets back: the one place where a decision becomes an answer.
 //!
-//! * proven and allowed: `isAuthorized: true`, or a policy that allows this request's ARN only;
+//! * proven and allowed: `isAuthorized: true`, or a policy that allows this request's ARN, and what `grant` adds;
 //! * no credential or a bad one: the error whose message is exactly `Unauthorized`, which API Gateway turns into 401;
 //! * everything else: `isAuthorized: false`, or a policy that denies, which is 403.
 //!
@@ -11,6 +11,7 @@
 use std::collections::BTreeMap;
 
 use authz::claims::Json;
+use authz::grants::Resources;
 use authz::{Allow, Decision, Deny, Reason};
 use lambda_runtime::Diagnostic;
 use serde::Serialize;
@@ -81,6 +82,7 @@ impl From<Unauthorized> for Diagnostic {
 
 /// Turns a decision into the answer to its event. `outputs` are the configured output headers, in lower case;
 /// `usage_plan_key` is what the usage plans of a REST API know the caller's API key by.
+/// `also` is what a policy may say beside the request itself.
 ///
 /// # Errors
 /// [`Unauthorized`] when the caller has to come with another credential.
@@ -90,6 +92,7 @@ pub fn answer(
     request_id: &str,
     outputs: &[String],
     usage_plan_key: Option<String>,
+    also: &Resources,
 ) -> Result<Answer, Unauthorized> {
     let authorized = match decision {
         Decision::Allow(_) => true,
@@ -104,7 +107,10 @@ pub fn answer(
             let policy = Policy {
                 // An issuer always stands before a slash, so no caller can be called this.
                 principal_id: principal.unwrap_or("anonymous").to_owned(),
-                policy_document: Document { version: "2012-10-17", statement: grant::statements(authorized, arn) },
+                policy_document: Document {
+                    version: "2012-10-17",
+                    statement: grant::statements(authorized, arn, also),
+                },
                 context,
                 usage_identifier_key: usage_plan_key.filter(|_| authorized && *api == Api::Rest),
             };
@@ -146,7 +152,7 @@ pub fn presentable(decision: Decision, form: &Form, request_id: &str, outputs: &
     let fits = total <= MAX_CONTEXT && context.values().all(|value| value.len() <= MAX_VALUE);
     // An integration may map a value to a header.
     let clean = context.values().all(|value| !value.contains(|c: char| c.is_control()));
-    let whole = fits && clean && answer(&decision, form, request_id, outputs, None).is_ok();
+    let whole = fits && clean && answer(&decision, form, request_id, outputs, None, &Resources::default()).is_ok();
     if whole {
         return decision;
     }

@@ -6,7 +6,7 @@ mod support;
 
 use authz::{CompileOptions, Policies};
 use support::issuer::{ISSUER, Issuer, reader};
-use support::{KINDS, World, fixture, with_token};
+use support::{KINDS, NOW, World, fixture, with_token};
 
 const FILES: [&str; 6] = [
     include_str!("../../examples/bookinfo/access.yaml"),
@@ -22,7 +22,8 @@ fn bookinfo(issuer: &Issuer) -> Policies {
     let files: Vec<_> = FILES.iter().map(file).collect();
     let options = CompileOptions { jwks: [(ISSUER.to_owned(), issuer.jwks())].into(), ..CompileOptions::default() };
     let resources = istio::parse(&files).unwrap();
-    Policies::open(&authz::compile(&resources, &options).unwrap().section).unwrap()
+    let section = authz::compile(&resources, &options).unwrap().section;
+    Policies::open(&section).unwrap().with_keys_fetched_at(Some(NOW))
 }
 
 #[tokio::test]

@@ -20,8 +20,8 @@ pub(crate) const EXAMPLES: &str = "Examples:
 The mode is strict unless --mode says otherwise, and it is the bundle's from then on. --fetch embeds the key sets that
 the policies name by jwksUri, or by an issuer alone; one that cannot be had refuses the bundle.
 
---template reads AWS::Serverless::HttpApi and Api with the events of functions, AWS::ApiGatewayV2::* and OpenAPI documents
-in Body or DefinitionBody. A route without an authorizer is a warning where its API has a Lambda authorizer, or stands in
+--template reads AWS::Serverless::HttpApi and Api with the events of functions, AWS::ApiGatewayV2::*, AWS::ApiGateway::* and
+OpenAPI documents in Body or DefinitionBody. A route without an authorizer is a warning where its API has a Lambda authorizer, or stands in
 another stack. What may write routes and cannot be read (Fn::Transform, Fn::ForEach, DefinitionUri) is an error.";
 
 /// The options of `causeway bundle`.

@@ -13,6 +13,7 @@ use crate::compiled::ArchivedApiGateway;
 use crate::custom;
 use crate::decision::{Allow, AllowParts, Decision, Deny, Hop, Shadow};
 use crate::evaluate::{self, Attributes, Outcome, Verdict};
+use crate::grants::Area;
 use crate::hops::{self, Route};
 use crate::index::Action;
 use crate::jwk::KeySets;
@@ -145,6 +146,25 @@ pub fn decide(policies: &Policies, request: &Request, target: &Target, given: &G
     settled(pass_all(policies, request, target, given, None))
 }
 
+/// Whether [`decide`] would allow every request of `area`, which are like `request` but for their paths,
+/// and how: one answer for all of them, or none.
+pub(crate) fn pass_area(
+    policies: &Policies,
+    request: &Request,
+    target: &Target,
+    given: &Given<'_>,
+    area: &Area<'_>,
+) -> Result<AllowParts, Deny> {
+    check_request(request)?;
+    let Target::ApiGateway { api_id, stage, domain } = target else {
+        return Err(Deny::new(Reason::Internal, Hop::Request, "only an API has areas"));
+    };
+    let gateway = policies
+        .find_api_gateway(api_id, stage, domain)
+        .ok_or_else(|| Deny::new(Reason::GatewayUnknown, Hop::Request, "no ApiGateway document"))?;
+    Way { policies, request, given, trace: None, area: Some(area) }.pass_two(gateway)
+}
+
 fn settled(passed: Result<AllowParts, Deny>) -> Decision {
     match passed {
         Ok(parts) => Decision::Allow(Allow::new(Seal(()), parts)),
@@ -162,7 +182,7 @@ fn pass_all(
 ) -> Result<AllowParts, Deny> {
     check_request(request)?;
     let request = judged(policies, request)?;
-    let mut way = Way { policies, request: &request, given, trace };
+    let mut way = Way { policies, request: &request, given, trace, area: None };
     match target {
         Target::Workload { namespace, labels, environment } => {
             let workload = Workload { namespace, labels: Labels::Given(labels) };
@@ -212,6 +232,7 @@ struct Way<'a> {
     request: &'a Request,
     given: &'a Given<'a>,
     trace: Option<&'a mut Trace>,
+    area: Option<&'a Area<'a>>,
 }
 
 /// A request at a workload, as that workload sees it. What is `None` from `source_ip` on cannot be known there.
@@ -232,6 +253,7 @@ struct Arrival<'a> {
     unknown: Unknown,
     /// The hop before.
     before: Option<&'a Passed>,
+    area: Option<&'a Area<'a>>,
 }
 
 impl<'a> Arrival<'a> {
@@ -250,6 +272,7 @@ impl<'a> Arrival<'a> {
             dynamic_metadata: request.dynamic_metadata.as_deref(),
             unknown: request.unknown,
             before: None,
+            area: None,
         }
     }
 
@@ -282,6 +305,7 @@ impl<'a> Arrival<'a> {
             dynamic_metadata: None,
             unknown: Unknown { principal: false, ..request.unknown },
             before: Some(first),
+            area: None,
         }
     }
 
@@ -308,6 +332,7 @@ impl<'a> Arrival<'a> {
             dynamic_metadata: self.dynamic_metadata,
             unknown: self.unknown,
             claims,
+            area: self.area,
         }
     }
 }
@@ -361,9 +386,9 @@ impl<'a> Way<'a> {
     /// The gateway that an API plays, and the destination behind it. Both must allow.
     fn pass_two(&mut self, gateway: &'a ArchivedApiGateway) -> Result<AllowParts, Deny> {
         let request = self.request;
-        let arrival = Arrival::at_gateway(gateway, request);
+        let arrival = Arrival { area: self.area, ..Arrival::at_gateway(gateway, request) };
         let first = self.pass(&arrival, Visible::of(request))?;
-        let Some(route) = hops::route(gateway, known_host(request), &first.visible.path) else {
+        let Some(route) = hops::route_of_all(gateway, known_host(request), &first.visible.path, self.area) else {
             if let Some(trace) = &mut self.trace {
                 trace.unrouted = Some(hops::unrouted(gateway, known_host(request)));
             }
@@ -373,7 +398,7 @@ impl<'a> Way<'a> {
                 format!("no VirtualService of the gateway {} routes this host and path", gateway.name),
             )));
         };
-        let arrival = Arrival::at_destination(gateway, route, request, &first);
+        let arrival = Arrival { area: self.area, ..Arrival::at_destination(gateway, route, request, &first) };
         let second = self.pass(&arrival, first.visible.clone()).map_err(|deny| first.denied_later(deny))?;
         // A hop that reads the key alone and one that reads the token alone must not add up to more than either of the
         // two clients may do.

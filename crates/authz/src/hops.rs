@@ -1,6 +1,7 @@
 //! From a gateway to the workload behind it.
 
 use crate::compiled::{ArchivedApiGateway, ArchivedDestination, ArchivedUriMatch, ArchivedVirtualHost};
+use crate::grants::{Area, Reach};
 use crate::policies::{Labels, Workload};
 use crate::request::path_only;
 use crate::trace::{MAX_ROUTED, UnroutedTrace};
@@ -41,6 +42,26 @@ impl<'a> Route<'a> {
     pub(crate) fn port(self) -> Option<u16> {
         self.destination.port.as_ref().map(|port| port.to_native())
     }
+}
+
+/// As [`route`], for all requests of `area`; nothing where they do not go the same way.
+pub(crate) fn route_of_all<'a>(
+    gateway: &'a ArchivedApiGateway,
+    host: Option<&str>,
+    path: &str,
+    area: Option<&Area<'_>>,
+) -> Option<Route<'a>> {
+    let Some(area) = area else { return route(gateway, host, path) };
+    for route in virtual_host(gateway, host?)?.routes.iter() {
+        let matches = |reach| route.matches.is_empty() || route.matches.iter().any(|uri| area.uri(uri, reach));
+        if matches(Reach::Every) {
+            return Some(Route { destination: &route.destination });
+        }
+        if matches(Reach::Some) {
+            return None;
+        }
+    }
+    None
 }
 
 /// The route of `host` and `path` (with query): the most specific virtual host, in it the first match. An unknown host

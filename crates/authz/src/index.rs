@@ -6,6 +6,7 @@ use crate::compiled::{
     ArchivedAuthorizationPolicy, ArchivedNamespace, ArchivedRule, ArchivedRuleIndex, ArchivedSelectorIndex,
     ArchivedTextTable,
 };
+use crate::grants::Area;
 use crate::policies::{Applicable, Labels};
 
 /// What a policy does.
@@ -96,13 +97,16 @@ impl<'a> Table<'a> {
                     self.index.hosts.find(query.reversed_host(host), &mut found);
                 }
                 Sought::Text(_) | Sought::Nothing => {}
-                Sought::Anything => self.index.hosts.all(&mut found),
+                Sought::Anything => self.index.hosts.find_all(|_| true, &mut found),
             }
-            self.index.paths.find(query.path.as_bytes(), &mut found);
+            match query.area {
+                Some(area) => self.index.paths.find_all(|text| area.may_meet(text), &mut found),
+                None => self.index.paths.find(query.path.as_bytes(), &mut found),
+            }
             match query.principal {
                 Sought::Text(principal) => self.index.principals.find(principal.as_bytes(), &mut found),
                 Sought::Nothing => {}
-                Sought::Anything => self.index.principals.all(&mut found),
+                Sought::Anything => self.index.principals.find_all(|_| true, &mut found),
             }
             found.sort_unstable();
             found.dedup();
@@ -146,11 +150,12 @@ pub(crate) struct Query<'a> {
     /// Without query and fragment.
     path: &'a str,
     principal: Sought<'a>,
+    area: Option<&'a Area<'a>>,
 }
 
 impl<'a> Query<'a> {
-    pub(crate) fn new(host: Sought<'a>, path: &'a str, principal: Sought<'a>) -> Self {
-        Self { host, reversed_host: OnceCell::new(), path, principal }
+    pub(crate) fn new(host: Sought<'a>, path: &'a str, principal: Sought<'a>, area: Option<&'a Area<'a>>) -> Self {
+        Self { host, reversed_host: OnceCell::new(), path, principal, area }
     }
 
     fn reversed_host(&self, host: &str) -> &[u8] {
@@ -159,10 +164,11 @@ impl<'a> Query<'a> {
 }
 
 impl ArchivedTextTable {
-    /// Adds everything to `found`.
-    fn all(&self, found: &mut Vec<u32>) {
-        let ids = self.entries.iter().flat_map(|entry| entry.exact.iter().chain(entry.prefix.iter()));
-        found.extend(ids.map(|id| id.to_native()));
+    /// Adds what is found under every text that `wanted` takes to `found`.
+    fn find_all(&self, wanted: impl Fn(&[u8]) -> bool, found: &mut Vec<u32>) {
+        for entry in self.entries.iter().filter(|entry| wanted(entry.text.as_slice())) {
+            found.extend(entry.exact.iter().chain(entry.prefix.iter()).map(|id| id.to_native()));
+        }
     }
 
     /// Adds what is found under `value` to `found`.

@@ -120,6 +120,15 @@ impl Policies {
             .map(ApiGatewayInfo::from)
     }
 
+    /// All `ApiGateway` documents.
+    pub fn api_gateways(&self) -> impl Iterator<Item = ApiGatewayInfo<'_>> {
+        self.archived_api_gateways().map(ApiGatewayInfo::from)
+    }
+
+    pub(crate) fn archived_api_gateways(&self) -> impl Iterator<Item = &ArchivedApiGateway> {
+        self.set().api_gateways.iter()
+    }
+
     /// The names, in lower case, of all headers that some rule makes out of claims, each once.
     pub fn output_headers(&self) -> Vec<String> {
         let namespaces = self.set().namespaces.iter();

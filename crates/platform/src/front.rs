@@ -83,10 +83,29 @@ impl Front {
 
     /// Decides about one request. A panic on the way is a denial for this request, and costs the others nothing.
     pub async fn decide(&self, request: &Request, target: &Target) -> Decision {
-        unpanicked(self.ask(request, target)).await.unwrap_or_else(|Panicked| fault())
+        self.decide_and(request, target, |_, _, _| ()).await.0
     }
 
-    async fn ask(&self, request: &Request, target: &Target) -> Decision {
+    /// As [`decide`](Self::decide); then something else is asked of the same policies with what was fetched for the
+    /// decision. There is no answer to that after a panic.
+    pub async fn decide_and<T>(
+        &self,
+        request: &Request,
+        target: &Target,
+        then: impl FnOnce(&Policies, &Given<'_>, &Decision) -> T,
+    ) -> (Decision, Option<T>) {
+        match unpanicked(self.ask(request, target, then)).await {
+            Ok((decision, found)) => (decision, Some(found)),
+            Err(Panicked) => (fault(), None),
+        }
+    }
+
+    async fn ask<T>(
+        &self,
+        request: &Request,
+        target: &Target,
+        then: impl FnOnce(&Policies, &Given<'_>, &Decision) -> T,
+    ) -> (Decision, T) {
         let wanted = authz::credentials(&self.policies, request, target);
         let keys = self.key_sets.for_request(&wanted.keys_needed).await;
         let api_key = match &wanted.api_key {
@@ -102,7 +121,9 @@ impl Front {
             verified: Some(&self.verified),
             now: self.clock.unix(),
         };
-        authz::decide(&self.policies, request, target, &given)
+        let decision = authz::decide(&self.policies, request, target, &given);
+        let found = then(&self.policies, &given, &decision);
+        (decision, found)
     }
 
     /// What API Gateway's usage plans know the API key of an allowed request by; `None` when no key was proven. Asks

@@ -12,6 +12,7 @@ use crate::claims::{Claims, Json};
 use crate::compiled::{
     ArchivedCondition, ArchivedHeaderCondition, ArchivedOperation, ArchivedRule, ArchivedSource, ArchivedValues, needs,
 };
+use crate::grants::Reach;
 use crate::index::Action;
 use crate::matchers::{
     ArchivedPattern, IpRange, NamespaceGlob, Pattern, RequestPrincipal, ServiceAccount, TrustDomain,
@@ -94,7 +95,7 @@ impl View<'_> {
     }
 
     fn operation<P: Probe>(self, operation: &ArchivedOperation, probe: &mut P) -> bool {
-        let Attributes { method, path, .. } = *self.attributes;
+        let Attributes { method, path, area, .. } = *self.attributes;
         let path = path_only(path);
         all(
             &mut [
@@ -106,7 +107,16 @@ impl View<'_> {
                 &mut |probe| self.hosts(Name::Pair("hosts", "notHosts"), &operation.hosts, probe),
                 &mut |probe| {
                     let name = Name::Pair("paths", "notPaths");
-                    leaf(name, &operation.paths, probe, || text(path), |pattern, _| pattern.matches(path))
+                    leaf(
+                        name,
+                        &operation.paths,
+                        probe,
+                        || text(path),
+                        |pattern, negated| match area {
+                            None => pattern.matches(path),
+                            Some(area) => area.path(pattern, self.reach(negated)),
+                        },
+                    )
                 },
             ],
             probe,
@@ -259,9 +269,12 @@ impl View<'_> {
         if needs::of_header(name) & self.unavailable() != 0 {
             return unavailable(Name::Header(name), &header.patterns, probe);
         }
-        let allow = self.action == Action::Allow;
+        if name == ":path" && self.attributes.area.is_some() {
+            let matches = |_: &ArchivedPattern, negated| self.reach(negated) == Reach::Some;
+            return leaf(Name::Header(name), &header.patterns, probe, || Found::Unavailable, matches);
+        }
         let matches = |pattern: &ArchivedPattern, negated: bool| {
-            let wide = self.attributes.joined && allow == negated;
+            let wide = self.attributes.joined && self.reach(negated) == Reach::Some;
             self.header_values(name)
                 .any(|value| pattern.matches_header(value) || (wide && matches_some_line(pattern, value)))
         };
@@ -270,6 +283,11 @@ impl View<'_> {
             if values.is_empty() { Found::Missing } else { Found::Values(values) }
         };
         leaf(Name::Header(name), &header.patterns, probe, shown, matches)
+    }
+
+    /// What a test must come to where it stands for more than one: the way that allows less.
+    fn reach(self, negated: bool) -> Reach {
+        if (self.action == Action::Allow) == negated { Reach::Some } else { Reach::Every }
     }
 
     fn header_values<'n>(&'n self, name: &'n str) -> Box<dyn Iterator<Item = &'n str> + 'n> {

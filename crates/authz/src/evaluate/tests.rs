@@ -250,6 +250,7 @@ fn plain<'a>(headers: &'a [(String, String)]) -> Attributes<'a> {
         dynamic_metadata: None,
         unknown: Unknown::default(),
         claims: None,
+        area: None,
     }
 }
 

@@ -4,10 +4,13 @@
 mod compiling;
 mod credentials;
 mod custom;
+mod grants;
+mod grants_properties;
 mod hops;
 mod jwt_attacks;
 mod modes;
 mod properties;
+mod read_set;
 mod rules;
 mod support;
 mod token_walk;

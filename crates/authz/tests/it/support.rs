@@ -207,7 +207,7 @@ impl World {
         authz::explain(&self.policies, request, target, &self.given())
     }
 
-    fn given(&self) -> Given<'_> {
+    pub(crate) fn given(&self) -> Given<'_> {
         Given {
             keys: &self.keys,
             api_key: self.lookup.as_ref(),

@@ -218,6 +218,7 @@ impl Owned {
             dynamic_metadata: self.dynamic_metadata.as_deref(),
             unknown: crate::request::Unknown::default(),
             claims: self.claims.as_ref(),
+            area: None,
         }
     }
 }
