@@ -6,7 +6,7 @@ PROGRAMS := authorizer key-issuer extension adapter
 .PHONY: help test unit e2e differential programs tools bench fmt lint sam clean-tools
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
 test: tools programs ## every test: unit, then end to end on the real parts
 	$(CARGO) test --workspace --locked
@@ -36,7 +36,7 @@ bench: ## how fast policies load and are evaluated, as tables of ratios
 fmt: ## format the code
 	$(CARGO) fmt --all
 
-lint: ## formatting, clippy and shell syntax, as CI runs them
+lint: ## formatting and clippy, as CI runs them
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 

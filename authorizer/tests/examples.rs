@@ -5,8 +5,8 @@
 mod support;
 
 use authz::{CompileOptions, Policies};
-use support::issuer::{ISSUER, Issuer, reader};
-use support::{KINDS, NOW, World, fixture, with_token};
+use support::issuer::{ISSUER, Issuer, NOW, reader};
+use support::{KINDS, World, fixture, with_token};
 
 const FILES: [&str; 6] = [
     include_str!("../../examples/bookinfo/access.yaml"),

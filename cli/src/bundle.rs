@@ -1,6 +1,7 @@
 //! `causeway bundle`: Istio YAML in, one versioned, checksummed file out.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -9,6 +10,7 @@ use istio::Resources;
 use platform::bundle::Section;
 
 use crate::configuration::{self, Purpose, Read, ReadingArgs};
+use crate::lint::{self, LintOptions, Severity};
 use crate::template::Templates;
 use crate::terminal;
 
@@ -20,9 +22,14 @@ pub(crate) const EXAMPLES: &str = "Examples:
 The mode is strict unless --mode says otherwise, and it is the bundle's from then on. --fetch embeds the key sets that
 the policies name by jwksUri, or by an issuer alone; one that cannot be had refuses the bundle.
 
+What `causeway lint` calls an error is refused unless --allow-lint-errors is given.
+
 --template reads AWS::Serverless::HttpApi and Api with the events of functions, AWS::ApiGatewayV2::*, AWS::ApiGateway::* and
 OpenAPI documents in Body or DefinitionBody. A route without an authorizer is a warning where its API has a Lambda authorizer, or stands in
 another stack. What may write routes and cannot be read (Fn::Transform, Fn::ForEach, DefinitionUri) is an error.";
+
+/// Lint errors that are shown, at most.
+const MOST_LINT_ERRORS: usize = 20;
 
 /// The options of `causeway bundle`.
 #[derive(Args, Debug)]
@@ -35,6 +42,9 @@ pub struct BundleCommand {
     /// A SAM or CloudFormation template with routes, stages and authorizers to embed; may be given several times
     #[arg(long, value_name = "FILE")]
     template: Vec<PathBuf>,
+    /// Write the bundle although lint has findings of the level error
+    #[arg(long)]
+    allow_lint_errors: bool,
     /// Where to write the bundle
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
@@ -77,10 +87,32 @@ fn make(command: &BundleCommand) -> Result<(Vec<u8>, Resources, Vec<String>), Ve
         }
     };
     warnings.append(&mut templates.warnings);
+    warnings.extend(lint_errors(command, &resources)?);
     let api = (!command.template.is_empty()).then(|| templates.finish().write());
     let api = api.transpose().map_err(|error| vec![format!("--template: {error}")])?;
     let bundle = assemble(&resources, Ok(compiled.section), api.as_deref(), now())?;
     Ok((bundle, resources, warnings))
+}
+
+/// What `causeway lint` calls errors: refused, or counted in a warning where that is asked for.
+fn lint_errors(command: &BundleCommand, resources: &Resources) -> Result<Option<String>, Vec<String>> {
+    let options = LintOptions { mode: command.reading.mode(), ..LintOptions::default() };
+    let mut errors: Vec<String> = lint::lint(resources, None, &options)
+        .iter()
+        .filter(|finding| finding.severity == Severity::Error)
+        .map(ToString::to_string)
+        .collect();
+    let count = match errors.len() {
+        0 => return Ok(None),
+        1 => "1 lint error".to_owned(),
+        more => format!("{more} lint errors"),
+    };
+    if command.allow_lint_errors {
+        return Ok(Some(format!("{count}, see `causeway lint`")));
+    }
+    errors.truncate(MOST_LINT_ERRORS);
+    errors.push(format!("{count}, see `causeway lint`; --allow-lint-errors writes the bundle all the same"));
+    Err(errors)
 }
 
 /// Compiles `resources` into a bundle, in the strict mode. `jwks` are key sets to embed, by issuer or jwksUri.
@@ -130,7 +162,14 @@ fn embeds_published_keys(access: &[u8]) -> Result<bool, Vec<String>> {
 /// Writes beside the target and moves into place: a reader never sees half a bundle.
 fn write(path: &Path, bundle: &[u8]) -> std::io::Result<()> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    // Its sentence names a temporary file, which means nothing to whoever named another one.
+    let nameless = |error: std::io::Error| match error.kind() {
+        ErrorKind::NotFound | ErrorKind::NotADirectory => {
+            std::io::Error::other(format!("there is no folder {}", folder.display()))
+        }
+        kind => std::io::Error::from(kind),
+    };
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(nameless)?;
     std::io::Write::write_all(&mut file, bundle)?;
     // A temporary file is private to its owner; a layer's file is read by another user.
     file.as_file().set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))?;

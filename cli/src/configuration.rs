@@ -281,7 +281,19 @@ fn collect(path: &Path, files: &mut Files) -> Result<(), String> {
 /// Parses `sources`; every error of every file is in the result. Documents of the kinds `allow_ignored` are skipped.
 pub(crate) fn parse(sources: &[SourceFile], allow_ignored: &[String]) -> Result<Resources, Vec<String>> {
     let options = istio::ParseOptions { allow_ignored: allow_ignored.to_vec() };
-    istio::parse_with(sources, &options).map_err(|errors| errors.iter().map(ToString::to_string).collect())
+    istio::parse_with(sources, &options).map_err(|errors| {
+        let mut said: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        let refused = |source: &&SourceFile| errors.iter().any(|error| error.to_string().starts_with(&source.name));
+        said.extend(sources.iter().filter(refused).filter_map(unrendered));
+        said
+    })
+}
+
+/// A chart's template is no YAML yet, and what a reader of YAML says of it helps nobody.
+fn unrendered(source: &SourceFile) -> Option<String> {
+    let is_template = |line: &str| line.split_once("{{").is_some_and(|(_, rest)| rest.contains("}}"));
+    let line = source.text.lines().position(is_template)? + 1;
+    Some(format!("{}:{line}: `{{{{` looks like a template that was not rendered; render it first", source.name))
 }
 
 /// Compiles the access policies.

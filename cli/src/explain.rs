@@ -19,6 +19,7 @@ mod rules;
 mod tests;
 mod text;
 mod tokens;
+mod unknown;
 mod wishes;
 
 use std::process::ExitCode;

@@ -10,9 +10,11 @@ mod claims;
 mod codes;
 mod context;
 mod custom;
+mod denials;
 mod effects;
 mod fields;
 mod finding;
+mod namespaces;
 mod negations;
 mod operations;
 mod patterns;
@@ -20,6 +22,7 @@ mod peers;
 mod reach;
 mod request_principals;
 mod shadowed;
+mod split_rules;
 mod template;
 #[cfg(test)]
 mod tests;
@@ -45,7 +48,7 @@ use finding::{Code, Findings};
 use template::Deployment;
 
 pub(crate) const EXAMPLES: &str = "Examples:
-  causeway lint --config policies/
+  causeway lint policies/
   causeway lint --config policies/ --template template.yaml
   causeway lint --config policies/ --json --deny all --allow allow-anyone
   causeway lint --explain literal-star
@@ -60,22 +63,28 @@ const TOPICS: &[(&[&Code], Check)] = &[
     (authentication::CODES, authentication::check),
     (claims::CODES, claims::check),
     (custom::CODES, custom::check),
+    (denials::CODES, denials::check),
     (effects::CODES, effects::check),
+    (namespaces::CODES, namespaces::check),
     (negations::CODES, negations::check),
     (operations::CODES, operations::check),
     (patterns::CODES, patterns::check),
     (peers::CODES, peers::check),
     (request_principals::CODES, request_principals::check),
     (shadowed::CODES, shadowed::check),
+    (split_rules::CODES, split_rules::check),
     (workloads::CODES, workloads::check),
 ];
 
 /// The options of `causeway lint`.
 #[derive(Args, Debug)]
 pub(crate) struct Lint {
-    /// YAML files, or folders of them; may be given several times
-    #[arg(long = "config", required_unless_present_any = ["explain", "list"], num_args = 1.., value_name = "PATH")]
+    /// YAML files, or folders of them
+    #[arg(required_unless_present_any = ["config", "explain", "list"], value_name = "PATH")]
     paths: Vec<PathBuf>,
+    /// The same, as the other commands take them; may be given several times
+    #[arg(long, num_args = 1.., value_name = "PATH")]
+    config: Vec<PathBuf>,
     #[command(flatten)]
     reading: ReadingArgs,
     /// A SAM or CloudFormation template whose authorizers, routes and mappings are to fit the policies; may be given
@@ -92,10 +101,10 @@ pub(crate) struct Lint {
     #[arg(long, value_name = "CODE")]
     allow: Vec<String>,
     /// Say what a code finds, why, and what to write instead
-    #[arg(long, value_name = "CODE", conflicts_with_all = ["list", "json", "paths"])]
+    #[arg(long, value_name = "CODE", conflicts_with_all = ["list", "json", "paths", "config"])]
     explain: Option<String>,
     /// List every code
-    #[arg(long, conflicts_with_all = ["json", "paths"])]
+    #[arg(long, conflicts_with_all = ["json", "paths", "config"])]
     list: bool,
 }
 
@@ -139,7 +148,7 @@ pub(crate) fn lint(
 
 /// Runs `causeway lint`.
 pub(crate) fn run(command: Lint) -> ExitCode {
-    let Lint { paths, reading, template, json, deny, allow, explain, list } = command;
+    let Lint { mut paths, config, reading, template, json, deny, allow, explain, list } = command;
     if list {
         for code in all() {
             terminal::line(&format!("{:40} {:8} {}", code.name, code.severity.as_str(), code.what));
@@ -164,6 +173,7 @@ pub(crate) fn run(command: Lint) -> ExitCode {
     if !unknown.is_empty() {
         return terminal::refused(&unknown);
     }
+    paths.extend(config);
     let configuration = ConfigurationArgs { paths, reading };
     let loaded = match load(&configuration) {
         Ok(loaded) => loaded,
@@ -186,7 +196,10 @@ pub(crate) fn run(command: Lint) -> ExitCode {
         return terminal::refused(&errors);
     }
     let deployed = (!template.is_empty()).then_some((&loaded.policies, &templates));
-    report(&lint(&resources, deployed, &options), json)
+    let mut findings = lint(&resources, deployed, &options);
+    // What is worst comes first, file by file.
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    report(&findings, json)
 }
 
 fn report(findings: &[Finding], json: bool) -> ExitCode {

@@ -56,6 +56,7 @@ pub(crate) fn run(command: Normalize) -> ExitCode {
     let mut input = BufReader::new(io::stdin().lock());
     let mut output = BufWriter::new(io::stdout().lock());
     let mut line = Vec::new();
+    let mut crlf_said = false;
     loop {
         line.clear();
         match input.read_until(b'\n', &mut line) {
@@ -65,6 +66,10 @@ pub(crate) fn run(command: Normalize) -> ExitCode {
         }
         if line.last() == Some(&b'\n') {
             line.pop();
+        }
+        if line.last() == Some(&b'\r') && !crlf_said {
+            crlf_said = true;
+            terminal::note("a line ends with a carriage return, which no path may have: save the file with LF alone");
         }
         // What is not UTF-8 cannot stand in a request of ours.
         let path = std::str::from_utf8(&line).ok().filter(|path| path.len() <= MAX_PATH_BYTES);

@@ -53,7 +53,7 @@ pub(crate) fn finished(exit: ExitCode) -> ExitCode {
     }
 }
 
-/// Colours, if standard output is a terminal and NO_COLOR does not forbid it.
+/// Colours, if standard output is a terminal that has them and NO_COLOR does not forbid it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Style {
     colour: bool,
@@ -62,8 +62,14 @@ pub(crate) struct Style {
 impl Style {
     /// What the terminal takes.
     pub(crate) fn detect() -> Self {
-        let forbidden = platform::env::Env::get(&platform::env::ProcessEnv, "NO_COLOR").ok().flatten().is_some();
-        Self { colour: std::io::stdout().is_terminal() && !forbidden }
+        let variable = |name: &str| platform::env::Env::get(&platform::env::ProcessEnv, name).ok().flatten();
+        Self::of(std::io::stdout().is_terminal(), variable("NO_COLOR").as_deref(), variable("TERM").as_deref())
+    }
+
+    /// no-color.org: "when present and not an empty string (regardless of its value)". A dumb terminal knows no escapes.
+    fn of(is_terminal: bool, no_color: Option<&str>, term: Option<&str>) -> Self {
+        let forbidden = no_color.is_some_and(|value| !value.is_empty()) || term == Some("dumb");
+        Self { colour: is_terminal && !forbidden }
     }
 
     /// None at all.
@@ -90,5 +96,26 @@ impl Style {
 
     fn paint(self, code: &str, text: &str) -> String {
         if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_are_for_terminals_that_have_them() {
+        for (is_terminal, no_color, term, colour) in [
+            (true, None, None, true),
+            (true, None, Some("xterm-256color"), true),
+            (true, Some(""), Some("xterm"), true),
+            (true, Some("1"), Some("xterm"), false),
+            (true, Some("0"), None, false),
+            (true, None, Some("dumb"), false),
+            (false, None, Some("xterm"), false),
+        ] {
+            let style = Style::of(is_terminal, no_color, term);
+            assert_eq!(style.colour, colour, "{is_terminal} {no_color:?} {term:?}");
+        }
     }
 }

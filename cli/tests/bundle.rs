@@ -144,8 +144,9 @@ fn a_key_set_that_cannot_be_fetched_is_refused() {
     let policy = "apiVersion: security.istio.io/v1\nkind: RequestAuthentication\n\
                   metadata: { name: t, namespace: ns1 }\n\
                   spec: { jwtRules: [{ issuer: iss, jwksUri: 'http://127.0.0.1:9/jwks.json' }] }\n";
-    assert_eq!(bundle_of(policy, &[]).0, Some(0));
-    let (status, said) = bundle_of(policy, &["--fetch"]);
+    // Plain HTTP is an error of lint.
+    assert_eq!(bundle_of(policy, &["--allow-lint-errors"]).0, Some(0));
+    let (status, said) = bundle_of(policy, &["--allow-lint-errors", "--fetch"]);
     assert!(status == Some(2) && said.contains("http://127.0.0.1:9/jwks.json: cannot reach"), "{said}");
 }
 
@@ -181,4 +182,37 @@ fn files_without_a_policy_are_a_warning() {
     let service = "apiVersion: v1\nkind: Service\nmetadata: { name: a, namespace: shop }\nspec: { selector: { app: a }, ports: [{ port: 80 }] }\n";
     let (status, said) = bundle_of(service, &[]);
     assert!(status == Some(0) && said.contains("warning: the files hold no AuthorizationPolicy"), "{said}");
+}
+
+#[test]
+fn lint_errors_are_refused_unless_they_are_allowed() {
+    let policy = |principal: &str| {
+        format!(
+            "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{ name: p, namespace: ns1 }}\n\
+             spec: {{ action: DENY, rules: [{{ from: [{{ source: {{ principals: ['{principal}'] }} }}] }}] }}\n"
+        )
+    };
+    let wrong = policy("spiffe://cluster.local/ns/a/sa/b");
+    let (status, said) = bundle_of(&wrong, &[]);
+    assert!(status == Some(2) && said.contains("1 lint error, see `causeway lint`"), "{status:?} {said}");
+    assert!(said.contains("policy.yaml:1: error[") && said.contains("spiffe://"), "{said}");
+    let (status, said) = bundle_of(&wrong, &["--allow-lint-errors"]);
+    assert!(status == Some(0) && said.contains("warning: 1 lint error, see `causeway lint`"), "{status:?} {said}");
+    let (status, said) = bundle_of(&policy("cluster.local/ns/a/sa/b"), &[]);
+    assert!(status == Some(0) && !said.contains("lint error"), "{status:?} {said}");
+}
+
+#[test]
+fn what_cannot_be_written_is_named_as_it_was_given() {
+    let policy = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: { name: a, namespace: shop }\n\
+                  spec: {}\n";
+    let folder = tempfile::tempdir().unwrap();
+    let (file, out) = (folder.path().join("policy.yaml"), folder.path().join("nope/mesh.bundle"));
+    std::fs::write(&file, policy).unwrap();
+    let output = bundle(&[file.to_str().unwrap(), "-o", out.to_str().unwrap()]);
+    let said = said(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let nope = out.parent().unwrap().display().to_string();
+    assert!(said.contains(&format!("cannot write {}: there is no folder {nope}", out.display())), "{said}");
+    assert!(!said.contains(&format!("{nope}/.")), "{said}");
 }

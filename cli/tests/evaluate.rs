@@ -566,7 +566,8 @@ fn a_request_without_workload_takes_both_hops() {
     let rows = [
         (client("api.example", "/a"), "allowed_by_policy"),
         (client("API.example:443", "/a"), "allowed_by_policy"),
-        (client("api.example", "/a/secret"), "no_credential"),
+        // No credential is read there, so that none is missed.
+        (client("api.example", "/a/secret"), "denied_by_policy"),
         (client("api.example", "/b"), "destination_unknown"),
         (client("other.example", "/a"), "gateway_unknown"),
     ];

@@ -155,7 +155,14 @@ fn no_credential_is_ever_shown() {
 
 #[test]
 fn what_cannot_be_read_says_so_without_quoting() {
-    let wrong: [(&[&str], i32, &str); 8] = [
+    let line = ["--curl", "curl http://ratings/"];
+    let wrong: [(&[&str], i32, &str); 14] = [
+        (&["--event", "-", "--workload", "bookinfo/app=ratings"], 2, "--workload"),
+        (&["--event", "-", "--peer", "cluster.local/ns/a/sa/b"], 2, "--peer"),
+        (&["--request", "{}", "--source-ip", "10.0.0.1"], 2, "--source-ip"),
+        (&["--requests", "-", "--workload", "bookinfo"], 2, "--workload"),
+        (&[line[0], line[1], "--peer", "spiffe://cluster.local/ns/a/sa/b"], 2, "--peer: expected TRUST_DOMAIN"),
+        (&[line[0], line[1], "--peer", ""], 2, "--peer: expected TRUST_DOMAIN"),
         (&["--curl", "curl --frobnicate https://a/"], 2, "--frobnicate is not known"),
         (&["--curl", "wget https://a/"], 2, "does not begin with the word curl"),
         (&["--workload", "/x", "--curl", "curl https://a/"], 2, "--workload: expected"),
@@ -170,4 +177,86 @@ fn what_cannot_be_read_says_so_without_quoting() {
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", err(&output));
         assert!(err(&output).contains(words), "{arguments:?}: {}", err(&output));
     }
+}
+
+/// What explain says of a GET of `/a` at the workload `app: web` of `shop`, under `policies`.
+fn at_web(policies: &str, more: Value) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("p.yaml"), policies).unwrap();
+    let mut request = json!({"id": 1, "method": "GET", "host": "web", "path": "/a",
+        "workload": {"namespace": "shop", "labels": {"app": "web"}}});
+    for (name, value) in more.as_object().unwrap() {
+        request[name] = value.clone();
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_causeway"));
+    command.arg("explain").arg("--config").arg(folder.path()).args(["--request", &request.to_string()]);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", err(&output));
+    out(&output)
+}
+
+fn policy(name: &str, spec: &str) -> String {
+    format!(
+        "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: {name}, namespace: shop}}\nspec: {spec}\n"
+    )
+}
+
+/// A provider that is asked about everything, and tokens that somebody reads.
+fn with_provider() -> String {
+    let mesh = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\ndata:\n  mesh: |-\n    \
+                extensionProviders:\n    - {name: p, envoyExtAuthzGrpc: {service: p.shop.svc.cluster.local, port: 9191}}\n\
+                ---\napiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: {name: t, namespace: shop}\n\
+                spec: {jwtRules: [{issuer: iss, jwksUri: 'https://iss.example/jwks.json'}]}\n";
+    format!("{mesh}{}", policy("ask", "{action: CUSTOM, provider: {name: p}, rules: [{}]}"))
+}
+
+#[test]
+fn what_a_provider_said_is_what_its_mark_says() {
+    let bearer = json!([["authorization", format!("Bearer {TOKEN}")]]);
+    let denied = at_web(&with_provider(), json!({"custom": {"p": "deny"}, "headers": bearer}));
+    assert!(denied.starts_with("denied 403 denied_by_provider"), "{denied}");
+    assert!(denied.contains("✗ CUSTOM ") && !denied.contains("no RequestAuthentication applies"), "{denied}");
+    let allowed = at_web(&with_provider(), json!({"custom": {"p": "allow"}}));
+    assert!(allowed.starts_with("allowed 200"), "{allowed}");
+    assert!(allowed.contains("✓ CUSTOM ") && allowed.contains("let the request pass"), "{allowed}");
+    assert!(!allowed.contains('✗'), "{allowed}");
+}
+
+#[test]
+fn an_empty_allow_policy_is_no_obstacle_to_what_another_allows() {
+    let both = format!("{}{}", policy("allow-nothing", "{}"), policy("all", "{rules: [{}]}"));
+    let allowed = at_web(&both, json!({}));
+    assert!(allowed.starts_with("allowed 200") && !allowed.contains('✗'), "{allowed}");
+    assert!(allowed.contains("– ALLOW shop/allow-nothing: has no rules: it allows nothing itself"), "{allowed}");
+    let denied = at_web(&policy("allow-nothing", "{}"), json!({}));
+    assert!(denied.contains("✗ ALLOW shop/allow-nothing: has no rules: it denies everything"), "{denied}");
+}
+
+#[test]
+fn what_a_request_leaves_out_is_told_from_what_nobody_knows() {
+    let by_address = policy("office", "{rules: [{from: [{source: {ipBlocks: [10.0.0.0/8]}}]}]}");
+    let without = at_web(&by_address, json!({}));
+    assert!(without.contains("source.ip is not given in the request, so this ALLOW rule never matches"), "{without}");
+    assert!(without.contains("from  ? ipBlocks: is not given in the request, wanted 10.0.0.0/8"), "{without}");
+    assert!(!without.contains("cannot be known"), "{without}");
+    let with = at_web(&by_address, json!({"source": {"ip": "10.1.1.1"}}));
+    assert!(with.starts_with("allowed 200"), "{with}");
+}
+
+#[test]
+fn several_ways_are_alternatives() {
+    let two = policy("closed", "{action: DENY, rules: [{to: [{operation: {hosts: [web], paths: [/a]}}]}]}");
+    let text = at_web(&two, json!({}));
+    assert!(text.contains(" if (one of these is enough)\n"), "{text}");
+    let one = policy("closed", "{action: DENY, rules: [{to: [{operation: {methods: [GET]}}]}]}");
+    let text = at_web(&one, json!({}));
+    assert!(text.contains(" if\n  • the method were not GET"), "{text}");
+}
+
+#[test]
+fn where_no_credential_is_read_none_is_missed() {
+    let tokens_only = policy("p", "{rules: [{from: [{source: {requestPrincipals: [\"*\"]}}]}]}");
+    let text = at_web(&tokens_only, json!({}));
+    assert!(text.starts_with("denied 403 denied_no_match"), "{text}");
+    assert!(text.contains("read credentials at all: no RequestAuthentication applies to it"), "{text}");
 }

@@ -163,7 +163,7 @@ fn what_is_wrong_with_a_token_and_what_would_help() {
             with(json!({"aud": "other"})),
             "denied 403 token_audience at the gateway",
             &[
-                "would be allowed if\n  • the token were for the audience bookinfo; it is for other\n",
+                "would be allowed if (one of these is enough)\n  • the token were for the audience bookinfo; it is for other\n",
                 "\n  • the configuration were changed: add other to audiences of jwtRules[0] of RequestAuthentication",
                 "which then accepts tokens made for other",
             ],
@@ -236,7 +236,7 @@ fn what_is_wrong_with_a_token_and_what_would_help() {
                 ["authorization", format!("Bearer {}", world.token(json!({}), json!({"sub": "client:b"})))]]}),
             "denied 401 token_malformed",
             &[
-                "would be allowed if\n  • the token in header authorization (number 1 of 2) were left out\n",
+                "would be allowed if (one of these is enough)\n  • the token in header authorization (number 1 of 2) were left out\n",
                 "the 2 authorization headers are read as one",
             ],
         ),
@@ -329,7 +329,7 @@ fn what_is_wrong_with_an_api_key_and_what_would_help() {
             both,
             "denied 401 credential_mismatch",
             &[
-                "would be allowed if\n  • the API key in header x-api-key were left out\n  • the token in header authorization were left out\n",
+                "would be allowed if (one of these is enough)\n  • the API key in header x-api-key were left out\n  • the token in header authorization were left out\n",
             ],
         ),
     ];

@@ -27,6 +27,15 @@ fn normalize_prints_a_line_for_each_line() {
 }
 
 #[test]
+fn a_carriage_return_is_refused_with_a_word_about_it() {
+    let output = run(&["normalize", "--mode", "BASE"], b"/a\r\n/b\r\n/c\n");
+    let said = String::from_utf8(output.stderr.clone()).unwrap();
+    assert_eq!((stdout(&output).as_str(), output.status.code()), ("400\n400\n/c\n", Some(0)));
+    assert_eq!(said.matches("carriage return").count(), 1, "{said}");
+    assert_eq!(run(&["normalize", "--mode", "BASE"], b"/a\n/b").stderr, b"");
+}
+
+#[test]
 fn normalize_knows_istios_modes_alone() {
     for mode in ["NONE", "BASE", "MERGE_SLASHES", "DECODE_AND_MERGE_SLASHES"] {
         assert_eq!(stdout(&run(&["normalize", "--mode", mode], b"/a/b\n")), "/a/b\n", "{mode}");

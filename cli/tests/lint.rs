@@ -259,3 +259,51 @@ fn what_a_key_must_have() {
         assert_eq!(cache(&path, ttl, "ANY /a/{proxy+}").0, Vec::<String>::new(), "{ttl}");
     }
 }
+
+#[test]
+fn paths_are_taken_as_bundle_takes_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let (one, other) = (folder.path().join("p.yaml"), folder.path().join("q.yaml"));
+    std::fs::write(&one, POLICIES).unwrap();
+    std::fs::write(&other, POLICIES.replace("web", "shop").replace("closed", "other")).unwrap();
+    let (one, other) = (one.to_str().unwrap(), other.to_str().unwrap());
+    let expected = printed(&lint(&["--config", one, other]));
+    assert!(expected.contains("p.yaml") && expected.contains("q.yaml"), "{expected}");
+    for arguments in [&[one, other][..], &[folder.path().to_str().unwrap()], &[other, "--config", one]] {
+        assert_eq!(printed(&lint(arguments)), expected, "{arguments:?}");
+    }
+    for arguments in [&["--list", one][..], &["--explain", "literal-star", one]] {
+        assert_eq!(lint(arguments).status.code(), Some(2), "{arguments:?}");
+    }
+}
+
+#[test]
+fn errors_come_first() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("a.yaml"), POLICIES).unwrap();
+    let wrong = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: p, namespace: ns1}\n\
+                 spec: {action: DENY, rules: [{from: [{source: {principals: ['spiffe://td/ns/a/sa/b']}}]}]}\n";
+    std::fs::write(folder.path().join("b.yaml"), wrong).unwrap();
+    let printed = printed(&lint(&[folder.path().to_str().unwrap()]));
+    let severities: Vec<&str> =
+        printed.lines().filter_map(|line| line.split_once(": ")?.1.split_once('[')).map(|(word, _)| word).collect();
+    let rank = |word: &&str| ["error", "warning", "info"].iter().position(|known| known == word).unwrap();
+    assert!(severities.contains(&"error") && severities.contains(&"warning"), "{printed}");
+    assert!(severities.is_sorted_by_key(rank), "{printed}");
+}
+
+#[test]
+fn a_template_that_was_not_rendered_is_named_as_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("p.yaml");
+    for (text, found) in [
+        ("{{- if .Values.on }}\napiVersion: security.istio.io/v1\n{{- end }}\n", true),
+        ("apiVersion: security.istio.io/v1\n- a\n", false),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let output = lint(&[file.to_str().unwrap()]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert_eq!(said.contains("p.yaml:1: `{{` looks like a template that was not rendered"), found, "{said}");
+    }
+}

@@ -23,7 +23,10 @@ pub(crate) fn hints(case: &Case<'_>) -> Vec<String> {
         } else if case.verdict.reason == Reason::DestinationUnknown {
             of_route(&mut hints, case, hop);
         } else if !hop.allowed {
-            of_credentials(&mut hints, case, hop);
+            // Before a provider has had its say nobody looks at credentials.
+            if !super::rules::is_of_provider(hop.reason) {
+                of_credentials(&mut hints, case, hop);
+            }
             of_rules(&mut hints, case, hop);
         }
     }
@@ -201,7 +204,7 @@ fn of_token(hints: &mut Hints, case: &Case<'_>, hop: &HopTrace, presented: &Pres
 
 fn of_rules(hints: &mut Hints, case: &Case<'_>, hop: &HopTrace) {
     if let Some(denying) = case.verdict.policy.as_deref().and_then(|id| ranking::by_id(hop, id)) {
-        of_denying(hints, &denying);
+        of_denying(hints, hop, &denying);
         return;
     }
     if !matches!(case.verdict.reason, Reason::DeniedNoMatch | Reason::NoCredential) {
@@ -228,7 +231,7 @@ fn of_rules(hints: &mut Hints, case: &Case<'_>, hop: &HopTrace) {
 }
 
 /// A DENY rule often matches because something is not there.
-fn of_denying(hints: &mut Hints, denying: &Candidate<'_>) {
+fn of_denying(hints: &mut Hints, hop: &HopTrace, denying: &Candidate<'_>) {
     let rule = denying.rule;
     let leaves = rule.from.iter().chain(&rule.to).flat_map(|branch| &branch.leaves).chain(&rule.when);
     for leaf in leaves.filter(|leaf| leaf.matched) {
@@ -241,7 +244,8 @@ fn of_denying(hints: &mut Hints, denying: &Candidate<'_>) {
                 hints.add(format!("{field} is {}: Istio matches strings only, so no value of it could satisfy the rule", text::article(kind)));
             }
             Found::Unavailable => hints.add(format!(
-                "{field} cannot be known here: Istio drops the condition from a {} rule, which then matches more",
+                "{field} {}: Istio drops the condition from a {} rule, which then matches more",
+                super::unknown::unknown(hop, &leaf.field),
                 denying.policy.action
             )),
             _ => {}
@@ -331,9 +335,10 @@ fn of_pair(hints: &mut Hints, hop: &HopTrace, leaf: &LeafTrace, found: &str, wan
         hints.add(format!("paths: {pattern} does not match {shown} itself: list both"));
     } else if is_path && wanted.contains(['?', '#']) {
         hints.add(format!("paths: {pattern} can never match: the path is compared without its query"));
-    } else if is_host && without_port(found) != found && without_port(found).eq_ignore_ascii_case(wanted) {
+    } else if is_host && text::without_port(found) != found && text::without_port(found).eq_ignore_ascii_case(wanted) {
         hints.add(format!("hosts: {shown} has a port and {pattern} has none: Istio strips no port, so list both"));
-    } else if is_host && without_port(wanted) != wanted && without_port(wanted).eq_ignore_ascii_case(found) {
+    } else if is_host && text::without_port(wanted) != wanted && text::without_port(wanted).eq_ignore_ascii_case(found)
+    {
         hints.add(format!("hosts: {pattern} has a port and {shown} has none: list both"));
     } else if matches!(field, "principals" | "source.principal") && wanted.starts_with("spiffe://") {
         hints.add(format!("{field}: Istio puts spiffe:// in front of {pattern} itself: write it without"));
@@ -386,12 +391,5 @@ fn of_request_principal(hints: &mut Hints, field: &str, found: &str, wanted: &st
             text::value(issuer.rsplit_once('/').map_or("", |(issuer, _)| issuer)),
             text::value(issuer.rsplit_once('/').map_or("", |(_, subject)| subject)),
         ));
-    }
-}
-
-fn without_port(host: &str) -> &str {
-    match host.rsplit_once(':') {
-        Some((name, port)) if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => name,
-        _ => host,
     }
 }

@@ -26,13 +26,13 @@ pub(crate) struct InputArgs {
     id: Option<String>,
     /// With --curl: the workload that is called, such as `bookinfo/app=reviews,version=v1`; without it the request comes
     /// by the ApiGateway document of its host
-    #[arg(long, value_name = "NAMESPACE/LABEL=VALUE,…", requires = "curl")]
+    #[arg(long, value_name = "NAMESPACE/LABEL=VALUE,…", requires = "curl", conflicts_with_all = ["event", "request", "requests"])]
     workload: Option<String>,
     /// With --curl: the peer's identity, TRUST_DOMAIN/ns/NAMESPACE/sa/ACCOUNT; without it the connection is plaintext
-    #[arg(long, value_name = "PRINCIPAL", requires = "curl")]
+    #[arg(long, value_name = "PRINCIPAL", requires = "curl", conflicts_with_all = ["event", "request", "requests"])]
     peer: Option<String>,
     /// With --curl: the client's address
-    #[arg(long, value_name = "IP", requires = "curl")]
+    #[arg(long, value_name = "IP", requires = "curl", conflicts_with_all = ["event", "request", "requests"])]
     source_ip: Option<IpAddr>,
     /// With --curl or --event: the client that a presented API key belongs to; without it the key store does not answer
     #[arg(long, value_name = "CLIENT_ID", conflicts_with_all = ["request", "requests"])]
@@ -174,10 +174,10 @@ pub(crate) fn key_headers(resources: &Resources) -> Vec<String> {
 fn curl_request(line: &str, arguments: &InputArgs) -> Result<RequestLine, String> {
     let curl::Curl { method, scheme, host, port, path, headers } = curl::parse(line)?;
     let peer = arguments.peer.as_deref();
-    let principal = peer.map(|peer| peer.strip_prefix("spiffe://").unwrap_or(peer).to_owned());
-    if principal.as_deref() == Some("") {
-        return Err("--peer: expected TRUST_DOMAIN/ns/NAMESPACE/sa/ACCOUNT".to_owned());
+    if peer.is_some_and(|peer| peer.is_empty() || peer.starts_with("spiffe://")) {
+        return Err("--peer: expected TRUST_DOMAIN/ns/NAMESPACE/sa/ACCOUNT, without spiffe://".to_owned());
     }
+    let principal = peer.map(str::to_owned);
     let ip = arguments.source_ip;
     Ok(RequestLine {
         id: Id::Text("curl".to_owned()),

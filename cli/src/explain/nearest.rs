@@ -117,7 +117,8 @@ pub(crate) fn changes(case: &Case<'_>) -> Vec<Change> {
     changes.extend(placement::left_out(case));
     match (case.verdict.reason, denied_at) {
         (Reason::DeniedByPolicy | Reason::DeniedNoMatch | Reason::NoCredential, Some(hop)) => {
-            let without = case.verdict.reason == Reason::NoCredential && changes.is_empty();
+            let unread = case.verdict.reason == Reason::DeniedNoMatch && hop.authentication.is_empty();
+            let without = (case.verdict.reason == Reason::NoCredential || unread) && changes.is_empty();
             let credential = without.then(|| refusals::credential(case, hop)).flatten();
             // Whoever is told which credential to present, or where, need not be told again that one is missing.
             let is_said = credential.is_some() || !changes.is_empty();
@@ -215,11 +216,8 @@ fn matching(case: &Case<'_>, hop: &HopTrace) -> Vec<Change> {
     for candidate in rules.iter().take(MAX_RULES).filter(|rule| rule.failing().len() <= least + 1) {
         if !candidate.rule.unavailable.is_empty() {
             let needs = candidate.rule.unavailable.join(", ");
-            let text = format!(
-                "{} could be known where {} is enforced; here it never matches",
-                text::plain(&needs),
-                candidate.id()
-            );
+            let first = candidate.rule.unavailable.first().map_or("", String::as_str);
+            let text = format!("{}; here {} never matches", told(hop, &needs, first), candidate.id());
             changes.push(tried(Subject::Configuration, text, Some(candidate.id()), None));
             continue;
         }
@@ -227,6 +225,16 @@ fn matching(case: &Case<'_>, hop: &HopTrace) -> Vec<Change> {
         changes.extend(by_policy(case, candidate));
     }
     changes
+}
+
+/// That what is not known were known.
+fn told(hop: &HopTrace, names: &str, field: &str) -> String {
+    let names = text::plain(names);
+    if super::unknown::unknown(hop, field) == super::unknown::NOT_KNOWN {
+        format!("{names} could be known here")
+    } else {
+        format!("the request gave {names}")
+    }
 }
 
 /// What would have to be true for a rule to match.
@@ -324,7 +332,7 @@ fn unmatching(case: &Case<'_>, hop: &HopTrace, denying: &Candidate<'_>) -> Vec<C
     let mut changes = Vec::new();
     for leaf in leaves {
         if leaf.found == Found::Unavailable {
-            let text = format!("{} could be known here, for {of_rule}", text::plain(&leaf.field));
+            let text = format!("{}, for {of_rule}", told(hop, &leaf.field, &leaf.field));
             changes.push(tried(Subject::Configuration, text, Some(denying.id()), None));
             continue;
         }

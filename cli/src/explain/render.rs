@@ -232,7 +232,10 @@ impl Page {
             if of_kind.is_empty() {
                 continue;
             }
-            self.heading(heading);
+            match of_kind.len() {
+                1 => self.heading(heading),
+                _ => self.heading(&format!("{heading} (one of these is enough)")),
+            }
             for change in of_kind {
                 let example = change.example.as_ref().map_or_else(String::new, |one| format!("; tried {one}"));
                 let then = change.then.as_ref().map_or_else(String::new, |then| format!("; {then}"));

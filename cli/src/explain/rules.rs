@@ -2,11 +2,12 @@
 
 use authz::Reason;
 use authz::trace::{
-    BranchTrace, CredentialOutcome, Found, HopTrace, LeafTrace, PolicyTrace, ProviderOutcome, RuleTrace,
+    BranchTrace, CredentialOutcome, Found, HopTrace, LeafTrace, PolicyTrace, ProviderOutcome, ProviderTrace, RuleTrace,
 };
 
 use super::ranking::{self, Candidate, rule_id};
 use super::render::Page;
+use super::unknown::unknown;
 use super::{Explained, text};
 
 /// The values of one leaf that are shown.
@@ -26,7 +27,7 @@ pub(super) fn policies(page: &mut Page, explained: &Explained<'_>, hop: &HopTrac
         None => {}
     }
     for candidate in &detailed {
-        rule(page, explained, candidate);
+        rule(page, explained, hop, candidate);
     }
     let page_all = page.all;
     let is_detailed = |policy: &PolicyTrace, rule: &RuleTrace| {
@@ -41,9 +42,9 @@ pub(super) fn policies(page: &mut Page, explained: &Explained<'_>, hop: &HopTrac
             continue;
         }
         if page.all && !rest.is_empty() {
-            rest.iter().for_each(|of_rest| rule(page, explained, &Candidate { policy, rule: of_rest }));
+            rest.iter().for_each(|of_rest| rule(page, explained, hop, &Candidate { policy, rule: of_rest }));
         } else {
-            summary(page, explained, policy, &rest);
+            summary(page, explained, hop, policy, &rest);
         }
     }
     let others: Vec<&PolicyTrace> = hop.policies.iter().filter(|policy| !policy.applies).collect();
@@ -101,15 +102,18 @@ pub(super) fn is_of_provider(reason: Reason) -> bool {
 }
 
 /// A policy in one line, less the rules that are shown in full.
-fn summary(page: &mut Page, explained: &Explained<'_>, policy: &PolicyTrace, rules: &[&RuleTrace]) {
+fn summary(page: &mut Page, explained: &Explained<'_>, hop: &HopTrace, policy: &PolicyTrace, rules: &[&RuleTrace]) {
     let matched = rules.iter().find(|rule| rule.matched);
     let allows = policy.action == "ALLOW";
     let (mark, what) = match matched {
+        _ if policy.rules.is_empty() && allows && !policy.dry_run && hop.allowed => {
+            ("–".to_owned(), "has no rules: it allows nothing itself".to_owned())
+        }
         _ if policy.rules.is_empty() && allows && !policy.dry_run => {
             (page.mark(false), "has no rules: it denies everything".to_owned())
         }
         _ if policy.rules.is_empty() => ("–".to_owned(), "has no rules: it never matches".to_owned()),
-        Some(rule) => (mark(page, policy, true), format!("rule {} matched", rule.index)),
+        Some(rule) => (mark(page, hop, policy, true), format!("rule {} matched{}", rule.index, asked(hop, policy))),
         None => {
             let rest = match rules {
                 [one] => format!("rule {} did not match", one.index),
@@ -154,22 +158,34 @@ fn marks(policy: &PolicyTrace) -> String {
 }
 
 /// A tick is what lets the request pass: a DENY rule that matches is no good news, one of AUDIT is none at all.
-fn mark(page: &Page, policy: &PolicyTrace, matched: bool) -> String {
+fn mark(page: &Page, hop: &HopTrace, policy: &PolicyTrace, matched: bool) -> String {
     match (policy.action.as_str(), matched) {
         ("AUDIT", true) => "·".to_owned(),
         (_, true) if policy.dry_run => "·".to_owned(),
+        ("CUSTOM", true) => page.mark(provider(hop, policy).is_some_and(|asked| asked.outcome.passes())),
         ("ALLOW", matched) if !policy.dry_run => page.mark(matched),
         (_, true) => page.mark(false),
         (_, false) => "–".to_owned(),
     }
 }
 
+/// What the provider of a CUSTOM policy said.
+fn provider<'a>(hop: &'a HopTrace, policy: &PolicyTrace) -> Option<&'a ProviderTrace> {
+    hop.providers.iter().find(|asked| policy.action == "CUSTOM" && policy.provider.as_ref() == Some(&asked.name))
+}
+
+/// What came of it that a rule of a CUSTOM policy matched.
+fn asked(hop: &HopTrace, policy: &PolicyTrace) -> String {
+    let asked = provider(hop, policy).filter(|_| !policy.dry_run);
+    asked.map_or_else(String::new, |asked| format!(", and the provider {}", provider_said(asked.outcome)))
+}
+
 /// A rule, leaf by leaf.
-fn rule(page: &mut Page, explained: &Explained<'_>, candidate: &Candidate<'_>) {
+fn rule(page: &mut Page, explained: &Explained<'_>, hop: &HopTrace, candidate: &Candidate<'_>) {
     let Candidate { policy, rule } = *candidate;
     let at = page.style.dim(&at(explained, policy));
-    let mark = mark(page, policy, rule.matched);
-    let said = if rule.matched { "matched" } else { "did not match" };
+    let mark = mark(page, hop, policy, rule.matched);
+    let said = if rule.matched { format!("matched{}", asked(hop, policy)) } else { "did not match".to_owned() };
     page.line(4, &format!("{mark} {} {}{} {said}{at}", policy.action, rule_id(policy, rule), marks(policy)));
     if !rule.unavailable.is_empty() {
         let names = rule.unavailable.join(", ");
@@ -178,23 +194,32 @@ fn rule(page: &mut Page, explained: &Explained<'_>, candidate: &Candidate<'_>) {
         } else {
             "so the condition is dropped and the rule matches more"
         };
-        page.line(8, &format!("{names} cannot be known here, {effect}"));
+        let first = rule.unavailable.first().map_or("", String::as_str);
+        page.line(8, &format!("{names} {}, {effect}", unknown(hop, first)));
     }
     if rule.from.is_empty() && rule.to.is_empty() && rule.when.is_empty() {
         page.line(8, "it has no conditions: it matches every request");
     }
-    branches(page, "from", "sources", &rule.from);
-    branches(page, "to", "operations", &rule.to);
+    let mut rule = rule.clone();
+    // Such a condition is dropped from rules of other actions; it keeps an ALLOW rule from matching.
+    if policy.action == "ALLOW" {
+        let sides = rule.from.iter_mut().chain(&mut rule.to).flat_map(|branch| &mut branch.leaves);
+        for leaf in sides.chain(&mut rule.when).filter(|leaf| leaf.found == Found::Unavailable) {
+            leaf.matched = false;
+        }
+    }
+    branches(page, hop, "from", "sources", &rule.from);
+    branches(page, hop, "to", "operations", &rule.to);
     for (index, leaf) in rule.when.iter().enumerate() {
         let name = if index == 0 { "when" } else { "" };
-        leaf_line(page, name, leaf);
+        leaf_line(page, hop, name, leaf);
     }
 }
 
-fn branches(page: &mut Page, name: &str, what: &str, branches: &[BranchTrace]) {
+fn branches(page: &mut Page, hop: &HopTrace, name: &str, what: &str, branches: &[BranchTrace]) {
     if let [one] = branches {
         for (index, leaf) in one.leaves.iter().enumerate() {
-            leaf_line(page, if index == 0 { name } else { "" }, leaf);
+            leaf_line(page, hop, if index == 0 { name } else { "" }, leaf);
         }
         return;
     }
@@ -211,30 +236,32 @@ fn branches(page: &mut Page, name: &str, what: &str, branches: &[BranchTrace]) {
             continue;
         }
         for (at, leaf) in branch.leaves.iter().enumerate() {
-            leaf_line(page, if at == 0 { format!("[{index}]") } else { String::new() }.as_str(), leaf);
+            leaf_line(page, hop, if at == 0 { format!("[{index}]") } else { String::new() }.as_str(), leaf);
         }
     }
 }
 
-fn leaf_line(page: &mut Page, name: &str, leaf: &LeafTrace) {
+fn leaf_line(page: &mut Page, hop: &HopTrace, name: &str, leaf: &LeafTrace) {
     let mark = match (leaf.matched, &leaf.found) {
         (_, Found::Unavailable) => "?".to_owned(),
         (true, _) => page.style.green("✓"),
         (false, Found::Missing) => page.style.red("–"),
         (false, _) => page.style.red("✗"),
     };
-    let line = format!("{name:<5} {mark} {}", leaf_text(leaf, if page.all { usize::MAX } else { MAX_VALUES }));
+    let line = format!("{name:<5} {mark} {}", leaf_text(hop, leaf, if page.all { usize::MAX } else { MAX_VALUES }));
     page.line(6, &line);
 }
 
 /// What a leaf wanted and what it found.
-pub(super) fn leaf_text(leaf: &LeafTrace, most: usize) -> String {
+pub(super) fn leaf_text(hop: &HopTrace, leaf: &LeafTrace, most: usize) -> String {
     let LeafTrace { field, negated, wanted, found, matched } = leaf;
     let field = text::plain(field);
     let wants = if *negated { format!("none of {}", text::values(wanted, most)) } else { text::one_of(wanted, most) };
     match (found, matched) {
-        (Found::Unavailable, false) => format!("{field}: cannot be known here, wanted {wants}"),
-        (Found::Unavailable, true) => format!("{field}: cannot be known here, so Istio drops it (wanted {wants})"),
+        (Found::Unavailable, false) => format!("{field}: {}, wanted {wants}", unknown(hop, &field)),
+        (Found::Unavailable, true) => {
+            format!("{field}: {}, so Istio drops it (wanted {wants})", unknown(hop, &field))
+        }
         (Found::Missing, true) => format!("{field}: found nothing, which is {wants}"),
         (Found::Missing, false) => format!("{field}: found nothing{}, wanted {wants}", reason_for_nothing(&field)),
         (Found::WrongType(kind), true) => {
@@ -294,5 +321,5 @@ pub(super) fn closest(explained: &Explained<'_>) -> Option<String> {
         1 => String::new(),
         more => format!(", and {} more", more - 1),
     };
-    Some(format!("closest: {}{at}, {}{rest}", nearest.id(), leaf_text(first, 3)))
+    Some(format!("closest: {}{at}, {}{rest}", nearest.id(), leaf_text(hop, first, 3)))
 }

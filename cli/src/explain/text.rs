@@ -46,7 +46,8 @@ pub(crate) fn veiled(text: &str) -> String {
 
 /// A JWS begins with the base64url form of `{"`, perhaps behind a name and `=`; an API key with our own prefix.
 fn is_credential(word: &str) -> bool {
-    word.contains("cwk_")
+    // The bare prefix, as a sentence about keys has it, is no secret.
+    word.split_once("cwk_").is_some_and(|(_, rest)| !rest.is_empty())
         || (word.contains("eyJ") && word.contains('.'))
         || word.split('=').any(|part| part.len() > 60 && part.matches('.').count() == 2)
 }
@@ -136,6 +137,14 @@ pub(crate) fn distance(then: u64, now: u64) -> String {
     if then > now { format!("in {}", span(then - now)) } else { format!("{} ago", span(now - then)) }
 }
 
+/// A host without its port.
+pub(crate) fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -148,6 +157,8 @@ mod tests {
             (format!("a={token}; b=2"), "***; b=2"),
             (format!("/x?access_token={token}&y=1"), "/x?***&y=1"),
             ("cwk_dev_0123456789abcdef".to_owned(), "***"),
+            ("cwk_dev_<cwk_0123>".to_owned(), "***<***>"),
+            ("expected cwk_<environment>_ and letters".to_owned(), "expected cwk_<environment>_ and letters"),
             ("/reviews/1.2.3".to_owned(), "/reviews/1.2.3"),
             ("https://issuer.example/client:a".to_owned(), "https://issuer.example/client:a"),
         ];

@@ -34,10 +34,10 @@ static EVERY_ADDRESS: Code = Code {
 static BEHIND_PROXY: Code = Code {
     name: "ip-blocks-behind-proxy",
     severity: Severity::Warning,
-    what: "`ipBlocks` for a gateway or for a workload behind one",
-    why: "`ipBlocks` and `source.ip` are the address of the direct peer, which is the load balancer in front of a gateway, \
-          and the gateway in front of a workload. The client's address is `remoteIpBlocks`. (At API Gateway the second hop \
-          has no direct peer at all.)",
+    what: "`ipBlocks` for a workload behind a gateway",
+    why: "`ipBlocks` and `source.ip` are the address of the direct peer, which is the gateway in front of a workload. The \
+          client's address is `remoteIpBlocks`. (At API Gateway the second hop has no direct peer at all. The gateway's own \
+          direct peer there is the client.)",
     instead: "write `remoteIpBlocks`, or `remote.ip` under `when`",
     wrong: policy!("DENY", r#"  - from: [{source: {ipBlocks: ["203.0.113.0/24"]}}]"#),
     right: policy!("DENY", r#"  - from: [{source: {remoteIpBlocks: ["203.0.113.0/24"]}}]"#),
@@ -45,10 +45,7 @@ static BEHIND_PROXY: Code = Code {
 
 pub(super) fn check(context: &Context<'_>, findings: &mut Findings) {
     for policy in &context.policies {
-        let behind = policy.workloads.iter().find(|index| {
-            context.is_destination(**index)
-                || context.workloads.get(**index).is_some_and(|workload| workload.is_gateway)
-        });
+        let behind = policy.workloads.iter().find(|index| context.is_destination(**index));
         for field in &policy.fields {
             let is_direct = field.attribute == Attribute::IpBlock;
             if !matches!(field.attribute, Attribute::IpBlock | Attribute::RemoteIpBlock | Attribute::DestinationIp) {

@@ -3,8 +3,9 @@
 use istio::{Action, Rule};
 
 use super::codes::{policy, spec};
-use super::context::Context;
+use super::context::{Context, Policy};
 use super::finding::{Code, Findings, Severity};
+use super::split_rules;
 
 pub(super) const CODES: &[&Code] = &[
     &ALLOW_EVERYTHING,
@@ -135,8 +136,13 @@ pub(super) fn check(context: &Context<'_>, findings: &mut Findings) {
             && policy.document.target_refs.is_empty()
             && policy.document.selector.as_ref().is_none_or(|selector| selector.match_labels.is_empty());
         if policy.document.dry_run {
-            let message =
-                format!("the {} policy is evaluated and reported, and never enforced", policy.action().as_str());
+            let action = policy.action().as_str();
+            let open = if opens(context, policy) {
+                "; no other ALLOW policy applies where it does, so that everybody passes until the trial is over"
+            } else {
+                ""
+            };
+            let message = format!("the {action} policy is evaluated and reported, and never enforced{open}");
             let place = policy.at("metadata.annotations[istio.io/dry-run]");
             findings.add(&DRY_RUN_LEFT, place, message, "take the annotation off when the trial is over");
         }
@@ -172,13 +178,8 @@ pub(super) fn check(context: &Context<'_>, findings: &mut Findings) {
                     findings.add(&ALLOW_EVERYTHING, place, message, "add a `from`, `to` or `when`");
                 }
                 Action::Allow => {
-                    let asks = |field: &super::fields::Field<'_>| {
-                        use super::fields::Attribute::{Header, IpBlock, RemoteIpBlock};
-                        field.attribute.is_of_token()
-                            || field.attribute.is_of_peer()
-                            || matches!(field.attribute, Header(_) | IpBlock | RemoteIpBlock)
-                    };
-                    if !policy.rule(index).any(asks) {
+                    let is_split = split_rules::is_split(policy, index);
+                    if !is_split && !policy.rule(index).any(|field| field.attribute.is_of_caller()) {
                         let message = "the rule asks nothing about the caller: what it matches is public";
                         findings.add(&RULE_WITHOUT_CALLER, place, message, "add a `from` unless that is meant");
                     }
@@ -198,6 +199,14 @@ pub(super) fn check(context: &Context<'_>, findings: &mut Findings) {
         }
     }
     dry_run_open(context, findings);
+}
+
+/// Whether a dry run leaves its workloads without any ALLOW policy that is enforced.
+fn opens(context: &Context<'_>, policy: &Policy<'_>) -> bool {
+    let closes = |other: &Policy<'_>| {
+        other.action() == Action::Allow && other.is_enforced() && other.scope.overlaps(&policy.scope)
+    };
+    policy.action() == Action::Allow && !context.policies.iter().any(closes)
 }
 
 fn dry_run_open(context: &Context<'_>, findings: &mut Findings) {

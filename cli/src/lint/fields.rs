@@ -39,6 +39,11 @@ impl Attribute<'_> {
         matches!(self, Self::Namespace | Self::Principal | Self::ServiceAccount | Self::TrustDomain)
     }
 
+    /// Whether it tells one caller from another.
+    pub(super) fn is_of_caller(self) -> bool {
+        self.is_of_token() || self.is_of_peer() || matches!(self, Self::Header(_) | Self::IpBlock | Self::RemoteIpBlock)
+    }
+
     /// The gate's word for it, where it is one that a front may not know.
     pub(super) fn in_the_gate(self) -> Option<authz::Attribute> {
         match self {

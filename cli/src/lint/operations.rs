@@ -392,10 +392,9 @@ fn hosts(policy: &Policy<'_>, field: &Field<'_>, findings: &mut Findings) {
         if !field.values.iter().any(|other| with_port(other)) {
             let severity = if opens { Severity::Error } else { Severity::Warning };
             let twin = if value.starts_with('*') { format!("{value}:443") } else { format!("{value}:*") };
-            let message = format!(
-                "`{value}` does not take `{}`, which means the same",
-                format!("{value}:443").trim_start_matches('*')
-            );
+            // A host that the value takes, and its twin that it does not.
+            let sample = if value.starts_with('*') { value.replacen('*', "a", 1) } else { value.to_owned() };
+            let message = format!("`{value}` does not take `{sample}:443`, which means the same as `{sample}`");
             findings.add_as(&HOST_PORT, severity, place, message, format!("write `{twin}` beside it"));
         }
     }

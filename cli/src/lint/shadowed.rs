@@ -1,5 +1,7 @@
 //! Rules and values that another one makes pointless.
 
+use std::collections::BTreeSet;
+
 use istio::{Action, Condition, Operation, Rule, Source};
 
 use super::codes::policy;
@@ -177,6 +179,8 @@ fn rules(context: &Context<'_>, findings: &mut Findings) {
         .flat_map(|(p, policy)| policy.document.rules.iter().flatten().enumerate().map(move |(r, rule)| (p, r, rule)))
         .take(MOST_RULES)
         .collect();
+    // An empty rule implies all others: once is enough.
+    let mut said: BTreeSet<(usize, usize)> = BTreeSet::new();
     for (p, r, rule) in &all {
         let Some(policy) = context.policies.get(*p) else { continue };
         for (q, s, other) in &all {
@@ -210,7 +214,10 @@ fn rules(context: &Context<'_>, findings: &mut Findings) {
                     }
                 }
                 _ if **other == Rule::default() => {
-                    let message = format!("{where_} is empty and matches everything already");
+                    if !said.insert((*q, *s)) {
+                        break;
+                    }
+                    let message = format!("{where_} is empty and matches everything already, what others take as well");
                     findings.add(&RULE_IMPLIED, place, message, "take the empty rule away");
                 }
                 _ => {

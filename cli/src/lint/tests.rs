@@ -259,3 +259,129 @@ fn what_api_gateway_never_knows_is_what_the_gate_is_not_told() {
         }
     }
 }
+
+#[test]
+fn halves_of_a_rule_are_told_from_rules_that_are_meant() {
+    let (from, to) = ("- from: [{source: {namespaces: [a]}}]", "- to: [{operation: {methods: [GET]}}]");
+    let when = "- to: [{operation: {methods: [GET]}}]\n    when: [{key: source.namespace, values: [b]}]";
+    let both = "- from: [{source: {namespaces: [a]}}]\n    to: [{operation: {methods: [PUT]}}]";
+    // The rules, the action, and whether a stray dash is asked about.
+    let rows = [
+        (vec![from, to], "ALLOW", true),
+        (vec![to, from], "ALLOW", true),
+        (vec![from, to], "DENY", true),
+        (vec![from, to], "AUDIT", false),
+        (vec![to], "ALLOW", false),
+        (vec![from], "ALLOW", false),
+        (vec![both, to], "ALLOW", false),
+        (vec![from, when], "ALLOW", false),
+    ];
+    for (rules, action, found) in rows {
+        let text = with_rule(action, "{}").replace("  - {}\n", &format!("  {}\n", rules.join("\n  ")));
+        let split = said("rule-split", &text);
+        assert_eq!(!split.is_empty(), found, "{rules:?} {action}: {split:?}");
+        assert!(split.iter().all(|text| text.contains("did a stray `-` split one rule in two?")), "{split:?}");
+        // It is said once.
+        assert!(!found || said("allow-anyone", &text).is_empty(), "{rules:?} {action}");
+    }
+}
+
+#[test]
+fn a_namespace_that_is_left_out_is_told_from_default() {
+    for kind in ["AuthorizationPolicy", "RequestAuthentication", "PeerAuthentication", "ApiKeyAuthentication"] {
+        for (metadata, found) in [("{name: example}", true), ("{name: example, namespace: default}", false)] {
+            let spec = match kind {
+                "ApiKeyAuthentication" => "{issuer: \"https://idp.example\", headerName: x-api-key}",
+                _ => "{}",
+            };
+            let text = format!("kind: {kind}\nmetadata: {metadata}\nspec: {spec}\n");
+            let said = said("namespace-missing", &text);
+            assert_eq!(!said.is_empty(), found, "{kind} {metadata}: {said:?}");
+        }
+    }
+}
+
+#[test]
+fn a_dry_run_says_whether_everybody_passes() {
+    let tried = "kind: AuthorizationPolicy\nmetadata: {name: tried, namespace: shop, annotations: {istio.io/dry-run: \"true\"}}\n\
+                 spec: {action: ACTION, rules: [{to: [{operation: {methods: [GET]}}]}]}\n";
+    let enforced = with_rule("ALLOW", "to: [{operation: {methods: [GET]}}]");
+    let rows = [
+        (tried.replace("ACTION", "ALLOW"), true),
+        (format!("{}---\n{enforced}", tried.replace("ACTION", "ALLOW")), false),
+        (tried.replace("ACTION", "DENY"), false),
+    ];
+    for (text, everybody) in rows {
+        let said = said("dry-run", &text);
+        assert_eq!(said.len(), 1, "{text}");
+        assert_eq!(said.iter().any(|text| text.contains("everybody passes")), everybody, "{text}: {said:?}");
+    }
+}
+
+#[test]
+fn a_denial_of_a_claim_is_evaded_where_the_anonymous_pass() {
+    let deny = with_rule("DENY", "when: [{key: \"request.auth.claims[role]\", values: [guest]}]");
+    let allow = |rules: &str| {
+        format!("kind: AuthorizationPolicy\nmetadata: {{name: allow, namespace: shop}}\nspec: {{rules: [{rules}]}}\n")
+    };
+    let token = "{from: [{source: {requestPrincipals: [\"*\"]}}]}";
+    let anyone = "{to: [{operation: {paths: [/prices]}}]}";
+    let anonymous = "kind: AuthorizationPolicy\nmetadata: {name: anonymous, namespace: shop}\n\
+                     spec: {action: DENY, rules: [{from: [{source: {notRequestPrincipals: [\"*\"]}}]}]}\n";
+    let rows = [
+        (deny.clone(), Some("no ALLOW policy demands one here")),
+        (format!("{deny}---\n{}", allow(token)), None),
+        (format!("{deny}---\n{}", allow(&format!("{token}, {anyone}"))), Some("spec.rules[1] of shop/allow allows it")),
+        (format!("{deny}---\n{anonymous}"), None),
+        (deny.replace("[guest]", "[\"*\"]"), None),
+        (deny.replace("values", "notValues"), None),
+    ];
+    for (text, words) in rows {
+        let said = said("deny-token-left-out", &text);
+        assert_eq!(said.len(), usize::from(words.is_some()), "{text}: {said:?}");
+        assert!(said.iter().all(|text| text.contains(words.unwrap_or_default())), "{text}: {said:?}");
+        assert!(said.iter().all(|text| text.contains("`values of request.auth.claims[role]`")), "{text}: {said:?}");
+    }
+}
+
+#[test]
+fn negations_of_a_denial_are_one_condition() {
+    let rows = [
+        ("to: [{operation: {notPaths: [/a], notMethods: [GET]}}]", true),
+        ("from: [{source: {notNamespaces: [a], notRequestPrincipals: [\"*\"]}}]", true),
+        ("from: [{source: {notNamespaces: [a]}}]\n    when: [{key: remote.ip, notValues: [10.0.0.1]}]", true),
+        // Everything but public paths wants a token.
+        ("from: [{source: {notRequestPrincipals: [\"*\"]}}]\n    to: [{operation: {notPaths: [/public]}}]", false),
+        ("from: [{source: {notNamespaces: [a]}}, {source: {notRequestPrincipals: [\"*\"]}}]", false),
+        ("to: [{operation: {notPaths: [/a], methods: [GET]}}]", false),
+    ];
+    for (rule, found) in rows {
+        let denied = said("deny-negations-anded", &with_rule("DENY", rule));
+        assert_eq!(denied.len(), usize::from(found), "{rule}: {denied:?}");
+        assert!(said("deny-negations-anded", &with_rule("ALLOW", rule)).is_empty(), "{rule}");
+    }
+}
+
+#[test]
+fn the_gateways_own_peer_is_the_client() {
+    let rule = "from: [{source: {ipBlocks: [203.0.113.0/24]}}]";
+    let at_gateway =
+        with_rule("DENY", rule).replace("shop", "istio-system").replace("app: web", "istio: ingressgateway");
+    assert_eq!(said("ip-blocks-behind-proxy", &with_rule("DENY", rule)).len(), 1);
+    assert_eq!(said("ip-blocks-behind-proxy", &at_gateway), Vec::<String>::new());
+}
+
+#[test]
+fn an_empty_rule_implies_the_others_once() {
+    let rule = "{}\n  - to: [{operation: {methods: [GET]}}]\n  - to: [{operation: {methods: [PUT]}}]";
+    assert_eq!(said("rule-implied", &with_rule("ALLOW", rule)).len(), 1);
+}
+
+#[test]
+fn a_host_is_named_that_is_not_taken() {
+    let hosts = |host: &str| with_rule("DENY", &format!("to: [{{operation: {{hosts: [\"{host}\"]}}}}]"));
+    for (host, words) in [("*.Example.com", "`a.Example.com:443`"), ("shop.example", "`shop.example:443`")] {
+        let said = said("host-without-port-twin", &hosts(host));
+        assert!(said.len() == 1 && said.iter().all(|text| text.contains(words)), "{said:?}");
+    }
+}

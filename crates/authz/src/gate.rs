@@ -18,7 +18,7 @@ use crate::hops::{self, Route};
 use crate::index::Action;
 use crate::jwk::KeySets;
 use crate::path::{self, NotCanonical};
-use crate::policies::{Labels, Policies, Workload};
+use crate::policies::{Applicable, Labels, Policies, Workload};
 use crate::reason::Reason;
 use crate::request::{PathHandling, Request, Target, Unknown, path_only};
 use crate::revocation::Revocations;
@@ -528,10 +528,10 @@ fn stages(
         }
         Verdict::DeniedNoMatch => (Reason::DeniedNoMatch, None, "no rule of the ALLOW policies matches".to_owned()),
     };
-    let mut deny = if presented {
+    let mut deny = if presented || !accepts_credentials(applicable) {
         Deny::new(reason, hop, detail)
     } else {
-        // A denial with no credential presented has a reason of its own; Envoy's status stays 403.
+        // A denial with no credential presented has a reason of its own where one could help; Envoy's status stays 403.
         Deny::new(Reason::NoCredential, hop, format!("no credential was presented, and {detail}"))
     };
     deny.policy = policy;
@@ -543,6 +543,11 @@ fn stages(
 /// The host, where it can be known.
 fn known_host(request: &Request) -> Option<&str> {
     (!request.unknown.host).then_some(request.host.as_str())
+}
+
+/// Whether the workload reads credentials at all: where it does not, none helps.
+fn accepts_credentials(applicable: Applicable<'_>) -> bool {
+    applicable.request_authentications().next().is_some() || applicable.api_key_authentications().next().is_some()
 }
 
 fn check_request(request: &Request) -> Result<(), Deny> {

@@ -8,6 +8,8 @@ pub struct Meta {
     pub name: String,
     /// `metadata.namespace`; `default` when the document names none, as for `kubectl apply`.
     pub namespace: String,
+    /// Whether the document names its namespace. `kubectl apply -n` puts one that does not elsewhere than into `default`.
+    pub namespace_given: bool,
     /// `metadata.labels` of the resource itself (a selector matches a workload's labels instead).
     pub labels: BTreeMap<String, String>,
     /// `metadata.annotations`.

@@ -62,6 +62,7 @@ spec:
         meta: Meta {
             name: "p".to_owned(),
             namespace: "ns1".to_owned(),
+            namespace_given: true,
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
             origin: Origin { file: "f.yaml".to_owned(), line: 1 },

@@ -440,6 +440,7 @@ fn meta(rng: &mut Rng, name: &str) -> Meta {
     Meta {
         name: name.to_owned(),
         namespace: namespace.to_owned(),
+        namespace_given: true,
         labels: BTreeMap::new(),
         annotations: BTreeMap::new(),
         origin: Origin::default(),

@@ -51,6 +51,7 @@ fn meta(name: &str) -> Meta {
     Meta {
         name: name.to_owned(),
         namespace: "ns1".to_owned(),
+        namespace_given: true,
         labels: BTreeMap::new(),
         annotations: BTreeMap::new(),
         origin: Origin::default(),

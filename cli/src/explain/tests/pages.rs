@@ -103,7 +103,7 @@ request
       when  ✓ request.auth.claims[scope]: reviews.read, as wanted
     – ALLOW bookinfo/ratings-viewer does not apply: selector app=ratings, the workload has app=reviews
 
-would be allowed if
+would be allowed if (one of these is enough)
   • the path were one of /reviews/*, /health, for rule 0 of bookinfo/reviews-viewer (access.yaml:12); tried GET /health
   • the policy were changed: add /admin to paths in rule 0 of bookinfo/reviews-viewer (access.yaml:12)
 "#,
@@ -150,18 +150,18 @@ request
       looked in header authorization (after "Bearer ") and query parameter access_token, found one: https://issuer.bookinfo.example/client:reader
   policies
     ✗ DENY ns[istio-system]-policy[gateway-admin]-rule[0] matched
-      from  ? remoteIpBlocks: cannot be known here, so Istio drops it (wanted 10.0.0.0/8)
+      from  ? remoteIpBlocks: is not given in the request, so Istio drops it (wanted 10.0.0.0/8)
       to    ✓ paths: /admin is one of /admin, /admin/*
       when  ✓ request.auth.claims[scope]: reviews.read is not bookinfo.admin
     ✓ ALLOW istio-system/gateway-clients: rule 0 matched
 
-would get past this if
-  • remoteIpBlocks could be known here, for rule 0 of istio-system/gateway-admin
+would get past this if (one of these is enough)
+  • the request gave remoteIpBlocks, for rule 0 of istio-system/gateway-admin
   • the path were none of /admin, /admin/*, which rule 0 of istio-system/gateway-admin leaves alone
   • the token's claim scope had bookinfo.admin, which rule 0 of istio-system/gateway-admin leaves alone
 
 hints
-  • remoteIpBlocks cannot be known here: Istio drops the condition from a DENY rule, which then matches more
+  • remoteIpBlocks is not given in the request: Istio drops the condition from a DENY rule, which then matches more
 "#,
     );
 }
@@ -273,7 +273,7 @@ request
       to    ✗ paths: found /admin, wanted one of /Admin, /admin/, /admin/*/x
       when  ✗ request.auth.claims[level]: found a number, and Istio matches strings only; wanted one of 3, 4
     ✗ ALLOW ns[bookinfo]-policy[reviews-viewer]-rule[1] did not match  access.yaml:12
-        remoteIpBlocks cannot be known here, so this ALLOW rule never matches here
+        remoteIpBlocks is not given in the request, so this ALLOW rule never matches here
         it has no conditions: it matches every request
     · AUDIT bookinfo/watch: rule 0 matched
     · DENY bookinfo/no-admin (dry run: does not decide): rule 0 matched  access.yaml:30
@@ -283,9 +283,9 @@ found by policies that do not decide
   AUDIT: ns[bookinfo]-policy[watch]-rule[0] matched
   dry run: ns[bookinfo]-policy[no-admin]-rule[0] would deny if it were enforced
 
-would get past this if
+would get past this if (one of these is enough)
   • a credential were presented (a token of https://issuer.bookinfo.example in header authorization (after "Bearer ") or query parameter access_token) and the namespace of the peer were one of a, b, c, d, e, f, … (9 in all) and the path were one of /Admin, /admin/, /admin/*/x and the token's claim level had one of 3, 4, for rule 0 of bookinfo/reviews-viewer (access.yaml:12)
-  • remoteIpBlocks could be known where ns[bookinfo]-policy[reviews-viewer]-rule[1] is enforced; here it never matches
+  • the request gave remoteIpBlocks; here ns[bookinfo]-policy[reviews-viewer]-rule[1] never matches
 
 hints
   • header authorization begins with bearer, wanted "Bearer ": the prefix is compared with its case

@@ -74,12 +74,14 @@ impl<'a> Compiler<'a> {
             namespaces.entry(asking.meta.namespace.as_str()).or_default().push(asking);
         }
         let root = namespaces.remove(self.resources.mesh.root_namespace.as_str()).unwrap_or_default();
+        // What is attached to a gateway reaches that of its own namespace alone, also from the root namespace.
+        let everywhere: Vec<Asking<'a>> = root.iter().filter(|asking| !asking.is_attached).cloned().collect();
         let mut steps = MAX_STEPS;
         let found = if let Some(pair) = two_providers(root.clone(), &mut BTreeSet::new(), &mut steps) {
             vec![pair]
         } else {
             let near = |own: Vec<Asking<'a>>| {
-                let all = own.into_iter().chain(root.iter().cloned()).collect();
+                let all = own.into_iter().chain(everywhere.iter().cloned()).collect();
                 two_providers(all, &mut BTreeSet::new(), &mut steps)
             };
             namespaces.into_values().filter_map(near).collect()
@@ -91,7 +93,8 @@ impl<'a> Compiler<'a> {
                 other.meta,
                 format!(
                     "a workload may have this CUSTOM policy, which asks {own:?}, and {}/{} at {origin}, which asks \
-                     {theirs:?}: Istio denies what either matches; use one provider for one workload",
+                     {theirs:?}: Istio denies what either matches; use one provider for one workload, or two values of \
+                     one label in the two selectors",
                     one.meta.namespace, one.meta.name
                 ),
             );
@@ -113,6 +116,8 @@ struct Asking<'a> {
     provider: &'a str,
     /// Labels that a workload needs to have it.
     labels: BTreeMap<&'a str, &'a str>,
+    /// Whether it has a targetRef instead of a selector.
+    is_attached: bool,
 }
 
 impl<'a> Asking<'a> {
@@ -120,7 +125,8 @@ impl<'a> Asking<'a> {
     /// looked at when a request is there.
     fn of(policy: &'a istio::AuthorizationPolicy) -> Vec<Self> {
         let provider = policy.provider.as_deref().unwrap_or_default();
-        let asking = |labels| Self { meta: &policy.meta, provider, labels };
+        let is_attached = !policy.target_refs.is_empty();
+        let asking = |labels| Self { meta: &policy.meta, provider, labels, is_attached };
         if policy.target_refs.is_empty() {
             let labels = policy.selector.iter().flat_map(|selector| &selector.match_labels);
             return vec![asking(labels.map(|(name, value)| (name.as_str(), value.as_str())).collect())];
@@ -185,11 +191,12 @@ mod tests {
         let meta = Meta {
             name: "p".to_owned(),
             namespace: "ns1".to_owned(),
+            namespace_given: true,
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
             origin: istio::Origin::default(),
         };
-        let asking = |provider, labels| Asking { meta: &meta, provider, labels };
+        let asking = |provider, labels| Asking { meta: &meta, provider, labels, is_attached: false };
         let many: Vec<_> = texts
             .iter()
             .map(|(app, version)| {

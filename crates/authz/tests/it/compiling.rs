@@ -26,6 +26,7 @@ fn meta() -> Meta {
     Meta {
         name: "p".to_owned(),
         namespace: "ns1".to_owned(),
+        namespace_given: true,
         labels: Default::default(),
         annotations: Default::default(),
         origin: Origin { file: "p.yaml".to_owned(), line: 3 },

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use authz::{CompileError, CompileOptions, Decision, Hop, Mode, Policies, ProviderAnswer, Reason, compile};
 use istio::{
     Action, AuthorizationPolicy, Condition, ConditionKey, ExtensionProvider, ExternalAuthorizer, JwtRule, Meta,
-    Operation, Origin, RequestAuthentication, Resources, Rule, WorkloadSelector,
+    Operation, Origin, RequestAuthentication, Resources, Rule, TargetRef, WorkloadSelector,
 };
 
 use crate::support::{ISSUER, JWKS_URI, World, bearer, reader, request, workload};
@@ -14,6 +14,7 @@ fn meta(namespace: &str, name: &str) -> Meta {
     Meta {
         name: name.to_owned(),
         namespace: namespace.to_owned(),
+        namespace_given: true,
         labels: Default::default(),
         annotations: Default::default(),
         origin: Origin { file: format!("{name}.yaml"), line: 1 },
@@ -44,6 +45,17 @@ fn custom(name: &str, provider: &str, path: &str) -> AuthorizationPolicy {
 fn selecting(policy: AuthorizationPolicy, labels: &[(&str, &str)]) -> AuthorizationPolicy {
     let match_labels = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     AuthorizationPolicy { selector: Some(WorkloadSelector { match_labels }), ..policy }
+}
+
+/// Attached to a Gateway of the Gateway API.
+fn attached(policy: AuthorizationPolicy, gateway: &str) -> AuthorizationPolicy {
+    let target = TargetRef {
+        group: "gateway.networking.k8s.io".to_owned(),
+        kind: "Gateway".to_owned(),
+        name: gateway.to_owned(),
+        namespace: None,
+    };
+    AuthorizationPolicy { target_refs: vec![target], ..policy }
 }
 
 fn in_namespace(namespace: &str, mut policy: AuthorizationPolicy) -> AuthorizationPolicy {
@@ -316,6 +328,28 @@ fn a_second_provider_for_one_workload_is_refused_or_warned_about() {
             selecting(one(), &[("app", "x")]),
             in_namespace("istio-system", selecting(other(), &[("app", "y")])),
             false,
+        ),
+        ("one gateway", attached(one(), "edge"), attached(other(), "edge"), true),
+        ("two gateways", attached(one(), "edge"), attached(other(), "inner"), false),
+        // What is attached to a gateway reaches that of its own namespace alone, also from the root namespace.
+        ("a gateway of the root namespace", one(), in_namespace("istio-system", attached(other(), "edge")), false),
+        (
+            "gateways of one name",
+            attached(one(), "edge"),
+            in_namespace("istio-system", attached(other(), "edge")),
+            false,
+        ),
+        (
+            "both in the root namespace",
+            in_namespace("istio-system", one()),
+            in_namespace("istio-system", attached(other(), "edge")),
+            true,
+        ),
+        (
+            "a gateway of another namespace than root",
+            in_namespace("istio-system", one()),
+            attached(other(), "edge"),
+            true,
         ),
         ("a dry run", one(), AuthorizationPolicy { dry_run: true, ..other() }, true),
     ];

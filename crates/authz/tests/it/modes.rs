@@ -25,6 +25,7 @@ fn resources(rules: Vec<JwtRule>) -> Resources {
     let meta = Meta {
         name: "r".to_owned(),
         namespace: "ns1".to_owned(),
+        namespace_given: true,
         labels: Default::default(),
         annotations: Default::default(),
         origin: Origin::default(),

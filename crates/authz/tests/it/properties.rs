@@ -123,6 +123,7 @@ fn meta(name: &str) -> Meta {
     Meta {
         name: name.to_owned(),
         namespace: "ns1".to_owned(),
+        namespace_given: true,
         labels: Default::default(),
         annotations: Default::default(),
         origin: Origin::default(),

@@ -88,8 +88,52 @@ spec: {}
 ";
     let decision = World::new(yaml).decide(&from(Some(A)), &workload());
     assert_eq!(decision.reason(), Reason::DeniedNoMatch);
-    // The same, and nobody showed anything.
-    assert_eq!(World::new(yaml).decide(&from(None), &workload()).reason(), Reason::NoCredential);
+    // The same, and nobody showed anything: no credential would help where none is read.
+    assert_eq!(World::new(yaml).decide(&from(None), &workload()).reason(), Reason::DeniedNoMatch);
+}
+
+#[test]
+fn a_missing_credential_is_the_reason_only_where_one_could_help() {
+    let policy = |spec: &str| {
+        format!(
+            "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: p, namespace: ns1}}\nspec: {spec}\n"
+        )
+    };
+    let tokens = |namespace: &str, more: &str| {
+        format!(
+            "---\napiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: {{name: r, namespace: {namespace}}}\n\
+             spec: {{{more}jwtRules: [{{issuer: \"{ISSUER}\", jwksUri: \"{JWKS_URI}\"}}]}}\n"
+        )
+    };
+    let keys = |namespace: &str| {
+        format!(
+            "---\napiVersion: causeway.dev/v1alpha1\nkind: ApiKeyAuthentication\nmetadata: {{name: k, namespace: {namespace}}}\n\
+             spec: {{issuer: \"{ISSUER}\"}}\n"
+        )
+    };
+    let elsewhere = "selector: {matchLabels: {app: elsewhere}}, ";
+    // Documents about credentials, and whether one could be accepted at the workload.
+    let rows = [
+        (String::new(), false),
+        (tokens("ns1", ""), true),
+        (tokens("istio-system", ""), true),
+        (tokens("ns2", ""), false),
+        (tokens("ns1", elsewhere), false),
+        (keys("ns1"), true),
+        (keys("istio-system"), true),
+        (keys("ns2"), false),
+    ];
+    for (documents, helps) in rows {
+        for (spec, own) in [
+            (r#"{rules: [{from: [{source: {requestPrincipals: ["*"]}}]}]}"#, Reason::DeniedNoMatch),
+            (r#"{action: DENY, rules: [{from: [{source: {notRequestPrincipals: ["*"]}}]}]}"#, Reason::DeniedByPolicy),
+        ] {
+            let world = World::new(&format!("{documents}{}", policy(spec)));
+            let expected = if helps { Reason::NoCredential } else { own };
+            let decision = world.decide(&from(None), &workload());
+            assert_eq!((decision.reason(), decision.status()), (expected, 403), "{documents} {spec}");
+        }
+    }
 }
 
 #[test]

@@ -26,7 +26,9 @@ pub(super) fn meta(document: &mut Mapping<'_>, kind: Kind) -> Option<Meta> {
     let origin = origin(&document.at);
     document.required("metadata")?.mapping(&[], |fields| {
         let name = fields.required("name").and_then(|name| kubernetes_name(&name, 253, true));
-        let namespace = match fields.field("namespace") {
+        let namespace = fields.field("namespace");
+        let namespace_given = namespace.is_some();
+        let namespace = match namespace {
             // As `kubectl apply` without a namespace.
             None => Some("default".to_owned()),
             Some(namespace) => kubernetes_name(&namespace, 63, false),
@@ -34,7 +36,7 @@ pub(super) fn meta(document: &mut Mapping<'_>, kind: Kind) -> Option<Meta> {
         let labels = fields.string_map("labels");
         let annotations = fields.field("annotations").map(|at| annotations(&at, kind)).unwrap_or_default();
         fields.ignore(IGNORED);
-        Some(Meta { name: name?, namespace: namespace?, labels, annotations, origin })
+        Some(Meta { name: name?, namespace: namespace?, namespace_given, labels, annotations, origin })
     })
 }
 
@@ -116,6 +118,7 @@ pub(super) fn stand_in(document: &At<'_>) -> Meta {
     Meta {
         name: String::new(),
         namespace: String::new(),
+        namespace_given: false,
         labels: BTreeMap::new(),
         annotations: BTreeMap::new(),
         origin: origin(document),

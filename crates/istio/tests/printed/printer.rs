@@ -254,6 +254,7 @@ fn mesh(mesh: &MeshConfig) -> Yaml {
     let meta = Meta {
         name: "istio".to_owned(),
         namespace: root_namespace.clone(),
+        namespace_given: true,
         labels: BTreeMap::new(),
         annotations,
         origin: Origin::default(),

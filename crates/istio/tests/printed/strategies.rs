@@ -31,6 +31,7 @@ fn meta(number: usize) -> impl Strategy<Value = Meta> {
     (labels(), btree_map("[a-z.]{1,4}/[a-z]{1,4}", text(), 0..2)).prop_map(move |(labels, annotations)| Meta {
         name: format!("a.{number}"),
         namespace: format!("ns{number}"),
+        namespace_given: true,
         labels,
         annotations,
         origin: Origin::default(),

@@ -312,6 +312,7 @@ pub(super) fn policy_of(bytes: &mut Bytes<'_>, name: &str, action: Action) -> Au
         meta: Meta {
             name: name.to_owned(),
             namespace: bytes.one(&NAMESPACES).to_owned(),
+            namespace_given: true,
             labels: Default::default(),
             annotations: Default::default(),
             origin: Origin::default(),
