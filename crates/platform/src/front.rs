@@ -9,7 +9,7 @@ use authz::{
     Allow, Decision, Deny, Given, Hop, JwksError, Policies, Reason, Request, Revocations, Target, VerifiedTokens,
 };
 
-use crate::api_keys::{ApiKeySource, ApiKeyStore};
+use crate::api_keys::{ApiKeySource, ApiKeyStore, KeyAnswer};
 use crate::clock::Clock;
 use crate::decision_line::{Line, Seen};
 use crate::jwks::JwksSource;
@@ -85,20 +85,29 @@ impl Front {
     async fn ask(&self, request: &Request, target: &Target) -> Decision {
         let wanted = authz::credentials(&self.policies, request, target);
         let keys = self.key_sets.for_request(&wanted.keys_needed).await;
-        let api_key = match &wanted.api_key {
-            Some(presented) => Some(self.api_keys.look_up(presented).await),
-            None => None,
+        let decide = |api_key: Option<&KeyAnswer>| {
+            let given = Given {
+                keys: &keys,
+                api_key: api_key.map(|answer| &answer.lookup),
+                pepper: api_key.and_then(|answer| answer.pepper.as_deref()),
+                revocations: Revocations::NotKept,
+                providers: None,
+                verified: Some(&self.verified),
+                now: self.clock.unix(),
+            };
+            authz::decide(&self.policies, request, target, &given)
         };
-        let given = Given {
-            keys: &keys,
-            api_key: api_key.as_ref(),
-            pepper: self.api_keys.pepper(),
-            revocations: Revocations::NotKept,
-            providers: None,
-            verified: Some(&self.verified),
-            now: self.clock.unix(),
-        };
-        authz::decide(&self.policies, request, target, &given)
+        let Some(presented) = &wanted.api_key else { return decide(None) };
+        let answer = self.api_keys.look_up(presented).await;
+        let decision = decide(Some(&answer));
+        if decision.reason() != Reason::ApiKeyUnknown {
+            return decision;
+        }
+        // A key that does not fit may fit what the store has by now.
+        match self.api_keys.look_again(presented, &answer).await {
+            Some(answer) => decide(Some(&answer)),
+            None => decision,
+        }
     }
 
     /// What API Gateway's usage plans know the API key of an allowed request by; `None` when no key was proven. Asks
@@ -109,7 +118,7 @@ impl Front {
         }
         let presented = authz::credentials(&self.policies, request, target).api_key?;
         let pepper = self.api_keys.pepper()?;
-        Some(authz::api_key::usage_plan_key(&presented.environment, &presented.id, pepper))
+        Some(authz::api_key::usage_plan_key(&presented.environment, &presented.id, &pepper))
     }
 
     /// Writes the line of a decision.
