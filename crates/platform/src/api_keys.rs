@@ -135,12 +135,12 @@ enum Looked {
 impl ApiKeySource {
     /// A source that has asked nobody yet. Without a store every key is unavailable.
     pub fn new(store: Option<ApiKeyStore>, clock: Arc<dyn Clock>, log: Log) -> Self {
-        let lines = |began, ended| OutageLog::new(began, ended, clock.clone(), log.clone());
+        let lines = |event| OutageLog::new(event, clock.clone(), log.clone());
         Self {
             cache: Mutex::new(KeyCache::new()),
             counters: Counters::default(),
-            outage: lines("api_keys_unavailable", "api_keys_available"),
-            damage: lines("api_key_damaged", "api_key_readable"),
+            outage: lines("api_keys_unavailable"),
+            damage: lines("api_key_damaged"),
             flights: SingleFlight::default(),
             pepper: PepperSource::new(clock.clone()),
             clock,
@@ -171,7 +171,7 @@ impl ApiKeySource {
         match pepper {
             Ok(pepper) => {
                 if matches!(looked, Looked::Asked(_)) {
-                    self.outage.works();
+                    self.outage.works("api_keys_available");
                 }
                 self.counted(looked, Some(pepper))
             }
@@ -223,7 +223,6 @@ impl ApiKeySource {
         match store.records.get(id).await {
             Ok(Some(record)) => {
                 self.cache().found(id, &record, asked_at);
-                self.damage.works();
                 Looked::Asked(KeyRecordLookup::Found(record))
             }
             Ok(None) => {

@@ -14,8 +14,7 @@ pub(crate) const QUIET: Duration = Duration::from_secs(60);
 
 /// Writes lines about one thing that can fail.
 pub(crate) struct OutageLog {
-    began: &'static str,
-    ended: &'static str,
+    event: &'static str,
     clock: Arc<dyn Clock>,
     log: Log,
     state: Mutex<State>,
@@ -32,9 +31,9 @@ struct State {
 }
 
 impl OutageLog {
-    /// `began` and `ended` are the events of the two lines.
-    pub(crate) fn new(began: &'static str, ended: &'static str, clock: Arc<dyn Clock>, log: Log) -> Self {
-        Self { began, ended, clock, log, state: Mutex::default() }
+    /// `event` names the failure in its lines.
+    pub(crate) fn new(event: &'static str, clock: Arc<dyn Clock>, log: Log) -> Self {
+        Self { event, clock, log, state: Mutex::default() }
     }
 
     /// Something has failed. `error` holds no secret.
@@ -47,16 +46,16 @@ impl OutageLog {
         }
         let suppressed = std::mem::take(&mut state.suppressed);
         (state.written_at, state.told) = (Some(now), true);
-        self.log.write(&json!({"ts": rfc3339(self.clock.now()), "event": self.began, "error": error,
+        self.log.write(&json!({"ts": rfc3339(self.clock.now()), "event": self.event, "error": error,
             "suppressed": suppressed}));
     }
 
-    /// It works. An end is written only where the beginning was.
-    pub(crate) fn works(&self) {
+    /// It works. The end is written, as `event`, only where the beginning was.
+    pub(crate) fn works(&self, event: &str) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if std::mem::take(&mut state.told) {
             let suppressed = std::mem::take(&mut state.suppressed);
-            self.log.write(&json!({"ts": rfc3339(self.clock.now()), "event": self.ended, "suppressed": suppressed}));
+            self.log.write(&json!({"ts": rfc3339(self.clock.now()), "event": event, "suppressed": suppressed}));
         }
     }
 }
@@ -72,26 +71,26 @@ mod tests {
     fn one_line_a_change_and_at_most_one_a_minute() {
         let clock = Arc::new(FixedClock::at(1_000_000));
         let (log, lines) = Log::memory();
-        let outage = OutageLog::new("down", "up", clock.clone(), log);
+        let outage = OutageLog::new("down", clock.clone(), log);
         let said = || -> Vec<(String, u64)> {
             let parsed = lines.drain().into_iter().map(|line| serde_json::from_str::<Value>(&line).unwrap());
             parsed
                 .map(|line| (line["event"].as_str().unwrap().to_owned(), line["suppressed"].as_u64().unwrap()))
                 .collect()
         };
-        outage.works();
+        outage.works("up");
         assert_eq!(said(), []);
         for _ in 0..5 {
             outage.failed("no answer in time");
         }
         assert_eq!(said(), [("down".to_owned(), 0)]);
-        outage.works();
-        outage.works();
+        outage.works("up");
+        outage.works("up");
         assert_eq!(said(), [("up".to_owned(), 4)]);
         // It comes and goes: no lines until the minute is over.
         for _ in 0..3 {
             outage.failed("no answer in time");
-            outage.works();
+            outage.works("up");
         }
         assert_eq!(said(), []);
         clock.advance(QUIET);
