@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use authz::api_key::{ApiKey, ApiKeyRecord, KeyState};
+use authz::api_key::{ApiKey, KeyState};
 use aws_sdk_dynamodb::types::{AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType};
 use causeway::dev::gateway::{Caller, FunctionUrl, FunctionUrlConfig, Gateway, Rie, UrlAuth};
 use causeway::dev::http::{Answer, send};
@@ -244,19 +244,6 @@ impl World {
         credentials.into_iter().find(|credential| lines.iter().any(|line| line.contains(&secret_part(credential))))
     }
 
-    /// The table of API keys.
-    pub fn api_keys(&self) -> DynamoDb {
-        DynamoDb::new("api-keys", aws(&self.moto))
-    }
-
-    /// The record of [`World::partner_key`] in another state.
-    pub async fn set_partner_key(&self, state: KeyState) -> Result<(), String> {
-        let store = self.api_keys();
-        let found = ApiKeys::get(&store, self.partner_key.id()).await.map_err(|error| error.to_string())?;
-        let record = ApiKeyRecord { state, ..found.ok_or("the key has no record")? };
-        ApiKeys::put(&store, &record).await.map_err(|error| error.to_string())
-    }
-
     fn role(&self, name: &str) -> Result<&Role, String> {
         self.roles.iter().find(|role| role.name == name).ok_or_else(|| format!("no role {name}"))
     }
@@ -312,7 +299,8 @@ async fn seed(moto: &Moto) -> Result<Seeds, String> {
     Ok(Seeds { roots, pepper, client_secrets, partner_key, revoked_key })
 }
 
-fn aws(moto: &Moto) -> AwsConfig {
+/// How our programs reach moto.
+pub fn aws(moto: &Moto) -> AwsConfig {
     AwsConfig {
         region: REGION.to_owned(),
         credentials: Credentials {
@@ -325,7 +313,8 @@ fn aws(moto: &Moto) -> AwsConfig {
     }
 }
 
-async fn create_secret(moto: &Moto, id: &str, secret: &Secret<String>) -> Result<(), String> {
+/// Makes a secret.
+pub async fn create_secret(moto: &Moto, id: &str, secret: &Secret<String>) -> Result<(), String> {
     use aws_sdk_secretsmanager::config::{BehaviorVersion, Credentials, Region};
     let config = aws_sdk_secretsmanager::Config::builder()
         .behavior_version(BehaviorVersion::latest())
@@ -338,7 +327,8 @@ async fn create_secret(moto: &Moto, id: &str, secret: &Secret<String>) -> Result
     made.map(|_| ()).map_err(|error| format!("cannot create the secret {id}: {error:?}"))
 }
 
-async fn create_table(moto: &Moto, name: &str) -> Result<(), String> {
+/// Makes a table as the programs expect it: the string `id` is its key.
+pub async fn create_table(moto: &Moto, name: &str) -> Result<(), String> {
     use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
     let config = aws_sdk_dynamodb::Config::builder()
         .behavior_version(BehaviorVersion::latest())

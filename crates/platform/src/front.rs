@@ -6,10 +6,11 @@
 use std::sync::Arc;
 
 use authz::{
-    Allow, Decision, Deny, Given, Hop, JwksError, Policies, Reason, Request, Revocations, Target, VerifiedTokens,
+    Allow, Decision, Deny, Given, Hop, JwksError, KeySets, Policies, Reason, Request, Revocations, Target,
+    VerifiedTokens,
 };
 
-use crate::api_keys::{ApiKeySource, ApiKeyStore};
+use crate::api_keys::{ApiKeySource, ApiKeyStore, KeyAnswer};
 use crate::clock::Clock;
 use crate::decision_line::{Line, Seen};
 use crate::jwks::JwksSource;
@@ -100,6 +101,18 @@ impl Front {
         }
     }
 
+    fn given<'a>(&'a self, keys: &'a KeySets, api_key: Option<&'a KeyAnswer>) -> Given<'a> {
+        Given {
+            keys,
+            api_key: api_key.map(|answer| &answer.lookup),
+            pepper: api_key.and_then(|answer| answer.pepper.as_deref()),
+            revocations: Revocations::NotKept,
+            providers: None,
+            verified: Some(&self.verified),
+            now: self.clock.unix(),
+        }
+    }
+
     async fn ask<T>(
         &self,
         request: &Request,
@@ -108,21 +121,19 @@ impl Front {
     ) -> (Decision, T) {
         let wanted = authz::credentials(&self.policies, request, target);
         let keys = self.key_sets.for_request(&wanted.keys_needed).await;
-        let api_key = match &wanted.api_key {
+        let mut answer = match &wanted.api_key {
             Some(presented) => Some(self.api_keys.look_up(presented).await),
             None => None,
         };
-        let given = Given {
-            keys: &keys,
-            api_key: api_key.as_ref(),
-            pepper: self.api_keys.pepper(),
-            revocations: Revocations::NotKept,
-            providers: None,
-            verified: Some(&self.verified),
-            now: self.clock.unix(),
-        };
-        let decision = authz::decide(&self.policies, request, target, &given);
-        let found = then(&self.policies, &given, &decision);
+        let mut decision = authz::decide(&self.policies, request, target, &self.given(&keys, answer.as_ref()));
+        if let (Some(presented), Some(held), Reason::ApiKeyUnknown) = (&wanted.api_key, &answer, decision.reason())
+            // A key that does not fit may fit what the store has by now.
+            && let Some(again) = self.api_keys.look_again(presented, held).await
+        {
+            decision = authz::decide(&self.policies, request, target, &self.given(&keys, Some(&again)));
+            answer = Some(again);
+        }
+        let found = then(&self.policies, &self.given(&keys, answer.as_ref()), &decision);
         (decision, found)
     }
 
@@ -134,7 +145,7 @@ impl Front {
         }
         let presented = authz::credentials(&self.policies, request, target).api_key?;
         let pepper = self.api_keys.pepper()?;
-        Some(authz::api_key::usage_plan_key(&presented.environment, &presented.id, pepper))
+        Some(authz::api_key::usage_plan_key(&presented.environment, &presented.id, &pepper))
     }
 
     /// Writes the line of a decision.

@@ -13,8 +13,12 @@ pub mod decision_line;
 pub mod env;
 pub mod log;
 pub mod panics;
+#[cfg(feature = "jwks")]
+mod pepper;
 pub mod random;
 pub mod secrets;
+#[cfg(feature = "jwks")]
+mod single_flight;
 pub mod store;
 
 #[cfg(feature = "aws")]
@@ -26,7 +30,11 @@ pub mod https;
 #[cfg(feature = "jwks")]
 pub mod jwks;
 #[cfg(feature = "jwks")]
+mod key_cache;
+#[cfg(feature = "jwks")]
 pub mod key_sets;
+#[cfg(feature = "jwks")]
+mod outage_log;
 #[cfg(feature = "aws")]
 pub mod sigv4;
 
