@@ -13,10 +13,10 @@ static EVADED: Code = Code {
     name: "deny-token-left-out",
     severity: Severity::Warning,
     what: "a DENY rule about a token, where requests without one may pass",
-    why: "A request without a token has no claims and no principal, so that the rule does not match it. Who would be denied \
-          leaves the token out, and gets what the anonymous get.",
-    instead: "demand a token in every ALLOW rule, or deny the anonymous too, by `notRequestPrincipals: [\"*\"]` in a rule \
-              of its own",
+    why: "A request without a token has no claims and no principal, so that the rule does not match it. Who \
+          would be denied leaves the token out, and gets what the anonymous get.",
+    instead: "demand a token in every ALLOW rule, or deny the anonymous too, by `notRequestPrincipals: \
+          [\"*\"]` in a rule of its own",
     wrong: policy!("DENY", r#"  - when: [{key: "request.auth.claims[role]", values: [guest]}]"#),
     right: policy!("ALLOW", r#"  - when: [{key: "request.auth.claims[role]", values: [member]}]"#),
 };
@@ -25,8 +25,8 @@ static NEGATIONS_ANDED: Code = Code {
     name: "deny-negations-anded",
     severity: Severity::Warning,
     what: "a DENY rule that wants several `not…` fields at once",
-    why: "The fields of a rule must all match. With two `not…` fields a request is denied when it is in neither of the lists: \
-          to be in one of them is enough to pass, although both are likely demanded.",
+    why: "The fields of a rule must all match. With two `not…` fields a request is denied when it is in \
+          neither of the lists: to be in one of them is enough to pass, although both are likely demanded.",
     instead: "write one rule for each `not…` field",
     wrong: policy!(
         "DENY",

@@ -9,8 +9,8 @@ static NO_NAMESPACE: Code = Code {
     name: "namespace-missing",
     severity: Severity::Warning,
     what: "a document that names no namespace",
-    why: "Here it belongs to the namespace `default`. `kubectl apply -n NAMESPACE` puts the same document into another one: \
-          the mesh then enforces a policy that API Gateway does not, and the other way round.",
+    why: "Here it belongs to the namespace `default`. `kubectl apply -n NAMESPACE` puts the same document into \
+          another one: the mesh then enforces a policy that API Gateway does not, and the other way round.",
     instead: "write `namespace` under `metadata`",
     wrong: "kind: AuthorizationPolicy
 metadata: {name: example}

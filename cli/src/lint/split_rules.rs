@@ -12,9 +12,9 @@ static RULE_SPLIT: Code = Code {
     name: "rule-split",
     severity: Severity::Warning,
     what: "a rule with `to` and no `from` beside one with `from` and no `to`",
-    why: "A `-` in front of `to:` begins another rule, and rules are alternatives. In an ALLOW the one then lets its callers \
-          do everything, and the other lets everybody do what its `to` says. In a DENY the one denies its callers \
-          everything, and the other denies everybody.",
+    why: "A `-` in front of `to:` begins another rule, and rules are alternatives. In an ALLOW the one then \
+          lets its callers do everything, and the other lets everybody do what its `to` says. In a DENY the one \
+          denies its callers everything, and the other denies everybody.",
     instead: "take the `-` in front of `to:` away; if two rules are meant, put them into two policies",
     wrong: policy!(
         "ALLOW",
@@ -46,8 +46,8 @@ pub(super) fn check(context: &Context<'_>, findings: &mut Findings) {
     }
 }
 
-/// Whether a rule of an ALLOW or a DENY looks like the half of one that a `-` too many cut off. The halves stand side by
-/// side. A condition about the caller is as good as a `from`.
+/// Whether a rule of an ALLOW or a DENY looks like the half of one that a `-` too many cut off. The halves stand side
+/// by side. A condition about the caller is as good as a `from`.
 pub(super) fn is_split(policy: &Policy<'_>, index: usize) -> bool {
     if !matches!(policy.action(), Action::Allow | Action::Deny) {
         return false;
