@@ -1,4 +1,4 @@
-//! API keys through the AWS clients, against a DynamoDB and a Secrets Manager on a real socket that can be made to fail.
+//! API keys through the AWS clients, to services on a real socket, and all that can go wrong with them.
 #![cfg(all(feature = "jwks", feature = "dynamodb", feature = "secrets"))]
 #![allow(clippy::unwrap_used)]
 
