@@ -83,7 +83,7 @@ impl Front {
     }
 
     async fn ask(&self, request: &Request, target: &Target) -> Decision {
-        let wanted = authz::credentials(&self.policies, request, target);
+        let wanted = authz::credentials_with(&self.policies, request, target, Some(&self.verified));
         let keys = self.key_sets.for_request(&wanted.keys_needed).await;
         let api_key = match &wanted.api_key {
             Some(presented) => Some(self.api_keys.look_up(presented).await),
