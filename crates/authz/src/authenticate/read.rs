@@ -26,19 +26,14 @@ enum Form<'t> {
 }
 
 impl<'t> Token<'t> {
-    /// Reads a token, unless that was done before.
-    fn read(text: &'t str, mode: Mode, verified: Option<&'t VerifiedTokens>) -> Result<Self, TokenRefusal> {
+    /// Reads a token, unless `verified` knows it.
+    pub(super) fn read(text: &'t str, mode: Mode, verified: Option<&'t VerifiedTokens>) -> Result<Self, TokenRefusal> {
         let cache = verified.and_then(|verified| Some((verified, TokenId::of(text, mode)?)));
         if let Some(known) = cache.as_ref().and_then(|(verified, id)| verified.find(id)) {
             return Ok(Self { text, mode, form: Form::Known(known), cache });
         }
         let token = UnverifiedToken::parse(text, mode)?;
         Ok(Self { text, mode, form: Form::New(token), cache })
-    }
-
-    /// `token`, whose text is `text`, without a cache.
-    pub(super) fn alone(text: &'t str, token: UnverifiedToken<'t>) -> Self {
-        Self { text, mode: Mode::Istio, form: Form::New(token), cache: None }
     }
 
     pub(super) fn text(&self) -> &'t str {

@@ -8,7 +8,7 @@ use super::{MAX_BAD_SIGNATURES, MAX_TOKENS, TokenSources, Visible, output, query
 use crate::binding;
 use crate::claims::Claims;
 use crate::compiled::{ArchivedJwtRule, Mode};
-use crate::jwt::{Expectation, TokenRefusal, UnverifiedToken, payload_part};
+use crate::jwt::{Expectation, TokenRefusal, payload_part};
 use crate::reason::Reason;
 use crate::revocation::Revocations;
 
@@ -213,8 +213,8 @@ impl Walk<'_, '_, '_> {
     /// Whether `rule` may accept the token that it refused last, were the mode `istio`. What depends on keys counts as a
     /// yes, since key sets are read more strictly too.
     fn may_be_valid_in_istio(&self, rule: &ArchivedJwtRule) -> bool {
-        let token = UnverifiedToken::parse(&self.refused, Mode::Istio);
-        match token.and_then(|token| verify(rule, Token::alone(&self.refused, token), self.sources, self.context)) {
+        let token = Token::read(&self.refused, Mode::Istio, None);
+        match token.and_then(|token| verify(rule, token, self.sources, self.context)) {
             Ok(_) => true,
             Err(refused) => matches!(
                 refused.reason,
