@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use authz::{CompileOptions, Decision, Given, KeySets, Policies, Request, Target};
+use authz::{CompileOptions, Decision, Given, KeySets, Policies, Request, Target, VerifiedTokens};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{
@@ -195,6 +195,12 @@ impl TokenWorld {
 
     pub(crate) fn decide(&self) -> Decision {
         authz::decide(&self.policies, &self.request, &workload("b"), &given(&self.keys))
+    }
+
+    /// The same decision by a front that has seen the token before.
+    pub(crate) fn decide_with(&self, verified: &VerifiedTokens) -> Decision {
+        let given = Given { verified: Some(verified), ..given(&self.keys) };
+        authz::decide(&self.policies, &self.request, &workload("b"), &given)
     }
 
     /// The same signature, verified by the library alone.

@@ -3,6 +3,7 @@
 mod keys;
 mod output;
 mod query;
+mod read;
 mod repeated;
 mod tokens;
 mod trace;
@@ -19,6 +20,7 @@ use crate::jwt::TokenRefusal;
 use crate::policies::{Applicable, Policies};
 use crate::reason::Reason;
 use crate::request::{Request, lines};
+use crate::verified::VerifiedTokens;
 
 /// Different tokens that are looked at in one request at one workload.
 const MAX_TOKENS: usize = 8;
@@ -123,12 +125,17 @@ pub(crate) fn authenticate(
 }
 
 /// Key sets that the presented tokens need and that are published somewhere.
-pub(crate) fn keys_needed(policies: &Policies, applicable: Applicable<'_>, request: &Request) -> Vec<KeysNeeded> {
+pub(crate) fn keys_needed(
+    policies: &Policies,
+    applicable: Applicable<'_>,
+    request: &Request,
+    verified: Option<&VerifiedTokens>,
+) -> Vec<KeysNeeded> {
     let mode = policies.mode();
     let headers = joined(&request.headers);
     let rules = jwt_rules(applicable);
     let found: Vec<_> = rules.iter().map(|rule| tokens::tokens_of(rule, &headers, &request.path, mode)).collect();
-    let mut read = tokens::Read::new(mode);
+    let mut read = read::Read::new(mode, verified);
     let mut needed = Vec::new();
     for (rule, found) in rules.iter().zip(&found) {
         let Some(source) = policies.key_source(rule.keys.to_native()) else { continue };
@@ -143,7 +150,7 @@ pub(crate) fn keys_needed(policies: &Policies, applicable: Applicable<'_>, reque
                     issuer: source.issuer.to_owned(),
                     uri: uri.to_owned(),
                     discovery: source.jwks_uri.is_none(),
-                    kid: token.unverified_kid().map(str::to_owned),
+                    kid: token.kid.clone(),
                 });
             }
         }

@@ -65,6 +65,16 @@ pub struct KeysNeeded {
 
 /// Says what has to be at hand to decide about `request`. Verifies nothing and asks nobody.
 pub fn credentials(policies: &Policies, request: &Request, target: &Target) -> Credentials {
+    credentials_with(policies, request, target, None)
+}
+
+/// As [`credentials`], and does not read a token again that `verified` knows.
+pub fn credentials_with(
+    policies: &Policies,
+    request: &Request,
+    target: &Target,
+    verified: Option<&VerifiedTokens>,
+) -> Credentials {
     // A request that is refused anyway needs nothing.
     let judged = check_request(request).and_then(|()| judged(policies, request));
     let Ok(request) = judged else { return Credentials::default() };
@@ -96,7 +106,7 @@ pub fn credentials(policies: &Policies, request: &Request, target: &Target) -> C
                 fingerprint: crate::api_key::fingerprint(presented.key.text().expose()),
             });
         }
-        keys_needed.extend(authenticate::keys_needed(policies, applicable, &request));
+        keys_needed.extend(authenticate::keys_needed(policies, applicable, &request, verified));
     }
     Credentials { api_key, keys_needed: keys_needed.into_iter().collect() }
 }
@@ -490,6 +500,7 @@ fn stages(
         revocations: given.revocations,
         // The client's at both hops: the token is bound to the client, not to the gateway.
         certificate: request.client_certificate.as_ref(),
+        verified: given.verified,
     };
     // What CUSTOM policies saw, for the trace.
     let arrived = trace.is_some().then(|| visible.clone());

@@ -1,15 +1,15 @@
 //! JSON Web Key Sets: which keys are usable, and the one place that checks a signature.
 
+mod fingerprint;
 mod key;
 mod sets;
 mod verifier;
 
+pub use fingerprint::Fingerprint;
 pub(crate) use key::decode_like_envoy;
 pub use sets::KeySets;
 
 use key::Key;
-
-use aws_lc_rs::digest;
 
 use crate::claims::{Json, JsonLimits};
 use crate::compiled::Mode;
@@ -100,9 +100,9 @@ pub enum KeyOrigin {
 #[derive(Clone, Debug)]
 pub struct Jwks {
     mode: Mode,
+    fingerprint: Fingerprint,
     keys: Vec<Key>,
     skipped: Vec<SkippedKey>,
-    fingerprint: [u8; 32],
 }
 
 /// A key of a set that is not used, and why.
@@ -176,6 +176,7 @@ impl Jwks {
         if text.len() > MAX_BYTES {
             return Err(JwksError::TooLarge(text.len()));
         }
+        let fingerprint = Fingerprint::of(text, origin, mode);
         let json = Json::parse(text.as_bytes(), LIMITS).map_err(|error| JwksError::Json(error.to_string()))?;
         let Some(Json::List(list)) = json.get("keys") else { return Err(JwksError::Shape) };
         if list.len() > MAX_KEYS {
@@ -206,12 +207,12 @@ impl Jwks {
                 return Err(JwksError::DuplicateKid((*kid).to_owned()));
             }
         }
-        Ok(Self { mode, keys, skipped, fingerprint: fingerprint(text, origin, mode) })
+        Ok(Self { mode, fingerprint, keys, skipped })
     }
 
-    /// SHA-256 of the document and of how it was read: equal for two sets only if they verify the same signatures.
-    pub fn fingerprint(&self) -> &[u8; 32] {
-        &self.fingerprint
+    /// What tells this set from every other: two sets with one fingerprint accept the same signatures.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
     }
 
     /// How many keys can be used.
@@ -309,20 +310,6 @@ impl Jwks {
         }
         Err(refusal)
     }
-}
-
-/// The origin and the mode decide, beside the document, which keys are used and how.
-fn fingerprint(text: &str, origin: KeyOrigin, mode: Mode) -> [u8; 32] {
-    let mut context = digest::Context::new(&digest::SHA256);
-    context.update(&[u8::from(origin == KeyOrigin::Fetched), u8::from(mode == Mode::Istio)]);
-    context.update(text.as_bytes());
-    array(&context.finish())
-}
-
-fn array(digest: &digest::Digest) -> [u8; 32] {
-    let mut bytes = [0; 32];
-    bytes.copy_from_slice(digest.as_ref());
-    bytes
 }
 
 /// What makes a whole set untrustworthy in the strict mode.

@@ -42,7 +42,9 @@ pub use claims::{Claims, Json};
 pub use compile::{CompileError, CompileOptions, Compiled, compile};
 pub use compiled::Mode;
 pub use decision::{Allow, Decision, Deny, DryRunAllow, HeaderChanges, Hop, Shadow};
-pub use gate::{Credentials, Given, KeysNeeded, PresentedKey, ProviderAnswer, credentials, decide, explain};
+pub use gate::{
+    Credentials, Given, KeysNeeded, PresentedKey, ProviderAnswer, credentials, credentials_with, decide, explain,
+};
 pub use grants::{Grants, grants};
 pub use jwk::{Jwks, JwksError, KeyOrigin, KeySets};
 pub use policies::{ApiGatewayInfo, OpenError, Policies};

@@ -119,7 +119,7 @@ impl Front {
         target: &Target,
         then: impl FnOnce(&Policies, &Given<'_>, &Decision) -> T,
     ) -> (Decision, T) {
-        let wanted = authz::credentials(&self.policies, request, target);
+        let wanted = authz::credentials_with(&self.policies, request, target, Some(&self.verified));
         let keys = self.key_sets.for_request(&wanted.keys_needed).await;
         let mut answer = match &wanted.api_key {
             Some(presented) => Some(self.api_keys.look_up(presented).await),

@@ -11,6 +11,7 @@ use crate::policies::Applicable;
 use crate::reason::Reason;
 use crate::request::lines;
 use crate::revocation::Revocations;
+use crate::verified::VerifiedTokens;
 
 /// What the checks of credentials need from outside, beside the key sets.
 #[derive(Clone, Copy)]
@@ -25,6 +26,8 @@ pub(crate) struct KeyContext<'a> {
     pub(crate) revocations: Revocations<'a>,
     /// SHA-256 of the client's certificate.
     pub(crate) certificate: Option<&'a [u8; 32]>,
+    /// Tokens whose signature was verified before.
+    pub(crate) verified: Option<&'a VerifiedTokens>,
 }
 
 /// A well-formed API key and the issuer that its claims name.

@@ -3,11 +3,12 @@
 use std::borrow::Cow;
 
 use super::keys::{KeyContext, no_revocations, refused};
+use super::read::{Read, Token};
 use super::{MAX_BAD_SIGNATURES, MAX_TOKENS, TokenSources, Visible, output, query};
 use crate::binding;
 use crate::claims::Claims;
 use crate::compiled::{ArchivedJwtRule, Mode};
-use crate::jwt::{Expectation, TokenRefusal, UnverifiedToken};
+use crate::jwt::{Expectation, TokenRefusal, payload_part};
 use crate::reason::Reason;
 use crate::revocation::Revocations;
 
@@ -38,59 +39,6 @@ pub(super) enum Step<'s> {
     Refused(&'s TokenRefusal),
 }
 
-/// The tokens of a request, each read once, however many rules find it: what a stranger's token costs must not grow with
-/// the number of rules.
-pub(super) struct Read<'f> {
-    mode: Mode,
-    /// Text and, unless a rule took it, what was read.
-    tokens: Vec<(&'f str, Option<Result<UnverifiedToken<'f>, TokenRefusal>>)>,
-}
-
-impl<'f> Read<'f> {
-    pub(super) fn new(mode: Mode) -> Self {
-        Self { mode, tokens: Vec::new() }
-    }
-
-    fn place(&self, text: &str) -> Option<usize> {
-        // Rules that find it at one place see the very same bytes.
-        self.tokens.iter().position(|(known, _)| std::ptr::eq(*known, text) || *known == text)
-    }
-
-    /// Takes note of a token; `false` when there are more than [`MAX_TOKENS`] different ones.
-    pub(super) fn admits(&mut self, text: &'f str) -> bool {
-        if self.place(text).is_none() {
-            self.tokens.push((text, None));
-        }
-        self.tokens.len() <= MAX_TOKENS
-    }
-
-    /// The token, if it can be read.
-    pub(super) fn peek(&mut self, text: &'f str) -> Option<&UnverifiedToken<'f>> {
-        let mode = self.mode;
-        let at = self.place(text)?;
-        let (_, slot) = self.tokens.get_mut(at)?;
-        slot.get_or_insert_with(|| UnverifiedToken::parse(text, mode)).as_ref().ok()
-    }
-
-    /// The token, if it can be read and says that it is from `issuer` (empty is any). Whoever gets it keeps it: if
-    /// another rule wants it all the same, it is read anew.
-    fn take_if_from<'t>(&mut self, text: &'t str, issuer: &str) -> Result<UnverifiedToken<'t>, TokenRefusal>
-    where
-        'f: 't,
-    {
-        let mode = self.mode;
-        let Some((known, slot)) = self.place(text).and_then(|at| self.tokens.get_mut(at)) else {
-            return UnverifiedToken::parse(text, mode);
-        };
-        let known: &'f str = known;
-        match slot.get_or_insert_with(|| UnverifiedToken::parse(known, mode)) {
-            Ok(token) => token.check_issuer(issuer)?,
-            Err(refusal) => return Err(refusal.clone()),
-        }
-        slot.take().unwrap_or_else(|| UnverifiedToken::parse(text, mode))
-    }
-}
-
 /// Authenticates a request by its tokens, and makes `visible` what is left of it. The claims are those of all tokens that
 /// were verified; the last ones are the caller's. None is a request without tokens.
 ///
@@ -108,7 +56,7 @@ pub(super) fn authenticate_tokens(
 ) -> Result<Vec<Claims>, TokenRefusal> {
     let mode = sources.policies.mode();
     let sent: Vec<Vec<String>> = rules.iter().map(|rule| sent_tokens(rule, visible, mode)).collect();
-    let mut read = Read::new(mode);
+    let mut read = Read::new(mode, context.verified);
     if let Some(flooded) = sent.iter().position(|texts| !texts.iter().all(|text| read.admits(text))) {
         let flood = too_many_tokens();
         for (index, texts) in sent.iter().enumerate().take(flooded).filter(|(_, texts)| texts.is_empty()) {
@@ -272,7 +220,7 @@ impl Walk<'_, '_, '_> {
     /// Whether `rule` may accept the token that it refused last, were the mode `istio`. What depends on keys counts as a
     /// yes, since key sets are read more strictly too.
     fn may_be_valid_in_istio(&self, rule: &ArchivedJwtRule) -> bool {
-        let token = UnverifiedToken::parse(&self.refused, Mode::Istio);
+        let token = Token::read(&self.refused, Mode::Istio, None);
         match token.and_then(|token| verify(rule, token, self.sources, self.context)) {
             Ok(_) => true,
             Err(refused) => matches!(
@@ -294,7 +242,7 @@ impl Walk<'_, '_, '_> {
 
 fn verify(
     rule: &ArchivedJwtRule,
-    token: UnverifiedToken<'_>,
+    token: Token<'_>,
     sources: &TokenSources<'_>,
     context: &KeyContext<'_>,
 ) -> Result<Verified, TokenRefusal> {
@@ -305,7 +253,7 @@ fn verify(
         audiences: &audiences,
         keys: source.and_then(|source| sources.keys.of_source(&source)),
     };
-    let payload = rule.payload_header.is_some().then(|| token.unverified_payload_part().to_owned());
+    let payload = rule.payload_header.as_ref().and_then(|_| payload_part(token.text())).map(str::to_owned);
     let claims = token.verify(&expected, sources.now)?;
     match context.revocations {
         Revocations::NotKept => {}

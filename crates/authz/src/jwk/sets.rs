@@ -95,7 +95,7 @@ impl KeySets {
             for (name, jwks) in sets.iter() {
                 context.update(&name.len().to_le_bytes());
                 context.update(name.as_bytes());
-                context.update(jwks.fingerprint());
+                context.update(jwks.fingerprint().as_bytes());
             }
         }
         let hash = context.finish();

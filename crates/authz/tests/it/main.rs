@@ -17,4 +17,5 @@ mod token_walk;
 mod trace;
 mod two_hops;
 mod vectors;
+mod verified;
 mod worst_cases;
