@@ -1,8 +1,8 @@
 //! Metrics, written as a part of the log: CloudWatch's embedded metric format (EMF).
 //!
 //! CloudWatch reads the member `_aws` of a log line and makes metrics of what it names, so that a function publishes
-//! nothing itself and needs no permission to. Dimensions cost money by the number of their values: they are the service,
-//! the environment and the closed set of reason words, and never a path, a client or a principal.
+//! nothing itself and needs no permission to. Dimensions cost money by the number of their values: they are the
+//! service, the environment and the closed set of reason words, and never a path, a client or a principal.
 //!
 //! <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>
 
