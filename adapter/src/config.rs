@@ -7,6 +7,7 @@ use platform::api_keys::ApiKeysConfig;
 use platform::bundle;
 use platform::env::{Env, EnvError, Reader, environment_from_env};
 use platform::jwks::JwksSettings;
+use platform::metrics::{Emf, Metrics};
 
 /// Where the adapter listens unless it is told otherwise: this host only, next to Envoy in one pod.
 const DEFAULT_ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9191);
@@ -30,6 +31,8 @@ pub struct Config {
     pub api_keys: Option<ApiKeysConfig>,
     /// `CAUSEWAY_ALLOW_PRIVATE_ISSUERS` and `CAUSEWAY_ISSUER_ROOTS`: how key sets are fetched.
     pub jwks: JwksSettings,
+    /// `CAUSEWAY_METRICS`: the metrics in the log; `None` for none.
+    pub metrics: Option<Emf>,
 }
 
 /// A workload of the mesh, as policies select it.
@@ -69,6 +72,7 @@ impl Config {
                 missing: "CAUSEWAY_ENVIRONMENT".to_owned(),
             });
         }
+        let metrics = Emf::from_env(&env, Metrics::Off, "adapter", environment.as_deref())?;
         env.finish()?;
         Ok(Self {
             address: address.unwrap_or(DEFAULT_ADDRESS),
@@ -77,6 +81,7 @@ impl Config {
             environment,
             api_keys,
             jwks,
+            metrics,
         })
     }
 }
@@ -114,7 +119,7 @@ mod tests {
         let config = Config::from_env(&MapEnv::default()).unwrap();
         assert_eq!(config.address.to_string(), "127.0.0.1:9191");
         assert_eq!(config.bundle, PathBuf::from("/opt/causeway/mesh.bundle"));
-        assert!(config.workload.is_none() && config.api_keys.is_none());
+        assert!(config.workload.is_none() && config.api_keys.is_none() && config.metrics.is_none());
     }
 
     #[test]
@@ -125,6 +130,7 @@ mod tests {
             ("CAUSEWAY_WORKLOAD_NAMESPACE", "bookinfo"),
             ("CAUSEWAY_WORKLOAD_LABELS", "app=ratings, version=v1"),
             ("CAUSEWAY_ENVIRONMENT", "dev"),
+            ("CAUSEWAY_METRICS", "emf"),
             ("CAUSEWAY_API_KEYS_TABLE", "api-keys"),
             ("CAUSEWAY_PEPPER_SECRET", "pepper"),
             ("AWS_REGION", "eu-central-1"),
@@ -136,6 +142,7 @@ mod tests {
         assert_eq!(workload.namespace, "bookinfo");
         assert_eq!(workload.labels, [("app", "ratings"), ("version", "v1")].map(|(n, v)| (n.to_owned(), v.to_owned())));
         assert_eq!(config.api_keys.as_ref().unwrap().table, "api-keys");
+        assert_eq!(config.metrics, Some(Emf::new("adapter", Some("dev"))));
         assert!(!format!("{config:?}").contains("hunter2"));
     }
 
@@ -165,6 +172,7 @@ mod tests {
                 ]),
                 "CAUSEWAY_ENVIRONMENT is not set, but CAUSEWAY_API_KEYS_TABLE is",
             ),
+            (MapEnv::from([("CAUSEWAY_METRICS", "EMF")]), "CAUSEWAY_METRICS=\"EMF\" is not valid"),
             (MapEnv::from([("CAUSEWAY_ENVIRONMENT", "Dev")]), "CAUSEWAY_ENVIRONMENT=\"Dev\" is not valid"),
             (MapEnv::from([("CAUSEWAY_ADAPTER_ADRESS", "127.0.0.1:1")]), "did you mean CAUSEWAY_ADAPTER_ADDRESS?"),
         ] {

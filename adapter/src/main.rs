@@ -18,6 +18,7 @@ async fn main() -> ExitCode {
 
 async fn run(log: Log) -> Result<(), Error> {
     let config = Config::from_env(&ProcessEnv)?;
+    let log = log.with_metrics(config.metrics.clone());
     let deps = Deps::in_aws(config.api_keys.as_ref(), config.jwks.clone(), log);
     let bound = Adapter::bind(config, deps)?;
     bound.run(adapter::terminated()).await

@@ -6,6 +6,7 @@ use platform::api_keys::ApiKeysConfig;
 use platform::bundle;
 use platform::env::{Env, EnvError, Reader, environment_from_env};
 use platform::jwks::JwksSettings;
+use platform::metrics::{Emf, Metrics};
 
 use crate::event::{ResponseKind, TOKEN_HEADER};
 
@@ -24,6 +25,8 @@ pub struct Config {
     pub api_keys: Option<ApiKeysConfig>,
     /// `CAUSEWAY_ALLOW_PRIVATE_ISSUERS` and `CAUSEWAY_ISSUER_ROOTS`: how key sets are fetched.
     pub jwks: JwksSettings,
+    /// `CAUSEWAY_METRICS`: the metrics in the log; `None` for none.
+    pub metrics: Option<Emf>,
 }
 
 impl Config {
@@ -47,6 +50,7 @@ impl Config {
         let environment = environment_from_env(&env)?;
         let api_keys = ApiKeysConfig::from_env(&env)?;
         let jwks = JwksSettings::from_env(&env)?;
+        let metrics = Emf::from_env(&env, Metrics::Emf, "authorizer", environment.as_deref())?;
         env.finish()?;
         Ok(Self {
             bundle: bundle.map_or_else(|| PathBuf::from(bundle::DEFAULT_PATH), PathBuf::from),
@@ -55,6 +59,7 @@ impl Config {
             environment,
             api_keys,
             jwks,
+            metrics,
         })
     }
 }
@@ -72,6 +77,7 @@ mod tests {
         assert_eq!(config.response, ResponseKind::Simple);
         assert_eq!(config.token_header, "authorization");
         assert!(config.api_keys.is_none());
+        assert_eq!(config.metrics, Some(Emf::new("authorizer", None)));
     }
 
     #[test]
@@ -81,6 +87,7 @@ mod tests {
             ("CAUSEWAY_RESPONSE", "iam"),
             ("CAUSEWAY_TOKEN_HEADER", "X-Api-Key"),
             ("CAUSEWAY_ENVIRONMENT", "dev"),
+            ("CAUSEWAY_METRICS", "off"),
             ("CAUSEWAY_API_KEYS_TABLE", "api-keys"),
             ("CAUSEWAY_PEPPER_SECRET", "pepper"),
             ("AWS_REGION", "eu-central-1"),
@@ -92,6 +99,7 @@ mod tests {
         assert_eq!(config.response, ResponseKind::Iam);
         assert_eq!(config.token_header, "x-api-key");
         assert_eq!(config.environment.as_deref(), Some("dev"));
+        assert_eq!(config.metrics, None);
         let store = config.api_keys.as_ref().unwrap();
         assert_eq!((store.table.as_str(), store.pepper_secret.as_str()), ("api-keys", "pepper"));
         assert!(!format!("{config:?}").contains("hunter2"));
@@ -103,6 +111,7 @@ mod tests {
             (MapEnv::from([("CAUSEWAY_RESPONSE", "json")]), "CAUSEWAY_RESPONSE=\"json\" is not valid: expected simple"),
             (MapEnv::from([("CAUSEWAY_TOKEN_HEADER", "a b")]), "CAUSEWAY_TOKEN_HEADER=\"a b\" is not valid"),
             (MapEnv::from([("CAUSEWAY_ENVIRONMENT", "Dev ")]), "CAUSEWAY_ENVIRONMENT=\"Dev \" is not valid"),
+            (MapEnv::from([("CAUSEWAY_METRICS", "statsd")]), "CAUSEWAY_METRICS=\"statsd\" is not valid"),
             (MapEnv::from([("CAUSEWAY_PEPPER_SECRET", "p")]), "CAUSEWAY_API_KEYS_TABLE is not set"),
             (
                 MapEnv::from([("CAUSEWAY_API_KEYS_TABLE", "t"), ("CAUSEWAY_PEPPER_SECRET", "p")]),

@@ -13,6 +13,7 @@
 //! | `CAUSEWAY_PEPPER_SECRET` | the Secrets Manager id of the pepper that API keys are hashed with | API keys are refused | with the one before |
 //! | `CAUSEWAY_ALLOW_PRIVATE_ISSUERS` | `true`: key sets may be fetched from this host and private networks | `false` | no |
 //! | `CAUSEWAY_ISSUER_ROOTS` | a PEM file with root certificates to trust when key sets are fetched | Mozilla's alone | no |
+//! | `CAUSEWAY_METRICS` | `emf` or `off`: whether CloudWatch finds metrics in the log (embedded metric format) | `emf` | no |
 //! | `AWS_REGION`, `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN` | Region and credentials; Lambda sets them | | with the two before |
 //! | `AWS_ENDPOINT_URL`, `AWS_ENDPOINT_URL_DYNAMODB`, `AWS_ENDPOINT_URL_SECRETS_MANAGER` | stand-ins for the AWS services | AWS | no |
 
@@ -111,6 +112,7 @@ impl Authorizer {
     pub fn from_config(config: Config, log: Log) -> Result<Self, Error> {
         let bundle = Bundle::open(&config.bundle)?;
         let policies = Policies::open(bundle.section(Section::Access)?)?.with_keys_fetched_at(bundle.made_at());
+        let log = log.with_metrics(config.metrics.clone());
         let deps = Deps::in_aws(config.api_keys.as_ref(), config.jwks.clone(), log);
         let apis = bundle.section(Section::Api).ok().map(<[u8]>::to_vec);
         Self::with_apis(config, policies, apis, deps)

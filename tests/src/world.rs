@@ -19,6 +19,7 @@ use platform::store::{ApiKeys, ClientRecord, ClientState, Clients, DynamoDb};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::credentials::Credentials as Noted;
 use crate::function::Function;
 use crate::moto::Moto;
 use crate::process::Process;
@@ -75,7 +76,7 @@ pub struct World {
     /// The tables and secrets.
     pub moto: Moto,
     /// Every credential that a test has used.
-    credentials: std::sync::Mutex<Vec<String>>,
+    credentials: std::sync::Mutex<Noted>,
     roles: Vec<Role>,
 }
 
@@ -117,10 +118,11 @@ impl World {
         let bundle = folder.path().join("mesh.bundle");
         std::fs::write(&bundle, bytes).map_err(|error| error.to_string())?;
 
-        let mut credentials: Vec<String> = roles.iter().map(|role| role.secret_access_key.expose().clone()).collect();
-        credentials.extend(seeds.client_secrets.values().map(|secret| secret.expose().clone()));
-        credentials.extend([&seeds.partner_key, &seeds.revoked_key].map(|key| key.text().expose().clone()));
-        credentials.push(seeds.pepper.expose().clone());
+        let mut credentials = Noted::default();
+        roles.iter().for_each(|role| credentials.note(role.secret_access_key.expose()));
+        seeds.client_secrets.values().for_each(|secret| credentials.note(secret.expose()));
+        [&seeds.partner_key, &seeds.revoked_key].into_iter().for_each(|key| credentials.note(key.text().expose()));
+        credentials.note(seeds.pepper.expose());
         Ok(Self {
             issuer,
             door,
@@ -226,22 +228,16 @@ impl World {
 
     /// Remembers a credential, to look for it in the logs.
     pub fn note(&self, credential: &str) {
-        self.credentials.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(credential.to_owned());
+        self.credentials.lock().unwrap_or_else(std::sync::PoisonError::into_inner).note(credential);
     }
 
-    /// The first credential that a part has logged. Part of one is enough: the secret half of a key, the signature of a
-    /// token.
+    /// The first line of a part's log that holds a credential, or anything that looks like one.
     pub fn credential_in_logs(&self, parts: &[&Process]) -> Option<String> {
         let credentials = self.credentials.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-        let secret_part = |credential: &str| -> String {
-            let text = credential.rsplit(['.', '_']).next().unwrap_or(credential);
-            // An API key starts with its public id.
-            if credential.starts_with("cwk_") { text.chars().skip(12).collect() } else { text.to_owned() }
-        };
         let all = parts.iter().copied().chain([self.issuer_function.process()]);
         let lines: Vec<String> = all.flat_map(Process::lines).collect();
         assert!(!lines.is_empty(), "there is no log to search");
-        credentials.into_iter().find(|credential| lines.iter().any(|line| line.contains(&secret_part(credential))))
+        credentials.line_with_one(&lines).cloned()
     }
 
     fn role(&self, name: &str) -> Result<&Role, String> {

@@ -64,6 +64,7 @@ impl World {
             environment: None,
             api_keys: None,
             jwks: JwksSettings::default(),
+            metrics: None,
         };
         let authorizer = Authorizer::new(configure(config), policies, deps).unwrap();
         Self { authorizer, issuer, lines }

@@ -356,6 +356,7 @@ fn authorizer_config() -> authorizer::Config {
         environment: Some(ENVIRONMENT.to_owned()),
         api_keys: None,
         jwks: Default::default(),
+        metrics: None,
     }
 }
 

@@ -16,6 +16,7 @@ use crate::decision_line::{Line, Seen};
 use crate::jwks::JwksSource;
 use crate::key_sets::KeySetSource;
 use crate::log::Log;
+use crate::metrics::{StateMetrics, Totals};
 use crate::panics::{Panicked, unpanicked};
 
 /// The parts of the outside world that a front uses.
@@ -52,6 +53,7 @@ pub struct Front {
     key_sets: KeySetSource,
     log: Log,
     policies: Policies,
+    states: StateMetrics,
     verified: VerifiedTokens,
 }
 
@@ -63,6 +65,7 @@ impl Front {
     pub fn new(policies: Policies, deps: Deps) -> Result<Self, JwksError> {
         let Deps { api_keys, jwks, clock, log } = deps;
         Ok(Self {
+            states: StateMetrics::new(jwks.clone()),
             api_keys: ApiKeySource::new(api_keys, clock.clone(), log.clone()),
             key_sets: KeySetSource::new(&policies, jwks, clock.clone(), log.clone())?,
             clock,
@@ -148,9 +151,23 @@ impl Front {
         Some(authz::api_key::usage_plan_key(&presented.environment, &presented.id, &pepper))
     }
 
-    /// Writes the line of a decision.
+    /// Writes the line of a decision, and now and then one with counters.
     pub fn record(&self, decision: &Decision, seen: &Seen<'_>) {
-        self.log.write(&Line::of(decision, seen, self.policies.mode(), self.clock.now()));
+        let now = self.clock.now();
+        self.log.write(&Line::of(decision, seen, self.policies.mode(), now, self.log.metrics()));
+        self.states.write(self.totals(), &self.log, now);
+    }
+
+    fn totals(&self) -> Totals {
+        let keys = self.api_keys.counters();
+        Totals {
+            api_key_hits: keys.hits(),
+            api_key_misses: keys.misses(),
+            api_key_stale: keys.stale_hits(),
+            api_key_unavailable: keys.unavailable(),
+            token_hits: self.verified.hits(),
+            token_misses: self.verified.misses(),
+        }
     }
 }
 

@@ -12,6 +12,7 @@ pub mod clock;
 pub mod decision_line;
 pub mod env;
 pub mod log;
+pub mod metrics;
 pub mod panics;
 #[cfg(feature = "jwks")]
 mod pepper;

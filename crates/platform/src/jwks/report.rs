@@ -60,7 +60,7 @@ impl JwksState {
 pub struct JwksCounters([AtomicU64; 8]);
 
 impl JwksCounters {
-    pub(super) fn add(&self, state: JwksState) {
+    pub(crate) fn add(&self, state: JwksState) {
         self.of(state).fetch_add(1, Ordering::Relaxed);
     }
 
