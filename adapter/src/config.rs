@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use platform::api_keys::ApiKeysConfig;
 use platform::bundle;
 use platform::env::{Env, EnvError, Reader, environment_from_env};
+use platform::revocations::RevocationsConfig;
 
 /// Where the adapter listens unless it is told otherwise: this host only, next to Envoy in one pod.
 const DEFAULT_ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9191);
@@ -27,6 +28,8 @@ pub struct Config {
     pub environment: Option<String>,
     /// Where API keys are kept; without it, every API key is refused as `api_key_unavailable`.
     pub api_keys: Option<ApiKeysConfig>,
+    /// Where the list of revoked credentials is fetched from; without it, there is none but the bundle's.
+    pub revocations: Option<RevocationsConfig>,
 }
 
 /// A workload of the mesh, as policies select it.
@@ -65,6 +68,7 @@ impl Config {
                 missing: "CAUSEWAY_ENVIRONMENT".to_owned(),
             });
         }
+        let revocations = RevocationsConfig::from_env(&env)?;
         env.finish()?;
         Ok(Self {
             address: address.unwrap_or(DEFAULT_ADDRESS),
@@ -72,6 +76,7 @@ impl Config {
             workload,
             environment,
             api_keys,
+            revocations,
         })
     }
 }
@@ -122,6 +127,8 @@ mod tests {
             ("CAUSEWAY_ENVIRONMENT", "dev"),
             ("CAUSEWAY_API_KEYS_TABLE", "api-keys"),
             ("CAUSEWAY_PEPPER_SECRET", "pepper"),
+            ("CAUSEWAY_REVOCATIONS_URL", "https://issuer.example/revocations"),
+            ("CAUSEWAY_REVOCATIONS_ISSUER", "https://issuer.example"),
             ("AWS_REGION", "eu-central-1"),
             ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"),
             ("AWS_SECRET_ACCESS_KEY", "hunter2"),
@@ -131,6 +138,7 @@ mod tests {
         assert_eq!(workload.namespace, "bookinfo");
         assert_eq!(workload.labels, [("app", "ratings"), ("version", "v1")].map(|(n, v)| (n.to_owned(), v.to_owned())));
         assert_eq!(config.api_keys.as_ref().unwrap().table, "api-keys");
+        assert_eq!(config.revocations.as_ref().unwrap().issuer, "https://issuer.example");
         assert!(!format!("{config:?}").contains("hunter2"));
     }
 
@@ -161,6 +169,7 @@ mod tests {
                 "CAUSEWAY_ENVIRONMENT is not set, but CAUSEWAY_API_KEYS_TABLE is",
             ),
             (MapEnv::from([("CAUSEWAY_ENVIRONMENT", "Dev")]), "CAUSEWAY_ENVIRONMENT=\"Dev\" is not valid"),
+            (MapEnv::from([("CAUSEWAY_REVOCATIONS_MAX_AGE", "300")]), "CAUSEWAY_REVOCATIONS_URL is not set"),
             (MapEnv::from([("CAUSEWAY_ADAPTER_ADRESS", "127.0.0.1:1")]), "did you mean CAUSEWAY_ADAPTER_ADDRESS?"),
         ] {
             let error = Config::from_env(&env).unwrap_err().to_string();

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use platform::api_keys::ApiKeysConfig;
 use platform::bundle;
 use platform::env::{Env, EnvError, Reader, environment_from_env};
+use platform::revocations::RevocationsConfig;
 
 use crate::event::{ResponseKind, TOKEN_HEADER};
 
@@ -21,6 +22,8 @@ pub struct Config {
     pub environment: Option<String>,
     /// Where API keys are kept; without it, every API key is refused as `api_key_unavailable`.
     pub api_keys: Option<ApiKeysConfig>,
+    /// Where the list of revoked credentials is fetched from; without it, there is none but the bundle's.
+    pub revocations: Option<RevocationsConfig>,
 }
 
 impl Config {
@@ -43,6 +46,7 @@ impl Config {
         })?;
         let environment = environment_from_env(&env)?;
         let api_keys = ApiKeysConfig::from_env(&env)?;
+        let revocations = RevocationsConfig::from_env(&env)?;
         env.finish()?;
         Ok(Self {
             bundle: bundle.map_or_else(|| PathBuf::from(bundle::DEFAULT_PATH), PathBuf::from),
@@ -50,6 +54,7 @@ impl Config {
             token_header: token_header.unwrap_or_else(|| TOKEN_HEADER.to_owned()),
             environment,
             api_keys,
+            revocations,
         })
     }
 }
@@ -78,6 +83,8 @@ mod tests {
             ("CAUSEWAY_ENVIRONMENT", "dev"),
             ("CAUSEWAY_API_KEYS_TABLE", "api-keys"),
             ("CAUSEWAY_PEPPER_SECRET", "pepper"),
+            ("CAUSEWAY_REVOCATIONS_URL", "https://issuer.example/revocations"),
+            ("CAUSEWAY_REVOCATIONS_ISSUER", "https://issuer.example"),
             ("AWS_REGION", "eu-central-1"),
             ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"),
             ("AWS_SECRET_ACCESS_KEY", "hunter2"),
@@ -89,6 +96,7 @@ mod tests {
         assert_eq!(config.environment.as_deref(), Some("dev"));
         let store = config.api_keys.as_ref().unwrap();
         assert_eq!((store.table.as_str(), store.pepper_secret.as_str()), ("api-keys", "pepper"));
+        assert_eq!(config.revocations.as_ref().unwrap().issuer, "https://issuer.example");
         assert!(!format!("{config:?}").contains("hunter2"));
     }
 
@@ -102,6 +110,10 @@ mod tests {
             (
                 MapEnv::from([("CAUSEWAY_API_KEYS_TABLE", "t"), ("CAUSEWAY_PEPPER_SECRET", "p")]),
                 "AWS_REGION is not set",
+            ),
+            (
+                MapEnv::from([("CAUSEWAY_REVOCATIONS_URL", "https://a.example/")]),
+                "CAUSEWAY_REVOCATIONS_ISSUER is not set",
             ),
             (MapEnv::from([("CAUSEWAY_BUNDEL", "x")]), "did you mean CAUSEWAY_BUNDLE?"),
         ] {

@@ -53,13 +53,20 @@ impl World {
     ) -> Self {
         let (log, lines) = Log::memory();
         let clock = Arc::new(FixedClock::at(NOW));
-        let deps = Deps { api_keys, jwks: Arc::new(JwksSource::new(clock.clone())), clock, log };
+        let deps = Deps {
+            api_keys,
+            jwks: Arc::new(JwksSource::new(clock.clone())),
+            revocations: Default::default(),
+            clock,
+            log,
+        };
         let config = Config {
             bundle: "unused".into(),
             response: authorizer::event::ResponseKind::Simple,
             token_header: authorizer::event::TOKEN_HEADER.to_owned(),
             environment: None,
             api_keys: None,
+            revocations: None,
         };
         let authorizer = Authorizer::new(configure(config), policies, deps).unwrap();
         Self { authorizer, issuer, lines }

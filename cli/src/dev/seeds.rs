@@ -212,7 +212,13 @@ impl Seeds {
             secrets: self.secrets.clone(),
             pepper_id: "pepper".to_owned(),
         };
-        platform::front::Deps { api_keys: Some(api_keys), jwks: Arc::new(JwksSource::new(clock.clone())), clock, log }
+        platform::front::Deps {
+            api_keys: Some(api_keys),
+            jwks: Arc::new(JwksSource::new(clock.clone())),
+            revocations: Default::default(),
+            clock,
+            log,
+        }
     }
 }
 

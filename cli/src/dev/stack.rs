@@ -350,6 +350,7 @@ fn authorizer_config() -> authorizer::Config {
         token_header: authorizer::event::TOKEN_HEADER.to_owned(),
         environment: Some(ENVIRONMENT.to_owned()),
         api_keys: None,
+        revocations: None,
     }
 }
 

@@ -122,24 +122,37 @@ pub(crate) fn authenticate(
     Ok(Authenticated { claims, presented, by_key: has_key, visible })
 }
 
-/// Key sets that the presented tokens need and that are published at a place that is known.
-pub(crate) fn keys_needed(policies: &Policies, applicable: Applicable<'_>, request: &Request) -> Vec<KeysNeeded> {
+/// What the tokens of a request need.
+pub(crate) struct TokenNeeds {
+    /// Whether there is a token at all that may be accepted: one that can be read, from the issuer of its rule.
+    pub(crate) token: bool,
+    /// Key sets that are published at a place that is known.
+    pub(crate) keys: Vec<KeysNeeded>,
+}
+
+/// What the presented tokens need to be verified.
+pub(crate) fn token_needs(policies: &Policies, applicable: Applicable<'_>, request: &Request) -> TokenNeeds {
     let mode = policies.mode();
     let headers = joined(&request.headers);
     let rules = jwt_rules(applicable);
     let found: Vec<_> = rules.iter().map(|rule| tokens::tokens_of(rule, &headers, &request.path, mode)).collect();
     let mut read = tokens::Read::new(mode);
-    let mut needed = Vec::new();
+    let mut needs = TokenNeeds { token: false, keys: Vec::new() };
     for (rule, found) in rules.iter().zip(&found) {
-        let Some(source) = policies.key_source(rule.keys.to_native()) else { continue };
-        let Some(jwks_uri) = source.jwks_uri else { continue };
+        let source = policies.key_source(rule.keys.to_native());
         for found in found.iter().take(MAX_TOKENS) {
             if !read.admits(&found.text) {
                 continue;
             }
             let Some(token) = read.peek(&found.text) else { continue };
-            if token.check_issuer(rule.issuer.as_str()).is_ok() {
-                needed.push(KeysNeeded {
+            if token.check_issuer(rule.issuer.as_str()).is_err() {
+                continue;
+            }
+            needs.token = true;
+            if let Some(source) = &source
+                && let Some(jwks_uri) = source.jwks_uri
+            {
+                needs.keys.push(KeysNeeded {
                     issuer: source.issuer.to_owned(),
                     jwks_uri: jwks_uri.to_owned(),
                     kid: token.unverified_kid().map(str::to_owned),
@@ -147,7 +160,7 @@ pub(crate) fn keys_needed(policies: &Policies, applicable: Applicable<'_>, reque
             }
         }
     }
-    needed
+    needs
 }
 
 /// "All selected RequestAuthentications are concatenated and stable-sorted by issuer."

@@ -45,6 +45,6 @@ pub use jwk::{Jwks, JwksError, KeyOrigin, KeySets};
 pub use policies::{ApiGatewayInfo, OpenError, Policies};
 pub use reason::Reason;
 pub use request::{Attribute, PathHandling, Peer, Request, Target, UNAVAILABLE_AT_API_GATEWAY, Unknown};
-pub use revocation::{RevocationList, Revocations};
+pub use revocation::{RevocationList, RevocationListError, Revocations, RevokedId, UnverifiedRevocationList};
 pub use trace::Trace;
 pub use verified::VerifiedTokens;

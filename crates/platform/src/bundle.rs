@@ -43,6 +43,8 @@ pub enum Section {
     Egress,
     /// The APIs of the deployment templates, owned by `authz::api`; only there when the bundle was made with templates.
     Api,
+    /// A signed revocation list as its issuer published it, read by `revocations`; only there when one was given.
+    Revocations,
 }
 
 impl Section {
@@ -51,6 +53,7 @@ impl Section {
             Self::Access => 1,
             Self::Egress => 2,
             Self::Api => 3,
+            Self::Revocations => 4,
         }
     }
 
@@ -59,6 +62,7 @@ impl Section {
             Self::Access => "access",
             Self::Egress => "egress",
             Self::Api => "api",
+            Self::Revocations => "revocations",
         }
     }
 }
@@ -211,6 +215,15 @@ impl Bundle {
             }
         }
         Err(BundleError::NoSection(section.name()))
+    }
+
+    /// As [`section`](Self::section), for one that need not be there.
+    pub fn optional_section(&self, section: Section) -> Result<Option<&[u8]>, BundleError> {
+        match self.section(section) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(BundleError::NoSection(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }
 

@@ -16,6 +16,7 @@ use crate::jwks::JwksSource;
 use crate::key_sets::KeySetSource;
 use crate::log::Log;
 use crate::panics::{Panicked, unpanicked};
+use crate::revocations::{Held, RevocationSource, RevocationsError, RevocationsSetup};
 
 /// The parts of the outside world that a front uses.
 #[derive(Clone)]
@@ -24,6 +25,8 @@ pub struct Deps {
     pub api_keys: Option<ApiKeyStore>,
     /// Where key sets come from that the policies do not bring along.
     pub jwks: Arc<JwksSource>,
+    /// Where the list of revoked credentials comes from, if one is kept.
+    pub revocations: RevocationsSetup,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Where decisions are written down.
@@ -36,17 +39,30 @@ impl Deps {
     pub fn in_aws(api_keys: Option<&crate::api_keys::ApiKeysConfig>, log: Log) -> Self {
         let clock = Arc::new(crate::clock::SystemClock);
         let api_keys = api_keys.map(ApiKeyStore::in_aws);
-        Self { api_keys, jwks: Arc::new(JwksSource::new(clock.clone())), clock, log }
+        let jwks = Arc::new(JwksSource::new(clock.clone()));
+        Self { api_keys, jwks, revocations: RevocationsSetup::default(), clock, log }
     }
+}
+
+/// A front cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum FrontError {
+    /// A key set that came with the policies is not acceptable.
+    #[error(transparent)]
+    Keys(#[from] JwksError),
+    /// The revocation list that is configured could never be verified.
+    #[error(transparent)]
+    Revocations(#[from] RevocationsError),
 }
 
 /// The gate with its surroundings.
 pub struct Front {
     api_keys: ApiKeySource,
     clock: Arc<dyn Clock>,
-    key_sets: KeySetSource,
+    key_sets: Arc<KeySetSource>,
     log: Log,
-    policies: Policies,
+    policies: Arc<Policies>,
+    revocations: Option<Arc<RevocationSource>>,
     verified: VerifiedTokens,
 }
 
@@ -54,15 +70,20 @@ impl Front {
     /// A front for `policies`. Fetches nothing.
     ///
     /// # Errors
-    /// A key set that came with the policies is not acceptable.
-    pub fn new(policies: Policies, deps: Deps) -> Result<Self, JwksError> {
-        let Deps { api_keys, jwks, clock, log } = deps;
+    /// A key set that came with the policies is not acceptable, or they have no keys for the revocation list.
+    pub fn new(policies: Policies, deps: Deps) -> Result<Self, FrontError> {
+        let Deps { api_keys, jwks, revocations, clock, log } = deps;
+        let policies = Arc::new(policies);
+        let key_sets = Arc::new(KeySetSource::new(&policies, jwks, clock.clone(), log.clone())?);
+        let revocations =
+            RevocationSource::new(revocations, policies.clone(), key_sets.clone(), clock.clone(), log.clone())?;
         Ok(Self {
             api_keys: ApiKeySource::new(api_keys, clock.clone(), log.clone()),
-            key_sets: KeySetSource::new(&policies, jwks, clock.clone(), log.clone())?,
+            key_sets,
             clock,
             log,
             policies,
+            revocations: revocations.map(Arc::new),
             verified: VerifiedTokens::default(),
         })
     }
@@ -84,21 +105,40 @@ impl Front {
 
     async fn ask(&self, request: &Request, target: &Target) -> Decision {
         let wanted = authz::credentials(&self.policies, request, target);
-        let keys = self.key_sets.for_request(&wanted.keys_needed).await;
-        let api_key = match &wanted.api_key {
-            Some(presented) => Some(self.api_keys.look_up(presented).await),
-            None => None,
+        let api_key = async {
+            match &wanted.api_key {
+                Some(presented) => Some(self.api_keys.look_up(presented).await),
+                None => None,
+            }
         };
+        let (keys, api_key, held) = tokio::join!(
+            self.key_sets.for_request(&wanted.keys_needed),
+            api_key,
+            self.revocations(wanted.is_presented())
+        );
         let given = Given {
             keys: &keys,
             api_key: api_key.as_ref(),
             pepper: self.api_keys.pepper(),
-            revocations: Revocations::NotKept,
+            revocations: match &held {
+                Held::NotKept => Revocations::NotKept,
+                Held::List(list) => Revocations::List(list),
+                Held::Unavailable => Revocations::Unavailable,
+            },
             providers: None,
             verified: Some(&self.verified),
             now: self.clock.unix(),
         };
         authz::decide(&self.policies, request, target, &given)
+    }
+
+    /// What is known of revoked credentials. Who presents none needs no list, and should that be a mistake, it denies.
+    async fn revocations(&self, is_presented: bool) -> Held {
+        match &self.revocations {
+            None => Held::NotKept,
+            Some(_) if !is_presented => Held::Unavailable,
+            Some(source) => source.for_request().await,
+        }
     }
 
     /// What API Gateway's usage plans know the API key of an allowed request by; `None` when no key was proven. Asks

@@ -27,6 +27,8 @@ pub mod https;
 pub mod jwks;
 #[cfg(feature = "jwks")]
 pub mod key_sets;
+#[cfg(feature = "jwks")]
+pub mod revocations;
 #[cfg(feature = "aws")]
 pub mod sigv4;
 

@@ -8,6 +8,7 @@ mod hops;
 mod jwt_attacks;
 mod modes;
 mod properties;
+mod revocations;
 mod rules;
 mod support;
 mod token_walk;
