@@ -246,6 +246,8 @@ mod tests {
         let bundle = Bundle::from_bytes(sample()).unwrap();
         assert_eq!(bundle.section(Section::Access).unwrap(), b"access policies");
         assert_eq!(bundle.section(Section::Egress).unwrap(), b"");
+        assert_eq!(bundle.optional_section(Section::Egress).unwrap(), Some(b"".as_slice()));
+        assert_eq!(bundle.optional_section(Section::Revocations).unwrap(), None);
         let only_access = Bundle::from_bytes(write(&[(Section::Access, b"x")]).unwrap()).unwrap();
         let error = only_access.section(Section::Egress).unwrap_err().to_string();
         assert_eq!(error, "the bundle has no egress section; write it again with `causeway bundle`");
