@@ -165,7 +165,7 @@ fn a_signed_revocation_list_goes_into_the_bundle_as_it_is() {
     let issuer = Issuer::new();
     let policy = |keys: &str| {
         format!(
-            "apiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: {{name: a, namespace: n}}\n\
+            "apiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: {{name: a, namespace: ns1}}\n\
              spec: {{jwtRules: [{{issuer: '{ISSUER}', {keys}}}]}}\n"
         )
     };

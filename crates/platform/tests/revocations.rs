@@ -1,6 +1,6 @@
 //! The list of revoked credentials over time, against a real server on a real socket.
 #![cfg(feature = "jwks")]
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 #[path = "../../../tests/fixtures/issuer.rs"]
 mod issuer;
