@@ -50,6 +50,9 @@ spec: {{issuer: '{ISSUER}'}}
     ))
 }
 
+/// Ids, `clients_before`, whether each of five tokens passes, and whether the key does.
+type Row<'a> = (&'a [RevokedId], &'a [(&'a str, u64)], [bool; 5], bool);
+
 /// The token of [`claims_of`] has the id 1, the client `reader` and is of [`NOW`].
 #[test]
 fn what_a_list_revokes() {
@@ -63,9 +66,8 @@ fn what_a_list_revokes() {
     let azp = token(&claims_of("reader", "a").replace("client_id", "azp"));
     let half = token(&claims_of("reader", "a").replace(&format!("\"iat\":{NOW},"), &format!("\"iat\":{NOW}.5,")));
     let all = [&good, &no_iat, &no_id, &azp, &half];
-    // Whether each token passes, and the key.
     let client = RevokedId::client;
-    let rows: [(&[RevokedId], &[(&str, u64)], [bool; 5], bool); 12] = [
+    let rows: [Row<'_>; 12] = [
         (&[], &[], [true; 5], true),
         (&[RevokedId::token("1")], &[], [false, false, true, false, false], true),
         (&[RevokedId::token("2"), RevokedId::token("")], &[], [true; 5], true),
