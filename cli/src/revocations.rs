@@ -25,8 +25,8 @@ pub(crate) fn read(path: &Path, policies: &Policies, keys: &KeySets, now: u64) -
         return match check(&text, policies, keys, now).map_err(refused)? {
             Checked::Verified(list) => Ok(list),
             Checked::Unverified { issuer } => Err(refused(format!(
-                "it is signed, and there are no keys of its issuer {issuer} to verify it with; give them with --jwks, or \
-                 fetch them with --fetch"
+                "it is signed, and there are no keys of its issuer {issuer} to verify it with; give them with --jwks, \
+                 or fetch them with --fetch"
             ))),
         };
     }
@@ -53,8 +53,8 @@ pub(crate) fn read_signed(path: &Path, policies: &Policies, now: u64) -> Result<
     let warning = match check(&text, policies, &keys, now).map_err(refused)? {
         Checked::Verified(_) => None,
         Checked::Unverified { issuer } => Some(format!(
-            "--revocations: {}: not verified, since the bundle has no keys of its issuer {issuer}; the programs fetch them \
-             and verify it then",
+            "--revocations: {}: not verified, since the bundle has no keys of its issuer {issuer}; the programs fetch \
+             them and verify it then",
             path.display()
         )),
     };

@@ -25,8 +25,8 @@ pub(crate) struct SessionArgs {
     /// The time of every request, in seconds since 1970; otherwise it is now
     #[arg(long, value_name = "UNIX")]
     now: Option<u64>,
-    /// A revocation list as its issuer signed it; or ids of revoked tokens (jti) and API keys, one a line, with client:ID
-    /// for a client and # in front of a comment
+    /// A revocation list as its issuer signed it; or ids of revoked tokens (jti) and API keys, one a line, with
+    /// client:ID for a client and # in front of a comment
     #[arg(long, value_name = "FILE")]
     revocations: Option<PathBuf>,
     /// The environment that the workloads of the requests belong to; otherwise the one that a presented API key is for

@@ -43,8 +43,8 @@ pub struct RevocationList {
 }
 
 impl RevocationList {
-    /// A plain list, which nobody signed and which does not expire: ids of tokens (`jti`) and API keys; `client:ID` is a
-    /// client.
+    /// A plain list, which nobody signed and which does not expire: ids of tokens (`jti`) and API keys; `client:ID` is
+    /// a client.
     pub fn of_ids(ids: impl IntoIterator<Item = String>) -> Self {
         let hashed = ids.into_iter().flat_map(|id| {
             let client = id.strip_prefix("client:").map(RevokedId::client);
@@ -59,8 +59,8 @@ impl RevocationList {
         }
     }
 
-    /// Whether the token with these claims is revoked: by its `jti`, by its client, or as one that its client got before
-    /// a moment. A token without `iat` counts as issued before it.
+    /// Whether the token with these claims is revoked: by its `jti`, by its client, or as one that its client got
+    /// before a moment. A token without `iat` counts as issued before it.
     ///
     /// A signed list speaks of its own issuer's tokens: the same `jti` or client at another issuer is another one.
     pub fn has_token(&self, claims: &Claims) -> bool {

@@ -1,10 +1,10 @@
 //! The issuer's list of revoked credentials: where it comes from, and how old it may be.
 //!
-//! A list comes with the bundle, from a URL, or both. Nothing runs in the background: a Lambda is frozen between requests,
-//! so a request that carries a credential looks at the age of the list and starts what has to be done.
+//! A list comes with the bundle, from a URL, or both. Nothing runs in the background: a Lambda is frozen between
+//! requests, so a request that carries a credential looks at the age of the list and starts what has to be done.
 //!
-//! How long a revoked credential may still pass: the age that the list may have ([`RevocationsConfig::max_age`]) plus the
-//! time for which API Gateway keeps an authorizer's answer. While the issuer can be reached the list is about
+//! How long a revoked credential may still pass: the age that the list may have ([`RevocationsConfig::max_age`]) plus
+//! the time for which API Gateway keeps an authorizer's answer. While the issuer can be reached the list is about
 //! [`REFRESH_AFTER`] old.
 
 mod source;
@@ -40,8 +40,8 @@ pub struct RevocationsConfig {
     pub url: String,
     /// `CAUSEWAY_REVOCATIONS_ISSUER`: who signs it, as a `RequestAuthentication` of the policies names it.
     pub issuer: String,
-    /// `CAUSEWAY_REVOCATIONS_MAX_AGE`, in seconds: how old the list may be, from when it was signed. What is older clears
-    /// nobody.
+    /// `CAUSEWAY_REVOCATIONS_MAX_AGE`, in seconds: how old the list may be, from when it was signed. What is older
+    /// clears nobody.
     pub max_age: Duration,
 }
 
@@ -70,7 +70,8 @@ impl RevocationsConfig {
 pub struct RevocationsSetup {
     /// Where one is fetched from.
     pub config: Option<RevocationsConfig>,
-    /// The one that came with the policies, as its issuer signed it. Without a `config` it is relied on until its `exp`.
+    /// The one that came with the policies, as its issuer signed it. Without a `config` it is relied on until its
+    /// `exp`.
     pub embedded: Option<Vec<u8>>,
 }
 

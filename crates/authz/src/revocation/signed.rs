@@ -29,8 +29,8 @@ pub const MAX_IDS: usize = 1_000_000;
 /// The most clients of `clients_before`.
 pub const MAX_CLIENTS_BEFORE: usize = 10_000;
 
-/// The longest signed list in bytes. A full one has 14.2 MB, since a JWS encodes its payload once more; what is left is for
-/// `clients_before`.
+/// The longest signed list in bytes. A full one has 14.2 MB, since a JWS encodes its payload once more; what is left is
+/// for `clients_before`.
 pub const MAX_LIST_BYTES: usize = 16 * 1024 * 1024;
 
 /// Room for the header and the signature of a list, in bytes.
@@ -108,8 +108,8 @@ pub struct UnverifiedRevocationList<'t> {
 }
 
 impl<'t> UnverifiedRevocationList<'t> {
-    /// Reads a signed list. It has the form of a strict token: no `crit`, no member twice, exact base64url. A member that
-    /// is not known here may revoke something, and is refused.
+    /// Reads a signed list. It has the form of a strict token: no `crit`, no member twice, exact base64url. A member
+    /// that is not known here may revoke something, and is refused.
     ///
     /// # Errors
     /// The size, the form or the `typ`.
@@ -171,8 +171,8 @@ impl RevocationList {
     /// Whether this list may take the place of `held`.
     ///
     /// # Errors
-    /// It is older ([`RevocationListError::Rollback`]): whoever can replay an old list could bring back what was revoked
-    /// since. Two lists of one second may follow each other.
+    /// It is older ([`RevocationListError::Rollback`]): whoever can replay an old list could bring back what was
+    /// revoked since. Two lists of one second may follow each other.
     pub fn check_follows(&self, held: &RevocationList) -> Result<(), RevocationListError> {
         match self.issued_at < held.issued_at {
             true => Err(RevocationListError::Rollback { held: held.issued_at, found: self.issued_at }),
@@ -183,12 +183,12 @@ impl RevocationList {
 
 /// The payload of a list, for its issuer to sign with the `typ` [`LIST_TYPE`]. Times are in seconds since 1970.
 ///
-/// `clients_before` revokes what was issued in an earlier second than it names: whoever means "up to now" names the next
-/// second.
+/// `clients_before` revokes what was issued in an earlier second than it names: whoever means "up to now" names the
+/// next second.
 ///
 /// # Errors
-/// More than [`MAX_IDS`] or [`MAX_CLIENTS_BEFORE`], a list that would be longer than [`MAX_LIST_BYTES`], an empty issuer, or
-/// an end before the beginning. Such a list must not be published, and not be cut either.
+/// More than [`MAX_IDS`] or [`MAX_CLIENTS_BEFORE`], a list that would be longer than [`MAX_LIST_BYTES`], an empty
+/// issuer, or an end before the beginning. Such a list must not be published, and not be cut either.
 pub fn encode_payload(
     issuer: &str,
     issued_at: u64,
@@ -280,8 +280,8 @@ fn read_ids(text: &str) -> Result<IdSet, RevocationListError> {
         .ok_or_else(|| malformed(format!("\"ids\" are not whole ids of {ID_BYTES} bytes, ascending and each once")))
 }
 
-/// Whether a `typ` names a list. Media types have no case, and `application/` may be left out (RFC 7515 §4.1.9): a token is
-/// refused by every way to write it.
+/// Whether a `typ` names a list. Media types have no case, and `application/` may be left out (RFC 7515 §4.1.9): a
+/// token is refused by every way to write it.
 pub(crate) fn is_list_type(typ: &str) -> bool {
     let typ = typ.to_ascii_lowercase();
     typ.strip_prefix("application/").unwrap_or(&typ) == LIST_TYPE

@@ -322,8 +322,8 @@ impl RevocationSource {
         Ok(())
     }
 
-    /// Verifies a list with the keys that the policies have for its issuer. Without a configured issuer it is the one that
-    /// the list names: whoever made the bundle put the list in.
+    /// Verifies a list with the keys that the policies have for its issuer. Without a configured issuer it is the one
+    /// that the list names: whoever made the bundle put the list in.
     async fn verified(&self, list: UnverifiedRevocationList<'_>) -> Result<RevocationList, Refused> {
         let named = list.unverified_issuer().to_owned();
         let issuer = self.config.as_ref().map_or(named.as_str(), |config| &config.issuer);
