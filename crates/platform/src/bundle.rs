@@ -53,7 +53,7 @@ impl Section {
             Self::Access => 1,
             Self::Egress => 2,
             Self::Api => 3,
-            Self::Revocations => 4,
+            Self::Revocations => 5,
         }
     }
 
