@@ -8,6 +8,7 @@ use platform::bundle;
 use platform::env::{Env, EnvError, Reader, environment_from_env};
 use platform::jwks::JwksSettings;
 use platform::metrics::{Emf, Metrics};
+use platform::revocations::RevocationsConfig;
 
 /// Where the adapter listens unless it is told otherwise: this host only, next to Envoy in one pod.
 const DEFAULT_ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9191);
@@ -33,6 +34,8 @@ pub struct Config {
     pub jwks: JwksSettings,
     /// `CAUSEWAY_METRICS`: the metrics in the log; `None` for none.
     pub metrics: Option<Emf>,
+    /// Where the list of revoked credentials is fetched from; without it, there is none but the bundle's.
+    pub revocations: Option<RevocationsConfig>,
 }
 
 /// A workload of the mesh, as policies select it.
@@ -73,6 +76,7 @@ impl Config {
             });
         }
         let metrics = Emf::from_env(&env, Metrics::Off, "adapter", environment.as_deref())?;
+        let revocations = RevocationsConfig::from_env(&env)?;
         env.finish()?;
         Ok(Self {
             address: address.unwrap_or(DEFAULT_ADDRESS),
@@ -82,6 +86,7 @@ impl Config {
             api_keys,
             jwks,
             metrics,
+            revocations,
         })
     }
 }
@@ -133,6 +138,8 @@ mod tests {
             ("CAUSEWAY_METRICS", "emf"),
             ("CAUSEWAY_API_KEYS_TABLE", "api-keys"),
             ("CAUSEWAY_PEPPER_SECRET", "pepper"),
+            ("CAUSEWAY_REVOCATIONS_URL", "https://issuer.example/revocations"),
+            ("CAUSEWAY_REVOCATIONS_ISSUER", "https://issuer.example"),
             ("AWS_REGION", "eu-central-1"),
             ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"),
             ("AWS_SECRET_ACCESS_KEY", "hunter2"),
@@ -143,6 +150,7 @@ mod tests {
         assert_eq!(workload.labels, [("app", "ratings"), ("version", "v1")].map(|(n, v)| (n.to_owned(), v.to_owned())));
         assert_eq!(config.api_keys.as_ref().unwrap().table, "api-keys");
         assert_eq!(config.metrics, Some(Emf::new("adapter", Some("dev"))));
+        assert_eq!(config.revocations.as_ref().unwrap().issuer, "https://issuer.example");
         assert!(!format!("{config:?}").contains("hunter2"));
     }
 
@@ -174,6 +182,7 @@ mod tests {
             ),
             (MapEnv::from([("CAUSEWAY_METRICS", "EMF")]), "CAUSEWAY_METRICS=\"EMF\" is not valid"),
             (MapEnv::from([("CAUSEWAY_ENVIRONMENT", "Dev")]), "CAUSEWAY_ENVIRONMENT=\"Dev\" is not valid"),
+            (MapEnv::from([("CAUSEWAY_REVOCATIONS_MAX_AGE", "300")]), "CAUSEWAY_REVOCATIONS_URL is not set"),
             (MapEnv::from([("CAUSEWAY_ADAPTER_ADRESS", "127.0.0.1:1")]), "did you mean CAUSEWAY_ADAPTER_ADDRESS?"),
         ] {
             let error = Config::from_env(&env).unwrap_err().to_string();

@@ -7,6 +7,7 @@ use platform::bundle;
 use platform::env::{Env, EnvError, Reader, environment_from_env};
 use platform::jwks::JwksSettings;
 use platform::metrics::{Emf, Metrics};
+use platform::revocations::RevocationsConfig;
 
 use crate::event::{ResponseKind, TOKEN_HEADER};
 
@@ -27,6 +28,8 @@ pub struct Config {
     pub jwks: JwksSettings,
     /// `CAUSEWAY_METRICS`: the metrics in the log; `None` for none.
     pub metrics: Option<Emf>,
+    /// Where the list of revoked credentials is fetched from; without it, there is none but the bundle's.
+    pub revocations: Option<RevocationsConfig>,
 }
 
 impl Config {
@@ -51,6 +54,7 @@ impl Config {
         let api_keys = ApiKeysConfig::from_env(&env)?;
         let jwks = JwksSettings::from_env(&env)?;
         let metrics = Emf::from_env(&env, Metrics::Emf, "authorizer", environment.as_deref())?;
+        let revocations = RevocationsConfig::from_env(&env)?;
         env.finish()?;
         Ok(Self {
             bundle: bundle.map_or_else(|| PathBuf::from(bundle::DEFAULT_PATH), PathBuf::from),
@@ -60,6 +64,7 @@ impl Config {
             api_keys,
             jwks,
             metrics,
+            revocations,
         })
     }
 }
@@ -90,6 +95,8 @@ mod tests {
             ("CAUSEWAY_METRICS", "off"),
             ("CAUSEWAY_API_KEYS_TABLE", "api-keys"),
             ("CAUSEWAY_PEPPER_SECRET", "pepper"),
+            ("CAUSEWAY_REVOCATIONS_URL", "https://issuer.example/revocations"),
+            ("CAUSEWAY_REVOCATIONS_ISSUER", "https://issuer.example"),
             ("AWS_REGION", "eu-central-1"),
             ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"),
             ("AWS_SECRET_ACCESS_KEY", "hunter2"),
@@ -102,6 +109,7 @@ mod tests {
         assert_eq!(config.metrics, None);
         let store = config.api_keys.as_ref().unwrap();
         assert_eq!((store.table.as_str(), store.pepper_secret.as_str()), ("api-keys", "pepper"));
+        assert_eq!(config.revocations.as_ref().unwrap().issuer, "https://issuer.example");
         assert!(!format!("{config:?}").contains("hunter2"));
     }
 
@@ -116,6 +124,10 @@ mod tests {
             (
                 MapEnv::from([("CAUSEWAY_API_KEYS_TABLE", "t"), ("CAUSEWAY_PEPPER_SECRET", "p")]),
                 "AWS_REGION is not set",
+            ),
+            (
+                MapEnv::from([("CAUSEWAY_REVOCATIONS_URL", "https://a.example/")]),
+                "CAUSEWAY_REVOCATIONS_ISSUER is not set",
             ),
             (MapEnv::from([("CAUSEWAY_BUNDEL", "x")]), "did you mean CAUSEWAY_BUNDLE?"),
         ] {

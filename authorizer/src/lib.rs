@@ -14,6 +14,9 @@
 //! | `CAUSEWAY_ALLOW_PRIVATE_ISSUERS` | `true`: key sets may be fetched from this host and private networks | `false` | no |
 //! | `CAUSEWAY_ISSUER_ROOTS` | a PEM file with root certificates to trust when key sets are fetched | Mozilla's alone | no |
 //! | `CAUSEWAY_METRICS` | `emf` or `off`: whether CloudWatch finds metrics in the log (embedded metric format) | `emf` | no |
+//! | `CAUSEWAY_REVOCATIONS_URL` | where the issuer publishes its signed list of revoked credentials | no list but the bundle's | with the next |
+//! | `CAUSEWAY_REVOCATIONS_ISSUER` | the issuer that signs the list | no list but the bundle's | with the one before |
+//! | `CAUSEWAY_REVOCATIONS_MAX_AGE` | how old the list may be, in seconds from when it was signed; 120 to 86400 | 900 | no |
 //! | `AWS_REGION`, `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN` | Region and credentials; Lambda sets them | | with the two before |
 //! | `AWS_ENDPOINT_URL`, `AWS_ENDPOINT_URL_DYNAMODB`, `AWS_ENDPOINT_URL_SECRETS_MANAGER` | stand-ins for the AWS services | AWS | no |
 
@@ -35,9 +38,10 @@ use platform::bundle::{Bundle, BundleError, Section};
 use platform::clock::Clock;
 use platform::decision_line::Seen;
 use platform::env::{Env, EnvError};
-use platform::front::{self, Front};
+use platform::front::{self, Front, FrontError};
 use platform::log::Log;
 use platform::panics;
+use platform::revocations::RevocationsSetup;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -63,13 +67,25 @@ pub enum Error {
     Policies(#[from] authz::OpenError),
     /// A key set in the bundle cannot be used.
     #[error("the bundle: {0}; make it again with `causeway bundle`")]
-    Keys(#[from] authz::JwksError),
+    Keys(authz::JwksError),
+    /// The configured revocation list could never be verified.
+    #[error(transparent)]
+    Revocations(platform::revocations::RevocationsError),
     /// The operating system gives no event loop.
     #[error("cannot set up the event loop: {0}")]
     Runtime(std::io::Error),
     /// The program was not started by Lambda.
     #[error("{0} is not set; this program is started by AWS Lambda, or by its runtime interface emulator")]
     NotLambda(&'static str),
+}
+
+impl From<FrontError> for Error {
+    fn from(error: FrontError) -> Self {
+        match error {
+            FrontError::Keys(error) => Self::Keys(error),
+            FrontError::Revocations(error) => Self::Revocations(error),
+        }
+    }
 }
 
 /// The authorizer. Cheap to clone.
@@ -88,7 +104,7 @@ impl Authorizer {
     /// An authorizer for `policies`. Fetches nothing and connects to nobody.
     ///
     /// # Errors
-    /// [`Error::Keys`].
+    /// [`Error::Keys`] or [`Error::Revocations`].
     pub fn new(config: Config, policies: Policies, deps: Deps) -> Result<Self, Error> {
         Self::with_apis(config, policies, None, deps)
     }
@@ -113,7 +129,8 @@ impl Authorizer {
         let bundle = Bundle::open(&config.bundle)?;
         let policies = Policies::open(bundle.section(Section::Access)?)?.with_keys_fetched_at(bundle.made_at());
         let log = log.with_metrics(config.metrics.clone());
-        let deps = Deps::in_aws(config.api_keys.as_ref(), config.jwks.clone(), log);
+        let revocations = RevocationsSetup::new(config.revocations.clone(), &bundle)?;
+        let deps = Deps { revocations, ..Deps::in_aws(config.api_keys.as_ref(), config.jwks.clone(), log) };
         let apis = bundle.section(Section::Api).ok().map(<[u8]>::to_vec);
         Self::with_apis(config, policies, apis, deps)
     }

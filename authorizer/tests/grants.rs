@@ -46,7 +46,13 @@ fn world(response: ResponseKind, apis: Option<Vec<u8>>) -> (Authorizer, Issuer, 
     let issuer = Issuer::new();
     let (log, lines) = Log::memory();
     let clock = Arc::new(FixedClock::at(NOW));
-    let deps = Deps { api_keys: None, jwks: Arc::new(JwksSource::new(clock.clone())), clock, log };
+    let deps = Deps {
+        api_keys: None,
+        jwks: Arc::new(JwksSource::new(clock.clone())),
+        revocations: Default::default(),
+        clock,
+        log,
+    };
     let config = Config {
         bundle: "unused".into(),
         response,
@@ -54,6 +60,8 @@ fn world(response: ResponseKind, apis: Option<Vec<u8>>) -> (Authorizer, Issuer, 
         token_header: "authorization".to_owned(),
         api_keys: None,
         jwks: JwksSettings::default(),
+        metrics: None,
+        revocations: None,
     };
     let authorizer = Authorizer::with_apis(config, support::policies(&issuer), apis, deps).unwrap();
     (authorizer, issuer, lines)

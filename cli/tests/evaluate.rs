@@ -50,8 +50,12 @@ fn policies() -> String {
 }
 
 fn token(claims: &Value) -> String {
+    jws(&json!({"alg": "HS256"}), claims)
+}
+
+fn jws(header: &Value, payload: &Value) -> String {
     let part = |value: &Value| BASE64URL.encode(value.to_string());
-    let message = format!("{}.{}", part(&json!({"alg": "HS256"})), part(claims));
+    let message = format!("{}.{}", part(header), part(payload));
     let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, SECRET);
     let signature = BASE64URL.encode(aws_lc_rs::hmac::sign(&key, message.as_bytes()));
     format!("{message}.{signature}")
@@ -421,6 +425,56 @@ fn a_revoked_token_is_refused() {
     let allowed: Vec<&Value> = answers.iter().map(|answer| &answer["allowed"]).collect();
     assert_eq!(allowed, [false, false, true, true]);
     assert_eq!((&answers[0]["reason"], &answers[0]["status"]), (&json!("token_revoked"), &json!(401)));
+}
+
+#[test]
+fn a_client_is_revoked_with_all_that_it_has() {
+    let (_folder, list) = file("revoked", "client:c\n");
+    let with = |client: &str| {
+        let claims = json!({"iss": "iss", "sub": "s", "exp": NOW, "client_id": client});
+        request("/a", json!({"headers": bearer(&claims)}))
+    };
+    let answers = decide(&policies(), &["--revocations", list.to_str().unwrap()], &[with("c"), with("d")]);
+    let reasons: Vec<&Value> = answers.iter().map(|answer| &answer["reason"]).collect();
+    assert_eq!(reasons, ["token_revoked", "allowed_by_policy"]);
+}
+
+#[test]
+fn a_signed_revocation_list_is_verified() {
+    let signed = |typ: &str, issuer: &str, expires_at: u64| {
+        let ids = [authz::RevokedId::token("id-1")];
+        let payload =
+            authz::revocation::encode_payload(issuer, NOW - 60, expires_at, ids, &std::collections::BTreeMap::new());
+        jws(&json!({"alg": "HS256", "typ": typ}), &serde_json::from_str(&payload.unwrap()).unwrap())
+    };
+    let good = signed("revocations+jwt", "iss", NOW + 60);
+    let with = |jti: &str| {
+        request("/a", json!({"headers": bearer(&json!({"iss": "iss", "sub": "s", "exp": NOW, "jti": jti}))}))
+    };
+    let (_folder, list) = file("revocations.jwt", &format!("{good}\n"));
+    let answers = decide(&policies(), &["--revocations", list.to_str().unwrap()], &[with("id-1"), with("id-2")]);
+    let reasons: Vec<&Value> = answers.iter().map(|answer| &answer["reason"]).collect();
+    assert_eq!(reasons, ["token_revoked", "allowed_by_policy"]);
+
+    let (_folder, path) = file("policies.yaml", &policies());
+    let (message, signature) = good.rsplit_once('.').unwrap();
+    let forged = format!("{message}.{}", signature.chars().rev().collect::<String>());
+    let no_keys = policies().replace("    jwks: '", "    jwksUri: https://iss.example/\n    # '");
+    let (_folder, without_keys) = file("policies.yaml", &no_keys);
+    for (config, text, expected) in [
+        (&path, signed("at+jwt", "iss", NOW + 60), "the \"typ\" of the revocation list is not"),
+        (&path, signed("revocations+jwt", "other", NOW + 60), "no RequestAuthentication names the issuer"),
+        (&path, signed("revocations+jwt", "iss", NOW), "was valid until"),
+        (&path, forged, "revocation list"),
+        (&without_keys, good, "there are no keys of its issuer iss"),
+    ] {
+        let (_folder, list) = file("revocations.jwt", &text);
+        let output = run(&[config], &["--revocations", list.to_str().unwrap()], "");
+        assert_eq!(output.status.code(), Some(2));
+        let said = stderr(&output);
+        assert!(said.contains("revocations.jwt: ") && said.contains(expected), "{said}");
+        assert_eq!(said.lines().filter(|line| line.contains("--revocations")).count(), 1, "{said}");
+    }
 }
 
 #[test]

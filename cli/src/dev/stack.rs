@@ -357,6 +357,7 @@ fn authorizer_config() -> authorizer::Config {
         api_keys: None,
         jwks: Default::default(),
         metrics: None,
+        revocations: None,
     }
 }
 

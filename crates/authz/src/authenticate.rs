@@ -124,29 +124,42 @@ pub(crate) fn authenticate(
     Ok(Authenticated { claims, presented, by_key: has_key, visible })
 }
 
-/// Key sets that the presented tokens need and that are published somewhere.
-pub(crate) fn keys_needed(
+/// What the tokens of a request need.
+pub(crate) struct TokenNeeds {
+    /// Whether there is a token at all that may be accepted: one that can be read, from the issuer of its rule.
+    pub(crate) token: bool,
+    /// Key sets that are published somewhere.
+    pub(crate) keys: Vec<KeysNeeded>,
+}
+
+/// What the presented tokens need to be verified.
+pub(crate) fn token_needs(
     policies: &Policies,
     applicable: Applicable<'_>,
     request: &Request,
     verified: Option<&VerifiedTokens>,
-) -> Vec<KeysNeeded> {
+) -> TokenNeeds {
     let mode = policies.mode();
     let headers = joined(&request.headers);
     let rules = jwt_rules(applicable);
     let found: Vec<_> = rules.iter().map(|rule| tokens::tokens_of(rule, &headers, &request.path, mode)).collect();
     let mut read = read::Read::new(mode, verified);
-    let mut needed = Vec::new();
+    let mut needs = TokenNeeds { token: false, keys: Vec::new() };
     for (rule, found) in rules.iter().zip(&found) {
-        let Some(source) = policies.key_source(rule.keys.to_native()) else { continue };
-        let Some(uri) = source.jwks_uri.or(source.discovery) else { continue };
+        let source = policies.key_source(rule.keys.to_native());
         for found in found.iter().take(MAX_TOKENS) {
             if !read.admits(&found.text) {
                 continue;
             }
             let Some(token) = read.peek(&found.text) else { continue };
-            if token.check_issuer(rule.issuer.as_str()).is_ok() {
-                needed.push(KeysNeeded {
+            if token.check_issuer(rule.issuer.as_str()).is_err() {
+                continue;
+            }
+            needs.token = true;
+            if let Some(source) = &source
+                && let Some(uri) = source.jwks_uri.or(source.discovery)
+            {
+                needs.keys.push(KeysNeeded {
                     issuer: source.issuer.to_owned(),
                     uri: uri.to_owned(),
                     discovery: source.jwks_uri.is_none(),
@@ -155,7 +168,7 @@ pub(crate) fn keys_needed(
             }
         }
     }
-    needed
+    needs
 }
 
 /// "All selected RequestAuthentications are concatenated and stable-sorted by issuer."

@@ -265,6 +265,11 @@ impl Claims {
         self.text("client_id").or_else(|| self.text("azp"))
     }
 
+    /// `iat` in whole seconds since 1970; absent when it is not there or not a moment.
+    pub fn issued_at(&self) -> Option<u64> {
+        crate::jwt::read_time(&self.json, "iat").ok().flatten()
+    }
+
     /// `scope`, as written.
     pub fn scope(&self) -> Option<&str> {
         self.text("scope")

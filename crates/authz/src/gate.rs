@@ -34,8 +34,18 @@ pub struct Credentials {
     /// The API key whose record is needed. Absent when there is none, or a malformed one, which needs no
     /// store to be refused.
     pub api_key: Option<PresentedKey>,
+    /// Whether a token stands where a rule looks for one that can be read and says that it is from the rule's issuer. Any
+    /// other needs nothing to be refused.
+    pub token: bool,
     /// Key sets that presented tokens need, each once.
     pub keys_needed: Vec<KeysNeeded>,
+}
+
+impl Credentials {
+    /// Whether there is a credential that may be accepted, and so a need for what is known of revoked ones.
+    pub fn is_presented(&self) -> bool {
+        self.token || self.api_key.is_some()
+    }
 }
 
 /// A well-formed API key without its secret.
@@ -93,6 +103,7 @@ pub fn credentials_with(
         }
     }
     let mut api_key = None;
+    let mut token = false;
     let mut keys_needed = BTreeSet::new();
     for workload in workloads {
         let applicable = policies.of_workload(workload);
@@ -106,9 +117,11 @@ pub fn credentials_with(
                 fingerprint: crate::api_key::fingerprint(presented.key.text().expose()),
             });
         }
-        keys_needed.extend(authenticate::keys_needed(policies, applicable, &request, verified));
+        let needs = authenticate::token_needs(policies, applicable, &request, verified);
+        token |= needs.token;
+        keys_needed.extend(needs.keys);
     }
-    Credentials { api_key, keys_needed: keys_needed.into_iter().collect() }
+    Credentials { api_key, token, keys_needed: keys_needed.into_iter().collect() }
 }
 
 /// What the outside world said: everything that a decision needs beside the policies and the request. What is missing

@@ -11,6 +11,7 @@ use crate::claims::{Claims, ISTIO_TOKEN_LIMITS, Json, TOKEN_LIMITS, audiences};
 use crate::compiled::Mode;
 use crate::jwk::{Algorithm, Jwks, SignatureRefusal, decode_like_envoy};
 use crate::reason::Reason;
+use crate::revocation::is_list_type;
 
 /// The longest token of the strict mode, in bytes.
 pub const MAX_BYTES: usize = 8 * 1024;
@@ -26,6 +27,7 @@ pub const LEEWAY_SECONDS: u64 = 60;
 pub struct UnverifiedJws<'t> {
     algorithm: Algorithm,
     kid: Option<String>,
+    typ: Option<String>,
     payload: Vec<u8>,
     /// Header and payload as sent, with one dot between them: what is signed.
     message: Cow<'t, str>,
@@ -97,7 +99,11 @@ impl<'t> UnverifiedJws<'t> {
     /// `token_too_large`, `token_algorithm` or `token_malformed`, before any cryptography: three base64url
     /// parts (a JWE has five), a header without a member twice, and in the strict mode without `crit` and `b64`.
     pub fn parse(token: &'t str, mode: Mode) -> Result<Self, TokenRefusal> {
-        let longest = longest(mode);
+        Self::parse_within(token, mode, longest(mode))
+    }
+
+    /// As [`parse`](Self::parse), of at most `longest` bytes.
+    pub(crate) fn parse_within(token: &'t str, mode: Mode, longest: usize) -> Result<Self, TokenRefusal> {
         if token.len() > longest {
             return Err(TokenRefusal::new(
                 Reason::TokenTooLarge,
@@ -120,7 +126,8 @@ impl<'t> UnverifiedJws<'t> {
         if signature.is_empty() {
             return Err(malformed("token has no signature"));
         }
-        let (algorithm, kid) = read_header(&object(&decoded(header, "header", mode)?, "header", mode)?, mode)?;
+        let Header { algorithm, kid, typ } =
+            read_header(&object(&decoded(header, "header", mode)?, "header", mode)?, mode)?;
         let payload = decoded(payload_part, "payload", mode)?;
         // Decoded here so that a broken signature part is malformed with every kind of key.
         let signature = decoded(signature, "signature", mode)?;
@@ -130,7 +137,22 @@ impl<'t> UnverifiedJws<'t> {
             }
             _ => Cow::Owned(format!("{header}.{payload_part}")),
         };
-        Ok(Self { algorithm, kid, payload, message, signature })
+        Ok(Self { algorithm, kid, typ, payload, message, signature })
+    }
+
+    /// The kind of thing that it says it is.
+    pub(crate) fn unverified_type(&self) -> Option<&str> {
+        self.typ.as_deref()
+    }
+
+    /// The key that it names.
+    pub(crate) fn unverified_kid(&self) -> Option<&str> {
+        self.kid.as_deref()
+    }
+
+    /// What was signed, if it was.
+    pub(crate) fn unverified_payload(&self) -> &[u8] {
+        &self.payload
     }
 
     /// Verifies the signature and gives the payload, which need not be claims.
@@ -160,9 +182,14 @@ impl<'t> UnverifiedToken<'t> {
     ///
     /// # Errors
     /// As [`UnverifiedJws::parse`]; also when the claims are not an object, have a member twice, have a
-    /// registered claim of another type than its own, or, in the strict mode, lack `exp`.
+    /// registered claim of another type than its own, or, in the strict mode, lack `exp`; there, too, when it is
+    /// a revocation list.
     pub fn parse(token: &'t str, mode: Mode) -> Result<Self, TokenRefusal> {
         let jws = UnverifiedJws::parse(token, mode)?;
+        // RFC 8725 §3.11: the type tells what an issuer signs with one key apart. Envoy does not look at it.
+        if mode == Mode::Strict && jws.unverified_type().is_some_and(is_list_type) {
+            return Err(malformed("token is a revocation list"));
+        }
         let claims = object(&jws.payload, "payload", mode)?;
         let Times { exp, nbf } = read_claims(&claims, mode)?;
         let contents = Contents { claims: Arc::new(claims), kid: jws.kid.clone(), exp, nbf };
@@ -290,7 +317,13 @@ fn object(bytes: &[u8], what: &str, mode: Mode) -> Result<Json, TokenRefusal> {
     }
 }
 
-fn read_header(header: &Json, mode: Mode) -> Result<(Algorithm, Option<String>), TokenRefusal> {
+struct Header {
+    algorithm: Algorithm,
+    kid: Option<String>,
+    typ: Option<String>,
+}
+
+fn read_header(header: &Json, mode: Mode) -> Result<Header, TokenRefusal> {
     // Envoy: "`crit`, `b64`, `typ` are ignored".
     if mode == Mode::Strict {
         // RFC 7515 §4.1.11: an extension that we do not understand makes the token invalid, and we
@@ -315,7 +348,8 @@ fn read_header(header: &Json, mode: Mode) -> Result<(Algorithm, Option<String>),
         .ok_or_else(|| malformed("\"alg\" of the token is missing or not a string"))?;
     let algorithm = Algorithm::from_name(name)
         .ok_or_else(|| TokenRefusal::new(Reason::TokenAlgorithm, "\"alg\" of the token is not one we accept"))?;
-    Ok((algorithm, kid))
+    let typ = header.get("typ").and_then(Json::as_str).map(str::to_owned);
+    Ok(Header { algorithm, kid, typ })
 }
 
 struct Times {
@@ -350,7 +384,7 @@ fn read_claims(claims: &Json, mode: Mode) -> Result<Times, TokenRefusal> {
 
 /// A moment in seconds: "JSON numbers in [0, 2^64), fractional accepted and truncated, strings or negatives
 /// rejected" (Envoy).
-fn read_time(claims: &Json, name: &str) -> Result<Option<u64>, TokenRefusal> {
+pub(crate) fn read_time(claims: &Json, name: &str) -> Result<Option<u64>, TokenRefusal> {
     /// 2^64, which an f64 holds exactly.
     const END: f64 = 18_446_744_073_709_551_616.0;
     match claims.get(name) {

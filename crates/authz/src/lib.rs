@@ -51,6 +51,6 @@ pub use policies::{ApiGatewayInfo, OpenError, Policies};
 pub use read_set::{ReadSet, read_set};
 pub use reason::Reason;
 pub use request::{Attribute, PathHandling, Peer, Request, Target, UNAVAILABLE_AT_API_GATEWAY, Unknown};
-pub use revocation::{RevocationList, Revocations};
+pub use revocation::{RevocationList, RevocationListError, Revocations, RevokedId, UnverifiedRevocationList};
 pub use trace::Trace;
 pub use verified::VerifiedTokens;

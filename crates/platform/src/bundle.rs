@@ -45,6 +45,8 @@ pub enum Section {
     Api,
     /// When the bundle was made: 8 bytes, seconds since 1970. Only there when the bundle embeds published key sets.
     Made,
+    /// A signed revocation list as its issuer published it, read by `revocations`; only there when one was given.
+    Revocations,
 }
 
 impl Section {
@@ -54,6 +56,7 @@ impl Section {
             Self::Egress => 2,
             Self::Api => 3,
             Self::Made => 4,
+            Self::Revocations => 5,
         }
     }
 
@@ -63,6 +66,7 @@ impl Section {
             Self::Egress => "egress",
             Self::Api => "api",
             Self::Made => "made",
+            Self::Revocations => "revocations",
         }
     }
 }
@@ -222,6 +226,15 @@ impl Bundle {
         }
         Err(BundleError::NoSection(section.name()))
     }
+
+    /// As [`section`](Self::section), for one that need not be there.
+    pub fn optional_section(&self, section: Section) -> Result<Option<&[u8]>, BundleError> {
+        match self.section(section) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(BundleError::NoSection(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
@@ -243,6 +256,8 @@ mod tests {
         let bundle = Bundle::from_bytes(sample()).unwrap();
         assert_eq!(bundle.section(Section::Access).unwrap(), b"access policies");
         assert_eq!(bundle.section(Section::Egress).unwrap(), b"");
+        assert_eq!(bundle.optional_section(Section::Egress).unwrap(), Some(b"".as_slice()));
+        assert_eq!(bundle.optional_section(Section::Revocations).unwrap(), None);
         let only_access = Bundle::from_bytes(write(&[(Section::Access, b"x")]).unwrap()).unwrap();
         let error = only_access.section(Section::Egress).unwrap_err().to_string();
         assert_eq!(error, "the bundle has no egress section; write it again with `causeway bundle`");

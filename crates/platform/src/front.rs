@@ -18,6 +18,7 @@ use crate::key_sets::KeySetSource;
 use crate::log::Log;
 use crate::metrics::{StateMetrics, Totals};
 use crate::panics::{Panicked, unpanicked};
+use crate::revocations::{Held, RevocationSource, RevocationsError, RevocationsSetup};
 
 /// The parts of the outside world that a front uses.
 #[derive(Clone)]
@@ -26,6 +27,8 @@ pub struct Deps {
     pub api_keys: Option<ApiKeyStore>,
     /// Where key sets come from that the policies do not bring along.
     pub jwks: Arc<JwksSource>,
+    /// Where the list of revoked credentials comes from, if one is kept.
+    pub revocations: RevocationsSetup,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Where decisions are written down.
@@ -42,17 +45,30 @@ impl Deps {
     ) -> Self {
         let clock = Arc::new(crate::clock::SystemClock);
         let api_keys = api_keys.map(ApiKeyStore::in_aws);
-        Self { api_keys, jwks: Arc::new(JwksSource::with_settings(jwks, clock.clone())), clock, log }
+        let jwks = Arc::new(JwksSource::with_settings(jwks, clock.clone()));
+        Self { api_keys, jwks, revocations: RevocationsSetup::default(), clock, log }
     }
+}
+
+/// A front cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum FrontError {
+    /// A key set that came with the policies is not acceptable.
+    #[error(transparent)]
+    Keys(#[from] JwksError),
+    /// The revocation list that is configured could never be verified.
+    #[error(transparent)]
+    Revocations(#[from] RevocationsError),
 }
 
 /// The gate with its surroundings.
 pub struct Front {
     api_keys: ApiKeySource,
     clock: Arc<dyn Clock>,
-    key_sets: KeySetSource,
+    key_sets: Arc<KeySetSource>,
     log: Log,
-    policies: Policies,
+    policies: Arc<Policies>,
+    revocations: Option<Arc<RevocationSource>>,
     states: StateMetrics,
     verified: VerifiedTokens,
 }
@@ -61,16 +77,22 @@ impl Front {
     /// A front for `policies`. Fetches nothing.
     ///
     /// # Errors
-    /// A key set that came with the policies is not acceptable.
-    pub fn new(policies: Policies, deps: Deps) -> Result<Self, JwksError> {
-        let Deps { api_keys, jwks, clock, log } = deps;
+    /// A key set that came with the policies is not acceptable, or they have no keys for the revocation list.
+    pub fn new(policies: Policies, deps: Deps) -> Result<Self, FrontError> {
+        let Deps { api_keys, jwks, revocations, clock, log } = deps;
+        let policies = Arc::new(policies);
+        let states = StateMetrics::new(jwks.clone());
+        let key_sets = Arc::new(KeySetSource::new(&policies, jwks, clock.clone(), log.clone())?);
+        let revocations =
+            RevocationSource::new(revocations, policies.clone(), key_sets.clone(), clock.clone(), log.clone())?;
         Ok(Self {
-            states: StateMetrics::new(jwks.clone()),
+            states,
             api_keys: ApiKeySource::new(api_keys, clock.clone(), log.clone()),
-            key_sets: KeySetSource::new(&policies, jwks, clock.clone(), log.clone())?,
+            key_sets,
             clock,
             log,
             policies,
+            revocations: revocations.map(Arc::new),
             verified: VerifiedTokens::default(),
         })
     }
@@ -104,12 +126,16 @@ impl Front {
         }
     }
 
-    fn given<'a>(&'a self, keys: &'a KeySets, api_key: Option<&'a KeyAnswer>) -> Given<'a> {
+    fn given<'a>(&'a self, keys: &'a KeySets, api_key: Option<&'a KeyAnswer>, held: &'a Held) -> Given<'a> {
         Given {
             keys,
             api_key: api_key.map(|answer| &answer.lookup),
             pepper: api_key.and_then(|answer| answer.pepper.as_deref()),
-            revocations: Revocations::NotKept,
+            revocations: match held {
+                Held::NotKept => Revocations::NotKept,
+                Held::List(list) => Revocations::List(list),
+                Held::Unavailable => Revocations::Unavailable,
+            },
             providers: None,
             verified: Some(&self.verified),
             now: self.clock.unix(),
@@ -123,21 +149,37 @@ impl Front {
         then: impl FnOnce(&Policies, &Given<'_>, &Decision) -> T,
     ) -> (Decision, T) {
         let wanted = authz::credentials_with(&self.policies, request, target, Some(&self.verified));
-        let keys = self.key_sets.for_request(&wanted.keys_needed).await;
-        let mut answer = match &wanted.api_key {
-            Some(presented) => Some(self.api_keys.look_up(presented).await),
-            None => None,
+        let api_key = async {
+            match &wanted.api_key {
+                Some(presented) => Some(self.api_keys.look_up(presented).await),
+                None => None,
+            }
         };
-        let mut decision = authz::decide(&self.policies, request, target, &self.given(&keys, answer.as_ref()));
+        let (keys, mut answer, revoked) = tokio::join!(
+            self.key_sets.for_request(&wanted.keys_needed),
+            api_key,
+            self.revocations(wanted.is_presented())
+        );
+        let mut decision =
+            authz::decide(&self.policies, request, target, &self.given(&keys, answer.as_ref(), &revoked));
         if let (Some(presented), Some(held), Reason::ApiKeyUnknown) = (&wanted.api_key, &answer, decision.reason())
             // A key that does not fit may fit what the store has by now.
             && let Some(again) = self.api_keys.look_again(presented, held).await
         {
-            decision = authz::decide(&self.policies, request, target, &self.given(&keys, Some(&again)));
+            decision = authz::decide(&self.policies, request, target, &self.given(&keys, Some(&again), &revoked));
             answer = Some(again);
         }
-        let found = then(&self.policies, &self.given(&keys, answer.as_ref()), &decision);
+        let found = then(&self.policies, &self.given(&keys, answer.as_ref(), &revoked), &decision);
         (decision, found)
+    }
+
+    /// What is known of revoked credentials. Who presents none needs no list, and should that be a mistake, it denies.
+    async fn revocations(&self, is_presented: bool) -> Held {
+        match &self.revocations {
+            None => Held::NotKept,
+            Some(_) if !is_presented => Held::Unavailable,
+            Some(source) => source.for_request().await,
+        }
     }
 
     /// What API Gateway's usage plans know the API key of an allowed request by; `None` when no key was proven. Asks

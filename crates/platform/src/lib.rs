@@ -36,6 +36,8 @@ mod key_cache;
 pub mod key_sets;
 #[cfg(feature = "jwks")]
 mod outage_log;
+#[cfg(feature = "jwks")]
+pub mod revocations;
 #[cfg(feature = "aws")]
 pub mod sigv4;
 

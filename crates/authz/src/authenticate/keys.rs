@@ -83,10 +83,10 @@ pub(super) fn authenticate_key<'a>(
     let record = checked_record(&presented.key, context, now)?;
     match context.revocations {
         Revocations::NotKept => {}
-        Revocations::List(list) if !list.has_key(presented.key.id()) => {}
+        Revocations::List(list) if !list.has_key(record) => {}
         Revocations::Unavailable => return Err(no_revocations()),
         Revocations::List(_) => {
-            let detail = format!("the api key is on the list of revoked ids (id {})", presented.key.id());
+            let detail = format!("the api key or its client is on the list of revoked ids (id {})", presented.key.id());
             return Err(refused(Reason::ApiKeyRevoked, detail));
         }
     }

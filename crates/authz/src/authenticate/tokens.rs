@@ -259,8 +259,8 @@ fn verify(
         Revocations::NotKept => {}
         Revocations::Unavailable => return Err(no_revocations()),
         Revocations::List(list) => {
-            if claims.text("jti").is_some_and(|id| list.has_token(id)) {
-                return Err(refused(Reason::TokenRevoked, "the id of the token is on the list of revoked ids"));
+            if list.has_token(&claims) {
+                return Err(refused(Reason::TokenRevoked, "the token or its client is on the list of revoked ids"));
             }
         }
     }

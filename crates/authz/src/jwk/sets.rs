@@ -103,7 +103,7 @@ impl KeySets {
     }
 
     /// The set of one key source; `None` when it could not be had.
-    pub(crate) fn of_source(&self, source: &KeySourceInfo<'_>) -> Option<&Jwks> {
+    pub fn of_source(&self, source: &KeySourceInfo<'_>) -> Option<&Jwks> {
         match source.jwks_uri.or(source.discovery) {
             None => self.inline.get(source.fingerprint?).map(Arc::as_ref),
             Some(uri) => self.fetched.get(uri).map(Arc::as_ref),

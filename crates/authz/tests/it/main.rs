@@ -11,6 +11,7 @@ mod jwt_attacks;
 mod modes;
 mod properties;
 mod read_set;
+mod revocations;
 mod rules;
 mod support;
 mod token_walk;
