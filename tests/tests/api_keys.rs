@@ -62,6 +62,7 @@ impl World {
         let deps = Deps {
             api_keys: Some(ApiKeyStore::in_aws(&config)),
             jwks: Arc::new(JwksSource::new(clock.clone())),
+            revocations: Default::default(),
             clock: clock.clone(),
             log,
         };
