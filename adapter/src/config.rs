@@ -3,9 +3,12 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use platform::api_keys::ApiKeysConfig;
 use platform::bundle;
-use platform::env::{Env, EnvError, Reader};
-use platform::front::{ApiKeysConfig, environment_from_env};
+use platform::env::{Env, EnvError, Reader, environment_from_env};
+use platform::jwks::JwksSettings;
+use platform::metrics::{Emf, Metrics};
+use platform::revocations::RevocationsConfig;
 
 /// Where the adapter listens unless it is told otherwise: this host only, next to Envoy in one pod.
 const DEFAULT_ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9191);
@@ -27,6 +30,12 @@ pub struct Config {
     pub environment: Option<String>,
     /// Where API keys are kept; without it, every API key is refused as `api_key_unavailable`.
     pub api_keys: Option<ApiKeysConfig>,
+    /// `CAUSEWAY_ALLOW_PRIVATE_ISSUERS` and `CAUSEWAY_ISSUER_ROOTS`: how key sets are fetched.
+    pub jwks: JwksSettings,
+    /// `CAUSEWAY_METRICS`: the metrics in the log; `None` for none.
+    pub metrics: Option<Emf>,
+    /// Where the list of revoked credentials is fetched from; without it, there is none but the bundle's.
+    pub revocations: Option<RevocationsConfig>,
 }
 
 /// A workload of the mesh, as policies select it.
@@ -59,12 +68,15 @@ impl Config {
         };
         let environment = environment_from_env(&env)?;
         let api_keys = ApiKeysConfig::from_env(&env)?;
+        let jwks = JwksSettings::from_env(&env)?;
         if api_keys.is_some() && environment.is_none() {
             return Err(EnvError::HalfGroup {
                 present: "CAUSEWAY_API_KEYS_TABLE".to_owned(),
                 missing: "CAUSEWAY_ENVIRONMENT".to_owned(),
             });
         }
+        let metrics = Emf::from_env(&env, Metrics::Off, "adapter", environment.as_deref())?;
+        let revocations = RevocationsConfig::from_env(&env)?;
         env.finish()?;
         Ok(Self {
             address: address.unwrap_or(DEFAULT_ADDRESS),
@@ -72,6 +84,9 @@ impl Config {
             workload,
             environment,
             api_keys,
+            jwks,
+            metrics,
+            revocations,
         })
     }
 }
@@ -109,7 +124,7 @@ mod tests {
         let config = Config::from_env(&MapEnv::default()).unwrap();
         assert_eq!(config.address.to_string(), "127.0.0.1:9191");
         assert_eq!(config.bundle, PathBuf::from("/opt/causeway/mesh.bundle"));
-        assert!(config.workload.is_none() && config.api_keys.is_none());
+        assert!(config.workload.is_none() && config.api_keys.is_none() && config.metrics.is_none());
     }
 
     #[test]
@@ -120,8 +135,11 @@ mod tests {
             ("CAUSEWAY_WORKLOAD_NAMESPACE", "bookinfo"),
             ("CAUSEWAY_WORKLOAD_LABELS", "app=ratings, version=v1"),
             ("CAUSEWAY_ENVIRONMENT", "dev"),
+            ("CAUSEWAY_METRICS", "emf"),
             ("CAUSEWAY_API_KEYS_TABLE", "api-keys"),
             ("CAUSEWAY_PEPPER_SECRET", "pepper"),
+            ("CAUSEWAY_REVOCATIONS_URL", "https://issuer.example/revocations"),
+            ("CAUSEWAY_REVOCATIONS_ISSUER", "https://issuer.example"),
             ("AWS_REGION", "eu-central-1"),
             ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"),
             ("AWS_SECRET_ACCESS_KEY", "hunter2"),
@@ -131,6 +149,8 @@ mod tests {
         assert_eq!(workload.namespace, "bookinfo");
         assert_eq!(workload.labels, [("app", "ratings"), ("version", "v1")].map(|(n, v)| (n.to_owned(), v.to_owned())));
         assert_eq!(config.api_keys.as_ref().unwrap().table, "api-keys");
+        assert_eq!(config.metrics, Some(Emf::new("adapter", Some("dev"))));
+        assert_eq!(config.revocations.as_ref().unwrap().issuer, "https://issuer.example");
         assert!(!format!("{config:?}").contains("hunter2"));
     }
 
@@ -160,7 +180,9 @@ mod tests {
                 ]),
                 "CAUSEWAY_ENVIRONMENT is not set, but CAUSEWAY_API_KEYS_TABLE is",
             ),
+            (MapEnv::from([("CAUSEWAY_METRICS", "EMF")]), "CAUSEWAY_METRICS=\"EMF\" is not valid"),
             (MapEnv::from([("CAUSEWAY_ENVIRONMENT", "Dev")]), "CAUSEWAY_ENVIRONMENT=\"Dev\" is not valid"),
+            (MapEnv::from([("CAUSEWAY_REVOCATIONS_MAX_AGE", "300")]), "CAUSEWAY_REVOCATIONS_URL is not set"),
             (MapEnv::from([("CAUSEWAY_ADAPTER_ADRESS", "127.0.0.1:1")]), "did you mean CAUSEWAY_ADAPTER_ADDRESS?"),
         ] {
             let error = Config::from_env(&env).unwrap_err().to_string();

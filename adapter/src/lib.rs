@@ -12,6 +12,12 @@
 //! | `CAUSEWAY_WORKLOAD_LABELS` | its labels, `app=ratings,version=v1` | Envoy names it | with the one before |
 //! | `CAUSEWAY_API_KEYS_TABLE` | the DynamoDB table of API keys | API keys are refused | with the next |
 //! | `CAUSEWAY_PEPPER_SECRET` | the Secrets Manager id of the pepper that API keys are hashed with | API keys are refused | with the one before |
+//! | `CAUSEWAY_ALLOW_PRIVATE_ISSUERS` | `true`: key sets may be fetched from this host and private networks | `false` | no |
+//! | `CAUSEWAY_ISSUER_ROOTS` | a PEM file with root certificates to trust when key sets are fetched | Mozilla's alone | no |
+//! | `CAUSEWAY_METRICS` | `emf` or `off`: whether CloudWatch finds metrics in the log (embedded metric format) | `off` | no |
+//! | `CAUSEWAY_REVOCATIONS_URL` | where the issuer publishes its signed list of revoked credentials | no list but the bundle's | with the next |
+//! | `CAUSEWAY_REVOCATIONS_ISSUER` | the issuer that signs the list | no list but the bundle's | with the one before |
+//! | `CAUSEWAY_REVOCATIONS_MAX_AGE` | how old the list may be, in seconds from when it was signed; 120 to 86400 | 900 | no |
 //! | `AWS_REGION`, `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN` | Region and credentials | | with the two before |
 //! | `AWS_ENDPOINT_URL`, `AWS_ENDPOINT_URL_DYNAMODB`, `AWS_ENDPOINT_URL_SECRETS_MANAGER` | stand-ins for the AWS services | AWS | no |
 //!
@@ -30,12 +36,16 @@ use std::sync::Arc;
 use authz::Policies;
 use envoy_types::ext_authz::v3::pb::{CheckRequest, CheckResponse};
 use platform::bundle::{Bundle, BundleError, Section};
+use platform::decision_line::Seen;
 use platform::env::EnvError;
-use platform::front::{self, Front, Seen};
+use platform::front::{self, Front, FrontError};
+use platform::panics;
+use platform::revocations::RevocationsSetup;
 
 pub use answer::{CLIENT_ID_HEADER, IDENTITY_PREFIX, PRINCIPAL_HEADER};
 pub use config::Config;
-pub use platform::front::{ApiKeyStore, ApiKeysConfig, Deps};
+pub use platform::api_keys::{ApiKeyStore, ApiKeysConfig};
+pub use platform::front::Deps;
 pub use server::Bound;
 
 use check::Check;
@@ -55,7 +65,10 @@ pub enum Error {
     Policies(#[from] authz::OpenError),
     /// A key set in the bundle cannot be used.
     #[error("the bundle: {0}; make it again with `causeway bundle`")]
-    Keys(#[from] authz::JwksError),
+    Keys(authz::JwksError),
+    /// The configured revocation list could never be verified.
+    #[error(transparent)]
+    Revocations(platform::revocations::RevocationsError),
     /// Everything would be allowed.
     #[error(
         "no AuthorizationPolicy of the bundle applies to the workload {labels} of namespace {namespace}, so everything would be \
@@ -88,9 +101,19 @@ impl Error {
             | Self::Bundle(_)
             | Self::Policies(_)
             | Self::Keys(_)
+            | Self::Revocations(_)
             | Self::Unguarded { .. }
             | Self::Bind { .. } => platform::EXIT_USAGE,
             Self::Serve(_) => 1,
+        }
+    }
+}
+
+impl From<FrontError> for Error {
+    fn from(error: FrontError) -> Self {
+        match error {
+            FrontError::Keys(error) => Self::Keys(error),
+            FrontError::Revocations(error) => Self::Revocations(error),
         }
     }
 }
@@ -121,7 +144,9 @@ impl Adapter {
     /// The bundle cannot be used, or the port cannot be had.
     pub fn bind(config: Config, deps: Deps) -> Result<Bound, Error> {
         let bundle = Bundle::open(&config.bundle)?;
-        let policies = Policies::open(bundle.section(Section::Access)?)?;
+        let policies = Policies::open(bundle.section(Section::Access)?)?.with_keys_fetched_at(bundle.made_at());
+        let revocations = RevocationsSetup::new(config.revocations, &bundle)?;
+        let deps = Deps { revocations, ..deps };
         let place = Place { workload: config.workload, environment: config.environment };
         Self::new(place, policies, deps)?.listen(config.address)
     }
@@ -129,7 +154,7 @@ impl Adapter {
     /// An adapter for `policies`.
     ///
     /// # Errors
-    /// [`Error::Keys`] or [`Error::Unguarded`].
+    /// [`Error::Keys`], [`Error::Revocations`] or [`Error::Unguarded`].
     pub fn new(place: Place, policies: Policies, deps: Deps) -> Result<Self, Error> {
         if let Some(Workload { namespace, labels }) = &place.workload
             && !policies.is_guarded(namespace, labels)
@@ -158,14 +183,14 @@ impl Adapter {
         #[allow(clippy::disallowed_types, reason = "a duration inside one request")]
         let started = std::time::Instant::now();
         let Inner { front, place } = &*self.0;
-        let parsed = front::unpanicked(async { Check::parse(check, place) }).await;
+        let parsed = panics::unpanicked(async { Check::parse(check, place) }).await;
         let (decision, asked) = match parsed {
             Ok(Ok(asked)) => {
                 let decision = front.decide(&asked.request, &asked.target).await;
                 (answer::presentable(decision, &asked.request), Some(asked))
             }
             Ok(Err(deny)) => (deny.into(), None),
-            Err(front::Panicked) => (front::fault(), None),
+            Err(panics::Panicked) => (front::fault(), None),
         };
         let request = asked.as_ref().map(|asked| &asked.request);
         front.record(

@@ -9,7 +9,7 @@ use platform::log::Log;
 #[tokio::main]
 async fn main() -> ExitCode {
     let log = Log::stdout();
-    platform::front::quiet_panics(&log);
+    platform::panics::quiet_panics(&log);
     match run(log).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => refuse(&error),
@@ -18,7 +18,8 @@ async fn main() -> ExitCode {
 
 async fn run(log: Log) -> Result<(), Error> {
     let config = Config::from_env(&ProcessEnv)?;
-    let deps = Deps::in_aws(config.api_keys.as_ref(), log);
+    let log = log.with_metrics(config.metrics.clone());
+    let deps = Deps::in_aws(config.api_keys.as_ref(), config.jwks.clone(), log);
     let bound = Adapter::bind(config, deps)?;
     bound.run(adapter::terminated()).await
 }

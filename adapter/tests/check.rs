@@ -105,7 +105,13 @@ impl World {
         let secrets = platform::secrets::Embedded::default();
         secrets.put("pepper", PEPPER);
         let api_keys = Some(ApiKeyStore { records, secrets: Arc::new(secrets), pepper_id: "pepper".to_owned() });
-        let deps = Deps { api_keys, jwks: Arc::new(JwksSource::new(clock.clone())), clock, log };
+        let deps = Deps {
+            api_keys,
+            jwks: Arc::new(JwksSource::new(clock.clone())),
+            revocations: Default::default(),
+            clock,
+            log,
+        };
         let place = Place { workload, environment: Some("dev".to_owned()) };
         let bound = Adapter::new(place, policies, deps).unwrap().listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = bound.address();
@@ -500,7 +506,13 @@ async fn a_port_that_is_taken_is_named() {
     let resources = istio::parse(&[istio::SourceFile { name: "policies.yaml".to_owned(), text }]).unwrap();
     let policies = Policies::open(&authz::compile(&resources, &CompileOptions::default()).unwrap().section).unwrap();
     let clock = Arc::new(FixedClock::at(NOW));
-    let deps = Deps { api_keys: None, jwks: Arc::new(JwksSource::new(clock.clone())), clock, log: Log::memory().0 };
+    let deps = Deps {
+        api_keys: None,
+        jwks: Arc::new(JwksSource::new(clock.clone())),
+        revocations: Default::default(),
+        clock,
+        log: Log::memory().0,
+    };
     let error = Adapter::new(Place::default(), policies, deps).unwrap().listen(address).unwrap_err();
     assert_eq!(error.exit_code(), 64);
     assert!(error.to_string().contains(&address.to_string()), "{error}");

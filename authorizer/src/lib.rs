@@ -7,14 +7,22 @@
 //! |---|---|---|---|
 //! | `CAUSEWAY_BUNDLE` | the bundle file with the policies | `/opt/causeway/mesh.bundle` | no |
 //! | `CAUSEWAY_RESPONSE` | `simple` or `iam`: whether the API's authorizer of payload format 2.0 has simple responses | `simple` | no |
+//! | `CAUSEWAY_TOKEN_HEADER` | the header that a TOKEN authorizer of a REST API is configured with as its token source | `authorization` | no |
 //! | `CAUSEWAY_ENVIRONMENT` | the environment that this function serves; APIs of another one in the bundle are denied | every one | no |
 //! | `CAUSEWAY_API_KEYS_TABLE` | the DynamoDB table of API keys | API keys are refused | with the next |
 //! | `CAUSEWAY_PEPPER_SECRET` | the Secrets Manager id of the pepper that API keys are hashed with | API keys are refused | with the one before |
+//! | `CAUSEWAY_ALLOW_PRIVATE_ISSUERS` | `true`: key sets may be fetched from this host and private networks | `false` | no |
+//! | `CAUSEWAY_ISSUER_ROOTS` | a PEM file with root certificates to trust when key sets are fetched | Mozilla's alone | no |
+//! | `CAUSEWAY_METRICS` | `emf` or `off`: whether CloudWatch finds metrics in the log (embedded metric format) | `emf` | no |
+//! | `CAUSEWAY_REVOCATIONS_URL` | where the issuer publishes its signed list of revoked credentials | no list but the bundle's | with the next |
+//! | `CAUSEWAY_REVOCATIONS_ISSUER` | the issuer that signs the list | no list but the bundle's | with the one before |
+//! | `CAUSEWAY_REVOCATIONS_MAX_AGE` | how old the list may be, in seconds from when it was signed; 120 to 86400 | 900 | no |
 //! | `AWS_REGION`, `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN` | Region and credentials; Lambda sets them | | with the two before |
 //! | `AWS_ENDPOINT_URL`, `AWS_ENDPOINT_URL_DYNAMODB`, `AWS_ENDPOINT_URL_SECRETS_MANAGER` | stand-ins for the AWS services | AWS | no |
 
 pub mod config;
 pub mod event;
+mod grant;
 pub mod response;
 
 use std::future::Future;
@@ -23,20 +31,27 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use authz::{Deny, Hop, Policies, Reason, Target};
+use authz::grants::Resources;
+use authz::{Decision, Deny, Given, Hop, Policies, Reason, Target};
 use lambda_runtime::LambdaEvent;
 use platform::bundle::{Bundle, BundleError, Section};
+use platform::clock::Clock;
+use platform::decision_line::Seen;
 use platform::env::{Env, EnvError};
-use platform::front::{self, Front, Seen};
+use platform::front::{self, Front, FrontError};
 use platform::log::Log;
+use platform::panics;
+use platform::revocations::RevocationsSetup;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 pub use config::Config;
-pub use platform::front::{ApiKeyStore, ApiKeysConfig, Deps};
+pub use platform::api_keys::{ApiKeyStore, ApiKeysConfig};
+pub use platform::front::Deps;
 pub use response::{Answer, Unauthorized};
 
-use event::{Event, Form, Refused};
+use event::{Event, Form, Reading, Refused};
+use grant::KnownApis;
 
 /// The program cannot start; the text names what to change.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +67,10 @@ pub enum Error {
     Policies(#[from] authz::OpenError),
     /// A key set in the bundle cannot be used.
     #[error("the bundle: {0}; make it again with `causeway bundle`")]
-    Keys(#[from] authz::JwksError),
+    Keys(authz::JwksError),
+    /// The configured revocation list could never be verified.
+    #[error(transparent)]
+    Revocations(platform::revocations::RevocationsError),
     /// The operating system gives no event loop.
     #[error("cannot set up the event loop: {0}")]
     Runtime(std::io::Error),
@@ -61,26 +79,46 @@ pub enum Error {
     NotLambda(&'static str),
 }
 
+impl From<FrontError> for Error {
+    fn from(error: FrontError) -> Self {
+        match error {
+            FrontError::Keys(error) => Self::Keys(error),
+            FrontError::Revocations(error) => Self::Revocations(error),
+        }
+    }
+}
+
 /// The authorizer. Cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Authorizer(Arc<Inner>);
 
-#[derive(Debug)]
 struct Inner {
+    clock: Arc<dyn Clock>,
     config: Config,
     front: Front,
     outputs: Vec<String>,
+    apis: KnownApis,
 }
 
 impl Authorizer {
     /// An authorizer for `policies`. Fetches nothing and connects to nobody.
     ///
     /// # Errors
-    /// [`Error::Keys`].
+    /// [`Error::Keys`] or [`Error::Revocations`].
     pub fn new(config: Config, policies: Policies, deps: Deps) -> Result<Self, Error> {
+        Self::with_apis(config, policies, None, deps)
+    }
+
+    /// As [`new`](Self::new), with the section of a bundle that has the APIs of the deployment templates: their routes may
+    /// be named in IAM answers.
+    ///
+    /// # Errors
+    /// [`Error::Keys`].
+    pub fn with_apis(config: Config, policies: Policies, apis: Option<Vec<u8>>, deps: Deps) -> Result<Self, Error> {
         let outputs = policies.output_headers();
+        let clock = deps.clock.clone();
         let front = Front::new(policies, deps)?;
-        Ok(Self(Arc::new(Inner { config, front, outputs })))
+        Ok(Self(Arc::new(Inner { apis: KnownApis::new(apis), clock, config, front, outputs })))
     }
 
     /// The authorizer as Lambda runs it: the configured bundle, and AWS for what a request may need.
@@ -89,9 +127,12 @@ impl Authorizer {
     /// The bundle cannot be read or used.
     pub fn from_config(config: Config, log: Log) -> Result<Self, Error> {
         let bundle = Bundle::open(&config.bundle)?;
-        let policies = Policies::open(bundle.section(Section::Access)?)?;
-        let deps = Deps::in_aws(config.api_keys.as_ref(), log);
-        Self::new(config, policies, deps)
+        let policies = Policies::open(bundle.section(Section::Access)?)?.with_keys_fetched_at(bundle.made_at());
+        let log = log.with_metrics(config.metrics.clone());
+        let revocations = RevocationsSetup::new(config.revocations.clone(), &bundle)?;
+        let deps = Deps { revocations, ..Deps::in_aws(config.api_keys.as_ref(), config.jwks.clone(), log) };
+        let apis = bundle.section(Section::Api).ok().map(<[u8]>::to_vec);
+        Self::with_apis(config, policies, apis, deps)
     }
 
     /// Answers one event, given as its JSON text.
@@ -101,22 +142,35 @@ impl Authorizer {
     pub async fn authorize(&self, event: &str) -> Result<Answer, Unauthorized> {
         #[allow(clippy::disallowed_types, reason = "a duration inside one request")]
         let started = std::time::Instant::now();
-        let Inner { config, front, outputs } = &*self.0;
-        let (decision, asked) = match front::unpanicked(async { self.parse(event) }).await {
+        let Inner { apis, clock: _, config, front, outputs } = &*self.0;
+        let mut also = Resources::default();
+        let (decision, asked) = match panics::unpanicked(async { self.parse(event) }).await {
             Ok(Ok(event)) => {
                 let decision = match self.environment(&event) {
-                    Ok(()) => front.decide(&event.request, &event.target).await,
+                    Ok(()) => {
+                        let then = |policies: &Policies, given: &Given<'_>, decision: &Decision| {
+                            apis.grants(&event, policies, given, decision, front.log())
+                        };
+                        let (decision, found) = front.decide_and(&event.request, &event.target, then).await;
+                        also = found.unwrap_or_default();
+                        decision
+                    }
                     Err(deny) => deny.into(),
                 };
-                (response::presentable(decision, &event.seen.request_id, outputs), Asked::from(event))
+                let decision = response::presentable(decision, &event.form, &event.seen.request_id, outputs);
+                let usage_plan_key = match &decision {
+                    Decision::Allow(allow) => front.usage_plan_key(&event.request, &event.target, allow),
+                    Decision::Deny(_) => None,
+                };
+                (decision, Asked { usage_plan_key, ..Asked::from(event) })
             }
             Ok(Err(refused)) => {
                 let Refused { reason, detail, form, seen } = *refused;
-                (Deny::new(reason, Hop::Request, detail).into(), Asked { request: None, form, seen })
+                (Deny::new(reason, Hop::Request, detail).into(), Asked { form, seen, ..Asked::nothing() })
             }
-            Err(front::Panicked) => {
+            Err(panics::Panicked) => {
                 let form = event::form_of_unread(event, config.response);
-                (front::fault(), Asked { request: None, form, seen: event::Seen::default() })
+                (front::fault(), Asked { form, ..Asked::nothing() })
             }
         };
         front.record(
@@ -130,7 +184,8 @@ impl Authorizer {
                 latency: started.elapsed(),
             },
         );
-        response::answer(&decision, &asked.form, &asked.seen.request_id, outputs)
+        let Asked { usage_plan_key, .. } = asked;
+        response::answer(&decision, &asked.form, &asked.seen.request_id, outputs, usage_plan_key, &also)
     }
 
     /// As [`authorize`](Self::authorize), for callers that hold the event as a value.
@@ -144,10 +199,14 @@ impl Authorizer {
     }
 
     fn parse(&self, event: &str) -> Result<Event, Box<Refused>> {
-        let policies = self.0.front.policies();
-        Event::parse(event, self.0.config.response, |api_id, stage, domain| {
-            policies.api_gateway(api_id, stage, domain).and_then(|gateway| gateway.base_path)
-        })
+        let Inner { clock, config, front, .. } = &*self.0;
+        let reading = Reading {
+            policies: front.policies(),
+            response: config.response,
+            token_header: &config.token_header,
+            now: clock.unix(),
+        };
+        Event::parse(event, &reading)
     }
 
     /// A credential of one environment never opens another: a bundle may cover several environments, a
@@ -175,11 +234,29 @@ struct Asked {
     request: Option<authz::Request>,
     form: Form,
     seen: event::Seen,
+    usage_plan_key: Option<String>,
+}
+
+impl Asked {
+    fn nothing() -> Self {
+        Self { request: None, form: Form::Simple, seen: event::Seen::default(), usage_plan_key: None }
+    }
 }
 
 impl From<Event> for Asked {
     fn from(event: Event) -> Self {
-        Self { request: Some(event.request), form: event.form, seen: event.seen }
+        Self { request: Some(event.request), form: event.form, seen: event.seen, ..Self::nothing() }
+    }
+}
+
+impl std::fmt::Debug for Authorizer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Inner { config, front, outputs, .. } = &*self.0;
+        f.debug_struct("Authorizer")
+            .field("config", config)
+            .field("front", front)
+            .field("outputs", outputs)
+            .finish_non_exhaustive()
     }
 }
 

@@ -8,7 +8,7 @@ use platform::log::Log;
 
 fn main() -> ExitCode {
     let log = Log::stdout();
-    platform::front::quiet_panics(&log);
+    platform::panics::quiet_panics(&log);
     authorizer::run(&ProcessEnv, log).unwrap_or_else(|error| refuse(&error))
 }
 

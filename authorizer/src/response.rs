@@ -1,19 +1,23 @@
 //! What API Gateway gets back: the one place where a decision becomes an answer.
 //!
-//! * proven and allowed: `isAuthorized: true`, or a policy that allows this request's ARN only;
+//! * proven and allowed: `isAuthorized: true`, or a policy that allows this request's ARN, and what `grant` adds;
 //! * no credential or a bad one: the error whose message is exactly `Unauthorized`, which API Gateway turns into 401;
 //! * everything else: `isAuthorized: false`, or a policy that denies, which is 403.
+//!
+//! Context values are strings: REST and WebSocket APIs take no lists and no objects.
 //!
 //! "Any other error, timeout or bad shape" would be 500 to the client, so nothing else is ever returned.
 
 use std::collections::BTreeMap;
 
 use authz::claims::Json;
+use authz::grants::Resources;
 use authz::{Allow, Decision, Deny, Reason};
 use lambda_runtime::Diagnostic;
 use serde::Serialize;
 
-use crate::event::Form;
+use crate::event::{Api, Form};
+use crate::grant::{self, Statement};
 
 /// The context keys of every answer, always all there: a key that is missing would leave a header of the same name that
 /// a client sent as it is, where the integration maps the key to that header.
@@ -22,8 +26,10 @@ pub const CONTEXT_KEYS: [&str; 9] =
 
 /// The most bytes of one context value. A cut value could be somebody else's name, so a longer one denies.
 const MAX_VALUE: usize = 2_048;
-/// The most bytes of all context values: WebSocket APIs take 8 KB of result, the others more.
+/// The most bytes of all context values.
 const MAX_CONTEXT: usize = 6_144;
+/// The most bytes of an answer to a WebSocket API, which takes 8 KB: "AWS Lambda authorizer result size". Others take more.
+const MAX_WEBSOCKET: usize = 8_000;
 
 /// An answer to API Gateway.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -31,7 +37,7 @@ const MAX_CONTEXT: usize = 6_144;
 pub enum Answer {
     /// The simple response of payload format 2.0.
     Simple(Simple),
-    /// An IAM policy, for format 1.0 and for 2.0 without simple responses.
+    /// An IAM policy, for REST and WebSocket APIs, for format 1.0 and for 2.0 without simple responses.
     Policy(Policy),
 }
 
@@ -43,28 +49,23 @@ pub struct Simple {
     context: BTreeMap<String, String>,
 }
 
-/// `{"principalId": …, "policyDocument": …, "context": …}`
+/// `{"principalId": …, "policyDocument": …, "context": …, "usageIdentifierKey": …}`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Policy {
     principal_id: String,
     policy_document: Document,
     context: BTreeMap<String, String>,
+    /// REST APIs read it where `apiKeySource` is AUTHORIZER. It must be absent otherwise: `null` is a bad shape.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage_identifier_key: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Document {
     version: &'static str,
-    statement: [Statement; 1],
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct Statement {
-    action: &'static str,
-    effect: &'static str,
-    resource: String,
+    statement: Vec<Statement>,
 }
 
 /// The error that API Gateway turns into 401. Its message is the whole contract, so it carries nothing else; the reason
@@ -79,34 +80,52 @@ impl From<Unauthorized> for Diagnostic {
     }
 }
 
-/// Turns a decision into the answer to its event. `outputs` are the configured output headers, in lower case.
+/// Turns a decision into the answer to its event. `outputs` are the configured output headers, in lower case;
+/// `usage_plan_key` is what the usage plans of a REST API know the caller's API key by.
+/// `also` is what a policy may say beside the request itself.
 ///
 /// # Errors
 /// [`Unauthorized`] when the caller has to come with another credential.
-pub fn answer(decision: &Decision, form: &Form, request_id: &str, outputs: &[String]) -> Result<Answer, Unauthorized> {
+pub fn answer(
+    decision: &Decision,
+    form: &Form,
+    request_id: &str,
+    outputs: &[String],
+    usage_plan_key: Option<String>,
+    also: &Resources,
+) -> Result<Answer, Unauthorized> {
     let authorized = match decision {
         Decision::Allow(_) => true,
         Decision::Deny(deny) if is_about_credentials(deny.reason) => return Err(Unauthorized),
         Decision::Deny(_) => false,
     };
     let context = context(decision, request_id, outputs);
-    Ok(match form {
-        Form::Simple => Answer::Simple(Simple { is_authorized: authorized, context }),
-        Form::Policy { arn } => Answer::Policy(Policy {
-            // An issuer always stands before a slash, so no caller can be called this.
-            principal_id: decision.principal().unwrap_or("anonymous").to_owned(),
-            policy_document: Document {
-                version: "2012-10-17",
-                statement: [Statement {
-                    action: "execute-api:Invoke",
-                    effect: if authorized { "Allow" } else { "Deny" },
-                    // This request alone: a cached policy is evaluated again for the next one, which then asks anew.
-                    resource: arn.clone(),
-                }],
-            },
-            context,
-        }),
-    })
+    match form {
+        Form::Simple => Ok(Answer::Simple(Simple { is_authorized: authorized, context })),
+        Form::Policy { arn, api } => {
+            let principal = decision.principal().filter(|principal| principal.len() <= MAX_VALUE);
+            let policy = Policy {
+                // An issuer always stands before a slash, so no caller can be called this.
+                principal_id: principal.unwrap_or("anonymous").to_owned(),
+                policy_document: Document {
+                    version: "2012-10-17",
+                    statement: grant::statements(authorized, arn, also),
+                },
+                context,
+                usage_identifier_key: usage_plan_key.filter(|_| authorized && *api == Api::Rest),
+            };
+            // What does not fit denies, in the one way that takes no room.
+            let fits = *api != Api::WebSocket || policy.size().is_some_and(|size| size <= MAX_WEBSOCKET);
+            if fits { Ok(Answer::Policy(policy)) } else { Err(Unauthorized) }
+        }
+    }
+}
+
+impl Policy {
+    /// Bytes of its JSON text.
+    fn size(&self) -> Option<usize> {
+        serde_json::to_vec(self).ok().map(|text| text.len())
+    }
 }
 
 /// The status that the client gets for a decision.
@@ -126,14 +145,15 @@ fn is_about_credentials(reason: Reason) -> bool {
 }
 
 /// Denies what could not be handed on whole: an allowed caller whose claims do not fit into the context.
-pub fn presentable(decision: Decision, request_id: &str, outputs: &[String]) -> Decision {
+pub fn presentable(decision: Decision, form: &Form, request_id: &str, outputs: &[String]) -> Decision {
     let Decision::Allow(allow) = &decision else { return decision };
     let context = context(&decision, request_id, outputs);
     let total: usize = context.values().map(String::len).sum();
     let fits = total <= MAX_CONTEXT && context.values().all(|value| value.len() <= MAX_VALUE);
     // An integration may map a value to a header.
     let clean = context.values().all(|value| !value.contains(|c: char| c.is_control()));
-    if fits && clean {
+    let whole = fits && clean && answer(&decision, form, request_id, outputs, None, &Resources::default()).is_ok();
+    if whole {
         return decision;
     }
     let detail =
@@ -177,8 +197,12 @@ fn output<'a>(allow: &'a Allow, header: &str) -> Option<&'a str> {
     allow.claim_headers().find(|(name, _)| *name == header).map(|(_, value)| value)
 }
 
-/// `x-jwt-iss` is `x_jwt_iss`: context keys are `[a-z0-9_]`.
+/// `x-jwt-iss` is `x_jwt_iss`: context keys are `[a-z0-9_]`. The key `claims` is API Gateway's own in payload format 1.0
+/// and at REST APIs; a header of that name is `claims_header`.
 fn context_key(header: &str) -> String {
+    if header.eq_ignore_ascii_case("claims") {
+        return "claims_header".to_owned();
+    }
     header.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' }).collect()
 }
 

@@ -213,7 +213,8 @@ async fn policies_name_this_request_only() {
 async fn every_context_key_is_always_there() {
     let world = World::new().await;
     let denied = bearer(&world, &with(reader(), "scope", json!("")));
-    for event in [at(fixture("http-2.0"), "/public"), denied, json!([]), fixture("rest-request")] {
+    let stranger = json!({"type": "REQUEST", "methodArn": "x"});
+    for event in [at(fixture("http-2.0"), "/public"), denied, json!([]), stranger] {
         let (answer, _) = world.ask(&event).await;
         let context = answer.unwrap()["context"].as_object().unwrap().clone();
         for key in CONTEXT_KEYS.iter().copied().chain(["x_jwt_client"]) {
@@ -378,7 +379,8 @@ async fn keys_of_the_bundle_need_no_fetch_until_the_issuer_rotates() {
     let (old, new) = (Issuer::new(), Issuer::new());
     let (uri, fetched) = jwks_server(new.jwks().replace("k1", "k2"));
     let options = CompileOptions { jwks: [(ISSUER.to_owned(), old.jwks())].into(), ..CompileOptions::default() };
-    let world = World::over(support::compiled(&with_uri(&uri), &options), old, None, |config| config);
+    let policies = support::compiled(&with_uri(&uri), &options).with_keys_fetched_at(Some(NOW));
+    let world = World::over(policies, old, None, |config| config);
     let (answer, line) = world.ask(&bearer(&world, &reader())).await;
     assert_eq!(answer.unwrap()["isAuthorized"], true, "{line}");
     assert_eq!(fetched.load(std::sync::atomic::Ordering::SeqCst), 0);
@@ -389,7 +391,8 @@ async fn keys_of_the_bundle_need_no_fetch_until_the_issuer_rotates() {
     // The newer set has no such key any more, and the bundle's does not bring it back.
     let (answer, line) = world.ask(&bearer(&world, &reader())).await;
     assert_eq!((answer, line["reason"].as_str()), (None, Some("token_key_unknown")));
-    assert_eq!(fetched.load(std::sync::atomic::Ordering::SeqCst), 1);
+    // The issuer was asked whether it has it back.
+    assert_eq!(fetched.load(std::sync::atomic::Ordering::SeqCst), 2);
 }
 
 #[tokio::test]

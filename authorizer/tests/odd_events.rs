@@ -47,19 +47,24 @@ async fn the_event_that_the_others_are_made_of_is_good() {
 }
 
 #[tokio::test]
-async fn what_is_not_supported_is_refused_by_its_name() {
+async fn events_that_ask_for_nothing_are_refused() {
     let world = World::with(Arc::new(Down), |config| config);
-    let certificate = json!({"clientCert": {"clientCertPem": "x"}});
+    let queue = json!({"Records": [{"messageId": "1", "body": "Bearer x", "eventSource": "aws:sqs"}]});
+    let balancer = json!({
+        "requestContext": {"elb": {"targetGroupArn": "arn:aws:elasticloadbalancing:eu-central-1:1:targetgroup/a/b"}},
+        "httpMethod": "GET", "path": "/reviews/0", "headers": {"host": "a"}, "body": "", "isBase64Encoded": false,
+    });
+    let integration = without(without(fixture("rest-request"), "/type"), "/methodArn");
+    let function_url = without(without(good(&world), "/type"), "/routeArn");
     for (event, named, policy) in [
-        (fixture("rest-token"), "REST API TOKEN events are not supported yet", true),
-        (fixture("rest-request"), "REST API REQUEST events are not supported yet", true),
-        (fixture("websocket-connect"), "WebSocket API events are not supported yet", true),
-        (fixture("http-1.0-documentation"), "client certificates are not supported yet", true),
-        (fixture("http-2.0-documentation"), "client certificates are not supported yet", false),
-        (changed(good(&world), "/requestContext/authentication", certificate), "client certificates are not", false),
-        (changed(good(&world), "/version", json!("3.0")), "payload formats other than 1.0 and 2.0", false),
-        (without(good(&world), "/type"), "the event of an integration", false),
+        (queue, "no type of REQUEST or TOKEN", false),
+        (balancer, "no type of REQUEST or TOKEN", false),
+        (integration, "no type of REQUEST or TOKEN", false),
+        (function_url, "the event of an integration", false),
+        (changed(good(&world), "/version", json!("3.0")), "version is neither 1.0 nor 2.0", false),
         (changed(good(&world), "/type", json!("TOKEN")), "the event of an integration", false),
+        (changed(fixture("rest-request"), "/type", json!("COGNITO")), "no type of REQUEST or TOKEN", true),
+        (changed(fixture("rest-request"), "/version", json!("1.1")), "version is neither 1.0 nor 2.0", true),
     ] {
         let (answer, line) = world.ask(&event).await;
         assert_eq!(line["reason"], "request_invalid", "{line}");
@@ -69,19 +74,6 @@ async fn what_is_not_supported_is_refused_by_its_name() {
         // API Gateway reads a policy from a REST, a WebSocket and a 1.0 authorizer.
         assert_eq!(answer.get("policyDocument").is_some(), policy, "{named}");
         assert_eq!(answer.get("isAuthorized").is_some(), !policy, "{named}");
-    }
-}
-
-#[tokio::test]
-async fn the_parts_that_documentation_leaves_as_placeholders_are_not_guessed() {
-    let world = World::with(Arc::new(Down), |config| config);
-    let two = without(fixture("http-2.0-documentation"), "/requestContext/authentication");
-    let one = without(fixture("http-1.0-documentation"), "/requestContext/identity/clientCert");
-    let one = changed(one, "/requestContext/domainName", json!("api.bookinfo.example"));
-    for event in [two, one] {
-        let (answer, line) = world.ask(&event).await;
-        assert!(!allows(answer.as_ref()));
-        assert_eq!(line["detail"], "sourceIp is not an IP address");
     }
 }
 
@@ -158,9 +150,10 @@ async fn text_that_is_not_json_or_has_a_member_twice_is_denied() {
 
 #[tokio::test]
 async fn headers_and_query_arrive_as_the_client_sent_them() {
-    use authorizer::event::Event;
-    let none = |_: &str, _: &str, _: &str| None;
-    let parse = |event: &Value| Event::parse(&event.to_string(), ResponseKind::Simple, none).unwrap();
+    use authorizer::event::{Event, Reading};
+    let policies = support::policies(&support::issuer::Issuer::new());
+    let reading = Reading::new(&policies, support::issuer::NOW);
+    let parse = |event: &Value| Event::parse(&event.to_string(), &reading).unwrap();
     let line = |name: &str, value: &str| (name.to_owned(), value.to_owned());
 
     let one = parse(&fixture("http-1.0")).request;
@@ -239,7 +232,7 @@ proptest! {
     /// One value of a real event is replaced. The event has no credential, so that nothing can open it but the open path.
     #[test]
     fn no_changed_event_crashes_or_opens(
-        name in prop::sample::select(vec!["http-2.0", "http-2.0-stage", "http-1.0", "rest-request", "rest-token", "websocket-connect"]),
+        name in prop::sample::select(support::KINDS.to_vec()),
         place in any::<prop::sample::Index>(),
         value in any_json(),
     ) {

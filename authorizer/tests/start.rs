@@ -135,5 +135,8 @@ fn it_serves_events_of_the_runtime_api() {
     assert_eq!(serde_json::from_str::<serde_json::Value>(&unauthorized.1).unwrap()["errorMessage"], "Unauthorized");
     assert!(odd.0.ends_with("/response") && odd.1.contains("\"isAuthorized\":false"), "{odd:?}");
     assert!(open.0.ends_with("/response") && open.1.contains("\"isAuthorized\":true"), "{open:?}");
-    assert_eq!(log.lines().filter(|line| line.contains("\"event\":\"decision\"")).count(), 3, "{log}");
+    let decisions: Vec<&str> = log.lines().filter(|line| line.contains("\"event\":\"decision\"")).collect();
+    assert_eq!(decisions.len(), 3, "{log}");
+    let metrics = "\"_aws\":{\"Timestamp\":";
+    assert!(decisions.iter().all(|line| line.contains(metrics)), "in Lambda they are on by default: {log}");
 }

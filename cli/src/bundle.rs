@@ -8,15 +8,18 @@ use std::process::ExitCode;
 use clap::Args;
 use istio::Resources;
 use platform::bundle::Section;
+use platform::clock::{Clock, SystemClock};
 
 use crate::configuration::{self, Purpose, Read, ReadingArgs};
 use crate::lint::{self, LintOptions, Severity};
+use crate::revocations;
 use crate::template::Templates;
 use crate::terminal;
 
 pub(crate) const EXAMPLES: &str = "Examples:
   causeway bundle examples/bookinfo -o mesh.bundle
   causeway bundle policies/ --jwks https://issuer.bookinfo.example=jwks.json -o mesh.bundle
+  causeway bundle policies/ --fetch --revocations revocations.jwt -o mesh.bundle
   causeway bundle policies/ --fetch --template template.yaml -o mesh.bundle
 
 The mode is strict unless --mode says otherwise, and it is the bundle's from then on. --fetch embeds the key sets that
@@ -24,8 +27,8 @@ the policies name by jwksUri, or by an issuer alone; one that cannot be had refu
 
 What `causeway lint` calls an error is refused unless --allow-lint-errors is given.
 
---template reads AWS::Serverless::HttpApi and Api with the events of functions, AWS::ApiGatewayV2::* and OpenAPI documents
-in Body or DefinitionBody. A route without an authorizer is a warning where its API has a Lambda authorizer, or stands in
+--template reads AWS::Serverless::HttpApi and Api with the events of functions, AWS::ApiGatewayV2::*, AWS::ApiGateway::* and
+OpenAPI documents in Body or DefinitionBody. A route without an authorizer is a warning where its API has a Lambda authorizer, or stands in
 another stack. What may write routes and cannot be read (Fn::Transform, Fn::ForEach, DefinitionUri) is an error.";
 
 /// Lint errors that are shown, at most.
@@ -45,6 +48,9 @@ pub struct BundleCommand {
     /// Write the bundle although lint has findings of the level error
     #[arg(long)]
     allow_lint_errors: bool,
+    /// A revocation list as its issuer signed it, to embed
+    #[arg(long, value_name = "FILE")]
+    revocations: Option<PathBuf>,
     /// Where to write the bundle
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
@@ -90,14 +96,24 @@ fn make(command: &BundleCommand) -> Result<(Vec<u8>, Resources, Vec<String>), Ve
     warnings.extend(lint_errors(command, &resources)?);
     let api = (!command.template.is_empty()).then(|| templates.finish().write());
     let api = api.transpose().map_err(|error| vec![format!("--template: {error}")])?;
-    let bundle = assemble(&resources, Ok(compiled.section), api.as_deref())?;
+    let revocations = match &command.revocations {
+        None => None,
+        Some(path) => {
+            let policies = authz::Policies::open(&compiled.section).map_err(|error| vec![error.to_string()])?;
+            let read = revocations::read_signed(path, &policies, SystemClock.unix()).map_err(|error| vec![error])?;
+            warnings.extend(read.1);
+            Some(read.0)
+        }
+    };
+    let more = [(Section::Api, api.as_deref()), (Section::Revocations, revocations.as_deref().map(str::as_bytes))];
+    let bundle = assemble(&resources, Ok(compiled.section), &more, now())?;
     Ok((bundle, resources, warnings))
 }
 
 /// What `causeway lint` calls errors: refused, or counted in a warning where that is asked for.
 fn lint_errors(command: &BundleCommand, resources: &Resources) -> Result<Option<String>, Vec<String>> {
     let options = LintOptions { mode: command.reading.mode(), ..LintOptions::default() };
-    let mut errors: Vec<String> = lint::lint(resources, &options)
+    let mut errors: Vec<String> = lint::lint(resources, None, &options)
         .iter()
         .filter(|finding| finding.severity == Severity::Error)
         .map(ToString::to_string)
@@ -119,20 +135,26 @@ fn lint_errors(command: &BundleCommand, resources: &Resources) -> Result<Option<
 pub fn build(resources: &Resources, jwks: BTreeMap<String, String>) -> Result<Vec<u8>, Vec<String>> {
     let options = authz::CompileOptions { jwks, ..authz::CompileOptions::default() };
     let access = configuration::compile(resources, &options);
-    assemble(resources, access.map(|compiled| compiled.section), None)
+    assemble(resources, access.map(|compiled| compiled.section), &[], now())
 }
 
 /// Puts the sections together; the errors of all of them are in the result.
 fn assemble(
     resources: &Resources,
     access: Result<Vec<u8>, Vec<String>>,
-    api: Option<&[u8]>,
+    more: &[(Section, Option<&[u8]>)],
+    now: u64,
 ) -> Result<Vec<u8>, Vec<String>> {
     let egress = extension::routes::compile(resources);
     match (access, egress) {
         (Ok(access), Ok(egress)) => {
             let mut sections = vec![(Section::Access, access.as_slice()), (Section::Egress, egress.as_slice())];
-            sections.extend(api.map(|api| (Section::Api, api)));
+            sections.extend(more.iter().filter_map(|(section, bytes)| bytes.map(|bytes| (*section, bytes))));
+            let made = now.to_le_bytes();
+            // A bundle without published keys is the same whenever it is made.
+            if embeds_published_keys(&access)? {
+                sections.push((Section::Made, &made));
+            }
             platform::bundle::write(&sections).map_err(|error| vec![error.to_string()])
         }
         (access, egress) => {
@@ -141,6 +163,16 @@ fn assemble(
             Err(errors)
         }
     }
+}
+
+fn now() -> u64 {
+    platform::clock::Clock::unix(&platform::clock::SystemClock)
+}
+
+fn embeds_published_keys(access: &[u8]) -> Result<bool, Vec<String>> {
+    let policies = authz::Policies::open(access).map_err(|error| vec![error.to_string()])?;
+    let mut sources = policies.key_sources();
+    Ok(sources.any(|source| source.document.is_some() && source.jwks_uri.or(source.discovery).is_some()))
 }
 
 /// Writes beside the target and moves into place: a reader never sees half a bundle.

@@ -21,13 +21,14 @@ pub(crate) const EXAMPLES: &str = r#"Examples:
 A request is one line:
   {"id":"1","method":"GET","scheme":"http","host":"b.ns1.svc.cluster.local","path":"/a?x=1",
    "headers":[["authorization","Bearer …"]],
-   "source":{"ip":"10.0.0.1","remote_ip":"203.0.113.7","principal":"cluster.local/ns/ns1/sa/a"},
+   "source":{"ip":"10.0.0.1","remote_ip":"203.0.113.7","principal":"cluster.local/ns/ns1/sa/a",
+             "client_certificate_sha256":"<hex>"},
    "destination":{"ip":"10.0.0.2","port":8080},"sni":"","workload":{"namespace":"ns1","labels":{"app":"b"}},
    "custom":{"PROVIDER":"allow|deny|error"},"dynamic_metadata":{"FILTER":{…}},
    "api_keys":{"<presented key>":{"client_id":"…","scope":"…","aud":["…"],"state":"active"}}}
 Required are id, method, host and path. Without scheme it is http, without source.ip the address is unknown, without
 source.remote_ip it is source.ip, without source.principal the connection is plaintext, without sni there is none, and
-without dynamic_metadata no filter has any. expect, tags and note are ignored, any other unknown field is an error.
+without dynamic_metadata no filter has any. A token with cnf needs client_certificate_sha256. expect, tags and note are ignored, any other unknown field is an error.
 custom plays the extension providers of CUSTOM policies. api_keys plays the key store: a well-formed key that is not in
 it is unknown, and state is one of active (the default), revoked, expired and unavailable.
 

@@ -12,6 +12,7 @@ pub mod fuzzing;
 mod lint;
 mod normalize;
 mod request_line;
+mod revocations;
 mod session;
 mod template;
 mod terminal;

@@ -23,6 +23,7 @@ mod reach;
 mod request_principals;
 mod shadowed;
 mod split_rules;
+mod template;
 #[cfg(test)]
 mod tests;
 mod words;
@@ -32,19 +33,23 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use authz::Policies;
 use clap::Args;
 use istio::Resources;
 
 use crate::configuration::{ConfigurationArgs, ReadingArgs, load};
+use crate::template::Templates;
 use crate::terminal;
 pub(crate) use finding::{Finding, Severity};
 
 use codes::{all, explanation, find};
 use context::Context;
 use finding::{Code, Findings};
+use template::Deployment;
 
 pub(crate) const EXAMPLES: &str = "Examples:
   causeway lint policies/
+  causeway lint --config policies/ --template template.yaml
   causeway lint --config policies/ --json --deny all --allow allow-anyone
   causeway lint --explain literal-star
   causeway lint --list";
@@ -82,6 +87,10 @@ pub(crate) struct Lint {
     config: Vec<PathBuf>,
     #[command(flatten)]
     reading: ReadingArgs,
+    /// A SAM or CloudFormation template whose authorizers, routes and mappings are to fit the policies; may be given
+    /// several times
+    #[arg(long, value_name = "FILE")]
+    template: Vec<PathBuf>,
     /// Print one JSON object a finding and nothing else
     #[arg(long)]
     json: bool,
@@ -111,11 +120,21 @@ pub(crate) struct LintOptions {
 }
 
 /// Everything in `resources` that is likely not what was meant, by file and line.
-pub(crate) fn lint(resources: &Resources, options: &LintOptions) -> Vec<Finding> {
+pub(crate) fn lint(
+    resources: &Resources,
+    deployed: Option<(&Policies, &Templates)>,
+    options: &LintOptions,
+) -> Vec<Finding> {
     let context = Context::new(resources, options.mode);
     let mut findings = Findings::default();
     for (_, check) in TOPICS {
         check(&context, &mut findings);
+    }
+    if let Some((policies, templates)) = deployed {
+        let deployment = Deployment { policies, resources, templates };
+        for (_, check) in template::TOPICS {
+            check(&deployment, &mut findings);
+        }
     }
     let mut findings = findings.sorted();
     findings.retain(|finding| !options.allow.contains(finding.code));
@@ -129,7 +148,7 @@ pub(crate) fn lint(resources: &Resources, options: &LintOptions) -> Vec<Finding>
 
 /// Runs `causeway lint`.
 pub(crate) fn run(command: Lint) -> ExitCode {
-    let Lint { mut paths, config, reading, json, deny, allow, explain, list } = command;
+    let Lint { mut paths, config, reading, template, json, deny, allow, explain, list } = command;
     if list {
         for code in all() {
             terminal::line(&format!("{:40} {:8} {}", code.name, code.severity.as_str(), code.what));
@@ -171,7 +190,13 @@ pub(crate) fn run(command: Lint) -> ExitCode {
     for warning in &loaded.warnings {
         terminal::note(warning);
     }
-    let mut findings = lint(&resources, &options);
+    let mut templates = Templates::default();
+    let errors: Vec<String> = template.iter().filter_map(|path| templates.add(path).err()).flatten().collect();
+    if !errors.is_empty() {
+        return terminal::refused(&errors);
+    }
+    let deployed = (!template.is_empty()).then_some((&loaded.policies, &templates));
+    let mut findings = lint(&resources, deployed, &options);
     // What is worst comes first, file by file.
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     report(&findings, json)

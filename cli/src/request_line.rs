@@ -204,6 +204,8 @@ struct Source {
     ip: Option<IpAddr>,
     remote_ip: Option<IpAddr>,
     principal: Option<String>,
+    /// SHA-256 of the client's certificate in hex.
+    client_certificate_sha256: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -257,6 +259,7 @@ impl Wire<'_> {
             }
             _ => {}
         }
+        let client_certificate = self.source.client_certificate_sha256.as_deref().map(sha256).transpose()?;
         let scheme = self.scheme.unwrap_or_else(|| "http".to_owned());
         if !matches!(scheme.as_str(), "http" | "https") {
             return Err("scheme: expected http or https".to_owned());
@@ -274,11 +277,27 @@ impl Wire<'_> {
             destination_ip: self.destination.ip,
             destination_port: self.destination.port,
             sni: Some(self.sni.unwrap_or_default()),
+            client_certificate,
             dynamic_metadata: Some(metadata),
+            unknown: authz::Unknown::default(),
         };
         let providers = self.custom.into_iter().map(|(name, answer)| (name, answer.into())).collect();
         Ok(RequestLine { id: self.id, request, workload: self.workload, providers, api_keys: self.api_keys })
     }
+}
+
+/// 64 digits of hex, of either case.
+fn sha256(hex: &str) -> Result<[u8; 32], String> {
+    let expected = || "source.client_certificate_sha256: expected 64 hexadecimal digits".to_owned();
+    if hex.len() != 64 || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Err(expected());
+    }
+    let mut hash = [0; 32];
+    for (byte, at) in hash.iter_mut().zip((0..64).step_by(2)) {
+        let digits = hex.get(at..at + 2).ok_or_else(expected)?;
+        *byte = u8::from_str_radix(digits, 16).map_err(|_| expected())?;
+    }
+    Ok(hash)
 }
 
 /// A header line as no message can carry it is an error: whoever wrote it meant something else.

@@ -1,10 +1,13 @@
 //! A configuration that is asked about requests: what `evaluate` and `explain` share.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use authz::api_key::{self, ApiKey};
-use authz::{ApiKeyRecord, Given, KeyRecordLookup, KeyState, ProviderAnswer, Request, Target, credentials};
+use authz::{
+    ApiKeyRecord, Given, KeyRecordLookup, KeyState, ProviderAnswer, Request, RevocationList, Revocations, Target,
+    credentials,
+};
 use clap::Args;
 use identity::Secret;
 use platform::clock::{Clock, SystemClock};
@@ -12,12 +15,7 @@ use platform::random::{Random, SystemRandom};
 
 use crate::configuration::{self, ConfigurationArgs, Loaded};
 use crate::request_line::{Id, NamedWorkload, RequestLine, StoredKey, StoredKeyState};
-
-/// The most ids of `--revocations`.
-const MAX_REVOCATIONS: usize = 1_000_000;
-
-/// The longest file of `--revocations`, in bytes.
-const MAX_REVOCATIONS_BYTES: usize = 256 * 1024 * 1024;
+use crate::revocations;
 
 /// The options of a session.
 #[derive(Args, Debug)]
@@ -27,7 +25,8 @@ pub(crate) struct SessionArgs {
     /// The time of every request, in seconds since 1970; otherwise it is now
     #[arg(long, value_name = "UNIX")]
     now: Option<u64>,
-    /// Ids of revoked tokens (jti) and API keys, one a line; lines that begin with # are comments
+    /// A revocation list as its issuer signed it; or ids of revoked tokens (jti) and API keys, one a line, with
+    /// client:ID for a client and # in front of a comment
     #[arg(long, value_name = "FILE")]
     revocations: Option<PathBuf>,
     /// The environment that the workloads of the requests belong to; otherwise the one that a presented API key is for
@@ -42,7 +41,7 @@ pub(crate) struct SessionArgs {
 pub(crate) struct Session {
     pub(crate) loaded: Loaded,
     now: Option<u64>,
-    revoked: Option<BTreeSet<String>>,
+    revoked: Option<RevocationList>,
     environment: Option<String>,
     api_gateway: Option<String>,
     pepper: Secret<Vec<u8>>,
@@ -87,7 +86,9 @@ impl Session {
         {
             return Err(one(format!("--api-gateway {name}: expected NAMESPACE/NAME")));
         }
-        let revoked = arguments.revocations.as_deref().map(revocations).transpose().map_err(one)?;
+        let now = arguments.now.unwrap_or_else(|| SystemClock.unix());
+        let read = |path| revocations::read(path, &loaded.policies, &loaded.keys, now);
+        let revoked = arguments.revocations.as_deref().map(read).transpose().map_err(one)?;
         let mut pepper = vec![0; 32];
         SystemRandom.fill(&mut pepper).map_err(|error| one(error.to_string()))?;
         Ok(Self {
@@ -184,10 +185,16 @@ impl Session {
             keys: &self.loaded.keys,
             api_key: case.api_key.as_ref(),
             pepper: Some(&self.pepper),
-            revoked: self.revoked.as_ref(),
+            revocations: self.revoked.as_ref().map_or(Revocations::NotKept, Revocations::List),
             providers: Some(&case.providers),
-            now: self.now.unwrap_or_else(|| SystemClock.unix()),
+            verified: None,
+            now: self.now(),
         }
+    }
+
+    /// The time of every request, in seconds since 1970.
+    pub(crate) fn now(&self) -> u64 {
+        self.now.unwrap_or_else(|| SystemClock.unix())
     }
 
     /// The ApiGateway that answers to the request's host, whose base path is taken off. API Gateway picks the longest
@@ -278,24 +285,4 @@ fn without_port(host: &str) -> &str {
         Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) && !name.ends_with(':') => name,
         _ => host,
     }
-}
-
-/// Reads `--revocations`.
-fn revocations(path: &Path) -> Result<BTreeSet<String>, String> {
-    let text =
-        configuration::read_text(path, MAX_REVOCATIONS_BYTES).map_err(|error| format!("--revocations: {error}"))?;
-    let too_long = || format!("--revocations: {}: more than", path.display());
-    if text.len() > MAX_REVOCATIONS_BYTES {
-        return Err(format!("{} {MAX_REVOCATIONS_BYTES} bytes", too_long()));
-    }
-    let mut ids = BTreeSet::new();
-    for line in text.lines().map(str::trim) {
-        if !line.is_empty() && !line.starts_with('#') {
-            ids.insert(line.to_owned());
-        }
-        if ids.len() > MAX_REVOCATIONS {
-            return Err(format!("{} {MAX_REVOCATIONS} ids", too_long()));
-        }
-    }
-    Ok(ids)
 }

@@ -3,6 +3,8 @@
 //! Nothing is dropped in silence: what could add or change a route and cannot be read is an error.
 
 mod openapi;
+mod parts;
+mod rest;
 mod sam;
 mod v2;
 mod yaml;
@@ -11,6 +13,7 @@ use std::path::Path;
 
 use authz::api::{Access, Api, ApiKind, ApiSet, Authorizer, AuthorizerKind, Route, Text, VERSION};
 
+pub(crate) use self::parts::{Function, Integration};
 use self::yaml::{Member, Node, Value};
 use crate::configuration::read_text;
 
@@ -29,6 +32,8 @@ const HARMLESS_TRANSFORMS: [&str; 4] = [
 #[derive(Debug, Default)]
 pub(crate) struct Templates {
     apis: Vec<Api>,
+    functions: Vec<Function>,
+    integrations: Vec<Integration>,
     /// What is likely not what was meant; a line each.
     pub(crate) warnings: Vec<String>,
 }
@@ -54,6 +59,8 @@ impl Templates {
             resources: root.get("Resources").map(Node::members).unwrap_or_default(),
             globals: root.get("Globals"),
             apis: Vec::new(),
+            functions: Vec::new(),
+            integrations: Vec::new(),
             errors: Vec::new(),
             warnings: Vec::new(),
         };
@@ -64,7 +71,21 @@ impl Templates {
         reader.warn_of_open_routes();
         self.warnings.append(&mut reader.warnings);
         self.apis.append(&mut reader.apis);
+        self.functions.append(&mut reader.functions);
+        self.integrations.append(&mut reader.integrations);
         Ok(())
+    }
+
+    pub(crate) fn apis(&self) -> &[Api] {
+        &self.apis
+    }
+
+    pub(crate) fn functions(&self) -> &[Function] {
+        &self.functions
+    }
+
+    pub(crate) fn integrations(&self) -> &[Integration] {
+        &self.integrations
     }
 
     /// The APIs of all templates.
@@ -79,6 +100,8 @@ struct Reader<'a> {
     resources: &'a [Member],
     globals: Option<&'a Node>,
     apis: Vec<Api>,
+    functions: Vec<Function>,
+    integrations: Vec<Integration>,
     errors: Vec<String>,
     warnings: Vec<String>,
 }
@@ -108,6 +131,7 @@ impl<'a> Reader<'a> {
         for resource in self.resources {
             match kind(resource) {
                 "AWS::ApiGatewayV2::Api" => self.v2_api(resource),
+                "AWS::ApiGateway::RestApi" => self.rest_api(resource),
                 "AWS::Serverless::HttpApi" => self.sam_api(resource, ApiKind::Http),
                 "AWS::Serverless::Api" => self.sam_api(resource, ApiKind::Rest),
                 _ => {}
@@ -117,17 +141,24 @@ impl<'a> Reader<'a> {
             match kind(resource) {
                 "AWS::ApiGatewayV2::Stage" => self.v2_stage(resource),
                 "AWS::ApiGatewayV2::Authorizer" => self.v2_authorizer(resource),
+                "AWS::ApiGateway::Stage" | "AWS::ApiGateway::Deployment" => self.rest_stage(resource),
+                "AWS::ApiGateway::Authorizer" => self.rest_authorizer(resource),
                 _ => {}
             }
         }
         for resource in self.resources {
             match kind(resource) {
-                "AWS::ApiGatewayV2::Api" | "AWS::Serverless::HttpApi" | "AWS::Serverless::Api" => self.body(resource),
+                "AWS::ApiGatewayV2::Api"
+                | "AWS::ApiGateway::RestApi"
+                | "AWS::Serverless::HttpApi"
+                | "AWS::Serverless::Api" => self.body(resource),
+                "AWS::ApiGateway::Method" => self.rest_method(resource),
                 "AWS::ApiGatewayV2::Route" => self.v2_route(resource),
                 "AWS::Serverless::Function" | "AWS::Serverless::StateMachine" => self.events(resource),
                 _ => {}
             }
         }
+        self.parts();
     }
 
     /// Macros write templates: what they write is not there to be read.
@@ -169,11 +200,7 @@ impl<'a> Reader<'a> {
         for resource in self.resources {
             let (kind, name, line) = (kind(resource), &resource.name, resource.line);
             match kind {
-                "AWS::ApiGateway::RestApi"
-                | "AWS::ApiGateway::Method"
-                | "AWS::ApiGateway::Authorizer"
-                | "AWS::ApiGatewayV2::ApiGatewayManagedOverrides"
-                | "AWS::Serverless::WebSocketApi" => {
+                "AWS::ApiGatewayV2::ApiGatewayManagedOverrides" | "AWS::Serverless::WebSocketApi" => {
                     self.error(line, format!("{name}: {kind} is not supported yet, and has or changes routes"));
                 }
                 "AWS::CloudFormation::Stack" | "AWS::Serverless::Application" => {

@@ -223,7 +223,7 @@ fn seconds(value: &Value) -> Option<u64> {
 /// `2026-11-20T12:00:00Z`; nothing beyond the year 9999.
 fn rfc3339(unix: u64) -> Option<String> {
     const END: u64 = 253_402_300_800;
-    (unix < END).then(|| platform::front::rfc3339(UNIX_EPOCH + Duration::from_secs(unix)).replace(".000Z", "Z"))
+    (unix < END).then(|| platform::clock::rfc3339(UNIX_EPOCH + Duration::from_secs(unix)).replace(".000Z", "Z"))
 }
 
 /// `in 5 minutes`, `3 days ago`, `now`

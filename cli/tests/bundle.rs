@@ -84,6 +84,36 @@ fn a_provider_that_there_is_not_is_refused_in_both_modes() {
     }
 }
 
+/// How old embedded keys are decides how long they serve.
+#[test]
+fn a_bundle_with_published_keys_says_when_it_was_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    std::fs::write(
+        path("policy.yaml"),
+        "apiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: { name: t, namespace: ns1 }\n\
+         spec: { jwtRules: [{ issuer: iss, jwksUri: 'https://iss.example/jwks.json' }] }\n",
+    )
+    .unwrap();
+    // The key of RFC 8037, appendix A.2.
+    std::fs::write(
+        path("jwks.json"),
+        r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"a","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#,
+    )
+    .unwrap();
+    let made_at = |more: &[&str]| {
+        let (policy, out) = (path("policy.yaml"), path("mesh.bundle"));
+        let output = bundle(&[&[policy.as_str(), "-o", out.as_str()], more].concat());
+        assert!(output.status.success(), "{}", said(&output));
+        platform::bundle::Bundle::open(Path::new(&out)).unwrap().made_at()
+    };
+    let now = || platform::clock::Clock::unix(&platform::clock::SystemClock);
+    assert_eq!(made_at(&[]), None);
+    let before = now();
+    let made = made_at(&["--jwks", &format!("iss={}", path("jwks.json"))]).unwrap();
+    assert!((before..=now()).contains(&made));
+}
+
 #[test]
 fn a_policy_that_only_a_waypoint_enforces_is_refused_unless_it_is_allowed_by_name() {
     let attached = |target: &str| {
@@ -185,4 +215,56 @@ fn what_cannot_be_written_is_named_as_it_was_given() {
     let nope = out.parent().unwrap().display().to_string();
     assert!(said.contains(&format!("cannot write {}: there is no folder {nope}", out.display())), "{said}");
     assert!(!said.contains(&format!("{nope}/.")), "{said}");
+}
+
+#[path = "../../tests/fixtures/issuer.rs"]
+mod issuer;
+
+#[test]
+fn a_signed_revocation_list_goes_into_the_bundle_as_it_is() {
+    use issuer::{ISSUER, Issuer};
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let issuer = Issuer::new();
+    let policy = |keys: &str| {
+        format!(
+            "apiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: {{name: a, namespace: ns1}}\n\
+             spec: {{jwtRules: [{{issuer: '{ISSUER}', {keys}}}]}}\n"
+        )
+    };
+    std::fs::write(path("inline.yaml"), policy(&format!("jwks: '{}'", issuer.jwks()))).unwrap();
+    std::fs::write(path("uri.yaml"), policy("jwksUri: 'https://issuer.example/jwks.json'")).unwrap();
+    let list = |by: &Issuer, name: &str, expires_at: u64| {
+        let none = std::collections::BTreeMap::new();
+        let ids = [authz::RevokedId::token("t1")];
+        let payload = authz::revocation::encode_payload(name, now - 60, expires_at, ids, &none).unwrap();
+        by.jws(&serde_json::json!({"alg": "ES256", "kid": "k1", "typ": "revocations+jwt"}), &payload)
+    };
+    let make = |policy: &str, text: &str| {
+        std::fs::write(path("list"), text).unwrap();
+        bundle(&[&path(policy), "--revocations", &path("list"), "-o", &path("out")])
+    };
+    let good = list(&issuer, ISSUER, now + 3_600);
+    for (policy, warning) in [("inline.yaml", ""), ("uri.yaml", "not verified, since the bundle has no keys")] {
+        let output = make(policy, &format!("{good}\n"));
+        assert!(output.status.success() && said(&output).contains(warning), "{}", said(&output));
+        assert!(!warning.is_empty() || !said(&output).contains("--revocations"), "{}", said(&output));
+        let opened = platform::bundle::Bundle::open(Path::new(&path("out"))).unwrap();
+        let section = opened.optional_section(platform::bundle::Section::Revocations).unwrap();
+        assert_eq!(section, Some(good.as_bytes()));
+        std::fs::remove_file(path("out")).unwrap();
+    }
+    for (text, expected) in [
+        (list(&Issuer::new(), ISSUER, now + 3_600), "the signature of the revocation list is wrong"),
+        (list(&issuer, "https://other.example", now + 3_600), "no RequestAuthentication names the issuer"),
+        (list(&issuer, ISSUER, now - 1), "was valid until"),
+        (issuer.token(&issuer::reader()), "the \"typ\" of the revocation list is not"),
+        ("id-1\nid-2\n".to_owned(), "malformed"),
+    ] {
+        let output = make("inline.yaml", &text);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(said(&output).contains(expected), "{}", said(&output));
+        assert!(!Path::new(&path("out")).exists());
+    }
 }

@@ -50,8 +50,12 @@ fn policies() -> String {
 }
 
 fn token(claims: &Value) -> String {
+    jws(&json!({"alg": "HS256"}), claims)
+}
+
+fn jws(header: &Value, payload: &Value) -> String {
     let part = |value: &Value| BASE64URL.encode(value.to_string());
-    let message = format!("{}.{}", part(&json!({"alg": "HS256"})), part(claims));
+    let message = format!("{}.{}", part(header), part(payload));
     let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, SECRET);
     let signature = BASE64URL.encode(aws_lc_rs::hmac::sign(&key, message.as_bytes()));
     format!("{message}.{signature}")
@@ -424,6 +428,56 @@ fn a_revoked_token_is_refused() {
 }
 
 #[test]
+fn a_client_is_revoked_with_all_that_it_has() {
+    let (_folder, list) = file("revoked", "client:c\n");
+    let with = |client: &str| {
+        let claims = json!({"iss": "iss", "sub": "s", "exp": NOW, "client_id": client});
+        request("/a", json!({"headers": bearer(&claims)}))
+    };
+    let answers = decide(&policies(), &["--revocations", list.to_str().unwrap()], &[with("c"), with("d")]);
+    let reasons: Vec<&Value> = answers.iter().map(|answer| &answer["reason"]).collect();
+    assert_eq!(reasons, ["token_revoked", "allowed_by_policy"]);
+}
+
+#[test]
+fn a_signed_revocation_list_is_verified() {
+    let signed = |typ: &str, issuer: &str, expires_at: u64| {
+        let ids = [authz::RevokedId::token("id-1")];
+        let payload =
+            authz::revocation::encode_payload(issuer, NOW - 60, expires_at, ids, &std::collections::BTreeMap::new());
+        jws(&json!({"alg": "HS256", "typ": typ}), &serde_json::from_str(&payload.unwrap()).unwrap())
+    };
+    let good = signed("revocations+jwt", "iss", NOW + 60);
+    let with = |jti: &str| {
+        request("/a", json!({"headers": bearer(&json!({"iss": "iss", "sub": "s", "exp": NOW, "jti": jti}))}))
+    };
+    let (_folder, list) = file("revocations.jwt", &format!("{good}\n"));
+    let answers = decide(&policies(), &["--revocations", list.to_str().unwrap()], &[with("id-1"), with("id-2")]);
+    let reasons: Vec<&Value> = answers.iter().map(|answer| &answer["reason"]).collect();
+    assert_eq!(reasons, ["token_revoked", "allowed_by_policy"]);
+
+    let (_folder, path) = file("policies.yaml", &policies());
+    let (message, signature) = good.rsplit_once('.').unwrap();
+    let forged = format!("{message}.{}", signature.chars().rev().collect::<String>());
+    let no_keys = policies().replace("    jwks: '", "    jwksUri: https://iss.example/\n    # '");
+    let (_folder, without_keys) = file("policies.yaml", &no_keys);
+    for (config, text, expected) in [
+        (&path, signed("at+jwt", "iss", NOW + 60), "the \"typ\" of the revocation list is not"),
+        (&path, signed("revocations+jwt", "other", NOW + 60), "no RequestAuthentication names the issuer"),
+        (&path, signed("revocations+jwt", "iss", NOW), "was valid until"),
+        (&path, forged, "revocation list"),
+        (&without_keys, good, "there are no keys of its issuer iss"),
+    ] {
+        let (_folder, list) = file("revocations.jwt", &text);
+        let output = run(&[config], &["--revocations", list.to_str().unwrap()], "");
+        assert_eq!(output.status.code(), Some(2));
+        let said = stderr(&output);
+        assert!(said.contains("revocations.jwt: ") && said.contains(expected), "{said}");
+        assert_eq!(said.lines().filter(|line| line.contains("--revocations")).count(), 1, "{said}");
+    }
+}
+
+#[test]
 fn a_revocation_list_has_a_bound() {
     let (_folder, path) = file("policies.yaml", &policies());
     let ids: String = (0..=1_000_000).map(|n| format!("{n}\n")).collect();
@@ -747,4 +801,29 @@ fn a_reader_who_has_seen_enough_ends_it_quietly() {
     let mut said = String::new();
     child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
     assert_eq!((child.wait().unwrap().code(), said.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn a_bound_token_needs_the_certificate_of_the_line() {
+    let shown = [7_u8; 32];
+    let hex = "07".repeat(32);
+    let claims =
+        json!({"iss": "iss", "sub": "s", "exp": 4_102_444_800_u64, "cnf": {"x5t#S256": BASE64URL.encode(shown)}});
+    for (source, reason) in [
+        (json!({"client_certificate_sha256": hex}), "allowed_by_policy"),
+        (json!({"client_certificate_sha256": "08".repeat(32)}), "token_binding"),
+        (json!({}), "token_binding"),
+    ] {
+        let answer = decide_one(request("/a", json!({"headers": bearer(&claims), "source": source})));
+        assert_eq!(answer["reason"], reason, "{source}: {answer}");
+    }
+    let istio = decide(&policies(), &["--mode", "istio"], &[request("/a", json!({"headers": bearer(&claims)}))]);
+    assert_eq!(istio[0]["reason"], "allowed_by_policy");
+    for wrong in [&hex[1..], &format!("{}zz", &hex[2..]), ""] {
+        let line = request("/a", json!({"source": {"client_certificate_sha256": wrong}})).to_string();
+        let (_folder, config) = file("policies.yaml", &policies());
+        let output = run(&[&config], &[], &line);
+        let said = answers(&output);
+        assert!(said[0]["error"].as_str().unwrap().contains("expected 64 hexadecimal digits"), "{said:?}");
+    }
 }

@@ -110,6 +110,31 @@ fn an_event_is_judged_as_the_authorizer_would() {
     assert_eq!((&said["reason"], &said["allowed"]), (&json!("request_invalid"), &json!(false)));
 }
 
+/// The same reasons as those of the authorizer's own test, `authorizer/tests/examples.rs`.
+#[test]
+fn every_example_event_is_explained() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/events");
+    let apis = folder.join("apis.yaml");
+    for (name, reason) in [
+        ("http-1.0", "no_credential"),
+        ("http-2.0", "no_credential"),
+        ("http-2.0-mtls", "denied_no_match"),
+        ("http-2.0-stage", "token_malformed"),
+        ("rest-request", "no_credential"),
+        ("rest-request-mtls", "denied_no_match"),
+        ("rest-token", "token_malformed"),
+        ("websocket-connect", "no_credential"),
+    ] {
+        let file = folder.join(format!("{name}.json"));
+        let arguments = ["--config", apis.to_str().unwrap(), "--event", file.to_str().unwrap()];
+        let said = explain(&[&arguments[..], &["--json", "--now", "1795176000"]].concat(), "");
+        let said: Value = serde_json::from_str(&out(&said)).unwrap_or_else(|_| panic!("{name}: {}", err(&said)));
+        assert_eq!((&said["reason"], &said["allowed"]), (&json!(reason), &json!(false)), "{name}: {said}");
+        let page = explain(&arguments, "");
+        assert!(out(&page).starts_with("denied "), "{name}: {}", out(&page));
+    }
+}
+
 #[test]
 fn no_credential_is_ever_shown() {
     let key = "cwk_dev_abcdefghijkl0123456789012345678901234567890123";

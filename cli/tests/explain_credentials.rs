@@ -244,11 +244,8 @@ fn what_is_wrong_with_a_token_and_what_would_help() {
             "a good one and an old one",
             json!({"headers": [["authorization", format!("Bearer {good}")]],
                 "path": format!("/productpage?access_token={}", world.token(json!({}), json!({"exp": NOW - 3600})))}),
-            "denied 401 token_expired",
-            &[
-                "would be allowed if (one of these is enough)\n  • the token in query parameter access_token were left out\n",
-                "found 2",
-            ],
+            "denied 401 token_malformed",
+            &["would be allowed if\n  • the token in query parameter access_token were left out\n", "found 2"],
         ),
         row(
             "a scope that is missing",

@@ -102,6 +102,165 @@ fn every_listed_code_is_explained() {
 }
 
 #[test]
+fn the_repositorys_own_template_has_no_findings() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let (examples, template) = (root.join("examples/bookinfo"), root.join("template.yaml"));
+    let output = lint(&["--config", examples.to_str().unwrap(), "--template", template.to_str().unwrap(), "--json"]);
+    assert_eq!(printed(&output), "");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+}
+
+const SHOP: &str = "apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: shop}
+spec: {ports: [{port: 80}], selector: {app: web}}
+---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: front, namespace: shop}
+spec:
+  selector: {istio: ingressgateway}
+  servers: [{port: {number: 443, name: https, protocol: HTTPS}, hosts: [shop.example], tls: {mode: SIMPLE, credentialName: c}}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: shop, namespace: shop}
+spec:
+  hosts: [shop.example]
+  gateways: [front]
+  http: [{route: [{destination: {host: web, port: {number: 80}}}]}]
+---
+apiVersion: causeway.dev/v1alpha1
+kind: ApiGateway
+metadata: {name: front, namespace: shop}
+spec:
+  apiId: a
+  stage: $default
+  domain: shop.example
+  gateway: shop/front
+  workload: {namespace: istio-system, labels: {istio: ingressgateway}, serviceAccount: gateway}
+  environment: dev
+---
+apiVersion: security.istio.io/v1
+kind: RequestAuthentication
+metadata: {name: idp, namespace: istio-system}
+spec:
+  jwtRules:
+  - {issuer: \"https://idp.example\", jwksUri: \"https://idp.example/jwks.json\", audiences: [shop], forwardOriginalToken: true,
+     fromHeaders: [{name: Authorization, prefix: \"Bearer \"}]}
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: web, namespace: shop}
+spec:
+  selector: {matchLabels: {app: web}}
+  action: ALLOW
+  rules:
+";
+
+/// The codes that are found with this rule, kind of API, authorizer and route key; and what is said of the cache.
+fn cache(rule: &str, authorizer: &str, route: &str) -> (Vec<String>, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let (config, template) = (folder.path().join("p.yaml"), folder.path().join("t.yaml"));
+    std::fs::write(&config, format!("{SHOP}  - {rule}\n")).unwrap();
+    let text = format!(
+        "Resources:
+  Api: {{Type: AWS::ApiGatewayV2::Api, Properties: {{ProtocolType: HTTP}}}}
+  Own:
+    Type: AWS::ApiGatewayV2::Authorizer
+    Properties: {{ApiId: !Ref Api, AuthorizerType: REQUEST, AuthorizerPayloadFormatVersion: \"2.0\", {authorizer}}}
+  Route:
+    Type: AWS::ApiGatewayV2::Route
+    Properties: {{ApiId: !Ref Api, RouteKey: '{route}', AuthorizationType: CUSTOM, AuthorizerId: !Ref Own}}
+"
+    );
+    std::fs::write(&template, text).unwrap();
+    let output = lint(&["--config", config.to_str().unwrap(), "--template", template.to_str().unwrap(), "--json"]);
+    let printed = printed(&output);
+    let findings: Vec<serde_json::Value> = printed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let text = |finding: &serde_json::Value, key: &str| finding[key].as_str().unwrap().to_owned();
+    let mut found: Vec<_> = findings.iter().filter(|finding| text(finding, "file").ends_with("t.yaml")).collect();
+    found.sort_by_key(|finding| text(finding, "code"));
+    let said = found.iter().map(|finding| format!("{}; {}", text(finding, "message"), text(finding, "instead")));
+    (found.iter().map(|finding| text(finding, "code")).collect(), said.collect::<Vec<_>>().join("\n"))
+}
+
+const ANYONE: &str = "from: [{source: {requestPrincipals: [\"*\"]}}]";
+
+fn key(form: &str, sources: &[&str]) -> String {
+    format!("EnableSimpleResponses: {form}, AuthorizerResultTtlInSeconds: 60, IdentitySource: [{}]", sources.join(", "))
+}
+
+#[test]
+fn what_a_key_must_have() {
+    let (token, host) = ("$request.header.authorization", "$context.domainName");
+    let by = |part: &str| format!("{ANYONE}\n    {part}");
+    let methods = by("to: [{operation: {methods: [GET]}}]");
+    let address = by("when: [{key: remote.ip, values: [\"203.0.113.0/24\"]}]");
+    let tenant = by("when: [{key: \"request.headers[x-tenant]\", values: [a]}]");
+    let path = by("when: [{key: \"request.headers[:path]\", values: [\"/a*\"]}]");
+    let too_small = "cache-key-too-small";
+    // rule, form, identity sources, route, codes, and words of the message
+    type Row<'a> = (&'a str, &'a str, &'a [&'a str], &'a str, &'a [&'a str], &'a str);
+    let rows: [Row<'_>; 17] = [
+        (ANYONE, "false", &[token, host], "GET /a/{id}", &[], ""),
+        (ANYONE, "false", &[token], "GET /a", &[too_small], "add the identity sources $context.domainName, each"),
+        (ANYONE, "true", &[token, host], "GET /a", &[too_small], "add the identity sources $context.path, each"),
+        (ANYONE, "true", &[token, host, "$context.path"], "GET /a/{id}", &[], ""),
+        (ANYONE, "true", &[token, host, "$context.routeKey"], "GET /a", &[], ""),
+        (ANYONE, "true", &[token, host, "$context.routeKey"], "GET /a/{id}", &[too_small], "$context.path"),
+        (&methods, "false", &[token, host], "GET /a", &[], ""),
+        (
+            &methods,
+            "true",
+            &[token, host, "$context.path"],
+            "GET /a",
+            &[too_small],
+            "add the identity sources $context.httpMethod, each",
+        ),
+        (&methods, "true", &[token, host, "$context.routeKey"], "GET /a", &[], ""),
+        (&methods, "false", &[token, host], "ANY /a", &["cache-of-preflights"], "OPTIONS"),
+        (&address, "false", &[token, host], "GET /a", &[too_small], "$context.identity.sourceIp"),
+        (&address, "false", &[token, host, "$context.identity.sourceIp"], "GET /a", &[], ""),
+        (&tenant, "false", &[token, host], "GET /a", &[too_small], "$request.header.X-Tenant"),
+        (&tenant, "false", &[token, host, "$request.header.X-TENANT"], "GET /a", &[], ""),
+        (
+            &path,
+            "false",
+            &[token, host],
+            "GET /a",
+            &["cache-impossible"],
+            "the whole query is read (AuthorizationPolicy shop/web at",
+        ),
+        (
+            ANYONE,
+            "false",
+            &[host],
+            "GET /a",
+            &[too_small, "cache-without-credential"],
+            "add $request.header.Authorization, or",
+        ),
+        (
+            ANYONE,
+            "false",
+            &[token, host, "!Ref Other"],
+            "GET /a",
+            &["cache-impossible"],
+            "Ref Other is not known before",
+        ),
+    ];
+    for (rule, form, sources, route, codes, words) in rows {
+        let (found, said) = cache(rule, &key(form, sources), route);
+        assert_eq!(found, codes, "{rule} {form} {sources:?} {route}: {said}");
+        assert!(said.contains(words), "{rule} {form} {sources:?} {route}: {said}");
+    }
+    // Without a cache nothing is wrong.
+    for ttl in ["EnableSimpleResponses: true", "EnableSimpleResponses: true, AuthorizerResultTtlInSeconds: 0"] {
+        assert_eq!(cache(&path, ttl, "ANY /a/{proxy+}").0, Vec::<String>::new(), "{ttl}");
+    }
+}
+
+#[test]
 fn paths_are_taken_as_bundle_takes_them() {
     let folder = tempfile::tempdir().unwrap();
     let (one, other) = (folder.path().join("p.yaml"), folder.path().join("q.yaml"));

@@ -236,6 +236,46 @@ fn sam_rest_apis() {
 }
 
 #[test]
+fn plain_rest_apis() {
+    let (said, apis) = read(
+        "Resources:
+  Api: { Type: AWS::ApiGateway::RestApi }
+  Stage: { Type: AWS::ApiGateway::Stage, Properties: { RestApiId: !Ref Api, StageName: prod } }
+  Reviews: { Type: AWS::ApiGateway::Resource, Properties: { RestApiId: !Ref Api, ParentId: !GetAtt Api.RootResourceId, PathPart: reviews } }
+  Review: { Type: AWS::ApiGateway::Resource, Properties: { RestApiId: !Ref Api, ParentId: !Ref Reviews, PathPart: '{id}' } }
+  Own:
+    Type: AWS::ApiGateway::Authorizer
+    Properties:
+      { RestApiId: !Ref Api, Type: REQUEST, AuthorizerUri: !GetAtt F.Arn,
+        IdentitySource: 'method.request.header.Authorization, context.path', AuthorizerResultTtlInSeconds: 9 }
+  Root:
+    Type: AWS::ApiGateway::Method
+    Properties: { RestApiId: !Ref Api, HttpMethod: GET, ResourceId: { Fn::GetAtt: [Api, RootResourceId] }, AuthorizationType: AWS_IAM }
+  Get:
+    Type: AWS::ApiGateway::Method
+    Properties: { RestApiId: !Ref Api, HttpMethod: ANY, ResourceId: !Ref Review, AuthorizationType: CUSTOM, AuthorizerId: !Ref Own }
+  Forgotten:
+    Type: AWS::ApiGateway::Method
+    Properties: { RestApiId: !Ref Api, HttpMethod: POST, ResourceId: !Ref Reviews }
+  Body:
+    Type: AWS::ApiGateway::RestApi
+    Properties:
+      Body:
+        swagger: '2.0'
+        securityDefinitions: { own: { type: apiKey, name: X-Token, x-amazon-apigateway-authorizer: { type: token } } }
+        paths: { /a: { get: { security: [{ own: [] }] } } }
+",
+    );
+    let own = api(&apis, "Api");
+    assert_eq!(routes(own), ["GET / iam", "ANY /reviews/{id} Own", "POST /reviews open"]);
+    assert_eq!((own.stages[0].known(), own.kind.as_ref()), (Some("prod"), Some(&ArchivedApiKind::Rest)));
+    let sources: Vec<_> = own.authorizers[0].identity_sources.iter().map(|source| source.known().unwrap()).collect();
+    assert_eq!(sources, ["method.request.header.Authorization", "context.path"]);
+    assert_eq!(routes(api(&apis, "Body")), ["GET /a own"]);
+    assert!(said.contains("t0.yaml:17: the route POST /reviews of the API Api"), "{said}");
+}
+
+#[test]
 fn openapi_documents() {
     let (said, apis) = read(
         "Resources:
@@ -319,7 +359,15 @@ fn what_cannot_be_read_is_an_error_with_its_line() {
         (resource("    Properties: { Auth: { DefaultAuthorizer: X }, DefinitionBody: { paths: {} } }\n"), "authorizer \"X\""),
         (resource("    Properties: { DefinitionBody: { paths: { /a: { $ref: x } } } }\n"), "$ref is not supported"),
         (resource("    Properties: { DefinitionBody: { paths: { /a: { get: { security: [{ x: [] }] } } } } }\n"), "no scheme"),
-        ("Resources: { A: { Type: AWS::ApiGateway::RestApi } }".to_owned(), "A: AWS::ApiGateway::RestApi is not supported yet"),
+        (
+            "Resources: { A: { Type: AWS::ApiGateway::RestApi, Properties: { BodyS3Location: x } } }".to_owned(),
+            "t0.yaml:1: A: the routes stand elsewhere",
+        ),
+        (
+            "Resources: { M: { Type: AWS::ApiGateway::Method, Properties: { RestApiId: a, HttpMethod: GET, ResourceId: !ImportValue r } } }"
+                .to_owned(),
+            "t0.yaml:1: M: the path of its ResourceId is not in this template",
+        ),
         (
             "Resources:\n  F:\n    Type: AWS::Serverless::Function\n    Properties:\n      Events:\n        E: { Type: HttpApi, Properties: { Method: get, Path: !Ref P } }\n"
                 .to_owned(),

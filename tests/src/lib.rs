@@ -1,6 +1,7 @@
 //! What the end-to-end tests share: the real parts as processes, started and ended by the test that needs them.
 //! `tests/README.md` says which tiers there are and what each needs.
 
+pub mod credentials;
 pub mod envoy;
 pub mod function;
 pub mod mesh;

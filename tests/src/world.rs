@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use authz::api_key::{ApiKey, ApiKeyRecord, KeyState};
+use authz::api_key::{ApiKey, KeyState};
 use aws_sdk_dynamodb::types::{AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType};
 use causeway::dev::gateway::{Caller, FunctionUrl, FunctionUrlConfig, Gateway, Rie, UrlAuth};
 use causeway::dev::http::{Answer, send};
@@ -19,6 +19,7 @@ use platform::store::{ApiKeys, ClientRecord, ClientState, Clients, DynamoDb};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::credentials::Credentials as Noted;
 use crate::function::Function;
 use crate::moto::Moto;
 use crate::process::Process;
@@ -75,7 +76,7 @@ pub struct World {
     /// The tables and secrets.
     pub moto: Moto,
     /// Every credential that a test has used.
-    credentials: std::sync::Mutex<Vec<String>>,
+    credentials: std::sync::Mutex<Noted>,
     roles: Vec<Role>,
 }
 
@@ -117,10 +118,11 @@ impl World {
         let bundle = folder.path().join("mesh.bundle");
         std::fs::write(&bundle, bytes).map_err(|error| error.to_string())?;
 
-        let mut credentials: Vec<String> = roles.iter().map(|role| role.secret_access_key.expose().clone()).collect();
-        credentials.extend(seeds.client_secrets.values().map(|secret| secret.expose().clone()));
-        credentials.extend([&seeds.partner_key, &seeds.revoked_key].map(|key| key.text().expose().clone()));
-        credentials.push(seeds.pepper.expose().clone());
+        let mut credentials = Noted::default();
+        roles.iter().for_each(|role| credentials.note(role.secret_access_key.expose()));
+        seeds.client_secrets.values().for_each(|secret| credentials.note(secret.expose()));
+        [&seeds.partner_key, &seeds.revoked_key].into_iter().for_each(|key| credentials.note(key.text().expose()));
+        credentials.note(seeds.pepper.expose());
         Ok(Self {
             issuer,
             door,
@@ -144,6 +146,8 @@ impl World {
             ("CAUSEWAY_BUNDLE", &self.bundle.display().to_string()),
             ("CAUSEWAY_API_KEYS_TABLE", "api-keys"),
             ("CAUSEWAY_PEPPER_SECRET", "pepper"),
+            // The issuer of these tests is on this host.
+            ("CAUSEWAY_ALLOW_PRIVATE_ISSUERS", "true"),
         ]));
         environment
     }
@@ -224,35 +228,16 @@ impl World {
 
     /// Remembers a credential, to look for it in the logs.
     pub fn note(&self, credential: &str) {
-        self.credentials.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(credential.to_owned());
+        self.credentials.lock().unwrap_or_else(std::sync::PoisonError::into_inner).note(credential);
     }
 
-    /// The first credential that a part has logged. Part of one is enough: the secret half of a key, the signature of a
-    /// token.
+    /// The first line of a part's log that holds a credential, or anything that looks like one.
     pub fn credential_in_logs(&self, parts: &[&Process]) -> Option<String> {
         let credentials = self.credentials.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-        let secret_part = |credential: &str| -> String {
-            let text = credential.rsplit(['.', '_']).next().unwrap_or(credential);
-            // An API key starts with its public id.
-            if credential.starts_with("cwk_") { text.chars().skip(12).collect() } else { text.to_owned() }
-        };
         let all = parts.iter().copied().chain([self.issuer_function.process()]);
         let lines: Vec<String> = all.flat_map(Process::lines).collect();
         assert!(!lines.is_empty(), "there is no log to search");
-        credentials.into_iter().find(|credential| lines.iter().any(|line| line.contains(&secret_part(credential))))
-    }
-
-    /// The table of API keys.
-    pub fn api_keys(&self) -> DynamoDb {
-        DynamoDb::new("api-keys", aws(&self.moto))
-    }
-
-    /// The record of [`World::partner_key`] in another state.
-    pub async fn set_partner_key(&self, state: KeyState) -> Result<(), String> {
-        let store = self.api_keys();
-        let found = ApiKeys::get(&store, self.partner_key.id()).await.map_err(|error| error.to_string())?;
-        let record = ApiKeyRecord { state, ..found.ok_or("the key has no record")? };
-        ApiKeys::put(&store, &record).await.map_err(|error| error.to_string())
+        credentials.line_with_one(&lines).cloned()
     }
 
     fn role(&self, name: &str) -> Result<&Role, String> {
@@ -310,7 +295,8 @@ async fn seed(moto: &Moto) -> Result<Seeds, String> {
     Ok(Seeds { roots, pepper, client_secrets, partner_key, revoked_key })
 }
 
-fn aws(moto: &Moto) -> AwsConfig {
+/// How our programs reach moto.
+pub fn aws(moto: &Moto) -> AwsConfig {
     AwsConfig {
         region: REGION.to_owned(),
         credentials: Credentials {
@@ -323,7 +309,8 @@ fn aws(moto: &Moto) -> AwsConfig {
     }
 }
 
-async fn create_secret(moto: &Moto, id: &str, secret: &Secret<String>) -> Result<(), String> {
+/// Makes a secret.
+pub async fn create_secret(moto: &Moto, id: &str, secret: &Secret<String>) -> Result<(), String> {
     use aws_sdk_secretsmanager::config::{BehaviorVersion, Credentials, Region};
     let config = aws_sdk_secretsmanager::Config::builder()
         .behavior_version(BehaviorVersion::latest())
@@ -336,7 +323,8 @@ async fn create_secret(moto: &Moto, id: &str, secret: &Secret<String>) -> Result
     made.map(|_| ()).map_err(|error| format!("cannot create the secret {id}: {error:?}"))
 }
 
-async fn create_table(moto: &Moto, name: &str) -> Result<(), String> {
+/// Makes a table as the programs expect it: the string `id` is its key.
+pub async fn create_table(moto: &Moto, name: &str) -> Result<(), String> {
     use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
     let config = aws_sdk_dynamodb::Config::builder()
         .behavior_version(BehaviorVersion::latest())

@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 use e2e::{root, tier, tool};
 
 /// What goes wrong with the template (text, its replacement), and how `check.py` names it.
-const MISTAKES: [(&str, &str, &str); 17] = [
+const MISTAKES: [(&str, &str, &str); 32] = [
     ("AuthType: AWS_IAM", "AuthType: NONE", "KeyIssuerUrl is not KeyIssuer's with AWS_IAM"),
     ("      PrincipalOrgID: !Ref OrganizationId\n", "", "IamDoorPermission lets somebody else invoke KeyIssuer"),
     ("      InvokedViaFunctionUrl: true\n", "", "IamDoorInvokePermission lets somebody else invoke KeyIssuer"),
@@ -47,6 +47,45 @@ const MISTAKES: [(&str, &str, &str); 17] = [
         "  Other:\n    Type: AWS::Lambda::Permission\n    Properties: { FunctionName: !GetAtt KeyIssuer.Arn, Action: lambda:*, Principal: \"123456789012\" }\n  # --- state and secrets",
         "Other lets somebody else invoke KeyIssuer",
     ),
+    (
+        "Alias: !Ref Authorizer.Alias",
+        "Alias: !GetAtt Authorizer.Arn",
+        "ApiAuthorizer does not ask the alias of Authorizer",
+    ),
+    ("FunctionName: !Ref Authorizer.Alias", "FunctionName: !Ref Authorizer", "lets other APIs invoke Authorizer"),
+    (", ${ConfigurationLayer}", "", "is not published anew with the configuration layer"),
+    ("    UpdateReplacePolicy: Retain\n    Metadata:\n", "    Metadata:\n", "nothing can be rolled back to it"),
+    (
+        "!If [ConcurrencyIsReserved, !Ref ReservedConcurrency, !Ref AWS::NoValue]",
+        "!Ref ReservedConcurrency",
+        "Authorizer's reserved concurrency has no condition",
+    ),
+    (
+        "        - ConcurrencyIsProvisioned\n",
+        "        - ConcurrencyIsReserved\n",
+        "provisioned concurrency has no condition",
+    ),
+    (
+        "!Equals [!Ref ReservedConcurrency, 0]",
+        "!Equals [!Ref ReservedConcurrency, 1]",
+        "the condition ConcurrencyIsReserved",
+    ),
+    ("        ThrottlingRateLimit: !Ref ThrottlingRate\n", "", "ApiStage has no throttles"),
+    ("MetricName: Throttles", "MetricName: Errors", "ThrottlesAlarm watches ('AWS/Lambda', 'Errors')"),
+    ("Value: jwks_unavailable", "Value: jwks_gone", "no alarm for the reason jwks_unavailable"),
+    ("Threshold: 4500", "Threshold: 5000", "TimeoutAlarm does not see a timeout"),
+    (
+        "      AlarmActions: !If [AlarmsAreSent, [!Ref AlarmTopic], !Ref AWS::NoValue]\n",
+        "",
+        "InternalAlarm tells nobody",
+    ),
+    (
+        "MetricName: Invocations",
+        "MetricName: Errors",
+        "UndecidedAlarm does not count the invocations without a decision",
+    ),
+    ("\"widgets\": [", "\"widgets\": [[", "Dashboard is no dashboard"),
+    ("\"Throttles\", \"Func", "\"Throttle\", \"Func", "Dashboard does not show ('AWS/Lambda', 'Throttles')"),
 ];
 
 fn check(templates: &[&Path]) -> Result<Output, String> {

@@ -12,7 +12,7 @@ use authz::{ApiKey, ApiKeyRecord, CompileOptions, KeyState, Policies};
 use identity::Secret;
 use platform::BoxFuture;
 use platform::clock::FixedClock;
-use platform::jwks::JwksSource;
+use platform::jwks::{JwksSettings, JwksSource};
 use platform::log::{Lines, Log};
 use platform::secrets;
 use platform::store::{self, ApiKeys, StoreError};
@@ -53,12 +53,19 @@ impl World {
     ) -> Self {
         let (log, lines) = Log::memory();
         let clock = Arc::new(FixedClock::at(NOW));
-        let deps = Deps { api_keys, jwks: Arc::new(JwksSource::new(clock.clone())), clock, log };
+        // Generous: no test here is about what happens when it is over.
+        let settings = JwksSettings { wait: std::time::Duration::from_secs(30), ..JwksSettings::private() };
+        let jwks = Arc::new(JwksSource::with_settings(settings, clock.clone()));
+        let deps = Deps { api_keys, jwks, revocations: Default::default(), clock, log };
         let config = Config {
             bundle: "unused".into(),
             response: authorizer::event::ResponseKind::Simple,
+            token_header: authorizer::event::TOKEN_HEADER.to_owned(),
             environment: None,
             api_keys: None,
+            jwks: JwksSettings::default(),
+            metrics: None,
+            revocations: None,
         };
         let authorizer = Authorizer::new(configure(config), policies, deps).unwrap();
         Self { authorizer, issuer, lines }
@@ -113,11 +120,33 @@ pub fn record(key: &ApiKey) -> ApiKeyRecord {
     }
 }
 
-/// An event of `tests/fixtures/events`.
+/// An event of `examples/events`.
 pub fn fixture(name: &str) -> Value {
-    let path = format!("{}/../tests/fixtures/events/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    let path = format!("{}/../examples/events/{name}.json", env!("CARGO_MANIFEST_DIR"));
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
+
+/// `event` with the token `token`, wherever its kind has it.
+pub fn with_token(mut event: Value, token: &str) -> Value {
+    let value = format!("Bearer {token}");
+    if event["type"] == "TOKEN" {
+        event["authorizationToken"] = value.into();
+        return event;
+    }
+    with_header(event, "authorization", &value)
+}
+
+/// All events of `examples/events`, by their names.
+pub const KINDS: [&str; 8] = [
+    "http-1.0",
+    "http-2.0",
+    "http-2.0-mtls",
+    "http-2.0-stage",
+    "rest-request",
+    "rest-request-mtls",
+    "rest-token",
+    "websocket-connect",
+];
 
 /// `event` with a header.
 pub fn with_header(mut event: Value, name: &str, value: &str) -> Value {

@@ -103,13 +103,16 @@ impl Sidecar {
             destination_ip: None,
             destination_port: Some(9080),
             sni: None,
+            client_certificate: None,
             dynamic_metadata: None,
+            unknown: authz::Unknown::default(),
         };
         let given = authz::Given {
             keys: &self.keys,
             api_key: None,
             pepper: None,
-            revoked: None,
+            revocations: authz::Revocations::NotKept,
+            verified: None,
             providers: None,
             now: self.clock.unix(),
         };

@@ -12,7 +12,7 @@ use key_issuer::KeyIssuer;
 use platform::aws::{AwsConfig, Credentials};
 use platform::clock::{Clock, SystemClock};
 use platform::env::MapEnv;
-use platform::jwks::JwksSource;
+use platform::jwks::{JwksSettings, JwksSource};
 use platform::log::Log;
 use platform::random::{Random, SystemRandom};
 use platform::store::{ApiKeys, ClientRecord, ClientState, Clients, Embedded};
@@ -207,12 +207,13 @@ impl Seeds {
 
     /// What authorizer and adapter look API keys up in.
     pub(super) fn front_deps(&self, clock: Arc<dyn Clock>, log: Log) -> platform::front::Deps {
-        let api_keys = platform::front::ApiKeyStore {
+        let api_keys = platform::api_keys::ApiKeyStore {
             records: self.store.clone(),
             secrets: self.secrets.clone(),
             pepper_id: "pepper".to_owned(),
         };
-        platform::front::Deps { api_keys: Some(api_keys), jwks: Arc::new(JwksSource::new(clock.clone())), clock, log }
+        let jwks = Arc::new(JwksSource::with_settings(JwksSettings::private(), clock.clone()));
+        platform::front::Deps { api_keys: Some(api_keys), jwks, revocations: Default::default(), clock, log }
     }
 }
 

@@ -167,7 +167,11 @@ impl Stack {
         // What the programs know: the examples, with the issuer's keys embedded.
         let jwks = send(issuer_door, "GET", "/jwks.json", &[("host", "issuer.bookinfo.example")], "").await;
         let jwks = jwks.map_err(|why| StackError::Part { part: "issuer", why })?.body;
-        let resources = resources().map_err(|errors| StackError::Configuration(errors.join("; ")))?;
+        let mut resources = resources().map_err(|errors| StackError::Configuration(errors.join("; ")))?;
+        // The issuer's name leads nowhere here; its keys are asked for again where it really is.
+        for rule in resources.request_authentications.iter_mut().flat_map(|document| &mut document.jwt_rules) {
+            rule.jwks_uri = Some(format!("http://{issuer_door}/jwks.json"));
+        }
         let bundle = bundle::build(&resources, BTreeMap::from([(ISSUER.to_owned(), jwks)]));
         let bundle = bundle.map_err(|errors| StackError::Configuration(errors.join("; ")))?;
         let opened =
@@ -279,7 +283,8 @@ pub fn resources() -> Result<Resources, Vec<String>> {
 
 fn policies(bundle: &Bundle) -> Result<Policies, StackError> {
     let section = bundle.section(Section::Access).map_err(|error| StackError::Configuration(error.to_string()))?;
-    Policies::open(section).map_err(|error| StackError::Configuration(error.to_string()))
+    let opened = Policies::open(section).map_err(|error| StackError::Configuration(error.to_string()))?;
+    Ok(opened.with_keys_fetched_at(bundle.made_at()))
 }
 
 /// The issuer's public API: every route open, since the issuer itself proves its clients.
@@ -347,8 +352,12 @@ fn authorizer_config() -> authorizer::Config {
     authorizer::Config {
         bundle: std::path::PathBuf::new(),
         response: Default::default(),
+        token_header: authorizer::event::TOKEN_HEADER.to_owned(),
         environment: Some(ENVIRONMENT.to_owned()),
         api_keys: None,
+        jwks: Default::default(),
+        metrics: None,
+        revocations: None,
     }
 }
 

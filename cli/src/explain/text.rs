@@ -108,7 +108,7 @@ pub(crate) fn one_of(all: &[String], most: usize) -> String {
 pub(crate) fn instant(unix: u64) -> String {
     // Past the year 9999 a number says more than a date.
     match UNIX_EPOCH.checked_add(Duration::from_secs(unix)).filter(|_| unix < 253_402_300_800) {
-        Some(time) => platform::front::rfc3339(time).replace(".000Z", "Z"),
+        Some(time) => platform::clock::rfc3339(time).replace(".000Z", "Z"),
         None => unix.to_string(),
     }
 }

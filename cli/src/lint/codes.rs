@@ -33,6 +33,7 @@ pub(super) use spec;
 /// Every code, by name.
 pub(super) fn all() -> Vec<&'static Code> {
     let mut codes: Vec<&'static Code> = super::TOPICS.iter().flat_map(|(codes, _)| codes.iter().copied()).collect();
+    codes.extend(super::template::TOPICS.iter().flat_map(|(codes, _)| codes.iter().copied()));
     codes.sort_by_key(|code| code.name);
     codes
 }

@@ -137,6 +137,10 @@ impl Findings {
         });
     }
 
+    pub(super) fn push(&mut self, finding: Finding) {
+        self.list.push(finding);
+    }
+
     /// By file and line; what concerns one document stays in the order of the checks.
     pub(super) fn sorted(self) -> Vec<Finding> {
         let mut list = self.list;

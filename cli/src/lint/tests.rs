@@ -68,7 +68,8 @@ fn api_version(kind: &str) -> &'static str {
 
 /// The findings in `text`, with the shop around it.
 fn found(text: &str) -> Vec<Finding> {
-    let own: Vec<&str> = text.split("---\n").collect();
+    let (template, own): (Vec<&str>, Vec<&str>) =
+        text.split("---\n").partition(|document| document.starts_with("Resources:"));
     let kinds: BTreeSet<&str> = own.iter().map(|document| kind(document)).collect();
     let around = AROUND.iter().copied().filter(|document| !kinds.contains(kind(document)));
     let documents: Vec<String> = own
@@ -80,7 +81,16 @@ fn found(text: &str) -> Vec<Finding> {
     let text = documents.join("---\n");
     let resources = istio::parse(&[SourceFile { name: "f.yaml".to_owned(), text: text.clone() }])
         .unwrap_or_else(|errors| panic!("{errors:#?}\n{text}"));
-    lint(&resources, &LintOptions::default())
+    if template.is_empty() {
+        return lint(&resources, None, &LintOptions::default());
+    }
+    let compiled = crate::configuration::compile(&resources, &authz::CompileOptions::default()).unwrap();
+    let policies = Policies::open(&compiled.section).unwrap();
+    let mut templates = Templates::default();
+    for text in &template {
+        templates.add_text("t.yaml", text).unwrap_or_else(|errors| panic!("{errors:#?}\n{text}"));
+    }
+    lint(&resources, Some((&policies, &templates)), &LintOptions::default())
 }
 
 #[test]

@@ -19,7 +19,7 @@ impl Reader<'_> {
             return self.error(body.line, format!("expected an OpenAPI document written out, found {shown}"));
         }
         self.schemes(api, body);
-        let default = if kind(resource) == "AWS::ApiGatewayV2::Api" {
+        let default = if matches!(kind(resource), "AWS::ApiGatewayV2::Api" | "AWS::ApiGateway::RestApi") {
             Some(Access::Open)
         } else {
             let rest = kind(resource) == "AWS::Serverless::Api";
@@ -44,6 +44,8 @@ impl Reader<'_> {
                     }
                     _ => continue,
                 };
+                let integration = operation.node.get("x-amazon-apigateway-integration");
+                self.rest_integration(api, &format!("{} {}", method.to_ascii_uppercase(), path.name), integration);
                 let security = operation.node.get("security").or_else(|| body.get("security"));
                 let access = match security {
                     None => Some(default.clone()),
@@ -81,16 +83,7 @@ impl Reader<'_> {
                 }
                 None => continue,
             };
-            let mut sources = Vec::new();
-            for source in self.texts(at.get("identitySource")) {
-                match source {
-                    Text::Known(list) => {
-                        let list = list.split(',').map(str::trim).filter(|source| !source.is_empty());
-                        sources.extend(list.map(|source| Text::Known(source.to_owned())));
-                    }
-                    opaque @ Text::Opaque(_) => sources.push(opaque),
-                }
-            }
+            let mut sources = self.source_list(at.get("identitySource"));
             if kind == AuthorizerKind::Token && sources.is_empty() {
                 let name = scheme.node.get("name").map(|node| self.text(node));
                 sources.extend(name.map(|name| match name {

@@ -110,7 +110,8 @@ impl Reader<'_> {
         }
     }
 
-    fn v2_authorizer_of(&mut self, api: usize, node: &Node) -> Option<Access> {
+    /// `!Ref` of an authorizer.
+    pub(super) fn v2_authorizer_of(&mut self, api: usize, node: &Node) -> Option<Access> {
         if let Value::Function(name, argument) = &node.value {
             if name == "If" {
                 let shown = node.shown();

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use authz::{CompileOptions, Decision, Given, KeySets, Policies, Request, Target};
+use authz::{CompileOptions, Decision, Given, KeySets, Policies, Request, Target, VerifiedTokens};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{
@@ -123,7 +123,15 @@ pub(crate) fn policies(yaml: &str) -> Policies {
 }
 
 pub(crate) fn given(keys: &KeySets) -> Given<'_> {
-    Given { keys, api_key: None, pepper: None, revoked: None, providers: None, now: NOW }
+    Given {
+        keys,
+        api_key: None,
+        pepper: None,
+        revocations: authz::Revocations::NotKept,
+        providers: None,
+        verified: None,
+        now: NOW,
+    }
 }
 
 /// One issuer, one token, one policy that wants it.
@@ -187,6 +195,12 @@ impl TokenWorld {
 
     pub(crate) fn decide(&self) -> Decision {
         authz::decide(&self.policies, &self.request, &workload("b"), &given(&self.keys))
+    }
+
+    /// The same decision by a front that has seen the token before.
+    pub(crate) fn decide_with(&self, verified: &VerifiedTokens) -> Decision {
+        let given = Given { verified: Some(verified), ..given(&self.keys) };
+        authz::decide(&self.policies, &self.request, &workload("b"), &given)
     }
 
     /// The same signature, verified by the library alone.

@@ -112,6 +112,18 @@ impl ApiKey {
     }
 }
 
+/// The value of the key that stands for the API key `id` in API Gateway's usage plans: made out of the key's handle, not of
+/// its secret, so that nobody who may read the values there can use one here, and the quota stays the key's own while its
+/// secret is rotated. 64 characters of hex; API Gateway takes 20 to 128 letters and digits.
+pub fn usage_plan_key(environment: &str, id: &str, pepper: &Secret<Vec<u8>>) -> String {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, pepper.expose());
+    // No key's text begins like this, so that the value is never a hash that the store keeps.
+    let tag = hmac::sign(&key, format!("usage plan key\n{environment}\n{id}").as_bytes());
+    let mut value = [0; 32];
+    value.copy_from_slice(tag.as_ref());
+    hex(&value)
+}
+
 impl fmt::Debug for ApiKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ApiKey")
@@ -312,6 +324,22 @@ mod tests {
 
     fn pepper() -> Secret<Vec<u8>> {
         Secret::new(b"a pepper of at least thirty-two bytes".to_vec())
+    }
+
+    #[test]
+    fn a_usage_plan_key_is_the_handles_own_and_says_nothing_of_the_secret() {
+        let (one, rotated) = (key(), ApiKey::generate("dev", &[8; 48]).unwrap());
+        let value = usage_plan_key("dev", one.id(), &pepper());
+        assert!((20..=128).contains(&value.len()) && value.bytes().all(|b| b.is_ascii_alphanumeric()), "{value}");
+        assert_eq!(value, usage_plan_key("dev", one.id(), &pepper()));
+        for other in [
+            usage_plan_key("prod", one.id(), &pepper()),
+            usage_plan_key("dev", rotated.id(), &pepper()),
+            usage_plan_key("dev", one.id(), &Secret::new(b"another pepper".to_vec())),
+            hex(&one.hash(&pepper())),
+        ] {
+            assert_ne!(value, other);
+        }
     }
 
     fn key() -> ApiKey {

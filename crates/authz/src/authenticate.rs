@@ -3,6 +3,7 @@
 mod keys;
 mod output;
 mod query;
+mod read;
 mod repeated;
 mod tokens;
 mod trace;
@@ -19,6 +20,7 @@ use crate::jwt::TokenRefusal;
 use crate::policies::{Applicable, Policies};
 use crate::reason::Reason;
 use crate::request::{Request, lines};
+use crate::verified::VerifiedTokens;
 
 /// Different tokens that are looked at in one request at one workload.
 const MAX_TOKENS: usize = 8;
@@ -122,32 +124,51 @@ pub(crate) fn authenticate(
     Ok(Authenticated { claims, presented, by_key: has_key, visible })
 }
 
-/// Key sets that the presented tokens need and that are published at a place that is known.
-pub(crate) fn keys_needed(policies: &Policies, applicable: Applicable<'_>, request: &Request) -> Vec<KeysNeeded> {
+/// What the tokens of a request need.
+pub(crate) struct TokenNeeds {
+    /// Whether there is a token at all that may be accepted: one that can be read, from the issuer of its rule.
+    pub(crate) token: bool,
+    /// Key sets that are published somewhere.
+    pub(crate) keys: Vec<KeysNeeded>,
+}
+
+/// What the presented tokens need to be verified.
+pub(crate) fn token_needs(
+    policies: &Policies,
+    applicable: Applicable<'_>,
+    request: &Request,
+    verified: Option<&VerifiedTokens>,
+) -> TokenNeeds {
     let mode = policies.mode();
     let headers = joined(&request.headers);
     let rules = jwt_rules(applicable);
     let found: Vec<_> = rules.iter().map(|rule| tokens::tokens_of(rule, &headers, &request.path, mode)).collect();
-    let mut read = tokens::Read::new(mode);
-    let mut needed = Vec::new();
+    let mut read = read::Read::new(mode, verified);
+    let mut needs = TokenNeeds { token: false, keys: Vec::new() };
     for (rule, found) in rules.iter().zip(&found) {
-        let Some(source) = policies.key_source(rule.keys.to_native()) else { continue };
-        let Some(jwks_uri) = source.jwks_uri else { continue };
+        let source = policies.key_source(rule.keys.to_native());
         for found in found.iter().take(MAX_TOKENS) {
             if !read.admits(&found.text) {
                 continue;
             }
             let Some(token) = read.peek(&found.text) else { continue };
-            if token.check_issuer(rule.issuer.as_str()).is_ok() {
-                needed.push(KeysNeeded {
+            if token.check_issuer(rule.issuer.as_str()).is_err() {
+                continue;
+            }
+            needs.token = true;
+            if let Some(source) = &source
+                && let Some(uri) = source.jwks_uri.or(source.discovery)
+            {
+                needs.keys.push(KeysNeeded {
                     issuer: source.issuer.to_owned(),
-                    jwks_uri: jwks_uri.to_owned(),
-                    kid: token.unverified_kid().map(str::to_owned),
+                    uri: uri.to_owned(),
+                    discovery: source.jwks_uri.is_none(),
+                    kid: token.kid.clone(),
                 });
             }
         }
     }
-    needed
+    needs
 }
 
 /// "All selected RequestAuthentications are concatenated and stable-sorted by issuer."

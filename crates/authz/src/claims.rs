@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
@@ -194,15 +195,17 @@ impl<'de> Visitor<'de> for Seed<'_> {
 /// stands for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Claims {
-    json: Json,
+    /// Shared with the cache of verified tokens.
+    json: Arc<Json>,
     /// `spaceDelimitedClaims` of the rule that accepted the token.
     space_delimited: Vec<String>,
 }
 
 impl Claims {
     /// Takes over the claims of a verified token; `None` when they are not an object.
-    pub(crate) fn from_verified(json: Json) -> Option<Self> {
-        matches!(json, Json::Object(_)).then_some(Self { json, space_delimited: Vec::new() })
+    pub(crate) fn from_verified(json: impl Into<Arc<Json>>) -> Option<Self> {
+        let json = json.into();
+        matches!(*json, Json::Object(_)).then_some(Self { json, space_delimited: Vec::new() })
     }
 
     /// The claims that exchanging a valid API key for a token would yield.
@@ -216,7 +219,7 @@ impl Claims {
             ("aud".to_owned(), Json::List(record.audiences.iter().map(|aud| text(aud)).collect())),
             ("scope".to_owned(), text(&record.scope)),
         ]);
-        Self { json, space_delimited: Vec::new() }
+        Self { json: Arc::new(json), space_delimited: Vec::new() }
     }
 
     /// These claims, with `spaceDelimitedClaims` of the rule that accepted them.
@@ -260,6 +263,11 @@ impl Claims {
     /// The OAuth client: `client_id` (RFC 9068), or else `azp`.
     pub fn client_id(&self) -> Option<&str> {
         self.text("client_id").or_else(|| self.text("azp"))
+    }
+
+    /// `iat` in whole seconds since 1970; absent when it is not there or not a moment.
+    pub fn issued_at(&self) -> Option<u64> {
+        crate::jwt::read_time(&self.json, "iat").ok().flatten()
     }
 
     /// `scope`, as written.

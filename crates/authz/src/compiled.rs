@@ -11,7 +11,7 @@ use crate::matchers::{
 };
 
 /// Version of this form. A set of another version is not opened.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// How strictly tokens are read.
 #[derive(Archive, Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -248,23 +248,40 @@ pub struct Rule {
     /// All of these must match.
     pub when: Vec<Condition>,
     /// The attributes that it looks at and that may be unavailable: a set of the bits in [`needs`].
-    pub needs: u8,
+    pub needs: u16,
 }
 
 /// Attributes that may be unavailable, as bits of [`Rule::needs`].
 pub mod needs {
     /// The direct peer's address.
-    pub const SOURCE_IP: u8 = 1;
+    pub const SOURCE_IP: u16 = 1;
     /// The client's address.
-    pub const REMOTE_IP: u8 = 1 << 1;
+    pub const REMOTE_IP: u16 = 1 << 1;
     /// The workload's address.
-    pub const DESTINATION_IP: u8 = 1 << 2;
+    pub const DESTINATION_IP: u16 = 1 << 2;
     /// The workload's port.
-    pub const PORT: u8 = 1 << 3;
+    pub const PORT: u16 = 1 << 3;
     /// The server name of the TLS connection.
-    pub const SNI: u8 = 1 << 4;
+    pub const SNI: u16 = 1 << 4;
     /// Dynamic metadata of Envoy's filters.
-    pub const DYNAMIC_METADATA: u8 = 1 << 5;
+    pub const DYNAMIC_METADATA: u16 = 1 << 5;
+    /// The host.
+    pub const HOST: u16 = 1 << 6;
+    /// The headers, and the query.
+    pub const HEADERS: u16 = 1 << 7;
+    /// The peer's identity.
+    pub const PRINCIPAL: u16 = 1 << 8;
+
+    /// What a condition on the header `name` (lower case) needs.
+    pub fn of_header(name: &str) -> u16 {
+        match name {
+            ":method" | ":scheme" => 0,
+            // Envoy keeps `Host` as `:authority`.
+            ":authority" | "host" => HOST,
+            // `:path` is among these: it has the query.
+            _ => HEADERS,
+        }
+    }
 }
 
 /// Values of which one must match, and values of which none may.

@@ -126,13 +126,24 @@ pub struct Allow {
     upstream_path: String,
     upstream_headers: Vec<(String, String)>,
     claim_headers: Vec<String>,
+    by_api_key: bool,
     shadow: Shadow,
 }
 
 impl fmt::Debug for Allow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { reason, hop, policy, principal, claims, upstream_path, upstream_headers, claim_headers, shadow } =
-            self;
+        let Self {
+            reason,
+            hop,
+            policy,
+            principal,
+            claims,
+            upstream_path,
+            upstream_headers,
+            claim_headers,
+            by_api_key,
+            shadow,
+        } = self;
         f.debug_struct("Allow")
             .field("reason", reason)
             .field("hop", hop)
@@ -143,6 +154,7 @@ impl fmt::Debug for Allow {
             .field("upstream_path", &path_only(upstream_path))
             .field("upstream_headers", &Veiled(upstream_headers))
             .field("claim_headers", claim_headers)
+            .field("by_api_key", by_api_key)
             .field("shadow", shadow)
             .finish()
     }
@@ -157,15 +169,37 @@ pub(crate) struct AllowParts {
     pub(crate) upstream_path: String,
     pub(crate) upstream_headers: Vec<(String, String)>,
     pub(crate) claim_headers: Vec<String>,
+    pub(crate) by_api_key: bool,
     pub(crate) shadow: Shadow,
 }
 
 impl Allow {
     /// Makes an allow. `_seal` can be made by the gate alone.
     pub(crate) fn new(_seal: crate::gate::Seal, parts: AllowParts) -> Self {
-        let AllowParts { reason, hop, policy, claims, upstream_path, upstream_headers, claim_headers, shadow } = parts;
+        let AllowParts {
+            reason,
+            hop,
+            policy,
+            claims,
+            upstream_path,
+            upstream_headers,
+            claim_headers,
+            by_api_key,
+            shadow,
+        } = parts;
         let principal = claims.as_ref().and_then(Claims::principal);
-        Self { reason, hop, policy, principal, claims, upstream_path, upstream_headers, claim_headers, shadow }
+        Self {
+            reason,
+            hop,
+            policy,
+            principal,
+            claims,
+            upstream_path,
+            upstream_headers,
+            claim_headers,
+            by_api_key,
+            shadow,
+        }
     }
 
     /// Why: [`Reason::AllowedByPolicy`] or [`Reason::AllowedNoPolicy`].
@@ -216,6 +250,11 @@ impl Allow {
     pub fn claim_headers(&self) -> impl Iterator<Item = (&str, &str)> {
         let made = self.upstream_headers.iter().filter(|(name, _)| self.claim_headers.contains(name));
         made.map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// Whether an API key was presented, and proven.
+    pub fn by_api_key(&self) -> bool {
+        self.by_api_key
     }
 
     /// What an intermediary has to change in `request` so that the upstream gets

@@ -16,9 +16,10 @@ use self::rule::View;
 use crate::claims::{Claims, Json};
 use crate::compiled::ArchivedAuthorizationPolicy;
 use crate::decision::{DryRunAllow, Shadow};
-use crate::index::{Action, Query, Table};
+use crate::grants::Area;
+use crate::index::{Action, Query, Sought, Table};
 use crate::policies::Applicable;
-use crate::request::path_only;
+use crate::request::{Unknown, path_only};
 use crate::trace::PolicyTrace;
 
 /// What the policies of one workload look at.
@@ -41,8 +42,12 @@ pub(crate) struct Attributes<'a> {
     pub(crate) port: Option<u16>,
     pub(crate) sni: Option<&'a str>,
     pub(crate) dynamic_metadata: Option<&'a [(String, Json)]>,
+    /// What else is unavailable, whatever the fields say.
+    pub(crate) unknown: Unknown,
     /// `None` is a caller without a token or key.
     pub(crate) claims: Option<&'a Claims>,
+    /// All requests that are asked about at once, where it is more than one.
+    pub(crate) area: Option<&'a Area<'a>>,
 }
 
 /// What the policies say.
@@ -181,8 +186,14 @@ struct Asked<'a> {
 
 impl<'a> Asked<'a> {
     fn new(applicable: Applicable<'a>, attributes: &'a Attributes<'a>) -> Self {
-        let Attributes { host, path, principal, .. } = *attributes;
-        Self { applicable, attributes, query: Query::new(host, path_only(path), principal) }
+        let Attributes { host, path, principal, unknown, area, .. } = *attributes;
+        let host = if unknown.host { Sought::Anything } else { Sought::Text(host) };
+        let principal = match principal {
+            _ if unknown.principal => Sought::Anything,
+            Some(principal) => Sought::Text(principal),
+            None => Sought::Nothing,
+        };
+        Self { applicable, attributes, query: Query::new(host, path_only(path), principal, area) }
     }
 
     fn tables(&self, action: Action, dry_run: bool) -> impl Iterator<Item = Table<'a>> {

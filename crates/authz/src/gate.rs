@@ -13,14 +13,17 @@ use crate::compiled::ArchivedApiGateway;
 use crate::custom;
 use crate::decision::{Allow, AllowParts, Decision, Deny, Hop, Shadow};
 use crate::evaluate::{self, Attributes, Outcome, Verdict};
+use crate::grants::Area;
 use crate::hops::{self, Route};
 use crate::index::Action;
 use crate::jwk::KeySets;
 use crate::path::{self, NotCanonical};
 use crate::policies::{Applicable, Labels, Policies, Workload};
 use crate::reason::Reason;
-use crate::request::{PathHandling, Request, Target, path_only};
+use crate::request::{PathHandling, Request, Target, Unknown, path_only};
+use crate::revocation::Revocations;
 use crate::trace::{HopTrace, Trace};
+use crate::verified::VerifiedTokens;
 
 /// The proof that an [`Allow`] is made here: nobody else can make this value.
 pub(crate) struct Seal(());
@@ -31,8 +34,18 @@ pub struct Credentials {
     /// The API key whose record is needed. Absent when there is none, or a malformed one, which needs no
     /// store to be refused.
     pub api_key: Option<PresentedKey>,
+    /// Whether a token stands where a rule looks for one that can be read and says that it is from the rule's issuer. Any
+    /// other needs nothing to be refused.
+    pub token: bool,
     /// Key sets that presented tokens need, each once.
     pub keys_needed: Vec<KeysNeeded>,
+}
+
+impl Credentials {
+    /// Whether there is a credential that may be accepted, and so a need for what is known of revoked ones.
+    pub fn is_presented(&self) -> bool {
+        self.token || self.api_key.is_some()
+    }
 }
 
 /// A well-formed API key without its secret.
@@ -52,13 +65,26 @@ pub struct KeysNeeded {
     /// The issuer of the rule.
     pub issuer: String,
     /// Where its keys are published; the name to [`KeySets::insert`] them by.
-    pub jwks_uri: String,
+    pub uri: String,
+    /// Whether `uri` is the issuer's discovery document, which says where the keys are (OpenID Connect Discovery 1.0,
+    /// section 4), and not the key set itself.
+    pub discovery: bool,
     /// The key that the token names, so that a front can see whether the set it holds has it.
     pub kid: Option<String>,
 }
 
 /// Says what has to be at hand to decide about `request`. Verifies nothing and asks nobody.
 pub fn credentials(policies: &Policies, request: &Request, target: &Target) -> Credentials {
+    credentials_with(policies, request, target, None)
+}
+
+/// As [`credentials`], and does not read a token again that `verified` knows.
+pub fn credentials_with(
+    policies: &Policies,
+    request: &Request,
+    target: &Target,
+    verified: Option<&VerifiedTokens>,
+) -> Credentials {
     // A request that is refused anyway needs nothing.
     let judged = check_request(request).and_then(|()| judged(policies, request));
     let Ok(request) = judged else { return Credentials::default() };
@@ -70,13 +96,14 @@ pub fn credentials(policies: &Policies, request: &Request, target: &Target) -> C
         Target::ApiGateway { api_id, stage, domain } => {
             if let Some(gateway) = policies.find_api_gateway(api_id, stage, domain) {
                 workloads.push(hops::gateway_workload(gateway));
-                if let Some(route) = hops::route(gateway, &request.host, &request.path) {
+                if let Some(route) = hops::route(gateway, known_host(&request), &request.path) {
                     workloads.push(route.workload());
                 }
             }
         }
     }
     let mut api_key = None;
+    let mut token = false;
     let mut keys_needed = BTreeSet::new();
     for workload in workloads {
         let applicable = policies.of_workload(workload);
@@ -90,9 +117,11 @@ pub fn credentials(policies: &Policies, request: &Request, target: &Target) -> C
                 fingerprint: crate::api_key::fingerprint(presented.key.text().expose()),
             });
         }
-        keys_needed.extend(authenticate::keys_needed(policies, applicable, &request));
+        let needs = authenticate::token_needs(policies, applicable, &request, verified);
+        token |= needs.token;
+        keys_needed.extend(needs.keys);
     }
-    Credentials { api_key, keys_needed: keys_needed.into_iter().collect() }
+    Credentials { api_key, token, keys_needed: keys_needed.into_iter().collect() }
 }
 
 /// What the outside world said: everything that a decision needs beside the policies and the request. What is missing
@@ -105,10 +134,12 @@ pub struct Given<'a> {
     pub api_key: Option<&'a KeyRecordLookup>,
     /// The secret that API keys are hashed with.
     pub pepper: Option<&'a Secret<Vec<u8>>>,
-    /// Ids of revoked tokens (`jti`) and API keys.
-    pub revoked: Option<&'a BTreeSet<String>>,
+    /// What is known of revoked credentials.
+    pub revocations: Revocations<'a>,
     /// What the extension providers of CUSTOM policies say, by their names.
     pub providers: Option<&'a BTreeMap<String, ProviderAnswer>>,
+    /// Tokens that have been verified before; without it each is verified again.
+    pub verified: Option<&'a VerifiedTokens>,
     /// Seconds since 1970.
     pub now: u64,
 }
@@ -138,6 +169,25 @@ pub fn decide(policies: &Policies, request: &Request, target: &Target, given: &G
     settled(pass_all(policies, request, target, given, None))
 }
 
+/// Whether [`decide`] would allow every request of `area`, which are like `request` but for their paths,
+/// and how: one answer for all of them, or none.
+pub(crate) fn pass_area(
+    policies: &Policies,
+    request: &Request,
+    target: &Target,
+    given: &Given<'_>,
+    area: &Area<'_>,
+) -> Result<AllowParts, Deny> {
+    check_request(request)?;
+    let Target::ApiGateway { api_id, stage, domain } = target else {
+        return Err(Deny::new(Reason::Internal, Hop::Request, "only an API has areas"));
+    };
+    let gateway = policies
+        .find_api_gateway(api_id, stage, domain)
+        .ok_or_else(|| Deny::new(Reason::GatewayUnknown, Hop::Request, "no ApiGateway document"))?;
+    Way { policies, request, given, trace: None, area: Some(area) }.pass_two(gateway)
+}
+
 fn settled(passed: Result<AllowParts, Deny>) -> Decision {
     match passed {
         Ok(parts) => Decision::Allow(Allow::new(Seal(()), parts)),
@@ -155,7 +205,7 @@ fn pass_all(
 ) -> Result<AllowParts, Deny> {
     check_request(request)?;
     let request = judged(policies, request)?;
-    let mut way = Way { policies, request: &request, given, trace };
+    let mut way = Way { policies, request: &request, given, trace, area: None };
     match target {
         Target::Workload { namespace, labels, environment } => {
             let workload = Workload { namespace, labels: Labels::Given(labels) };
@@ -205,6 +255,7 @@ struct Way<'a> {
     request: &'a Request,
     given: &'a Given<'a>,
     trace: Option<&'a mut Trace>,
+    area: Option<&'a Area<'a>>,
 }
 
 /// A request at a workload, as that workload sees it. What is `None` from `source_ip` on cannot be known there.
@@ -222,8 +273,10 @@ struct Arrival<'a> {
     port: Option<u16>,
     sni: Option<&'a str>,
     dynamic_metadata: Option<&'a [(String, Json)]>,
+    unknown: Unknown,
     /// The hop before.
     before: Option<&'a Passed>,
+    area: Option<&'a Area<'a>>,
 }
 
 impl<'a> Arrival<'a> {
@@ -240,7 +293,9 @@ impl<'a> Arrival<'a> {
             port: request.destination_port,
             sni: request.sni.as_deref(),
             dynamic_metadata: request.dynamic_metadata.as_deref(),
+            unknown: request.unknown,
             before: None,
+            area: None,
         }
     }
 
@@ -259,7 +314,7 @@ impl<'a> Arrival<'a> {
 
     /// At the destination. "It sees what it would see in the mesh": the gateway is the peer now, by an address that
     /// nobody knows here, and the connection between the two is not the client's.
-    fn at_destination(gateway: &'a ArchivedApiGateway, route: Route<'a>, first: &'a Passed) -> Self {
+    fn at_destination(gateway: &'a ArchivedApiGateway, route: Route<'a>, request: &Request, first: &'a Passed) -> Self {
         Self {
             hop: Hop::Destination,
             workload: route.workload(),
@@ -271,7 +326,9 @@ impl<'a> Arrival<'a> {
             port: route.port(),
             sni: None,
             dynamic_metadata: None,
+            unknown: Unknown { principal: false, ..request.unknown },
             before: Some(first),
+            area: None,
         }
     }
 
@@ -296,7 +353,9 @@ impl<'a> Arrival<'a> {
             port: self.port,
             sni: self.sni,
             dynamic_metadata: self.dynamic_metadata,
+            unknown: self.unknown,
             claims,
+            area: self.area,
         }
     }
 }
@@ -328,6 +387,7 @@ impl Passed {
             hop,
             policy: self.policy,
             claims: self.claims,
+            by_api_key: self.by_key,
             upstream_path: self.visible.path,
             upstream_headers: self.visible.headers,
             claim_headers: self.visible.made,
@@ -349,11 +409,11 @@ impl<'a> Way<'a> {
     /// The gateway that an API plays, and the destination behind it. Both must allow.
     fn pass_two(&mut self, gateway: &'a ArchivedApiGateway) -> Result<AllowParts, Deny> {
         let request = self.request;
-        let arrival = Arrival::at_gateway(gateway, request);
+        let arrival = Arrival { area: self.area, ..Arrival::at_gateway(gateway, request) };
         let first = self.pass(&arrival, Visible::of(request))?;
-        let Some(route) = hops::route(gateway, &request.host, &first.visible.path) else {
+        let Some(route) = hops::route_of_all(gateway, known_host(request), &first.visible.path, self.area) else {
             if let Some(trace) = &mut self.trace {
-                trace.unrouted = Some(hops::unrouted(gateway, &request.host));
+                trace.unrouted = Some(hops::unrouted(gateway, known_host(request)));
             }
             return Err(first.denied_later(Deny::new(
                 Reason::DestinationUnknown,
@@ -361,7 +421,7 @@ impl<'a> Way<'a> {
                 format!("no VirtualService of the gateway {} routes this host and path", gateway.name),
             )));
         };
-        let arrival = Arrival::at_destination(gateway, route, &first);
+        let arrival = Arrival { area: self.area, ..Arrival::at_destination(gateway, route, request, &first) };
         let second = self.pass(&arrival, first.visible.clone()).map_err(|deny| first.denied_later(deny))?;
         // A hop that reads the key alone and one that reads the token alone must not add up to more than either of the
         // two clients may do.
@@ -375,12 +435,14 @@ impl<'a> Way<'a> {
             (Reason::AllowedNoPolicy, Reason::AllowedNoPolicy) => Reason::AllowedNoPolicy,
             _ => Reason::AllowedByPolicy,
         };
+        let by_api_key = first.by_key || second.by_key;
         let parts = second.into_parts(Hop::Destination);
         Ok(AllowParts {
             reason,
             policy: parts.policy.or(first.policy),
             claims: first.claims.or(parts.claims),
             shadow: first.shadow.or(parts.shadow),
+            by_api_key,
             ..parts
         })
     }
@@ -448,7 +510,10 @@ fn stages(
         lookup: given.api_key,
         pepper: given.pepper,
         environment: arrival.environment,
-        revoked: given.revoked,
+        revocations: given.revocations,
+        // The client's at both hops: the token is bound to the client, not to the gateway.
+        certificate: request.client_certificate.as_ref(),
+        verified: given.verified,
     };
     // What CUSTOM policies saw, for the trace.
     let arrived = trace.is_some().then(|| visible.clone());
@@ -474,7 +539,8 @@ fn stages(
     }
 
     // A peer certificate of the client is a credential; the gateway's own is not the client's.
-    let presented = presented || arrival.before.map_or(arrival.peer.is_some(), |before| before.presented);
+    let by_certificate = || arrival.peer.is_some() || arrival.unknown.principal;
+    let presented = presented || arrival.before.map_or_else(by_certificate, |before| before.presented);
     let (reason, policy, detail) = match verdict {
         Verdict::AllowedBy(policy) => {
             return Ok(Passed { policy: Some(policy), claims, presented, by_key, visible, shadow });
@@ -496,6 +562,11 @@ fn stages(
     *deny.shadow = shadow;
     deny.identify(claims.as_ref());
     Err(deny)
+}
+
+/// The host, where it can be known.
+fn known_host(request: &Request) -> Option<&str> {
+    (!request.unknown.host).then_some(request.host.as_str())
 }
 
 /// Whether the workload reads credentials at all: where it does not, none helps.
@@ -554,6 +625,7 @@ mod tests {
             destination_ip: "10.0.0.2".parse().ok(),
             destination_port: Some(1234),
             sni: Some("api.bookinfo.example".to_owned()),
+            client_certificate: None,
             dynamic_metadata: Some(Vec::new()),
             ..Request::default()
         }
@@ -568,10 +640,11 @@ mod tests {
         let shadow = Shadow::default();
         let first =
             Passed { policy: None, claims: None, presented: false, by_key: false, visible: visible.clone(), shadow };
-        let route = hops::route(gateway, &request.host, &request.path).unwrap();
+        let route = hops::route(gateway, Some(&request.host), &request.path).unwrap();
         let workload = Workload { namespace: "ns1", labels: Labels::Given(&[]) };
         let alone = Arrival::alone(workload, None, &request);
-        let (one, two) = (Arrival::at_gateway(gateway, &request), Arrival::at_destination(gateway, route, &first));
+        let (one, two) =
+            (Arrival::at_gateway(gateway, &request), Arrival::at_destination(gateway, route, &request, &first));
         let [alone, one, two] = [&alone, &one, &two].map(|arrival| arrival.attributes(&request, &visible, None));
 
         let Peer { ip, remote_ip, principal } = &request.source;
@@ -601,8 +674,10 @@ mod tests {
         let shadow = Shadow::default();
         let first =
             Passed { policy: None, claims: None, presented: false, by_key: false, visible: visible.clone(), shadow };
-        let route = hops::route(gateway, &request.host, &request.path).unwrap();
-        for arrival in [Arrival::at_gateway(gateway, &request), Arrival::at_destination(gateway, route, &first)] {
+        let route = hops::route(gateway, Some(&request.host), &request.path).unwrap();
+        for arrival in
+            [Arrival::at_gateway(gateway, &request), Arrival::at_destination(gateway, route, &request, &first)]
+        {
             let seen = arrival.attributes(&request, &visible, None);
             let missing = |attribute: Attribute| match attribute {
                 Attribute::SourceIp => seen.source_ip.is_none(),
@@ -611,6 +686,9 @@ mod tests {
                 Attribute::DestinationPort => seen.port.is_none(),
                 Attribute::Sni => seen.sni.is_none(),
                 Attribute::DynamicMetadata => seen.dynamic_metadata.is_none(),
+                Attribute::Host => seen.unknown.host,
+                Attribute::Headers => seen.unknown.headers,
+                Attribute::SourcePrincipal => seen.unknown.principal,
             };
             let found: Vec<_> = Attribute::ALL.iter().copied().filter(|attribute| missing(*attribute)).collect();
             let said = UNAVAILABLE_AT_API_GATEWAY.iter().find(|(hop, _)| *hop == arrival.hop);

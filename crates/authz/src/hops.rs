@@ -1,6 +1,7 @@
 //! From a gateway to the workload behind it.
 
 use crate::compiled::{ArchivedApiGateway, ArchivedDestination, ArchivedUriMatch, ArchivedVirtualHost};
+use crate::grants::{Area, Reach};
 use crate::policies::{Labels, Workload};
 use crate::request::path_only;
 use crate::trace::{MAX_ROUTED, UnroutedTrace};
@@ -21,6 +22,17 @@ impl<'a> Route<'a> {
         Workload { namespace: self.destination.namespace.as_str(), labels: Labels::Compiled(&self.destination.labels) }
     }
 
+    /// Whether both are the same workload by the same port.
+    fn leads_to(self, other: Route<'_>) -> bool {
+        let labels = |route: Route<'_>| -> Vec<(String, String)> {
+            let labels = route.destination.labels.iter();
+            labels.map(|label| (label.name.as_str().to_owned(), label.value.as_str().to_owned())).collect()
+        };
+        (self.host(), self.port(), self.destination.namespace.as_str())
+            == (other.host(), other.port(), other.destination.namespace.as_str())
+            && labels(self) == labels(other)
+    }
+
     /// The fully qualified host of the destination.
     pub(crate) fn host(self) -> &'a str {
         self.destination.host.as_str()
@@ -32,8 +44,38 @@ impl<'a> Route<'a> {
     }
 }
 
-/// The route of `host` and `path` (with query): the most specific virtual host, in it the first match.
-pub(crate) fn route<'a>(gateway: &'a ArchivedApiGateway, host: &str, path: &str) -> Option<Route<'a>> {
+/// As [`route`], for all requests of `area`; nothing where they do not go the same way.
+pub(crate) fn route_of_all<'a>(
+    gateway: &'a ArchivedApiGateway,
+    host: Option<&str>,
+    path: &str,
+    area: Option<&Area<'_>>,
+) -> Option<Route<'a>> {
+    let Some(area) = area else { return route(gateway, host, path) };
+    for route in virtual_host(gateway, host?)?.routes.iter() {
+        let matches = |reach| route.matches.is_empty() || route.matches.iter().any(|uri| area.uri(uri, reach));
+        if matches(Reach::Every) {
+            return Some(Route { destination: &route.destination });
+        }
+        if matches(Reach::Some) {
+            return None;
+        }
+    }
+    None
+}
+
+/// The route of `host` and `path` (with query): the most specific virtual host, in it the first match. An unknown host
+/// is one of the domains of the `ApiGateway` document: all of them must lead to the same workload.
+pub(crate) fn route<'a>(gateway: &'a ArchivedApiGateway, host: Option<&str>, path: &str) -> Option<Route<'a>> {
+    let Some(host) = host else {
+        let mut routes = gateway.domains.iter().map(|domain| route_of(gateway, domain.as_str(), path));
+        let first = routes.next()??;
+        return routes.all(|other| other.is_some_and(|other| other.leads_to(first))).then_some(first);
+    };
+    route_of(gateway, host, path)
+}
+
+fn route_of<'a>(gateway: &'a ArchivedApiGateway, host: &str, path: &str) -> Option<Route<'a>> {
     let path = path_only(path);
     let virtual_host = virtual_host(gateway, host)?;
     let route = virtual_host.routes.iter().find(|route| {
@@ -54,8 +96,8 @@ fn virtual_host<'a>(gateway: &'a ArchivedApiGateway, host: &str) -> Option<&'a A
 }
 
 /// What the gateway routes instead of a request to `host` that it does not.
-pub(crate) fn unrouted(gateway: &ArchivedApiGateway, host: &str) -> UnroutedTrace {
-    let covering = virtual_host(gateway, host);
+pub(crate) fn unrouted(gateway: &ArchivedApiGateway, host: Option<&str>) -> UnroutedTrace {
+    let covering = host.and_then(|host| virtual_host(gateway, host));
     let all: Vec<String> = match covering {
         None => gateway.virtual_hosts.iter().map(|virtual_host| format!("host {}", virtual_host.host)).collect(),
         Some(virtual_host) => {

@@ -6,6 +6,7 @@ use crate::compiled::{
     ArchivedAuthorizationPolicy, ArchivedNamespace, ArchivedRule, ArchivedRuleIndex, ArchivedSelectorIndex,
     ArchivedTextTable,
 };
+use crate::grants::Area;
 use crate::policies::{Applicable, Labels};
 
 /// What a policy does.
@@ -91,12 +92,21 @@ impl<'a> Table<'a> {
         let mut found = Vec::new();
         if !self.index.rules.is_empty() {
             found = self.index.labels.find(applicable.labels());
-            if !self.index.hosts.entries.is_empty() {
-                self.index.hosts.find(query.reversed_host(), &mut found);
+            match query.host {
+                Sought::Text(host) if !self.index.hosts.entries.is_empty() => {
+                    self.index.hosts.find(query.reversed_host(host), &mut found);
+                }
+                Sought::Text(_) | Sought::Nothing => {}
+                Sought::Anything => self.index.hosts.find_all(|_| true, &mut found),
             }
-            self.index.paths.find(query.path.as_bytes(), &mut found);
-            if let Some(principal) = query.principal {
-                self.index.principals.find(principal.as_bytes(), &mut found);
+            match query.area {
+                Some(area) => self.index.paths.find_all(|text| area.may_meet(text), &mut found),
+                None => self.index.paths.find(query.path.as_bytes(), &mut found),
+            }
+            match query.principal {
+                Sought::Text(principal) => self.index.principals.find(principal.as_bytes(), &mut found),
+                Sought::Nothing => {}
+                Sought::Anything => self.index.principals.find_all(|_| true, &mut found),
             }
             found.sort_unstable();
             found.dedup();
@@ -122,26 +132,45 @@ pub(crate) fn reversed(host: &str) -> Vec<u8> {
     host.bytes().rev().map(|byte| byte.to_ascii_lowercase()).collect()
 }
 
+/// One text to look up.
+#[derive(Clone, Copy)]
+pub(crate) enum Sought<'a> {
+    /// This one.
+    Text(&'a str),
+    /// There is none, and nothing matches.
+    Nothing,
+    /// It is unknown: conditions on it may be dropped, and so every rule can match.
+    Anything,
+}
+
 /// What is looked up of a request.
 pub(crate) struct Query<'a> {
-    host: &'a str,
+    host: Sought<'a>,
     reversed_host: OnceCell<Vec<u8>>,
     /// Without query and fragment.
     path: &'a str,
-    principal: Option<&'a str>,
+    principal: Sought<'a>,
+    area: Option<&'a Area<'a>>,
 }
 
 impl<'a> Query<'a> {
-    pub(crate) fn new(host: &'a str, path: &'a str, principal: Option<&'a str>) -> Self {
-        Self { host, reversed_host: OnceCell::new(), path, principal }
+    pub(crate) fn new(host: Sought<'a>, path: &'a str, principal: Sought<'a>, area: Option<&'a Area<'a>>) -> Self {
+        Self { host, reversed_host: OnceCell::new(), path, principal, area }
     }
 
-    fn reversed_host(&self) -> &[u8] {
-        self.reversed_host.get_or_init(|| reversed(self.host))
+    fn reversed_host(&self, host: &str) -> &[u8] {
+        self.reversed_host.get_or_init(|| reversed(host))
     }
 }
 
 impl ArchivedTextTable {
+    /// Adds what is found under every text that `wanted` takes to `found`.
+    fn find_all(&self, wanted: impl Fn(&[u8]) -> bool, found: &mut Vec<u32>) {
+        for entry in self.entries.iter().filter(|entry| wanted(entry.text.as_slice())) {
+            found.extend(entry.exact.iter().chain(entry.prefix.iter()).map(|id| id.to_native()));
+        }
+    }
+
     /// Adds what is found under `value` to `found`.
     fn find(&self, value: &[u8], found: &mut Vec<u32>) {
         let after = self.entries.partition_point(|entry| entry.text.as_slice() <= value);

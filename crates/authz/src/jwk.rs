@@ -1,9 +1,11 @@
 //! JSON Web Key Sets: which keys are usable, and the one place that checks a signature.
 
+mod fingerprint;
 mod key;
 mod sets;
 mod verifier;
 
+pub use fingerprint::Fingerprint;
 pub(crate) use key::decode_like_envoy;
 pub use sets::KeySets;
 
@@ -98,6 +100,7 @@ pub enum KeyOrigin {
 #[derive(Clone, Debug)]
 pub struct Jwks {
     mode: Mode,
+    fingerprint: Fingerprint,
     keys: Vec<Key>,
     skipped: Vec<SkippedKey>,
 }
@@ -169,11 +172,12 @@ impl Jwks {
     ///
     /// # Errors
     /// What makes the whole set untrustworthy: see [`JwksError`].
-    pub fn parse_as(json: &str, origin: KeyOrigin, mode: Mode) -> Result<Self, JwksError> {
-        if json.len() > MAX_BYTES {
-            return Err(JwksError::TooLarge(json.len()));
+    pub fn parse_as(text: &str, origin: KeyOrigin, mode: Mode) -> Result<Self, JwksError> {
+        if text.len() > MAX_BYTES {
+            return Err(JwksError::TooLarge(text.len()));
         }
-        let json = Json::parse(json.as_bytes(), LIMITS).map_err(|error| JwksError::Json(error.to_string()))?;
+        let fingerprint = Fingerprint::of(text, origin, mode);
+        let json = Json::parse(text.as_bytes(), LIMITS).map_err(|error| JwksError::Json(error.to_string()))?;
         let Some(Json::List(list)) = json.get("keys") else { return Err(JwksError::Shape) };
         if list.len() > MAX_KEYS {
             return Err(JwksError::TooManyKeys(list.len()));
@@ -203,7 +207,12 @@ impl Jwks {
                 return Err(JwksError::DuplicateKid((*kid).to_owned()));
             }
         }
-        Ok(Self { mode, keys, skipped })
+        Ok(Self { mode, fingerprint, keys, skipped })
+    }
+
+    /// What tells this set from every other: two sets with one fingerprint accept the same signatures.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
     }
 
     /// How many keys can be used.

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -10,6 +11,7 @@ use crate::claims::{Claims, ISTIO_TOKEN_LIMITS, Json, TOKEN_LIMITS, audiences};
 use crate::compiled::Mode;
 use crate::jwk::{Algorithm, Jwks, SignatureRefusal, decode_like_envoy};
 use crate::reason::Reason;
+use crate::revocation::is_list_type;
 
 /// The longest token of the strict mode, in bytes.
 pub const MAX_BYTES: usize = 8 * 1024;
@@ -25,9 +27,8 @@ pub const LEEWAY_SECONDS: u64 = 60;
 pub struct UnverifiedJws<'t> {
     algorithm: Algorithm,
     kid: Option<String>,
+    typ: Option<String>,
     payload: Vec<u8>,
-    /// The payload as sent.
-    payload_part: &'t str,
     /// Header and payload as sent, with one dot between them: what is signed.
     message: Cow<'t, str>,
     signature: Vec<u8>,
@@ -47,7 +48,15 @@ impl fmt::Debug for UnverifiedJws<'_> {
 #[derive(Clone, Debug)]
 pub struct UnverifiedToken<'t> {
     jws: UnverifiedJws<'t>,
-    claims: Json,
+    contents: Contents,
+}
+
+/// What a token says, without its text and its signature: all that the checks need beside that of the signature. The same
+/// text read in the same mode has the same contents, always.
+#[derive(Clone, Debug)]
+pub(crate) struct Contents {
+    pub(crate) claims: Arc<Json>,
+    pub(crate) kid: Option<String>,
     /// Absent for a token that never expires (`istio` mode alone).
     exp: Option<u64>,
     nbf: Option<u64>,
@@ -90,10 +99,11 @@ impl<'t> UnverifiedJws<'t> {
     /// `token_too_large`, `token_algorithm` or `token_malformed`, before any cryptography: three base64url
     /// parts (a JWE has five), a header without a member twice, and in the strict mode without `crit` and `b64`.
     pub fn parse(token: &'t str, mode: Mode) -> Result<Self, TokenRefusal> {
-        let longest = match mode {
-            Mode::Strict => MAX_BYTES,
-            Mode::Istio => ISTIO_MAX_BYTES,
-        };
+        Self::parse_within(token, mode, longest(mode))
+    }
+
+    /// As [`parse`](Self::parse), of at most `longest` bytes.
+    pub(crate) fn parse_within(token: &'t str, mode: Mode, longest: usize) -> Result<Self, TokenRefusal> {
         if token.len() > longest {
             return Err(TokenRefusal::new(
                 Reason::TokenTooLarge,
@@ -116,7 +126,8 @@ impl<'t> UnverifiedJws<'t> {
         if signature.is_empty() {
             return Err(malformed("token has no signature"));
         }
-        let (algorithm, kid) = read_header(&object(&decoded(header, "header", mode)?, "header", mode)?, mode)?;
+        let Header { algorithm, kid, typ } =
+            read_header(&object(&decoded(header, "header", mode)?, "header", mode)?, mode)?;
         let payload = decoded(payload_part, "payload", mode)?;
         // Decoded here so that a broken signature part is malformed with every kind of key.
         let signature = decoded(signature, "signature", mode)?;
@@ -126,7 +137,22 @@ impl<'t> UnverifiedJws<'t> {
             }
             _ => Cow::Owned(format!("{header}.{payload_part}")),
         };
-        Ok(Self { algorithm, kid, payload, payload_part, message, signature })
+        Ok(Self { algorithm, kid, typ, payload, message, signature })
+    }
+
+    /// The kind of thing that it says it is.
+    pub(crate) fn unverified_type(&self) -> Option<&str> {
+        self.typ.as_deref()
+    }
+
+    /// The key that it names.
+    pub(crate) fn unverified_kid(&self) -> Option<&str> {
+        self.kid.as_deref()
+    }
+
+    /// What was signed, if it was.
+    pub(crate) fn unverified_payload(&self) -> &[u8] {
+        &self.payload
     }
 
     /// Verifies the signature and gives the payload, which need not be claims.
@@ -156,25 +182,23 @@ impl<'t> UnverifiedToken<'t> {
     ///
     /// # Errors
     /// As [`UnverifiedJws::parse`]; also when the claims are not an object, have a member twice, have a
-    /// registered claim of another type than its own, or, in the strict mode, lack `exp`.
+    /// registered claim of another type than its own, or, in the strict mode, lack `exp`; there, too, when it is
+    /// a revocation list.
     pub fn parse(token: &'t str, mode: Mode) -> Result<Self, TokenRefusal> {
         let jws = UnverifiedJws::parse(token, mode)?;
+        // RFC 8725 §3.11: the type tells what an issuer signs with one key apart. Envoy does not look at it.
+        if mode == Mode::Strict && jws.unverified_type().is_some_and(is_list_type) {
+            return Err(malformed("token is a revocation list"));
+        }
         let claims = object(&jws.payload, "payload", mode)?;
         let Times { exp, nbf } = read_claims(&claims, mode)?;
-        Ok(Self { jws, claims, exp, nbf })
+        let contents = Contents { claims: Arc::new(claims), kid: jws.kid.clone(), exp, nbf };
+        Ok(Self { jws, contents })
     }
 
     /// The issuer that the token names, to find its keys by.
     pub fn unverified_issuer(&self) -> Option<&str> {
-        self.claims.get("iss").and_then(Json::as_str)
-    }
-
-    /// Whether the token says that it is from `issuer`; empty is any.
-    pub(crate) fn check_issuer(&self, issuer: &str) -> Result<(), TokenRefusal> {
-        if issuer.is_empty() || self.unverified_issuer() == Some(issuer) {
-            return Ok(());
-        }
-        Err(TokenRefusal::new(Reason::TokenIssuerUnknown, format!("token is not from the issuer {issuer}")))
+        self.contents.issuer()
     }
 
     /// The key that the token names.
@@ -182,9 +206,9 @@ impl<'t> UnverifiedToken<'t> {
         self.jws.kid.as_deref()
     }
 
-    /// The claims as they were sent: base64url.
-    pub(crate) fn unverified_payload_part(&self) -> &'t str {
-        self.jws.payload_part
+    /// What the token says.
+    pub(crate) fn contents(&self) -> &Contents {
+        &self.contents
     }
 
     /// Verifies the token, in Envoy's order: issuer, time, audience, signature.
@@ -192,6 +216,32 @@ impl<'t> UnverifiedToken<'t> {
     /// # Errors
     /// The first check that fails.
     pub fn verify(self, expected: &Expectation<'_>, now: u64) -> Result<Claims, TokenRefusal> {
+        let keys = self.contents.check(expected, now)?;
+        self.verify_signature(keys)?.to_claims()
+    }
+
+    /// Verifies the signature alone; what the token says is all that is left.
+    pub(crate) fn verify_signature(self, keys: &Jwks) -> Result<Contents, TokenRefusal> {
+        self.jws.verify(keys)?;
+        Ok(self.contents)
+    }
+}
+
+impl Contents {
+    fn issuer(&self) -> Option<&str> {
+        self.claims.get("iss").and_then(Json::as_str)
+    }
+
+    /// Whether the token says that it is from `issuer`; empty is any.
+    pub(crate) fn check_issuer(&self, issuer: &str) -> Result<(), TokenRefusal> {
+        if issuer.is_empty() || self.issuer() == Some(issuer) {
+            return Ok(());
+        }
+        Err(TokenRefusal::new(Reason::TokenIssuerUnknown, format!("token is not from the issuer {issuer}")))
+    }
+
+    /// All checks that come before that of the signature, in Envoy's order, and the keys to check that with.
+    pub(crate) fn check<'k>(&self, expected: &Expectation<'k>, now: u64) -> Result<&'k Jwks, TokenRefusal> {
         self.check_issuer(expected.issuer)?;
         if let Some(nbf) = self.nbf.filter(|&nbf| now.saturating_add(LEEWAY_SECONDS) < nbf) {
             return Err(TokenRefusal::new(Reason::TokenNotYetValid, format!("token is valid from {nbf}, it is {now}")));
@@ -206,15 +256,32 @@ impl<'t> UnverifiedToken<'t> {
                 format!("token is for none of the audiences {}", expected.audiences.join(", ")),
             ));
         }
-        let keys = expected.keys.ok_or_else(|| {
+        expected.keys.ok_or_else(|| {
             TokenRefusal::new(
                 Reason::JwksUnavailable,
                 format!("the keys of the issuer {} could not be had", expected.issuer),
             )
-        })?;
-        self.jws.verify(keys)?;
-        Claims::from_verified(self.claims).ok_or_else(|| malformed("claims are not an object"))
+        })
     }
+
+    /// The claims, once the signature is known to be good.
+    pub(crate) fn to_claims(&self) -> Result<Claims, TokenRefusal> {
+        Claims::from_verified(self.claims.clone()).ok_or_else(|| malformed("claims are not an object"))
+    }
+}
+
+/// The longest token of a mode, in bytes.
+pub(crate) fn longest(mode: Mode) -> usize {
+    match mode {
+        Mode::Strict => MAX_BYTES,
+        Mode::Istio => ISTIO_MAX_BYTES,
+    }
+}
+
+/// The claims as they were sent, base64url, in the text of a token of the right form. Envoy takes dots that surround a
+/// part for nothing; in the strict mode there are none.
+pub(crate) fn payload_part(token: &str) -> Option<&str> {
+    token.split('.').filter(|part| !part.is_empty()).nth(1)
 }
 
 /// Whether one of `presented` is among `accepted` (which are in normal form); nothing accepted accepts all.
@@ -250,7 +317,13 @@ fn object(bytes: &[u8], what: &str, mode: Mode) -> Result<Json, TokenRefusal> {
     }
 }
 
-fn read_header(header: &Json, mode: Mode) -> Result<(Algorithm, Option<String>), TokenRefusal> {
+struct Header {
+    algorithm: Algorithm,
+    kid: Option<String>,
+    typ: Option<String>,
+}
+
+fn read_header(header: &Json, mode: Mode) -> Result<Header, TokenRefusal> {
     // Envoy: "`crit`, `b64`, `typ` are ignored".
     if mode == Mode::Strict {
         // RFC 7515 §4.1.11: an extension that we do not understand makes the token invalid, and we
@@ -275,7 +348,8 @@ fn read_header(header: &Json, mode: Mode) -> Result<(Algorithm, Option<String>),
         .ok_or_else(|| malformed("\"alg\" of the token is missing or not a string"))?;
     let algorithm = Algorithm::from_name(name)
         .ok_or_else(|| TokenRefusal::new(Reason::TokenAlgorithm, "\"alg\" of the token is not one we accept"))?;
-    Ok((algorithm, kid))
+    let typ = header.get("typ").and_then(Json::as_str).map(str::to_owned);
+    Ok(Header { algorithm, kid, typ })
 }
 
 struct Times {
@@ -310,7 +384,7 @@ fn read_claims(claims: &Json, mode: Mode) -> Result<Times, TokenRefusal> {
 
 /// A moment in seconds: "JSON numbers in [0, 2^64), fractional accepted and truncated, strings or negatives
 /// rejected" (Envoy).
-fn read_time(claims: &Json, name: &str) -> Result<Option<u64>, TokenRefusal> {
+pub(crate) fn read_time(claims: &Json, name: &str) -> Result<Option<u64>, TokenRefusal> {
     /// 2^64, which an f64 holds exactly.
     const END: f64 = 18_446_744_073_709_551_616.0;
     match claims.get(name) {

@@ -14,6 +14,7 @@
 pub mod api;
 pub mod api_key;
 mod authenticate;
+mod binding;
 pub mod claims;
 pub mod compile;
 pub mod compiled;
@@ -21,6 +22,7 @@ mod custom;
 pub mod decision;
 mod evaluate;
 pub mod gate;
+pub mod grants;
 mod hops;
 mod index;
 pub mod jwk;
@@ -28,18 +30,27 @@ pub mod jwt;
 pub mod matchers;
 pub mod path;
 pub mod policies;
+pub mod read_set;
 pub mod reason;
 pub mod request;
+pub mod revocation;
 pub mod trace;
+pub mod verified;
 
 pub use api_key::{ApiKey, ApiKeyRecord, KeyRecordLookup, KeyState};
 pub use claims::{Claims, Json};
 pub use compile::{CompileError, CompileOptions, Compiled, compile};
 pub use compiled::Mode;
 pub use decision::{Allow, Decision, Deny, DryRunAllow, HeaderChanges, Hop, Shadow};
-pub use gate::{Credentials, Given, KeysNeeded, PresentedKey, ProviderAnswer, credentials, decide, explain};
+pub use gate::{
+    Credentials, Given, KeysNeeded, PresentedKey, ProviderAnswer, credentials, credentials_with, decide, explain,
+};
+pub use grants::{Grants, grants};
 pub use jwk::{Jwks, JwksError, KeyOrigin, KeySets};
 pub use policies::{ApiGatewayInfo, OpenError, Policies};
+pub use read_set::{ReadSet, read_set};
 pub use reason::Reason;
-pub use request::{Attribute, PathHandling, Peer, Request, Target, UNAVAILABLE_AT_API_GATEWAY};
+pub use request::{Attribute, PathHandling, Peer, Request, Target, UNAVAILABLE_AT_API_GATEWAY, Unknown};
+pub use revocation::{RevocationList, RevocationListError, Revocations, RevokedId, UnverifiedRevocationList};
 pub use trace::Trace;
+pub use verified::VerifiedTokens;

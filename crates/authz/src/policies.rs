@@ -23,6 +23,7 @@ pub const MAX_BYTES: usize = 32 * 1024 * 1024;
 #[derive(Clone)]
 pub struct Policies {
     set: Yoke<&'static ArchivedPolicySet, Arc<AlignedVec>>,
+    keys_fetched_at: Option<u64>,
 }
 
 /// The bytes are not policies that we can use.
@@ -58,7 +59,7 @@ impl Policies {
             rkyv::access::<ArchivedPolicySet, rancor::Error>(bytes)
                 .map_err(|error| OpenError::Damaged(error.to_string()))
         })?;
-        let policies = Self { set };
+        let policies = Self { set, keys_fetched_at: None };
         let version = policies.set().version.to_native();
         if version != VERSION {
             return Err(OpenError::Version(version));
@@ -73,6 +74,17 @@ impl Policies {
             }
         }
         Ok(policies)
+    }
+
+    /// Says when the published key sets that came with the policies were fetched, in seconds since 1970.
+    #[must_use]
+    pub fn with_keys_fetched_at(self, unix: Option<u64>) -> Self {
+        Self { keys_fetched_at: unix, ..self }
+    }
+
+    /// When the published key sets that came with the policies were fetched, in seconds since 1970, as far as is known.
+    pub fn keys_fetched_at(&self) -> Option<u64> {
+        self.keys_fetched_at
     }
 
     /// How strictly tokens are read.
@@ -106,6 +118,15 @@ impl Policies {
         gateways
             .filter(move |gateway| gateway.domains.iter().any(|own| own.as_str().eq_ignore_ascii_case(domain)))
             .map(ApiGatewayInfo::from)
+    }
+
+    /// All `ApiGateway` documents.
+    pub fn api_gateways(&self) -> impl Iterator<Item = ApiGatewayInfo<'_>> {
+        self.archived_api_gateways().map(ApiGatewayInfo::from)
+    }
+
+    pub(crate) fn archived_api_gateways(&self) -> impl Iterator<Item = &ArchivedApiGateway> {
+        self.set().api_gateways.iter()
     }
 
     /// The names, in lower case, of all headers that some rule makes out of claims, each once.

@@ -36,6 +36,8 @@ reasons! {
     TokenMalformed => "token_malformed",
     /// The token was revoked.
     TokenRevoked => "token_revoked",
+    /// The token is bound to a client certificate (`cnf`), and another one or none was shown.
+    TokenBinding => "token_binding",
     /// A rule with `presence: REQUIRED` found no token (strict mode).
     TokenRequired => "token_required",
     /// The token is longer than the limit.
@@ -68,6 +70,8 @@ reasons! {
     ApiKeyEnvironment => "api_key_environment",
     /// The store of API keys, or the pepper, could not be had.
     ApiKeyUnavailable => "api_key_unavailable",
+    /// The list of revoked credentials could not be had, or is older than it may be.
+    RevocationsUnavailable => "revocations_unavailable",
     /// An API key and a token were presented and do not name the same client.
     CredentialMismatch => "credential_mismatch",
     /// A CUSTOM rule matched, and its provider denied.
@@ -78,6 +82,8 @@ reasons! {
     DeniedByPolicy => "denied_by_policy",
     /// ALLOW policies apply to the workload, and none of their rules matched.
     DeniedNoMatch => "denied_no_match",
+    /// The client has used up its rate.
+    RateLimited => "rate_limited",
     /// No `VirtualService` of the gateway routes the request.
     DestinationUnknown => "destination_unknown",
     /// No `ApiGateway` document covers this API, stage and domain.
@@ -97,7 +103,7 @@ reasons! {
 }
 
 impl Reason {
-    /// The status that Envoy would answer with: 200, 400, 401, 403 or 431.
+    /// The status that Envoy would answer with: 200, 400, 401, 403, 429 or 431.
     ///
     /// "audience failure 403, every other failure 401" (Envoy's `jwt_authn`); a policy's denial is
     /// 403. A front may say something else to its client (API Gateway turns `no_credential` into
@@ -109,6 +115,8 @@ impl Reason {
             Self::TokenMalformed
             | Self::TokenRevoked
             | Self::TokenRequired
+            | Self::TokenBinding
+            | Self::RevocationsUnavailable
             | Self::TokenTooLarge
             | Self::TokenExpired
             | Self::TokenNotYetValid
@@ -136,6 +144,8 @@ impl Reason {
             | Self::GatewayUnknown
             | Self::ConfigurationInvalid
             | Self::Internal => 403,
+            // RFC 6585 §4.
+            Self::RateLimited => 429,
             Self::RequestTooLarge => 431,
         }
     }

@@ -40,9 +40,25 @@ pub struct Request {
     pub destination_port: Option<u16>,
     /// Server name of the client's TLS connection; empty for none.
     pub sni: Option<String>,
+    /// SHA-256 of the certificate that the client showed, in DER: what RFC 8705 binds tokens to. `None` when it showed
+    /// none, or when the front cannot know.
+    pub client_certificate: Option<[u8; 32]>,
     /// Dynamic metadata of Envoy's filters: name of the filter, and an object. Empty when there are filters and none
     /// has any.
     pub dynamic_metadata: Option<Vec<(String, Json)>>,
+    /// What cannot be known although its field above has no `None` for it.
+    pub unknown: Unknown,
+}
+
+/// Attributes that the front could not see, and whose fields in a [`Request`] cannot say so.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Unknown {
+    /// [`Request::host`], whatever it says. The request is routed as one to the domains of its `ApiGateway` document.
+    pub host: bool,
+    /// All headers, and the query. Credentials are still read from those that [`Request::headers`] and the path hold.
+    pub headers: bool,
+    /// [`Peer::principal`]: the peer has proven a certificate that says nothing which policies could be asked about.
+    pub principal: bool,
 }
 
 /// What the backend gets to see of a request's path, which is what the policies must judge.
@@ -105,12 +121,27 @@ pub enum Attribute {
     Sni,
     /// `experimental.envoy.filters.*`: [`Request::dynamic_metadata`].
     DynamicMetadata,
+    /// `hosts`, also `request.headers[:authority]`: [`Unknown::host`].
+    Host,
+    /// `request.headers`: [`Unknown::headers`].
+    Headers,
+    /// `source.principal`, also every other field about the peer's identity: [`Unknown::principal`].
+    SourcePrincipal,
 }
 
 impl Attribute {
     /// Every attribute that may be unknown.
-    pub const ALL: &[Attribute] =
-        &[Self::SourceIp, Self::RemoteIp, Self::DestinationIp, Self::DestinationPort, Self::Sni, Self::DynamicMetadata];
+    pub const ALL: &[Attribute] = &[
+        Self::SourceIp,
+        Self::RemoteIp,
+        Self::DestinationIp,
+        Self::DestinationPort,
+        Self::Sni,
+        Self::DynamicMetadata,
+        Self::Host,
+        Self::Headers,
+        Self::SourcePrincipal,
+    ];
 
     /// Istio's key of a condition on it; for dynamic metadata, what the keys begin with.
     pub const fn as_str(self) -> &'static str {
@@ -121,6 +152,9 @@ impl Attribute {
             Self::DestinationPort => "destination.port",
             Self::Sni => "connection.sni",
             Self::DynamicMetadata => "experimental.envoy.filters",
+            Self::Host => "hosts",
+            Self::Headers => "request.headers",
+            Self::SourcePrincipal => "source.principal",
         }
     }
 }
@@ -172,7 +206,9 @@ impl fmt::Debug for Request {
             destination_ip,
             destination_port,
             sni,
+            client_certificate,
             dynamic_metadata,
+            unknown,
         } = self;
         f.debug_struct("Request")
             .field("method", method)
@@ -187,8 +223,10 @@ impl fmt::Debug for Request {
             .field("destination_ip", destination_ip)
             .field("destination_port", destination_port)
             .field("sni", sni)
+            .field("client_certificate", &client_certificate.is_some())
             // A filter may have put claims or a token there.
             .field("dynamic_metadata", &dynamic_metadata.as_ref().map(|filters| filters.len()))
+            .field("unknown", unknown)
             .finish()
     }
 }

@@ -31,6 +31,26 @@ pub enum LeafError {
     ExtendedKeyUsage,
 }
 
+/// A client certificate that somebody else has verified, and that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ClientCertificateError {
+    /// The PEM text is too long.
+    #[error("found {0} bytes of PEM, expected at most {max}", max = crate::client::MAX_PEM_BYTES)]
+    TooLarge(usize),
+    /// Not PEM, or not one DER certificate in it.
+    #[error("found text that is not a PEM certificate ({0})")]
+    Encoding(String),
+    /// More than one certificate: which one the client has proven cannot be told.
+    #[error("found {0} certificates, expected one")]
+    Several(usize),
+    /// Its validity has not begun.
+    #[error("the certificate is not valid yet")]
+    NotYetValid,
+    /// Its validity is over.
+    #[error("the certificate has expired")]
+    Expired,
+}
+
 /// Why a peer's certificate was refused in a handshake. The peer's fault, or that of whoever configured
 /// what is expected of it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -5,6 +5,7 @@
 //! handshake it is rustls that tells the verifiers the time.)
 
 pub mod bundle;
+pub mod client;
 pub mod error;
 pub mod leaf;
 pub mod secret;
@@ -19,7 +20,8 @@ mod pem;
 mod testing;
 
 pub use bundle::TrustBundle;
-pub use error::{BundleError, LeafError, PeerError, PublishError, SvidError, TlsError};
+pub use client::ClientCertificate;
+pub use error::{BundleError, ClientCertificateError, LeafError, PeerError, PublishError, SvidError, TlsError};
 pub use leaf::Leaf;
 pub use secret::Secret;
 pub use spiffe_id::{SpiffeId, SpiffeIdError, TrustDomain};

@@ -60,15 +60,24 @@ impl AwsConfig {
     }
 }
 
-/// The time limits of every AWS call: an authorizer has 10 s in all, and a caller is waiting.
+/// The time limits of every AWS call: an authorizer has 10 s in all, and a caller is waiting. What the SDK sets by
+/// itself is no limit at all for an answer that does not come.
 #[cfg(any(feature = "dynamodb", feature = "secrets"))]
 pub(crate) fn timeouts() -> aws_smithy_types::timeout::TimeoutConfig {
     use std::time::Duration;
     aws_smithy_types::timeout::TimeoutConfig::builder()
-        .connect_timeout(Duration::from_millis(1_000))
-        .operation_attempt_timeout(Duration::from_millis(1_500))
-        .operation_timeout(Duration::from_millis(4_000))
+        .connect_timeout(Duration::from_millis(500))
+        .operation_attempt_timeout(Duration::from_millis(1_000))
+        .operation_timeout(Duration::from_millis(1_500))
         .build()
+}
+
+/// One more attempt, soon: a connection that was kept over a freeze is often dead.
+#[cfg(any(feature = "dynamodb", feature = "secrets"))]
+pub(crate) fn retries() -> aws_smithy_types::retry::RetryConfig {
+    aws_smithy_types::retry::RetryConfig::standard()
+        .with_max_attempts(2)
+        .with_initial_backoff(std::time::Duration::from_millis(50))
 }
 
 /// An SDK error in words, without the request that it belongs to.

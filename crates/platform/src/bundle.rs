@@ -43,6 +43,10 @@ pub enum Section {
     Egress,
     /// The APIs of the deployment templates, owned by `authz::api`; only there when the bundle was made with templates.
     Api,
+    /// When the bundle was made: 8 bytes, seconds since 1970. Only there when the bundle embeds published key sets.
+    Made,
+    /// A signed revocation list as its issuer published it, read by `revocations`; only there when one was given.
+    Revocations,
 }
 
 impl Section {
@@ -51,6 +55,8 @@ impl Section {
             Self::Access => 1,
             Self::Egress => 2,
             Self::Api => 3,
+            Self::Made => 4,
+            Self::Revocations => 5,
         }
     }
 
@@ -59,6 +65,8 @@ impl Section {
             Self::Access => "access",
             Self::Egress => "egress",
             Self::Api => "api",
+            Self::Made => "made",
+            Self::Revocations => "revocations",
         }
     }
 }
@@ -192,6 +200,12 @@ impl Bundle {
         Ok(Self { file })
     }
 
+    /// When the bundle was made, in seconds since 1970, if it says so: how old the key sets in it are.
+    pub fn made_at(&self) -> Option<u64> {
+        let section = self.section(Section::Made).ok()?;
+        section.try_into().map(u64::from_le_bytes).ok()
+    }
+
     /// The bytes of a section, starting at a multiple of 16 within the file.
     pub fn section(&self, section: Section) -> Result<&[u8], BundleError> {
         let count = u32_at(&self.file, 12).unwrap_or(0) as usize;
@@ -211,6 +225,15 @@ impl Bundle {
             }
         }
         Err(BundleError::NoSection(section.name()))
+    }
+
+    /// As [`section`](Self::section), for one that need not be there.
+    pub fn optional_section(&self, section: Section) -> Result<Option<&[u8]>, BundleError> {
+        match self.section(section) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(BundleError::NoSection(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -233,6 +256,8 @@ mod tests {
         let bundle = Bundle::from_bytes(sample()).unwrap();
         assert_eq!(bundle.section(Section::Access).unwrap(), b"access policies");
         assert_eq!(bundle.section(Section::Egress).unwrap(), b"");
+        assert_eq!(bundle.optional_section(Section::Egress).unwrap(), Some(b"".as_slice()));
+        assert_eq!(bundle.optional_section(Section::Revocations).unwrap(), None);
         let only_access = Bundle::from_bytes(write(&[(Section::Access, b"x")]).unwrap()).unwrap();
         let error = only_access.section(Section::Egress).unwrap_err().to_string();
         assert_eq!(error, "the bundle has no egress section; write it again with `causeway bundle`");

@@ -229,6 +229,17 @@ fn distance(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
+/// `CAUSEWAY_ENVIRONMENT`: the environment that a program serves, if it is told.
+///
+/// # Errors
+/// The name is not one that API keys can carry.
+pub fn environment_from_env(env: &Reader<'_>) -> Result<Option<String>, EnvError> {
+    env.checked("CAUSEWAY_ENVIRONMENT", |word| {
+        let plain = word.len() <= 32 && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+        plain.then(|| word.to_owned()).ok_or_else(|| "expected 1 to 32 lower-case letters and digits".to_owned())
+    })
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

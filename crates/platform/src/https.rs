@@ -1,8 +1,16 @@
 //! The one way in which Causeway's programs fetch from the outside.
 
+mod reach;
+
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use identity::secret::Secret;
+use rustls::pki_types::CertificateDer;
+
+pub use reach::Reach;
+use reach::{Guarded, Lookup, SystemLookup};
 
 /// Why a URL may not be fetched.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,6 +52,12 @@ pub enum FetchError {
         /// What failed.
         why: String,
     },
+    /// The host's address may not be dialled.
+    #[error("{why}")]
+    Refused {
+        /// The address, what it is, and the setting.
+        why: String,
+    },
     /// An answer other than success.
     #[error("{host} answered with status {status}")]
     Status {
@@ -70,6 +84,37 @@ pub enum FetchError {
 pub struct Client {
     inner: reqwest::Client,
     max_bytes: usize,
+    reach: Reach,
+}
+
+/// How a [`Client`] is made.
+#[derive(Clone, Debug)]
+pub struct ClientOptions {
+    /// How long an exchange may take.
+    pub timeout: Duration,
+    /// The largest answer.
+    pub max_bytes: usize,
+    /// What it may dial.
+    pub reach: Reach,
+    /// Root certificates to trust beside Mozilla's, such as those of a private PKI.
+    pub roots: Vec<CertificateDer<'static>>,
+}
+
+impl ClientOptions {
+    /// Every address, and Mozilla's roots.
+    pub fn new(timeout: Duration, max_bytes: usize) -> Self {
+        Self { timeout, max_bytes, reach: Reach::Any, roots: Vec::new() }
+    }
+}
+
+/// A successful answer.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Answer {
+    /// Its body.
+    pub body: Vec<u8>,
+    /// For how many seconds more it is fresh, by `Cache-Control: max-age` and `Age` (RFC 9111 §4.2); 0 for `no-cache`
+    /// and `no-store`; absent when it does not say.
+    pub max_age: Option<u64>,
 }
 
 /// A request header whose value may be a credential.
@@ -78,7 +123,20 @@ pub type Header = (String, Secret<String>);
 impl Client {
     /// A client whose exchanges end after `timeout` and whose answers have at most `max_bytes`.
     pub fn new(timeout: Duration, max_bytes: usize) -> Result<Self, FetchError> {
+        Self::with(ClientOptions::new(timeout, max_bytes))
+    }
+
+    /// A client as the options say.
+    pub fn with(options: ClientOptions) -> Result<Self, FetchError> {
+        Self::with_lookup(options, Arc::new(SystemLookup))
+    }
+
+    fn with_lookup(options: ClientOptions, lookup: Arc<dyn Lookup>) -> Result<Self, FetchError> {
+        let ClientOptions { timeout, max_bytes, reach, roots } = options;
         let inner = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls(&roots)?)
+            // Asked at every connection; an address that stands in the URL itself is checked in `send`.
+            .dns_resolver(Guarded { reach, lookup })
             // A redirect would lead to a host that nobody has configured.
             .redirect(reqwest::redirect::Policy::none())
             // HTTP_PROXY may name our own egress proxy.
@@ -89,11 +147,16 @@ impl Client {
             .pool_max_idle_per_host(0)
             .build()
             .map_err(|error| FetchError::Setup(error.to_string()))?;
-        Ok(Self { inner, max_bytes })
+        Ok(Self { inner, max_bytes, reach })
     }
 
     /// The body of a successful GET.
     pub async fn get(&self, url: &reqwest::Url) -> Result<Vec<u8>, FetchError> {
+        Ok(self.fetch(url).await?.body)
+    }
+
+    /// The answer to a successful GET.
+    pub async fn fetch(&self, url: &reqwest::Url) -> Result<Answer, FetchError> {
         self.send(self.inner.get(url.clone()), url).await
     }
 
@@ -103,16 +166,21 @@ impl Client {
         for (name, value) in headers {
             request = request.header(name, value.expose());
         }
-        self.send(request, url).await
+        Ok(self.send(request, url).await?.body)
     }
 
-    async fn send(&self, request: reqwest::RequestBuilder, url: &reqwest::Url) -> Result<Vec<u8>, FetchError> {
+    async fn send(&self, request: reqwest::RequestBuilder, url: &reqwest::Url) -> Result<Answer, FetchError> {
         let host = url.host_str().unwrap_or_default().to_owned();
+        // No resolver is asked about a literal address.
+        if let Ok(address) = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
+            self.reach.check(address).map_err(|kind| FetchError::Refused { why: reach::refusal(address, kind) })?;
+        }
         let unreachable = |error: reqwest::Error| FetchError::Unreachable { host: host.clone(), why: reason(&error) };
         let mut response = request.send().await.map_err(unreachable)?;
         if !response.status().is_success() {
             return Err(FetchError::Status { host, status: response.status().as_u16() });
         }
+        let max_age = max_age(response.headers());
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
             if body.len() + chunk.len() > self.max_bytes {
@@ -120,8 +188,40 @@ impl Client {
             }
             body.extend_from_slice(&chunk);
         }
-        Ok(body)
+        Ok(Answer { body, max_age })
     }
+}
+
+/// What TLS is done with: Mozilla's roots as they were compiled in, and `extra` ones. The roots of the machine are not
+/// looked at: reading them costs tens of milliseconds, and a Lambda has none of its own.
+fn tls(extra: &[CertificateDer<'static>]) -> Result<rustls::ClientConfig, FetchError> {
+    let setup = |error: rustls::Error| FetchError::Setup(error.to_string());
+    let mut roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    for root in extra {
+        roots.add(root.clone()).map_err(setup)?;
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    Ok(rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(setup)?
+        .with_root_certificates(roots)
+        .with_no_client_auth())
+}
+
+fn max_age(headers: &reqwest::header::HeaderMap) -> Option<u64> {
+    let text = |name| headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    let directives: Vec<&str> = text("cache-control").flat_map(|line| line.split(',')).map(str::trim).collect();
+    if directives.iter().any(|d| d.eq_ignore_ascii_case("no-cache") || d.eq_ignore_ascii_case("no-store")) {
+        return Some(0);
+    }
+    let (_, seconds) = directives
+        .iter()
+        .filter_map(|directive| directive.split_once('='))
+        .find(|(name, _)| name.eq_ignore_ascii_case("max-age"))?;
+    // "If the directive's value is invalid, the response is stale" (RFC 9111 §4.2.1, as it encourages).
+    let lifetime: u64 = seconds.trim_matches('"').parse().unwrap_or(0);
+    let age: u64 = text("age").next().and_then(|age| age.trim().parse().ok()).unwrap_or(0);
+    Some(lifetime.saturating_sub(age))
 }
 
 /// The innermost cause: the outer ones repeat the URL.
@@ -186,6 +286,24 @@ mod tests {
         let redirect = "HTTP/1.1 302 Found\r\nlocation: http://169.254.169.254/\r\ncontent-length: 0\r\n\r\n";
         let error = client.get(&server(redirect.to_owned())).await.unwrap_err();
         assert_eq!(error, FetchError::Status { host: "127.0.0.1".to_owned(), status: 302 });
+    }
+
+    #[test]
+    fn freshness() {
+        for (lines, expected) in [
+            (&[][..], None),
+            (&[("cache-control", "public")], None),
+            (&[("cache-control", "public, Max-Age=600")], Some(600)),
+            (&[("cache-control", "public"), ("cache-control", "max-age=\"60\"")], Some(60)),
+            (&[("cache-control", "max-age=600"), ("age", "100")], Some(500)),
+            (&[("cache-control", "max-age=600"), ("age", "1000")], Some(0)),
+            (&[("cache-control", "max-age=600"), ("age", "x")], Some(600)),
+            (&[("cache-control", "max-age=600, no-store")], Some(0)),
+            (&[("cache-control", "max-age=-1")], Some(0)),
+        ] {
+            let headers = lines.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
+            assert_eq!(max_age(&headers), expected, "{lines:?}");
+        }
     }
 
     #[tokio::test]

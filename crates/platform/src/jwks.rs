@@ -1,132 +1,158 @@
-//! JWKS documents, fetched when a request first needs them and kept for a while.
+//! The key sets that issuers publish: fetched when a request needs them, refreshed by requests, kept for a bounded
+//! time.
 //!
-//! Nothing runs in the background: a Lambda is frozen between requests, so ages are looked at when a request comes.
+//! There is no timer: a Lambda is frozen between requests, so each request looks at the ages, on the wall clock. Past
+//! its *soft age* a set is fetched again by a task that goes on whenever the runtime does, in this request or a later
+//! one, and nobody waits for it. Past its *hard age* a set is not used any more, and requests wait for the fetch, for a
+//! short time.
+
+mod bucket;
+mod fetch;
+mod report;
+mod set;
+mod settings;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use authz::Mode;
-use authz::jwk::{Jwks, JwksError as DocumentError, KeyOrigin};
 
 use crate::clock::Clock;
-use crate::https::{Client, FetchError, UrlError, checked_url};
+use crate::https::{Client, ClientOptions, FetchError};
+use crate::log::Log;
 
-/// A key set is fetched again after this time: what Istio tells Envoy for remote key sets.
-pub const MAX_AGE: Duration = Duration::from_secs(300);
+pub use bucket::{BURST, SECONDS_PER_FETCH};
+pub(crate) use fetch::Place;
+pub use report::{JwksCounters, JwksState};
+pub(crate) use set::{Next, PublishedSet};
+pub use settings::JwksSettings;
 
-/// A key set that cannot be fetched again is used for this long in all, and then no more.
-pub const MAX_STALE: Duration = Duration::from_secs(3_600);
+/// A set whose issuer does not say otherwise is fetched again after this time: what Istio tells Envoy.
+pub const SOFT_AGE: Duration = Duration::from_secs(300);
 
-/// After a failure, the next attempt waits this long, so that bad tokens cannot hammer an issuer that is down.
-pub const RETRY_AFTER: Duration = Duration::from_secs(2);
+/// The least that an issuer's `max-age` can make of it.
+pub const SHORTEST_SOFT_AGE: Duration = Duration::from_secs(60);
 
-const FETCH_TIMEOUT: Duration = Duration::from_millis(1_500);
-const MAX_DOCUMENT_BYTES: usize = 150_000;
-const MAX_SETS: usize = 100;
+/// The most that an issuer's `max-age` can make of it: somewhat before [`HARD_AGE`], so that there is time to fetch.
+pub const LONGEST_SOFT_AGE: Duration = Duration::from_secs(2_700);
 
-/// Why there are no keys for an issuer. Its tokens are refused meanwhile.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum JwksError {
-    /// The configured URL may not be fetched.
-    #[error("jwksUri: {0}")]
-    Url(#[from] UrlError),
-    /// The document cannot be fetched.
-    #[error("cannot fetch the key set: {0}")]
-    Fetch(#[from] FetchError),
-    /// The document is no acceptable key set.
-    #[error("the key set is refused: {0}")]
-    Document(#[from] DocumentError),
-    /// The last attempt failed a moment ago.
-    #[error("the key set could not be had a moment ago, and is asked for again in {} s at most", RETRY_AFTER.as_secs())]
-    Backoff,
-    /// Too many key sets.
-    #[error("more than {MAX_SETS} key sets")]
-    TooMany,
-}
+/// A fetched set is used for this long and no longer, whatever its issuer says or does.
+pub const HARD_AGE: Duration = Duration::from_secs(3_600);
 
-/// Fetches and keeps key sets.
+/// A set that came with the policies and was never fetched since is used for this long, counted from when it was
+/// fetched for them. Where that time is not known, it is not used at all before it has been fetched.
+pub const EMBEDDED_HARD_AGE: Duration = Duration::from_secs(86_400);
+
+/// Requests that cannot be decided without a fetch wait for it this long.
+pub const WAIT: Duration = Duration::from_millis(300);
+
+/// The longest pause between two attempts at an issuer that fails. The first is 2 s, and each is twice the one before.
+pub const MAX_BACKOFF: Duration = Duration::from_secs(30);
+
+/// An attempt takes no longer, whatever `timeout` a rule has.
+pub const MAX_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Fetches and keeps key sets. Policies that are replaced find those of their predecessors here.
 pub struct JwksSource {
-    clock: Arc<dyn Clock>,
-    client: OnceLock<Client>,
-    /// By URL, as the gate holds them. Two rules may name one issuer and two URLs: were the sets kept by issuer, whoever
-    /// may write the one rule could sign tokens for the other.
-    sets: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Entry>>>>,
+    shared: Arc<Shared>,
+    /// Those that some policies in use name.
+    sets: Mutex<HashMap<SetId, Weak<PublishedSet>>>,
 }
 
-#[derive(Default)]
-struct Entry {
-    keys: Option<Arc<Jwks>>,
-    fetched_at: u64,
-    failed_at: Option<u64>,
+/// Sets are kept by where they come from, as the gate holds them. Two rules may name one issuer and two URLs: were the
+/// sets kept by issuer, whoever may write the one rule could sign tokens for the other.
+#[derive(Eq, Hash, PartialEq)]
+struct SetId {
+    uri: String,
+    /// The issuer, when `uri` is its discovery document, which must name it.
+    discovered: Option<String>,
+    strict: bool,
+}
+
+/// What all sets share.
+pub(crate) struct Shared {
+    clock: Arc<dyn Clock>,
+    settings: JwksSettings,
+    client: OnceLock<Client>,
+    counters: JwksCounters,
+    /// Goes up whenever a set gets other keys, or another age.
+    changes: AtomicU64,
+}
+
+impl Shared {
+    /// Made by the first fetch: a start needs no TLS.
+    fn client(&self) -> Result<&Client, FetchError> {
+        if let Some(client) = self.client.get() {
+            return Ok(client);
+        }
+        let client = Client::with(ClientOptions {
+            timeout: MAX_TIMEOUT,
+            max_bytes: authz::jwk::MAX_BYTES,
+            reach: self.settings.reach,
+            roots: self.settings.roots.clone(),
+        })?;
+        Ok(self.client.get_or_init(|| client))
+    }
 }
 
 impl JwksSource {
-    /// A source with no keys yet. Nothing is set up or fetched before the first request.
+    /// A source with the default settings. Sets nothing up, and fetches nothing, before a request needs it.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, client: OnceLock::new(), sets: Mutex::default() }
+        Self::with_settings(JwksSettings::default(), clock)
     }
 
-    /// The keys whose document is at `uri`.
-    ///
-    /// Requests for the same document wait for one fetch. Keys older than [`MAX_AGE`] are fetched again; should that
-    /// fail, they serve on until [`MAX_STALE`].
-    pub async fn get(&self, uri: &str) -> Result<Arc<Jwks>, JwksError> {
-        self.get_as(uri, Mode::Strict).await
-    }
-
-    /// As [`get`](Self::get); a document that is fetched now is read as this mode reads it.
-    pub async fn get_as(&self, uri: &str, mode: Mode) -> Result<Arc<Jwks>, JwksError> {
-        let entry = self.entry(uri)?;
-        let mut entry = entry.lock().await;
-        let now = self.clock.unix();
-        // A wall clock that was set back makes an age unknown; unknown counts as too old.
-        let age = now.checked_sub(entry.fetched_at).unwrap_or(u64::MAX);
-        if let Some(keys) = entry.keys.as_ref().filter(|_| age < MAX_AGE.as_secs()) {
-            return Ok(keys.clone());
-        }
-        let failed_just_now =
-            entry.failed_at.is_some_and(|at| now.checked_sub(at).is_some_and(|since| since < RETRY_AFTER.as_secs()));
-        let error = if failed_just_now {
-            JwksError::Backoff
-        } else {
-            match self.fetch(uri, mode).await {
-                Ok(keys) => {
-                    let keys = Arc::new(keys);
-                    *entry = Entry { keys: Some(keys.clone()), fetched_at: now, failed_at: None };
-                    return Ok(keys);
-                }
-                Err(error) => {
-                    entry.failed_at = Some(now);
-                    error
-                }
-            }
+    /// As [`new`](Self::new), with other settings.
+    pub fn with_settings(settings: JwksSettings, clock: Arc<dyn Clock>) -> Self {
+        let shared = Shared {
+            clock,
+            settings,
+            client: OnceLock::new(),
+            counters: JwksCounters::default(),
+            changes: AtomicU64::new(0),
         };
-        entry.keys.as_ref().filter(|_| age < MAX_STALE.as_secs()).cloned().ok_or(error)
+        Self { shared: Arc::new(shared), sets: Mutex::default() }
     }
 
-    fn entry(&self, uri: &str) -> Result<Arc<tokio::sync::Mutex<Entry>>, JwksError> {
+    /// How often each state was met.
+    pub fn counters(&self) -> &JwksCounters {
+        &self.shared.counters
+    }
+
+    /// How long a request waits for a fetch.
+    pub(crate) fn wait(&self) -> Duration {
+        self.shared.settings.wait
+    }
+
+    /// A number that differs when some set has changed.
+    pub(crate) fn changes(&self) -> u64 {
+        self.shared.changes.load(std::sync::atomic::Ordering::Acquire)
+    }
+
+    /// The set that is published at `place`, with what came with the policies and when that was fetched.
+    pub(crate) fn set(
+        &self,
+        place: Place,
+        embedded: Option<Arc<authz::Jwks>>,
+        fetched_at: Option<u64>,
+        log: &Log,
+    ) -> Arc<PublishedSet> {
+        let id = SetId {
+            uri: place.uri.clone(),
+            discovered: place.discovery.then(|| place.issuer.clone()),
+            strict: place.mode == Mode::Strict,
+        };
         let mut sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(entry) = sets.get(uri) {
-            return Ok(entry.clone());
+        sets.retain(|_, set| set.strong_count() > 0);
+        let set = sets.get(&id).and_then(Weak::upgrade).unwrap_or_else(|| {
+            let set = Arc::new(PublishedSet::new(place, self.shared.clone(), log.clone()));
+            sets.insert(id, Arc::downgrade(&set));
+            set
+        });
+        if let Some(keys) = embedded {
+            set.embed(keys, fetched_at);
         }
-        if sets.len() == MAX_SETS {
-            return Err(JwksError::TooMany);
-        }
-        Ok(sets.entry(uri.to_owned()).or_default().clone())
-    }
-
-    async fn fetch(&self, uri: &str, mode: Mode) -> Result<Jwks, JwksError> {
-        let url = checked_url(uri)?;
-        let client = match self.client.get() {
-            Some(client) => client,
-            None => {
-                let client = Client::new(FETCH_TIMEOUT, MAX_DOCUMENT_BYTES)?;
-                self.client.get_or_init(|| client)
-            }
-        };
-        let document = client.get(&url).await?;
-        // What is not UTF-8 is not JSON either, and is refused as such.
-        Ok(Jwks::parse_as(&String::from_utf8_lossy(&document), KeyOrigin::Fetched, mode)?)
+        set
     }
 }

@@ -4,12 +4,22 @@
 //! arguments, so that a test or the local stack can put its own in their place. Every AWS part is behind a feature,
 //! since each dependency on a Lambda's start path costs start time.
 
+#[cfg(feature = "jwks")]
+pub mod api_keys;
 pub mod bundle;
 pub mod clock;
+#[cfg(feature = "jwks")]
+pub mod decision_line;
 pub mod env;
 pub mod log;
+pub mod metrics;
+pub mod panics;
+#[cfg(feature = "jwks")]
+mod pepper;
 pub mod random;
 pub mod secrets;
+#[cfg(feature = "jwks")]
+mod single_flight;
 pub mod store;
 
 #[cfg(feature = "aws")]
@@ -20,6 +30,14 @@ pub mod front;
 pub mod https;
 #[cfg(feature = "jwks")]
 pub mod jwks;
+#[cfg(feature = "jwks")]
+mod key_cache;
+#[cfg(feature = "jwks")]
+pub mod key_sets;
+#[cfg(feature = "jwks")]
+mod outage_log;
+#[cfg(feature = "jwks")]
+pub mod revocations;
 #[cfg(feature = "aws")]
 pub mod sigv4;
 

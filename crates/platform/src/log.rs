@@ -5,9 +5,14 @@ use std::sync::{Arc, Mutex};
 
 use serde::Serialize;
 
+use crate::metrics::Emf;
+
 /// Takes log lines. Cheap to clone; every clone writes to the same place.
 #[derive(Clone)]
-pub struct Log(Arc<dyn Fn(&str) + Send + Sync>);
+pub struct Log {
+    sink: Arc<dyn Fn(&str) + Send + Sync>,
+    metrics: Option<Emf>,
+}
 
 impl Log {
     /// Writes each line to standard output, where Lambda, ECS and Kubernetes collect it.
@@ -21,7 +26,19 @@ impl Log {
 
     /// Hands each line, without its line end, to `sink`.
     pub fn to(sink: impl Fn(&str) + Send + Sync + 'static) -> Self {
-        Self(Arc::new(sink))
+        Self { sink: Arc::new(sink), metrics: None }
+    }
+
+    /// The same log, read by CloudWatch, which takes metrics out of its lines.
+    #[must_use]
+    pub fn with_metrics(mut self, metrics: Option<Emf>) -> Self {
+        self.metrics = metrics;
+        self
+    }
+
+    /// What metrics are written with; `None` when none are.
+    pub fn metrics(&self) -> Option<&Emf> {
+        self.metrics.as_ref()
     }
 
     /// Keeps the lines in memory, for tests and the demo.
@@ -34,9 +51,9 @@ impl Log {
     /// Writes `entry` as one line of JSON. What cannot be serialised is reported as such: it is a bug of ours.
     pub fn write(&self, entry: &impl Serialize) {
         match serde_json::to_string(entry) {
-            Ok(line) => (self.0)(&line),
+            Ok(line) => (self.sink)(&line),
             Err(error) => {
-                (self.0)(&serde_json::json!({"event": "log_entry_lost", "error": error.to_string()}).to_string())
+                (self.sink)(&serde_json::json!({"event": "log_entry_lost", "error": error.to_string()}).to_string())
             }
         }
     }

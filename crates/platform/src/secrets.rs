@@ -79,7 +79,8 @@ mod secretsmanager {
                     .behavior_version(BehaviorVersion::latest())
                     .region(Region::new(self.aws.region.clone()))
                     .credentials_provider(self.aws.sdk_credentials())
-                    .timeout_config(crate::aws::timeouts());
+                    .timeout_config(crate::aws::timeouts())
+                    .retry_config(crate::aws::retries());
                 if let Some(endpoint) = &self.aws.secretsmanager_endpoint {
                     config = config.endpoint_url(endpoint);
                 }

@@ -205,7 +205,8 @@ mod dynamodb {
                     .behavior_version(BehaviorVersion::latest())
                     .region(Region::new(self.aws.region.clone()))
                     .credentials_provider(self.aws.sdk_credentials())
-                    .timeout_config(crate::aws::timeouts());
+                    .timeout_config(crate::aws::timeouts())
+                    .retry_config(crate::aws::retries());
                 if let Some(endpoint) = &self.aws.dynamodb_endpoint {
                     config = config.endpoint_url(endpoint);
                 }
@@ -229,7 +230,14 @@ mod dynamodb {
             let Some(AttributeValue::S(record)) = item.get("record") else {
                 return Err(malformed("expected a string attribute named record".to_owned()));
             };
-            serde_json::from_str(record).map(Some).map_err(|error| malformed(error.to_string()))
+            // Without what is there: whoever wrote the record wrongly may have put a secret into it.
+            serde_json::from_str(record).map(Some).map_err(|error| {
+                let what = match error.classify() {
+                    serde_json::error::Category::Data => "a member is missing, unknown or of another type",
+                    _ => "it is no JSON",
+                };
+                malformed(format!("line {} column {}: {what}", error.line(), error.column()))
+            })
         }
 
         async fn write(&self, id: &str, record: &impl Serialize) -> Result<(), StoreError> {

@@ -68,11 +68,19 @@ impl Ours {
             destination_ip: Some(call.destination_ip),
             destination_port: Some(call.destination_port),
             sni: Some(call.sent_sni().to_owned()),
+            client_certificate: None,
             dynamic_metadata: Some(metadata(call)),
             ..Request::default()
         };
-        let given =
-            Given { keys: &self.keys, api_key: None, pepper: None, revoked: None, providers: Some(&providers), now };
+        let given = Given {
+            keys: &self.keys,
+            api_key: None,
+            pepper: None,
+            revocations: authz::Revocations::NotKept,
+            providers: Some(&providers),
+            verified: None,
+            now,
+        };
         let decision = authz::decide(&self.policies, &request, &self.target, &given);
         let why = match &decision {
             authz::Decision::Allow(_) => format!("{} {:?}", decision.reason(), decision.policy()),

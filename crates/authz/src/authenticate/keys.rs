@@ -1,7 +1,5 @@
 //! API keys of a workload.
 
-use std::collections::BTreeSet;
-
 use identity::Secret;
 
 use super::Visible;
@@ -12,6 +10,8 @@ use crate::jwt::{TokenRefusal, audience_fits};
 use crate::policies::Applicable;
 use crate::reason::Reason;
 use crate::request::lines;
+use crate::revocation::Revocations;
+use crate::verified::VerifiedTokens;
 
 /// What the checks of credentials need from outside, beside the key sets.
 #[derive(Clone, Copy)]
@@ -22,8 +22,12 @@ pub(crate) struct KeyContext<'a> {
     pub(crate) pepper: Option<&'a Secret<Vec<u8>>>,
     /// The environment that the gateway or the workload belongs to.
     pub(crate) environment: Option<&'a str>,
-    /// Ids of revoked tokens (`jti`) and keys.
-    pub(crate) revoked: Option<&'a BTreeSet<String>>,
+    /// What is known of revoked credentials.
+    pub(crate) revocations: Revocations<'a>,
+    /// SHA-256 of the client's certificate.
+    pub(crate) certificate: Option<&'a [u8; 32]>,
+    /// Tokens whose signature was verified before.
+    pub(crate) verified: Option<&'a VerifiedTokens>,
 }
 
 /// A well-formed API key and the issuer that its claims name.
@@ -77,9 +81,14 @@ pub(super) fn authenticate_key<'a>(
 ) -> Result<Option<ByKey<'a>>, TokenRefusal> {
     let Some(presented) = presented_key(applicable, &visible.headers)? else { return Ok(None) };
     let record = checked_record(&presented.key, context, now)?;
-    if context.revoked.is_some_and(|revoked| revoked.contains(presented.key.id())) {
-        let detail = format!("the api key is on the list of revoked ids (id {})", presented.key.id());
-        return Err(refused(Reason::ApiKeyRevoked, detail));
+    match context.revocations {
+        Revocations::NotKept => {}
+        Revocations::List(list) if !list.has_key(record) => {}
+        Revocations::Unavailable => return Err(no_revocations()),
+        Revocations::List(_) => {
+            let detail = format!("the api key or its client is on the list of revoked ids (id {})", presented.key.id());
+            return Err(refused(Reason::ApiKeyRevoked, detail));
+        }
     }
     for authentication in applicable.api_key_authentications() {
         if !authentication.forward_original_key {
@@ -155,6 +164,11 @@ pub(super) fn rule_for_key<'a>(
             Err(refused(Reason::TokenAudience, "the api key is for none of the audiences that the workload accepts"))
         }
     }
+}
+
+/// A list that may have grown since cannot clear a credential.
+pub(super) fn no_revocations() -> TokenRefusal {
+    refused(Reason::RevocationsUnavailable, "the list of revoked credentials is not at hand, or too old")
 }
 
 pub(super) fn refused(reason: Reason, detail: impl Into<String>) -> TokenRefusal {

@@ -2,12 +2,15 @@
 
 use std::borrow::Cow;
 
-use super::keys::{KeyContext, refused};
+use super::keys::{KeyContext, no_revocations, refused};
+use super::read::{Read, Token};
 use super::{MAX_BAD_SIGNATURES, MAX_TOKENS, TokenSources, Visible, output, query};
+use crate::binding;
 use crate::claims::Claims;
 use crate::compiled::{ArchivedJwtRule, Mode};
-use crate::jwt::{Expectation, TokenRefusal, UnverifiedToken};
+use crate::jwt::{Expectation, TokenRefusal, payload_part};
 use crate::reason::Reason;
+use crate::revocation::Revocations;
 
 /// Where a token was found.
 #[derive(Clone, Copy, Debug)]
@@ -36,59 +39,6 @@ pub(super) enum Step<'s> {
     Refused(&'s TokenRefusal),
 }
 
-/// The tokens of a request, each read once, however many rules find it: what a stranger's token costs must not grow with
-/// the number of rules.
-pub(super) struct Read<'f> {
-    mode: Mode,
-    /// Text and, unless a rule took it, what was read.
-    tokens: Vec<(&'f str, Option<Result<UnverifiedToken<'f>, TokenRefusal>>)>,
-}
-
-impl<'f> Read<'f> {
-    pub(super) fn new(mode: Mode) -> Self {
-        Self { mode, tokens: Vec::new() }
-    }
-
-    fn place(&self, text: &str) -> Option<usize> {
-        // Rules that find it at one place see the very same bytes.
-        self.tokens.iter().position(|(known, _)| std::ptr::eq(*known, text) || *known == text)
-    }
-
-    /// Takes note of a token; `false` when there are more than [`MAX_TOKENS`] different ones.
-    pub(super) fn admits(&mut self, text: &'f str) -> bool {
-        if self.place(text).is_none() {
-            self.tokens.push((text, None));
-        }
-        self.tokens.len() <= MAX_TOKENS
-    }
-
-    /// The token, if it can be read.
-    pub(super) fn peek(&mut self, text: &'f str) -> Option<&UnverifiedToken<'f>> {
-        let mode = self.mode;
-        let at = self.place(text)?;
-        let (_, slot) = self.tokens.get_mut(at)?;
-        slot.get_or_insert_with(|| UnverifiedToken::parse(text, mode)).as_ref().ok()
-    }
-
-    /// The token, if it can be read and says that it is from `issuer` (empty is any). Whoever gets it keeps it: if
-    /// another rule wants it all the same, it is read anew.
-    fn take_if_from<'t>(&mut self, text: &'t str, issuer: &str) -> Result<UnverifiedToken<'t>, TokenRefusal>
-    where
-        'f: 't,
-    {
-        let mode = self.mode;
-        let Some((known, slot)) = self.place(text).and_then(|at| self.tokens.get_mut(at)) else {
-            return UnverifiedToken::parse(text, mode);
-        };
-        let known: &'f str = known;
-        match slot.get_or_insert_with(|| UnverifiedToken::parse(known, mode)) {
-            Ok(token) => token.check_issuer(issuer)?,
-            Err(refusal) => return Err(refusal.clone()),
-        }
-        slot.take().unwrap_or_else(|| UnverifiedToken::parse(text, mode))
-    }
-}
-
 /// Authenticates a request by its tokens, and makes `visible` what is left of it. The claims are those of all tokens that
 /// were verified; the last ones are the caller's. None is a request without tokens.
 ///
@@ -106,7 +56,7 @@ pub(super) fn authenticate_tokens(
 ) -> Result<Vec<Claims>, TokenRefusal> {
     let mode = sources.policies.mode();
     let sent: Vec<Vec<String>> = rules.iter().map(|rule| sent_tokens(rule, visible, mode)).collect();
-    let mut read = Read::new(mode);
+    let mut read = Read::new(mode, context.verified);
     if let Some(flooded) = sent.iter().position(|texts| !texts.iter().all(|text| read.admits(text))) {
         let flood = too_many_tokens();
         for (index, texts) in sent.iter().enumerate().take(flooded).filter(|(_, texts)| texts.is_empty()) {
@@ -114,6 +64,16 @@ pub(super) fn authenticate_tokens(
         }
         observe(flooded, sent.get(flooded).map_or(0, Vec::len), Step::Refused(&flood));
         return Err(flood);
+    }
+    // With two callers at the places of one rule, Envoy lets the one decide who it is and both make headers. Which of them
+    // a backend then believes is a guess that the strict mode does not make.
+    let several = |texts: &Vec<String>| texts.iter().any(|text| Some(text) != texts.first());
+    if mode == Mode::Strict
+        && let Some(index) = sent.iter().position(several)
+    {
+        let refused = refused(Reason::TokenMalformed, "request has different tokens in the places of one rule");
+        observe(index, sent.get(index).map_or(0, Vec::len), Step::Refused(&refused));
+        return Err(refused);
     }
     let mut walk =
         Walk { mode, sources, context, visible, read, verified: Vec::new(), refused: String::new(), bad_signatures: 0 };
@@ -228,7 +188,7 @@ impl Walk<'_, '_, '_> {
     /// "Per provider, all extracted tokens must verify (evaluated last-to-first)", so that the first one's claims are
     /// those that stay.
     fn verify_all(&mut self, rule: &ArchivedJwtRule, found: Vec<(String, Place<'_>)>) -> Result<(), TokenRefusal> {
-        for (index, (text, place)) in found.into_iter().enumerate().rev() {
+        for (text, place) in found.into_iter().rev() {
             let token = self.read.take_if_from(&text, rule.issuer.as_str());
             let verified = token.and_then(|token| verify(rule, token, self.sources, self.context));
             let Verified { claims, payload } = match verified {
@@ -239,10 +199,7 @@ impl Walk<'_, '_, '_> {
                     return Err(refused);
                 }
             };
-            // In the strict mode the caller's own token alone makes headers.
-            if self.mode == Mode::Istio || index == 0 {
-                output::add_outputs(rule, &claims, payload.as_deref(), self.visible);
-            }
+            output::add_outputs(rule, &claims, payload.as_deref(), self.visible);
             if !rule.forward_original_token {
                 match place {
                     Place::Header(name) => self.visible.remove_header(name),
@@ -263,12 +220,17 @@ impl Walk<'_, '_, '_> {
     /// Whether `rule` may accept the token that it refused last, were the mode `istio`. What depends on keys counts as a
     /// yes, since key sets are read more strictly too.
     fn may_be_valid_in_istio(&self, rule: &ArchivedJwtRule) -> bool {
-        let token = UnverifiedToken::parse(&self.refused, Mode::Istio);
+        let token = Token::read(&self.refused, Mode::Istio, None);
         match token.and_then(|token| verify(rule, token, self.sources, self.context)) {
             Ok(_) => true,
             Err(refused) => matches!(
                 refused.reason,
-                Reason::TokenKeyUnknown | Reason::TokenAlgorithm | Reason::TokenSignature | Reason::JwksUnavailable
+                Reason::TokenKeyUnknown
+                    | Reason::TokenAlgorithm
+                    | Reason::TokenSignature
+                    | Reason::JwksUnavailable
+                    // Nobody asks for the binding there.
+                    | Reason::TokenBinding
             ),
         }
     }
@@ -280,7 +242,7 @@ impl Walk<'_, '_, '_> {
 
 fn verify(
     rule: &ArchivedJwtRule,
-    token: UnverifiedToken<'_>,
+    token: Token<'_>,
     sources: &TokenSources<'_>,
     context: &KeyContext<'_>,
 ) -> Result<Verified, TokenRefusal> {
@@ -291,12 +253,20 @@ fn verify(
         audiences: &audiences,
         keys: source.and_then(|source| sources.keys.of_source(&source)),
     };
-    let payload = rule.payload_header.is_some().then(|| token.unverified_payload_part().to_owned());
+    let payload = rule.payload_header.as_ref().and_then(|_| payload_part(token.text())).map(str::to_owned);
     let claims = token.verify(&expected, sources.now)?;
-    if let (Some(revoked), Some(id)) = (context.revoked, claims.text("jti"))
-        && revoked.contains(id)
-    {
-        return Err(refused(Reason::TokenRevoked, "the id of the token is on the list of revoked ids"));
+    match context.revocations {
+        Revocations::NotKept => {}
+        Revocations::Unavailable => return Err(no_revocations()),
+        Revocations::List(list) => {
+            if list.has_token(&claims) {
+                return Err(refused(Reason::TokenRevoked, "the token or its client is on the list of revoked ids"));
+            }
+        }
+    }
+    if sources.policies.mode() == Mode::Strict {
+        binding::check(&claims, context.certificate)
+            .map_err(|error| refused(Reason::TokenBinding, error.to_string()))?;
     }
     let claims = claims.with_space_delimited(rule.space_delimited_claims.iter().map(|name| name.as_str()));
     Ok(Verified { claims, payload })

@@ -23,6 +23,8 @@ pub(crate) fn trace(
     now: u64,
 ) -> Vec<CredentialTrace> {
     let mode = policies.mode();
+    // What is shown is verified again: it counts nothing, and it would show a cache that is wrong.
+    let key = &KeyContext { verified: None, ..*key };
     let mut visible = visible.clone();
     let named = named_rules(applicable);
     let rules = jwt_rules(applicable);
@@ -222,7 +224,14 @@ spec: {{issuer: a}}
             let keys = KeySets::embedded(&policies).unwrap();
             let labels = [];
             let applicable = policies.of_workload(Workload { namespace: "ns1", labels: Labels::Given(&labels) });
-            let context = KeyContext { lookup: None, pepper: None, environment: None, revoked: None };
+            let context = KeyContext {
+                lookup: None,
+                pepper: None,
+                environment: None,
+                revocations: crate::revocation::Revocations::NotKept,
+                certificate: None,
+                verified: None,
+            };
             for (headers, expected) in &cases {
                 let request = Request { headers: headers.clone(), path: "/a".to_owned(), ..Request::default() };
                 let visible = Visible::of(&request);

@@ -225,27 +225,49 @@ impl Compiler<'_> {
 }
 
 /// The attributes that may be unavailable and that a rule looks at anywhere.
-fn needs_of(rule: &istio::Rule) -> u8 {
-    let when = |present: bool, bit: u8| if present { bit } else { 0 };
+fn needs_of(rule: &istio::Rule) -> u16 {
+    let when = |present: bool, bit: u16| if present { bit } else { 0 };
     let sources = rule.from.iter().flatten().map(|source| {
         when(!source.ip_blocks.is_empty() || !source.not_ip_blocks.is_empty(), needs::SOURCE_IP)
             | when(!source.remote_ip_blocks.is_empty() || !source.not_remote_ip_blocks.is_empty(), needs::REMOTE_IP)
+            | when(looks_at_peer(source), needs::PRINCIPAL)
     });
-    let operations = rule
-        .to
-        .iter()
-        .flatten()
-        .map(|operation| when(!operation.ports.is_empty() || !operation.not_ports.is_empty(), needs::PORT));
-    let conditions = rule.when.iter().flatten().map(|condition| match condition.key {
+    let operations = rule.to.iter().flatten().map(|operation| {
+        when(!operation.ports.is_empty() || !operation.not_ports.is_empty(), needs::PORT)
+            | when(!operation.hosts.is_empty() || !operation.not_hosts.is_empty(), needs::HOST)
+    });
+    let conditions = rule.when.iter().flatten().map(|condition| match &condition.key {
         ConditionKey::ConnectionSni => needs::SNI,
         ConditionKey::DestinationIp => needs::DESTINATION_IP,
         ConditionKey::DestinationPort => needs::PORT,
         ConditionKey::EnvoyFilter { .. } => needs::DYNAMIC_METADATA,
         ConditionKey::RemoteIp => needs::REMOTE_IP,
+        ConditionKey::RequestHeader(name) => needs::of_header(&name.to_ascii_lowercase()),
         ConditionKey::SourceIp => needs::SOURCE_IP,
-        _ => 0,
+        ConditionKey::SourceNamespace
+        | ConditionKey::SourcePrincipal
+        | ConditionKey::SourceServiceAccount
+        | ConditionKey::SourceTrustDomain => needs::PRINCIPAL,
+        ConditionKey::RequestAuthAudiences
+        | ConditionKey::RequestAuthClaims(_)
+        | ConditionKey::RequestAuthPresenter
+        | ConditionKey::RequestAuthPrincipal => 0,
     });
     sources.chain(operations).chain(conditions).fold(0, |all, one| all | one)
+}
+
+fn looks_at_peer(source: &istio::Source) -> bool {
+    let lists = [
+        &source.principals,
+        &source.not_principals,
+        &source.namespaces,
+        &source.not_namespaces,
+        &source.service_accounts,
+        &source.not_service_accounts,
+        &source.trust_domains,
+        &source.not_trust_domains,
+    ];
+    lists.iter().any(|list| !list.is_empty())
 }
 
 fn claim(path: &[String], values: &[String], not_values: &[String]) -> Condition {

@@ -24,7 +24,7 @@ pub(super) trait Probe {
     const WHOLE: bool;
 
     /// These attributes, bits of [`needs`], are unavailable and the rule dies of it.
-    fn unavailable(&mut self, missing: u8);
+    fn unavailable(&mut self, missing: u16);
 
     /// One field with values.
     fn leaf<V: Display>(
@@ -80,7 +80,7 @@ pub(super) struct Silent;
 impl Probe for Silent {
     const WHOLE: bool = false;
 
-    fn unavailable(&mut self, _missing: u8) {}
+    fn unavailable(&mut self, _missing: u16) {}
 
     fn leaf<V: Display>(&mut self, _: Name<'_>, _: bool, _: &[V], _: &dyn Fn() -> Found, _: bool) {}
 
@@ -111,7 +111,7 @@ impl<'a> Recording<'a> {
 impl Probe for Recording<'_> {
     const WHOLE: bool = true;
 
-    fn unavailable(&mut self, missing: u8) {
+    fn unavailable(&mut self, missing: u16) {
         let words = [
             (needs::SOURCE_IP, "source.ip"),
             (needs::REMOTE_IP, "remote.ip"),
@@ -119,6 +119,9 @@ impl Probe for Recording<'_> {
             (needs::PORT, "destination.port"),
             (needs::SNI, "connection.sni"),
             (needs::DYNAMIC_METADATA, "experimental.envoy.filters"),
+            (needs::HOST, "hosts"),
+            (needs::HEADERS, "request.headers"),
+            (needs::PRINCIPAL, "source.principal"),
         ];
         let missing = words.into_iter().filter(|(bit, _)| missing & bit != 0);
         self.unavailable = missing.map(|(_, word)| word.to_owned()).collect();

@@ -12,6 +12,7 @@ use crate::claims::{Claims, Json};
 use crate::compiled::{
     ArchivedCondition, ArchivedHeaderCondition, ArchivedOperation, ArchivedRule, ArchivedSource, ArchivedValues, needs,
 };
+use crate::grants::Reach;
 use crate::index::Action;
 use crate::matchers::{
     ArchivedPattern, IpRange, NamespaceGlob, Pattern, RequestPrincipal, ServiceAccount, TrustDomain,
@@ -30,7 +31,8 @@ impl View<'_> {
     /// Whether the rule matches: `from` and `to` and `when`.
     pub(super) fn rule<P: Probe>(self, rule: &ArchivedRule, probe: &mut P) -> bool {
         // "ALLOW: any generator error drops the whole rule", even when another branch of it would match.
-        let missing = if self.action == Action::Allow { rule.needs & self.unavailable() } else { 0 };
+        let needs = rule.needs.to_native();
+        let missing = if self.action == Action::Allow { needs & self.unavailable() } else { 0 };
         probe.unavailable(missing);
         let mut matched = missing == 0;
         if matched || P::WHOLE {
@@ -48,8 +50,9 @@ impl View<'_> {
     }
 
     /// The attributes that are unavailable.
-    fn unavailable(self) -> u8 {
-        let Attributes { source_ip, remote_ip, destination_ip, port, sni, dynamic_metadata, .. } = *self.attributes;
+    fn unavailable(self) -> u16 {
+        let Attributes { source_ip, remote_ip, destination_ip, port, sni, dynamic_metadata, unknown, .. } =
+            *self.attributes;
         let bits = [
             (source_ip.is_none(), needs::SOURCE_IP),
             (remote_ip.is_none(), needs::REMOTE_IP),
@@ -57,6 +60,9 @@ impl View<'_> {
             (port.is_none(), needs::PORT),
             (sni.is_none(), needs::SNI),
             (dynamic_metadata.is_none(), needs::DYNAMIC_METADATA),
+            (unknown.host, needs::HOST),
+            (unknown.headers, needs::HEADERS),
+            (unknown.principal, needs::PRINCIPAL),
         ];
         bits.into_iter().filter(|(missing, _)| *missing).fold(0, |all, (_, bit)| all | bit)
     }
@@ -89,7 +95,7 @@ impl View<'_> {
     }
 
     fn operation<P: Probe>(self, operation: &ArchivedOperation, probe: &mut P) -> bool {
-        let Attributes { method, host, path, .. } = *self.attributes;
+        let Attributes { method, path, area, .. } = *self.attributes;
         let path = path_only(path);
         all(
             &mut [
@@ -98,13 +104,19 @@ impl View<'_> {
                     let name = Name::Pair("methods", "notMethods");
                     leaf(name, &operation.methods, probe, || text(method), |pattern, _| pattern.matches_header(method))
                 },
-                &mut |probe| {
-                    let name = Name::Pair("hosts", "notHosts");
-                    leaf(name, &operation.hosts, probe, || text(host), |pattern, _| pattern.matches_host(host))
-                },
+                &mut |probe| self.hosts(Name::Pair("hosts", "notHosts"), &operation.hosts, probe),
                 &mut |probe| {
                     let name = Name::Pair("paths", "notPaths");
-                    leaf(name, &operation.paths, probe, || text(path), |pattern, _| pattern.matches(path))
+                    leaf(
+                        name,
+                        &operation.paths,
+                        probe,
+                        || text(path),
+                        |pattern, negated| match area {
+                            None => pattern.matches(path),
+                            Some(area) => area.path(pattern, self.reach(negated)),
+                        },
+                    )
                 },
             ],
             probe,
@@ -182,7 +194,10 @@ impl View<'_> {
     where
         T: Archive<Archived: Display>,
     {
-        let principal = self.attributes.principal;
+        let Attributes { principal, unknown, .. } = *self.attributes;
+        if unknown.principal {
+            return unavailable(name, values, probe);
+        }
         leaf(
             name,
             values,
@@ -228,6 +243,14 @@ impl View<'_> {
         leaf(name, values, probe, shown, |principal, _| principal.matches(issuer, subject))
     }
 
+    fn hosts<P: Probe>(self, name: Name<'_>, hosts: &ArchivedValues<Pattern>, probe: &mut P) -> bool {
+        let Attributes { host, unknown, .. } = *self.attributes;
+        if unknown.host {
+            return unavailable(name, hosts, probe);
+        }
+        leaf(name, hosts, probe, || text(host), |pattern, _| pattern.matches_host(host))
+    }
+
     fn ports<P: Probe>(self, name: Name<'_>, ports: &ArchivedValues<u16>, probe: &mut P) -> bool {
         let Some(port) = self.attributes.port else { return unavailable(name, ports, probe) };
         leaf(name, ports, probe, || text(&port.to_string()), |value, _| value.to_native() == port)
@@ -243,9 +266,15 @@ impl View<'_> {
         // test is made in the way that allows less: a match that would deny may also be one of a part, a
         // match that would allow must be one of the whole.
         let name = header.name.as_str();
-        let allow = self.action == Action::Allow;
+        if needs::of_header(name) & self.unavailable() != 0 {
+            return unavailable(Name::Header(name), &header.patterns, probe);
+        }
+        if name == ":path" && self.attributes.area.is_some() {
+            let matches = |_: &ArchivedPattern, negated| self.reach(negated) == Reach::Some;
+            return leaf(Name::Header(name), &header.patterns, probe, || Found::Unavailable, matches);
+        }
         let matches = |pattern: &ArchivedPattern, negated: bool| {
-            let wide = self.attributes.joined && allow == negated;
+            let wide = self.attributes.joined && self.reach(negated) == Reach::Some;
             self.header_values(name)
                 .any(|value| pattern.matches_header(value) || (wide && matches_some_line(pattern, value)))
         };
@@ -254,6 +283,11 @@ impl View<'_> {
             if values.is_empty() { Found::Missing } else { Found::Values(values) }
         };
         leaf(Name::Header(name), &header.patterns, probe, shown, matches)
+    }
+
+    /// What a test must come to where it stands for more than one: the way that allows less.
+    fn reach(self, negated: bool) -> Reach {
+        if (self.action == Action::Allow) == negated { Reach::Some } else { Reach::Every }
     }
 
     fn header_values<'n>(&'n self, name: &'n str) -> Box<dyn Iterator<Item = &'n str> + 'n> {

@@ -3,6 +3,7 @@
 
 mod generate;
 mod reference;
+mod unknown;
 
 use istio::{Action, Resources};
 use proptest::prelude::*;
@@ -94,6 +95,12 @@ fn adds_up(rule: &RuleTrace) -> bool {
     rule.matched == (rule.unavailable.is_empty() && branches(&rule.from) && branches(&rule.to) && when)
 }
 
+/// Mostly nothing is unknown.
+fn unknown() -> impl Strategy<Value = Unknown> {
+    let flag = || proptest::bool::weighted(0.25);
+    (flag(), flag(), flag()).prop_map(|(host, headers, principal)| Unknown { host, headers, principal })
+}
+
 fn bytes() -> impl Strategy<Value = Vec<u8>> {
     proptest::collection::vec(any::<u8>(), 0..900)
 }
@@ -125,9 +132,9 @@ proptest! {
 
     /// The trace, a scan over all policies, never disagrees with the answer, which comes out of the index.
     #[test]
-    fn the_trace_agrees_with_the_answer(bytes in bytes(), joined in any::<bool>()) {
+    fn the_trace_agrees_with_the_answer(bytes in bytes(), joined in any::<bool>(), unknown in unknown()) {
         let (case, _) = Case::new(&bytes);
-        let attributes = Attributes { joined, ..case.request.attributes() };
+        let attributes = Attributes { joined, unknown, ..case.request.attributes() };
         let applicable = case.applicable(&case.policies);
         let Outcome { verdict, shadow } = evaluate(applicable, &attributes);
         let traces = trace(applicable, &attributes, &attributes);
@@ -185,7 +192,7 @@ proptest! {
 
     /// An attribute that cannot be known never makes a policy allow more.
     #[test]
-    fn an_unavailable_attribute_never_widens(bytes in bytes(), which in 0_usize..6) {
+    fn an_unavailable_attribute_never_widens(bytes in bytes(), which in 0_usize..9) {
         let (case, _) = Case::new(&bytes);
         let mut attributes = case.request.attributes();
         match which {
@@ -194,7 +201,10 @@ proptest! {
             2 => attributes.destination_ip = None,
             3 => attributes.port = None,
             4 => attributes.sni = None,
-            _ => attributes.dynamic_metadata = None,
+            5 => attributes.dynamic_metadata = None,
+            6 => attributes.unknown.host = true,
+            7 => attributes.unknown.headers = true,
+            _ => attributes.unknown.principal = true,
         }
         let without = evaluate(case.applicable(&case.policies), &attributes);
         prop_assert!(!allows(&without) || allows(&case.outcome()));
@@ -238,7 +248,9 @@ fn plain<'a>(headers: &'a [(String, String)]) -> Attributes<'a> {
         port: None,
         sni: None,
         dynamic_metadata: None,
+        unknown: Unknown::default(),
         claims: None,
+        area: None,
     }
 }
 

@@ -127,6 +127,15 @@ impl ArchivedPathTemplate {
     }
 }
 
+impl ArchivedPathTemplate {
+    /// Whether every path matches that begins with `start`, which ends with a slash, and goes on in characters that may
+    /// stand in a path.
+    pub(crate) fn matches_all_below(&self, start: &str) -> bool {
+        // Behind the slash at the end no segment in front of `{**}` is left: it is `{**}` that takes the rest.
+        start.ends_with('/') && self.tail.as_ref().is_some_and(|tail| tail.is_empty()) && self.matches(start)
+    }
+}
+
 impl fmt::Display for ArchivedPathTemplate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for segment in self.head.iter() {

@@ -1,5 +1,7 @@
 //! What is refused when a bundle is made, and when it is opened.
 
+use std::sync::Arc;
+
 use authz::policies::OpenError;
 use authz::{CompileOptions, KeySets, Policies, Reason, compile};
 use istio::{Action, AuthorizationPolicy, Meta, Operation, Origin, Resources, Rule, Source};
@@ -305,6 +307,39 @@ fn keys_fetched_for_the_bundle_serve_until_newer_ones_come() {
     world.keys.insert(JWKS_URI, empty.into());
     assert_ne!(world.keys.generation(), generation);
     assert_eq!(world.decide(&request, &workload()).reason(), Reason::TokenKeyUnknown);
+}
+
+/// A cache of verified tokens keys on it: no two contents may share one, however they came about.
+#[test]
+fn the_generation_of_key_sets_says_what_is_in_them() {
+    let set = |text: &str| Arc::new(authz::Jwks::parse(text, authz::KeyOrigin::Fetched).unwrap());
+    let (full, empty) = (set(&issuer_jwks()), set(r#"{"keys":[]}"#));
+    let of = |sets: &[(&str, &Arc<authz::Jwks>)]| {
+        let mut keys = KeySets::default();
+        sets.iter().for_each(|(uri, jwks)| keys.insert(uri, (*jwks).clone()));
+        keys
+    };
+    let all = [
+        of(&[]),
+        of(&[("a", &full)]),
+        of(&[("a", &empty)]),
+        of(&[("b", &full)]),
+        of(&[("a", &full), ("b", &empty)]),
+        of(&[("a", &empty), ("b", &full)]),
+    ];
+    for (index, one) in all.iter().enumerate() {
+        assert!(all.iter().skip(index + 1).all(|other| other.generation() != one.generation()), "{index}");
+    }
+    // Clones that change apart from each other differ; the way to the same contents does not matter.
+    let mut changed = of(&[("b", &empty), ("a", &empty)]);
+    let before = changed.clone();
+    changed.insert("a", full);
+    assert_ne!(changed.generation(), before.generation());
+    assert_eq!(changed.generation(), of(&[("a", &set(&issuer_jwks())), ("b", &empty)]).generation());
+    changed.remove("a");
+    changed.remove("nothing");
+    assert_eq!(changed.generation(), of(&[("b", &empty)]).generation());
+    assert!(before.fetched("a").is_some());
 }
 
 #[test]

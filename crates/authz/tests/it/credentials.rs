@@ -1,6 +1,6 @@
 //! Where tokens are found, how several rules combine, and what the upstream gets.
 
-use authz::{Decision, HeaderChanges, KeyRecordLookup, Reason, Request};
+use authz::{Decision, HeaderChanges, KeyRecordLookup, Reason, Request, RevocationList};
 
 use crate::support::{
     ISSUER, JWKS_URI, NOW, World, api_key, b64, bearer, claims_of, ec_jwk, jwks, keys, reader, request, token,
@@ -446,7 +446,7 @@ spec: {{issuer: '{ISSUER}'}}
         (Some(vec![id.as_str(), "1"]), false, false),
     ];
     for (revoked, token, key) in cases {
-        world.revoked = revoked.as_ref().map(|ids| ids.iter().map(|&id| id.to_owned()).collect());
+        world.revoked = revoked.as_ref().map(|ids| RevocationList::of_ids(ids.iter().map(|&id| id.to_owned())));
         for (request, passes, reason) in
             [(&by_token, token, Reason::TokenRevoked), (&by_key, key, Reason::ApiKeyRevoked)]
         {

@@ -1,11 +1,11 @@
 //! Keys, tokens and policies for the tests. Keys are made anew in every run: nothing secret is stored.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use authz::{
     ApiKey, ApiKeyRecord, CompileOptions, Decision, Given, KeyRecordLookup, KeySets, KeyState, Mode, Policies,
-    ProviderAnswer, Request, Target, Trace, compile, decide,
+    ProviderAnswer, Request, RevocationList, Revocations, Target, Trace, compile, decide,
 };
 use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::hmac;
@@ -172,7 +172,7 @@ pub(crate) struct World {
     pub(crate) keys: KeySets,
     pub(crate) lookup: Option<KeyRecordLookup>,
     pub(crate) pepper: Option<Secret<Vec<u8>>>,
-    pub(crate) revoked: Option<BTreeSet<String>>,
+    pub(crate) revoked: Option<RevocationList>,
     pub(crate) providers: Option<BTreeMap<String, ProviderAnswer>>,
     pub(crate) now: u64,
 }
@@ -207,13 +207,14 @@ impl World {
         authz::explain(&self.policies, request, target, &self.given())
     }
 
-    fn given(&self) -> Given<'_> {
+    pub(crate) fn given(&self) -> Given<'_> {
         Given {
             keys: &self.keys,
             api_key: self.lookup.as_ref(),
             pepper: self.pepper.as_ref(),
-            revoked: self.revoked.as_ref(),
+            revocations: self.revoked.as_ref().map_or(Revocations::NotKept, Revocations::List),
             providers: self.providers.as_ref(),
+            verified: None,
             now: self.now,
         }
     }

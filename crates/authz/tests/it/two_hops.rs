@@ -360,7 +360,7 @@ fn what_has_to_be_fetched_is_said_beforehand() {
     let needed = credentials(&world.policies, &bearer(get("/productpage"), &reader()), &api());
     assert_eq!(needed.api_key, None);
     let keys: Vec<_> =
-        needed.keys_needed.iter().map(|n| (n.issuer.as_str(), n.jwks_uri.as_str(), n.kid.as_deref())).collect();
+        needed.keys_needed.iter().map(|n| (n.issuer.as_str(), n.uri.as_str(), n.kid.as_deref())).collect();
     assert_eq!(keys, [(ISSUER, JWKS_URI, Some("p256"))]);
     let stranger = token(&claims_of("reader", "x").replace(ISSUER, "https://evil.example"));
     for request in [

@@ -216,7 +216,9 @@ impl Owned {
             port: self.port,
             sni: self.sni,
             dynamic_metadata: self.dynamic_metadata.as_deref(),
+            unknown: crate::request::Unknown::default(),
             claims: self.claims.as_ref(),
+            area: None,
         }
     }
 }

@@ -1,0 +1,91 @@
+//! Events that are denied without asking the gate.
+
+use authz::Reason;
+use serde_json::Value;
+
+use super::{Api, Form, MAX_TEXT, ResponseKind, Seen};
+
+/// An event that is denied without asking the gate.
+#[derive(Debug)]
+pub struct Refused {
+    /// The word for the log.
+    pub reason: Reason,
+    /// What was found and what was expected.
+    pub detail: String,
+    /// How the answer has to look, as far as the event lets us tell.
+    pub form: Form,
+    /// What the log line says about the event.
+    pub seen: Seen,
+}
+
+/// Why an event is refused.
+#[derive(Debug)]
+pub(super) struct Why {
+    reason: Reason,
+    detail: String,
+}
+
+impl Why {
+    pub(super) fn event(detail: impl Into<String>) -> Self {
+        Self { reason: Reason::RequestInvalid, detail: detail.into() }
+    }
+
+    pub(super) fn missing(field: &str) -> Self {
+        Self::event(format!("{field} is missing or empty; API Gateway sends it in every authorizer event of this kind"))
+    }
+
+    pub(super) fn disagree(detail: &str) -> Self {
+        Self::event(format!("{detail}; API Gateway writes both from one request"))
+    }
+
+    pub(super) fn too_large(detail: impl Into<String>) -> Self {
+        Self { reason: Reason::RequestTooLarge, detail: detail.into() }
+    }
+
+    pub(super) fn not_canonical(detail: &str) -> Self {
+        Self { reason: Reason::PathNotCanonical, detail: detail.to_owned() }
+    }
+
+    pub(super) fn into_refused(self, form: Form, seen: Seen) -> Box<Refused> {
+        Box::new(Refused { reason: self.reason, detail: self.detail, form, seen })
+    }
+}
+
+/// Where a JSON error is, without the words of `serde_json`: those may quote a value, and values are credentials.
+pub(super) fn position(error: &serde_json::Error) -> String {
+    let what = match error.classify() {
+        serde_json::error::Category::Data => "a field that is doubled or of another type than expected",
+        serde_json::error::Category::Eof => "the JSON text ends early",
+        serde_json::error::Category::Io | serde_json::error::Category::Syntax => "not JSON",
+    };
+    format!("{what}, line {} column {}", error.line(), error.column())
+}
+
+/// The answer form and the ids of an event that is otherwise not readable.
+pub(super) fn probe(json: &str, kind: ResponseKind) -> (Form, Seen) {
+    let Ok(value) = serde_json::from_str::<Value>(json) else {
+        return (Form::Simple, Seen::default());
+    };
+    let text = |pointer: &str| {
+        let found = value.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+        if found.len() > MAX_TEXT { String::new() } else { found.to_owned() }
+    };
+    let seen = Seen {
+        request_id: text("/requestContext/requestId"),
+        api_id: text("/requestContext/apiId"),
+        stage: text("/requestContext/stage"),
+    };
+    let version = value.get("version").and_then(Value::as_str);
+    (form(value.get("methodArn").is_some(), version, value.get("type").is_some(), kind), seen)
+}
+
+/// A refusal needs no more than a policy that denies everything, where a policy is what API Gateway reads. Events of REST
+/// and WebSocket APIs state a type and no version.
+pub(super) fn form(has_method_arn: bool, version: Option<&str>, has_type: bool, kind: ResponseKind) -> Form {
+    let of_http = version == Some("2.0") && kind == ResponseKind::Iam;
+    if has_method_arn || of_http || (version.is_none() && has_type) {
+        Form::Policy { arn: "*".to_owned(), api: Api::Http }
+    } else {
+        Form::Simple
+    }
+}

@@ -1,0 +1,101 @@
+//! `causeway lint --template`: what deployment templates make of the policies.
+//!
+//! A template names its APIs by logical ids, and an `ApiGateway` document names its API by the id that AWS gives it. So an
+//! authorizer is judged by every document whose stage it can have.
+
+pub(super) mod cache;
+mod cache_codes;
+pub(super) mod headers;
+pub(super) mod routes;
+
+use authz::api::{Access, Api, ApiKind, Authorizer, AuthorizerKind, Route, Text};
+use authz::{ApiGatewayInfo, Policies};
+use istio::Resources;
+
+use super::finding::{Code, Finding, Findings};
+use crate::template::Templates;
+
+/// What is looked at.
+pub(super) struct Deployment<'a> {
+    pub(super) policies: &'a Policies,
+    pub(super) resources: &'a Resources,
+    pub(super) templates: &'a Templates,
+}
+
+pub(super) type Check = fn(&Deployment<'_>, &mut Findings);
+
+/// Each topic: what it can find, and how.
+pub(super) const TOPICS: &[(&[&Code], Check)] =
+    &[(cache::CODES, cache::check), (headers::CODES, headers::check), (routes::CODES, routes::check)];
+
+impl<'a> Deployment<'a> {
+    /// Our authorizers, each with its API and its place in it.
+    pub(super) fn authorizers(&self) -> impl Iterator<Item = (&'a Api, u32, &'a Authorizer)> {
+        self.templates.apis().iter().flat_map(|api| {
+            let own = api.authorizers.iter().enumerate().filter(|(_, authorizer)| self.is_ours(authorizer));
+            own.filter_map(move |(index, authorizer)| Some((api, u32::try_from(index).ok()?, authorizer)))
+        })
+    }
+
+    /// Whether an authorizer asks our function: one that the templates do not have, or one with a variable of ours.
+    pub(super) fn is_ours(&self, authorizer: &Authorizer) -> bool {
+        authorizer.kind != AuthorizerKind::Jwt && self.function(authorizer).is_none_or(|function| function.is_causeway)
+    }
+
+    /// The function of an authorizer, if it is in the templates.
+    pub(super) fn function(&self, authorizer: &Authorizer) -> Option<&'a crate::template::Function> {
+        let reference = authorizer.function.as_ref()?.as_str();
+        let words: Vec<&str> = reference.split(|c: char| !c.is_ascii_alphanumeric()).collect();
+        self.templates.functions().iter().find(|function| words.contains(&function.name.as_str()))
+    }
+
+    /// The `ApiGateway` documents that can be for this API.
+    pub(super) fn gateways(&self, api: &'a Api) -> impl Iterator<Item = ApiGatewayInfo<'a>> + use<'a> {
+        let policies: &'a Policies = self.policies;
+        policies.api_gateways().filter(|gateway| {
+            api.stages.is_empty()
+                || api.stages.iter().any(|stage| match stage {
+                    Text::Known(stage) => stage == gateway.stage,
+                    Text::Opaque(_) => true,
+                })
+        })
+    }
+}
+
+/// The routes that ask the authorizer with this index.
+pub(super) fn routes_of(api: &Api, index: u32) -> impl Iterator<Item = &Route> {
+    api.routes.iter().filter(move |route| route.access == Access::Authorizer(index))
+}
+
+pub(super) fn is_http(api: &Api) -> bool {
+    api.kind.is_none_or(|kind| kind == ApiKind::Http)
+}
+
+/// `METHOD PATH`.
+pub(super) fn route_key(route: &Route) -> String {
+    format!("{} {}", route.method, route.path).trim_start().to_owned()
+}
+
+impl Findings {
+    /// A finding in a template.
+    pub(super) fn in_template(
+        &mut self,
+        code: &'static Code,
+        place: (&str, u32),
+        resource: impl Into<String>,
+        message: impl Into<String>,
+        instead: impl Into<String>,
+    ) {
+        let (file, line) = place;
+        self.push(Finding {
+            code: code.name,
+            severity: code.severity,
+            file: file.to_owned(),
+            line,
+            resource: resource.into(),
+            path: String::new(),
+            message: message.into(),
+            instead: instead.into(),
+        });
+    }
+}

@@ -1,0 +1,113 @@
+//! What stands around the routes of a template: functions, and what integrations send to their backends.
+
+use authz::api::Text;
+
+use super::yaml::{Member, Node, Value};
+use super::{Reader, kind, properties};
+
+/// A Lambda function of a template.
+#[derive(Clone, Debug)]
+pub(crate) struct Function {
+    /// Its logical id.
+    pub(crate) name: String,
+    /// Whether it has a variable whose name begins with `CAUSEWAY_`.
+    pub(crate) is_causeway: bool,
+    /// `CAUSEWAY_RESPONSE`.
+    pub(crate) response: Option<Text>,
+}
+
+/// An integration that sends requests on over HTTP.
+#[derive(Clone, Debug)]
+pub(crate) struct Integration {
+    /// The API, as [`Api::reference`](authz::api::Api::reference) has it.
+    pub(crate) api: Text,
+    /// Its logical id, or the route that it stands at.
+    pub(crate) name: String,
+    /// The template.
+    pub(crate) file: String,
+    /// Line of its definition, counted from 1.
+    pub(crate) line: u32,
+    /// `RequestParameters`.
+    pub(crate) mappings: Vec<Mapping>,
+}
+
+/// One of `RequestParameters`.
+#[derive(Clone, Debug)]
+pub(crate) struct Mapping {
+    /// Such as `overwrite:header.x-principal` or, at a REST API, `integration.request.header.x-principal`.
+    pub(crate) target: String,
+    /// Such as `$context.authorizer.principal`.
+    pub(crate) value: Text,
+    pub(crate) line: u32,
+}
+
+impl Integration {
+    /// The mappings of headers: operation, header in lower case, and the rest. A REST API's mapping sets the header.
+    pub(crate) fn headers(&self) -> impl Iterator<Item = (&str, String, &Mapping)> {
+        self.mappings.iter().filter_map(|mapping| {
+            let (operation, place) = match mapping.target.strip_prefix("integration.request.") {
+                Some(place) => ("overwrite", place),
+                None => mapping.target.split_once(':')?,
+            };
+            Some((operation, place.strip_prefix("header.")?.to_ascii_lowercase(), mapping))
+        })
+    }
+}
+
+impl Reader<'_> {
+    pub(super) fn function(&mut self, resource: &Member) {
+        let variables = |node: &Node| -> Vec<Member> {
+            let found = node.get("Environment").and_then(|environment| environment.get("Variables"));
+            found.map(|variables| variables.members().to_vec()).unwrap_or_default()
+        };
+        let mut all = properties(resource).map(variables).unwrap_or_default();
+        all.extend(self.globals.and_then(|globals| globals.get("Function")).map(variables).unwrap_or_default());
+        let response =
+            all.iter().find(|member| member.name == "CAUSEWAY_RESPONSE").map(|member| self.text(&member.node));
+        let is_causeway = all.iter().any(|member| member.name.starts_with("CAUSEWAY_"));
+        self.functions.push(Function { name: resource.name.clone(), is_causeway, response });
+    }
+
+    pub(super) fn v2_integration(&mut self, resource: &Member) {
+        let Some(at) = properties(resource) else { return };
+        if at.get("IntegrationType").and_then(Node::scalar) != Some("HTTP_PROXY") {
+            return;
+        }
+        let Some(api) = at.get("ApiId").map(|node| self.api_of(node)) else { return };
+        self.add_integration(api, &resource.name, resource.line, at.get("RequestParameters"));
+    }
+
+    pub(super) fn rest_integration(&mut self, api: usize, name: &str, integration: Option<&Node>) {
+        let Some(at) = integration else { return };
+        let kind = at.get("Type").or_else(|| at.get("type")).and_then(Node::scalar).unwrap_or_default();
+        if matches!(kind.to_ascii_uppercase().as_str(), "HTTP" | "HTTP_PROXY") {
+            let parameters = at.get("RequestParameters").or_else(|| at.get("requestParameters"));
+            self.add_integration(api, name, at.line, parameters);
+        }
+    }
+
+    fn add_integration(&mut self, api: usize, name: &str, line: u32, parameters: Option<&Node>) {
+        let Some(reference) = self.apis.get(api).map(|api| api.reference.clone()) else { return };
+        let members = match parameters.map(|node| &node.value) {
+            Some(Value::Mapping(members)) => members.as_slice(),
+            _ => &[],
+        };
+        let mappings = members
+            .iter()
+            .map(|member| Mapping { target: member.name.clone(), value: self.text(&member.node), line: member.line })
+            .collect();
+        let (name, file) = (name.to_owned(), self.file.to_owned());
+        self.integrations.push(Integration { api: reference, name, file, line, mappings });
+    }
+
+    /// Functions, and the integrations of plain resources.
+    pub(super) fn parts(&mut self) {
+        for resource in self.resources {
+            match kind(resource) {
+                "AWS::Serverless::Function" | "AWS::Lambda::Function" => self.function(resource),
+                "AWS::ApiGatewayV2::Integration" => self.v2_integration(resource),
+                _ => {}
+            }
+        }
+    }
+}

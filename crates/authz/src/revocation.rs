@@ -1,0 +1,123 @@
+//! Credentials that their issuer has taken back before they expire.
+
+mod id;
+mod signed;
+
+use std::collections::BTreeMap;
+
+pub use id::RevokedId;
+pub(crate) use signed::is_list_type;
+pub use signed::{
+    LIST_TYPE, MAX_CLIENTS_BEFORE, MAX_IDS, MAX_LIST_BYTES, RevocationListError, UnverifiedRevocationList,
+    encode_payload,
+};
+
+use crate::api_key::ApiKeyRecord;
+use crate::claims::Claims;
+use id::IdSet;
+
+/// What is known of revoked credentials.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Revocations<'a> {
+    /// Nobody keeps a list: only expiry ends a token, and the store an API key.
+    #[default]
+    NotKept,
+    /// The list, young enough to be relied on.
+    List(&'a RevocationList),
+    /// There is a list, and it cannot be had or is too old: every credential is refused.
+    Unavailable,
+}
+
+/// A list of revoked credentials.
+///
+/// Ids are kept as the first 8 bytes of a SHA-256. An id that is on the list is always found. One that is not is taken
+/// for one that is with a probability of n / 2^64, which is 5.4e-14 for a full list; such a mistake can only deny.
+#[derive(Clone, Eq, PartialEq)]
+pub struct RevocationList {
+    /// Whose credentials are meant; absent in a plain list, which means everybody's.
+    issuer: Option<String>,
+    issued_at: u64,
+    expires_at: u64,
+    ids: IdSet,
+    clients_before: BTreeMap<String, u64>,
+}
+
+impl RevocationList {
+    /// A plain list, which nobody signed and which does not expire: ids of tokens (`jti`) and API keys; `client:ID` is
+    /// a client.
+    pub fn of_ids(ids: impl IntoIterator<Item = String>) -> Self {
+        let hashed = ids.into_iter().flat_map(|id| {
+            let client = id.strip_prefix("client:").map(RevokedId::client);
+            [Some(RevokedId::token(&id)), Some(RevokedId::key(&id)), client]
+        });
+        Self {
+            issuer: None,
+            issued_at: 0,
+            expires_at: u64::MAX,
+            ids: IdSet::of(hashed.flatten()),
+            clients_before: BTreeMap::new(),
+        }
+    }
+
+    /// Whether the token with these claims is revoked: by its `jti`, by its client, or as one that its client got
+    /// before a moment. A token without `iat` counts as issued before it.
+    ///
+    /// A signed list speaks of its own issuer's tokens: the same `jti` or client at another issuer is another one.
+    pub fn has_token(&self, claims: &Claims) -> bool {
+        if let (Some(own), Some(other)) = (&self.issuer, claims.issuer())
+            && own != other
+        {
+            return false;
+        }
+        let by_id = claims.text("jti").is_some_and(|jti| self.ids.has(RevokedId::token(jti)));
+        let by_client = claims.client_id().is_some_and(|client| {
+            let cut = self.clients_before.get(client);
+            self.ids.has(RevokedId::client(client))
+                || cut.is_some_and(|&cut| claims.issued_at().is_none_or(|issued_at| issued_at < cut))
+        });
+        by_id || by_client
+    }
+
+    /// Whether the API key with this record is revoked: by its id or by its client. `clients_before` is about tokens.
+    pub fn has_key(&self, record: &ApiKeyRecord) -> bool {
+        self.ids.has(RevokedId::key(&record.id)) || self.ids.has(RevokedId::client(&record.client_id))
+    }
+
+    /// How many ids are on the list.
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Whether nothing is revoked.
+    pub fn is_empty(&self) -> bool {
+        self.ids.len() == 0 && self.clients_before.is_empty()
+    }
+
+    /// Who signed the list; `None` for a plain one.
+    pub fn issuer(&self) -> Option<&str> {
+        self.issuer.as_deref()
+    }
+
+    /// When it was signed, in seconds since 1970.
+    pub fn issued_at(&self) -> u64 {
+        self.issued_at
+    }
+
+    /// From when on it must not be used, in seconds since 1970.
+    pub fn expires_at(&self) -> u64 {
+        self.expires_at
+    }
+}
+
+/// The ids are many, and nobody's to read.
+impl std::fmt::Debug for RevocationList {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RevocationList")
+            .field("issuer", &self.issuer)
+            .field("issued_at", &self.issued_at)
+            .field("expires_at", &self.expires_at)
+            .field("ids", &self.ids.len())
+            .field("clients_before", &self.clients_before.len())
+            .finish()
+    }
+}
