@@ -264,6 +264,21 @@ mod tests {
     }
 
     #[test]
+    fn a_bundle_has_a_largest_size() {
+        let overhead = write(&[(Section::Access, b"")]).unwrap().len();
+        let whole = write(&[(Section::Access, &vec![0; MAX_BYTES - overhead])]).unwrap();
+        assert_eq!(whole.len(), MAX_BYTES);
+        let mut longer = whole.clone();
+        assert!(Bundle::from_bytes(whole).is_ok());
+        longer.push(0);
+        assert!(matches!(Bundle::from_bytes(longer), Err(BundleError::TooLarge { found }) if found == MAX_BYTES + 1));
+        // Sections end on a border of 16 bytes.
+        let one_more = vec![0; MAX_BYTES - overhead + 1];
+        let refused = write(&[(Section::Access, &one_more)]);
+        assert!(matches!(refused, Err(BundleError::TooLarge { found }) if found == MAX_BYTES + 16));
+    }
+
+    #[test]
     fn sections_lie_on_16_byte_borders() {
         let file = sample();
         for entry in 0..2 {
