@@ -131,7 +131,7 @@ impl Authorizer {
         let log = log.with_metrics(config.metrics.clone());
         let revocations = RevocationsSetup::new(config.revocations.clone(), &bundle)?;
         let deps = Deps { revocations, ..Deps::in_aws(config.api_keys.as_ref(), config.jwks.clone(), log) };
-        let apis = bundle.section(Section::Api).ok().map(<[u8]>::to_vec);
+        let apis = bundle.optional_section(Section::Api)?.map(<[u8]>::to_vec);
         Self::with_apis(config, policies, apis, deps)
     }
 
