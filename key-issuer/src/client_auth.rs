@@ -5,8 +5,9 @@ use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use identity::secret::Secret;
-use platform::store::{ClientRecord, ClientState, Clients};
+use platform::table::TableOf;
 
+use crate::client::{Authentication, ClientRecord, ClientState};
 use crate::event::{DuplicateHeader, Request};
 use crate::form::{Form, decode};
 use crate::iam::RoleArn;
@@ -22,10 +23,10 @@ const SHA256_BYTES: usize = 32;
 /// A client that has proved who it is, and what it may ask for.
 #[derive(Debug)]
 pub(crate) struct Client {
-    pub(crate) id: String,
-    pub(crate) scopes: Vec<String>,
-    pub(crate) audiences: Vec<String>,
-    pub(crate) grants: Vec<String>,
+    /// What is registered about it; for a role of the IAM door, what the registry says.
+    pub(crate) record: ClientRecord,
+    /// SHA-256 of the certificate that it showed at the mTLS door, by which its tokens are bound (RFC 8705 §3.1).
+    pub(crate) certificate: Option<[u8; SHA256_BYTES]>,
 }
 
 /// The form in which a client's secret is kept: SHA-256 in lower-case hex. Client secrets are made by machines and
@@ -35,7 +36,11 @@ pub fn secret_hash(secret: &Secret<String>) -> String {
 }
 
 /// Authenticates a client of the public door.
-pub(crate) async fn by_secret(request: &Request, form: &Form, clients: &dyn Clients) -> Result<Client, Refusal> {
+pub(crate) async fn by_secret(
+    request: &Request,
+    form: &Form,
+    clients: &TableOf<ClientRecord>,
+) -> Result<Client, Refusal> {
     let header = authorization(request)?;
     refuse_other_mechanisms(form, header.is_some())?;
     let Some(header) = header else {
@@ -50,7 +55,7 @@ pub(crate) async fn by_secret(request: &Request, form: &Form, clients: &dyn Clie
     let presented = digest(&SHA256, secret.expose().as_bytes());
     let record = if is_client_id(&id) {
         let found = clients.get(&id).await;
-        found.map_err(|error| Refusal::unavailable(error.to_string()))?
+        found.map_err(|error| Refusal::unavailable(error.to_string()))?.map(|held| held.value)
     } else {
         None
     };
@@ -61,12 +66,13 @@ pub(crate) async fn by_secret(request: &Request, form: &Form, clients: &dyn Clie
     };
     let matched = matches_any(presented.as_ref(), &hashes);
     match record {
-        Some(record) if matched && record.state == ClientState::Active => Ok(Client {
-            id: record.client_id,
-            scopes: record.scopes,
-            audiences: record.audiences,
-            grants: record.grants,
-        }),
+        Some(record)
+            if matched
+                && record.state == ClientState::Active
+                && record.authentication == Authentication::ClientSecret =>
+        {
+            Ok(Client { record, certificate: None })
+        }
         record => {
             // One answer to the caller, whatever was wrong.
             let refusal = Refusal::invalid_client("the client is unknown or its secret is wrong");
@@ -75,7 +81,10 @@ pub(crate) async fn by_secret(request: &Request, form: &Form, clients: &dyn Clie
                 Some(record) if !matched => {
                     refusal.with_detail(format!("wrong secret for the client {}", record.client_id))
                 }
-                Some(record) => refusal.with_detail(format!("the client {} is disabled", record.client_id)),
+                Some(record) if record.state != ClientState::Active => {
+                    refusal.with_detail(format!("the client {} is disabled", record.client_id))
+                }
+                Some(record) => refusal.with_detail(format!("the client {} has another method", record.client_id)),
             })
         }
     }
@@ -98,12 +107,14 @@ pub(crate) fn by_role(request: &Request, form: &Form, role: &RoleArn, registry: 
         .get(role)
         .ok_or_else(|| Refusal::new(403, "unauthorized_client", "the IAM role is not in the registry"))?;
     refuse_other_client_id(form, &registration.client_id)?;
-    Ok(Client {
-        id: registration.client_id.clone(),
+    let record = ClientRecord {
+        authentication: Authentication::Iam,
         scopes: registration.scopes.clone(),
         audiences: registration.audiences.clone(),
         grants: vec!["client_credentials".to_owned()],
-    })
+        ..ClientRecord::new(&registration.client_id)
+    };
+    Ok(Client { record, certificate: None })
 }
 
 /// The header's value; refuses what the gateway joined from several.

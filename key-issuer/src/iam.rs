@@ -60,8 +60,20 @@ impl fmt::Display for RoleArn {
 pub(crate) enum Door {
     /// Nothing is known of the caller. `iam_ignored` says that the event claimed an IAM identity which does not count.
     Public { iam_ignored: bool },
+    /// API Gateway has asked for a certificate of the client, and this is what it showed.
+    Mtls(ClientCertificate),
     /// AWS has authenticated a session of this role.
     Iam(RoleArn),
+}
+
+/// The certificate that a client showed at the mTLS door, in DER. API Gateway checked it against the domain's truststore.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct ClientCertificate(pub(crate) Vec<u8>);
+
+impl fmt::Debug for ClientCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ClientCertificate({} bytes)", self.0.len())
+    }
 }
 
 impl Door {
@@ -69,6 +81,7 @@ impl Door {
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Door::Public { .. } => "public",
+            Door::Mtls(_) => "mtls",
             Door::Iam(_) => "iam",
         }
     }

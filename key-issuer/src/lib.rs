@@ -12,32 +12,48 @@ use std::task::{Context, Poll};
 
 use platform::aws::AwsConfig;
 use platform::clock::{Clock, SystemClock};
+use platform::dynamo_table::DynamoTable;
 use platform::env::{Env, EnvError, Reader};
 use platform::log::Log;
 use platform::random::{Random, SystemRandom};
-use platform::secrets::{Secrets, SecretsManager};
-use platform::store::{Clients, DynamoDb};
+use platform::secrets::{SecretVersions, Secrets, SecretsManager};
+use platform::table::{Table, TableOf, Unconfigured};
 use serde_json::Value;
 
+mod admin;
+mod algorithm;
+mod attestation;
 mod audit;
 pub mod bootstrap;
 mod ca;
+mod client;
 mod client_auth;
 mod config;
+mod dpop;
 mod event;
 mod form;
 mod iam;
+mod introspection;
 mod jwks;
+mod jwt_svid;
 mod metadata;
+mod own_token;
 mod refusal;
 mod registry;
+mod replay;
+mod revocation;
+mod revocations;
+mod rotation;
 mod routes;
 mod secret_cache;
 mod signing_key;
+mod spiffe_bundle;
 mod svid;
 mod token;
 
+pub use algorithm::Algorithm;
 pub use ca::SVID_LIFE_SECONDS;
+pub use client::{AssertionAudience, Authentication, CertificateName, ClientRecord, ClientState};
 pub use client_auth::secret_hash;
 pub use config::Config;
 pub use event::{MAX_BODY_BYTES, UnsupportedEvent};
@@ -58,16 +74,43 @@ use signing_key::SigningKeys;
 /// What the issuer stands on.
 #[derive(Clone)]
 pub struct Deps {
-    /// OAuth clients.
-    pub clients: Arc<dyn Clients>,
-    /// Signing keys and certificate authority.
+    /// Clients, API keys, and what changes.
+    pub tables: Tables,
+    /// Signing keys, certificate authority and pepper.
     pub secrets: Arc<dyn Secrets>,
+    /// The versions of the signing keys, for their rotation; without it, there is none.
+    pub secret_versions: Option<Arc<dyn SecretVersions>>,
     /// Times of issue and ages of caches.
     pub clock: Arc<dyn Clock>,
     /// Token ids and serial numbers.
     pub random: Arc<dyn Random>,
     /// The audit log.
     pub log: Log,
+}
+
+/// The issuer's tables.
+#[derive(Clone)]
+pub struct Tables {
+    /// OAuth clients, [`ClientRecord`] by `client_id`.
+    pub clients: Arc<dyn Table>,
+    /// API keys, [`authz::ApiKeyRecord`] by their public id.
+    pub api_keys: Arc<dyn Table>,
+    /// What comes and goes: refresh tokens, used `jti`s and proofs.
+    pub state: Arc<dyn Table>,
+    /// Revoked credentials, until they would have expired.
+    pub revocations: Arc<dyn Table>,
+}
+
+impl Tables {
+    /// The tables of an embedded store.
+    pub fn embedded(store: &platform::store::Embedded) -> Self {
+        Self {
+            clients: store.table("clients"),
+            api_keys: store.table(platform::store::API_KEYS),
+            state: store.table("state"),
+            revocations: store.table("revocations"),
+        }
+    }
 }
 
 /// The issuer: a `tower` service from a Lambda event to a proxy response. Cheap to clone; clones share the keys.
@@ -77,6 +120,8 @@ pub struct KeyIssuer(Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) config: Config,
     pub(crate) deps: Deps,
+    pub(crate) clients: TableOf<ClientRecord>,
+    pub(crate) used: TableOf<Value>,
     metadata: String,
     signing_keys: SecretCache<SigningKeys>,
     authority: Option<SecretCache<Authority>>,
@@ -92,7 +137,9 @@ impl KeyIssuer {
             .ca_secret
             .as_deref()
             .map(|id| SecretCache::new(id, move |secret, now| Authority::from_secret(secret, &trust_domain, now)));
-        Self(Arc::new(Inner { config, deps, metadata, signing_keys, authority }))
+        let clients = TableOf::new("clients", deps.tables.clients.clone(), deps.clock.clone());
+        let used = TableOf::new("state", deps.tables.state.clone(), deps.clock.clone());
+        Self(Arc::new(Inner { config, deps, clients, used, metadata, signing_keys, authority }))
     }
 
     /// An issuer on AWS: DynamoDB, Secrets Manager, this machine's clock and randomness, standard output.
@@ -107,7 +154,13 @@ impl KeyIssuer {
         })?;
         let aws = AwsConfig::from_env(&Reader::new(env))?;
         let deps = Deps {
-            clients: Arc::new(DynamoDb::new(table, aws.clone())),
+            tables: Tables {
+                clients: Arc::new(DynamoTable::new(table, aws.clone())),
+                api_keys: Arc::new(Unconfigured("CAUSEWAY_API_KEYS_TABLE")),
+                state: Arc::new(Unconfigured("CAUSEWAY_STATE_TABLE")),
+                revocations: Arc::new(Unconfigured("CAUSEWAY_REVOCATIONS_TABLE")),
+            },
+            secret_versions: None,
             secrets: Arc::new(SecretsManager::new(aws)),
             clock: Arc::new(SystemClock),
             random: Arc::new(SystemRandom),
@@ -144,25 +197,31 @@ impl Inner {
                 facts.iam_ignored = *iam_ignored;
                 routes::PUBLIC
             }
+            Door::Mtls(_) => routes::MTLS,
             Door::Iam(role) => {
                 facts.role_arn = Some(role.to_string());
-                if self.authority.is_some() { routes::IAM } else { routes::IAM_WITHOUT_CA }
+                routes::IAM
             }
         };
-        let route = table.find(&request.method, &request.path).map_err(|no_route| match no_route {
+        let (route, id) = table.find(&request.method, &request.path).map_err(|no_route| match no_route {
             NoRoute::Path => Refusal::new(404, "not_found", "there is nothing at this path"),
             NoRoute::Method(allow) => {
                 Refusal::new(405, "method_not_allowed", format!("this path takes {allow}")).with_header("Allow", allow)
             }
         })?;
         facts.route = Some(route.name());
-        match (route, &door) {
-            (Route::Metadata, _) => Ok(Response::public_json(metadata::MAX_AGE_SECONDS, self.metadata.clone())),
-            (Route::Jwks, _) => jwks::answer(self.signing_keys().await?.as_ref(), request),
-            (Route::Token, door) => token::answer(self, request, door, facts).await,
-            (Route::Svid, Door::Iam(role)) => svid::answer(self, request, role, facts).await,
-            // No table has this; the type system does not know.
-            (Route::Svid, Door::Public { .. }) => Err(Refusal::internal("an SVID route at the public door")),
+        match route {
+            Route::Metadata => Ok(Response::public_json(metadata::MAX_AGE_SECONDS, self.metadata.clone())),
+            Route::Jwks => jwks::answer(self.signing_keys().await?.as_ref(), request),
+            Route::SpiffeBundle => spiffe_bundle::answer(self, request).await,
+            Route::Revocations => revocations::answer(self, request).await,
+            Route::Token => token::answer(self, request, &door, facts).await,
+            Route::Introspect => introspection::answer(self, request, &door, facts).await,
+            Route::Revoke => revocation::answer(self, request, &door, facts).await,
+            Route::Nonce => attestation::nonce(self, request).await,
+            Route::Svid => svid::answer(self, request, &door, facts).await,
+            Route::JwtSvid => jwt_svid::answer(self, request, &door, facts).await,
+            Route::Admin(admin) => admin::answer(self, request, &door, admin, id, facts).await,
         }
     }
 

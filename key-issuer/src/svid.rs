@@ -16,7 +16,7 @@ use crate::Inner;
 use crate::audit::Facts;
 use crate::ca::SubjectKey;
 use crate::event::{Request, Response};
-use crate::iam::RoleArn;
+use crate::iam::Door;
 use crate::refusal::Refusal;
 use crate::token::refuse_body;
 
@@ -33,9 +33,12 @@ struct Body {
 pub(crate) async fn answer(
     issuer: &Inner,
     request: &Request,
-    role: &RoleArn,
+    door: &Door,
     facts: &mut Facts,
 ) -> Result<Response, Refusal> {
+    let Door::Iam(role) = door else {
+        return Err(Refusal::new(403, "access_denied", "the caller's IAM role is not proven"));
+    };
     let registration = issuer
         .config
         .registry

@@ -58,10 +58,11 @@ pub(crate) async fn answer(
 ) -> Result<Response, Refusal> {
     let form = form(request)?;
     let client = match door {
-        Door::Public { .. } => client_auth::by_secret(request, &form, issuer.deps.clients.as_ref()).await?,
+        Door::Public { .. } => client_auth::by_secret(request, &form, &issuer.clients).await?,
+        Door::Mtls(_) => return Err(Refusal::internal("the mTLS door is not built yet")),
         Door::Iam(role) => client_auth::by_role(request, &form, role, &issuer.config.registry)?,
     };
-    facts.client_id = Some(client.id.clone());
+    facts.client_id = Some(client.record.client_id.clone());
     check_grant(&form, &client)?;
     let scope = scope(&form, &client)?;
     let audience = audience(&form, &client)?;
@@ -74,7 +75,7 @@ pub(crate) async fn answer(
     let claims = Claims {
         iss: &issuer.config.issuer,
         // RFC 9068 §5: no client may choose an id that is another kind of subject, so ids have their own prefix.
-        sub: format!("client:{}", client.id),
+        sub: format!("client:{}", client.record.client_id),
         aud: match audience.as_slice() {
             [one] => Audience::One(one),
             several => Audience::Several(several),
@@ -83,8 +84,8 @@ pub(crate) async fn answer(
         iat: now,
         nbf: now.saturating_sub(BACKDATE_SECONDS),
         jti: &jti,
-        client_id: &client.id,
-        azp: &client.id,
+        client_id: &client.record.client_id,
+        azp: &client.record.client_id,
         scope: scope.as_deref(),
     };
     // RFC 9068 §2.1: "The 'typ' value used SHOULD be 'at+jwt'".
@@ -142,7 +143,7 @@ fn is_form(content_type: &str) -> bool {
 fn check_grant(form: &Form, client: &Client) -> Result<(), Refusal> {
     match form.get("grant_type") {
         None => Err(Refusal::invalid_request("grant_type is missing")),
-        Some("client_credentials") if client.grants.iter().any(|g| g == "client_credentials") => Ok(()),
+        Some("client_credentials") if client.record.grants.iter().any(|g| g == "client_credentials") => Ok(()),
         Some("client_credentials") => {
             Err(Refusal::new(400, "unauthorized_client", "the client may not use client_credentials"))
         }
@@ -156,13 +157,13 @@ fn scope(form: &Form, client: &Client) -> Result<Option<String>, Refusal> {
     let refused = |description: &str| Refusal::new(400, "invalid_scope", description);
     let mut granted: Vec<&str> = Vec::new();
     match form.get("scope") {
-        None => granted.extend(client.scopes.iter().map(String::as_str)),
+        None => granted.extend(client.record.scopes.iter().map(String::as_str)),
         Some(requested) => {
             for token in requested.split(' ') {
                 if !is_scope_token(token) {
                     return Err(refused("scope is not a list of scope tokens, one space apart"));
                 }
-                if !client.scopes.iter().any(|allowed| allowed == token) {
+                if !client.record.scopes.iter().any(|allowed| allowed == token) {
                     return Err(refused("the client may not have the requested scope"));
                 }
                 if !granted.contains(&token) {
@@ -183,7 +184,7 @@ fn audience(form: &Form, client: &Client) -> Result<Vec<String>, Refusal> {
     }
     let mut granted: Vec<String> = Vec::new();
     for target in form.all("resource").chain(form.all("audience")) {
-        if !client.audiences.iter().any(|allowed| allowed == target) {
+        if !client.record.audiences.iter().any(|allowed| allowed == target) {
             return Err(refused("the client may not ask for a token for this target"));
         }
         if !granted.iter().any(|g| g == target) {
@@ -191,7 +192,7 @@ fn audience(form: &Form, client: &Client) -> Result<Vec<String>, Refusal> {
         }
     }
     if granted.is_empty() {
-        let default = client.audiences.first();
+        let default = client.record.audiences.first();
         granted.push(default.ok_or_else(|| refused("the client has no audience"))?.clone());
     }
     Ok(granted)

@@ -11,8 +11,8 @@ use base64::engine::general_purpose::STANDARD;
 use common::*;
 use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use key_issuer::ClientState;
 use key_issuer::{MAX_BODY_BYTES, UnsupportedEvent, bootstrap};
-use platform::store::{ClientState, Clients};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -120,7 +120,7 @@ async fn a_client_without_scopes_gets_a_token_without_scope() {
     let world = World::new().await;
     let mut bare = client("bare", &["x"]);
     bare.scopes.clear();
-    world.directory.put(&bare).await.unwrap();
+    world.directory.put(&bare).await;
     let mut event = token_event(GRANT);
     event["headers"]["Authorization"] = json!(basic("bare", "x"));
     let body = world.send(event).await.json();
@@ -132,7 +132,7 @@ async fn a_client_without_scopes_gets_a_token_without_scope() {
 #[tokio::test]
 async fn both_live_secrets_and_odd_names_authenticate() {
     let world = World::new().await;
-    world.directory.put(&client("caf\u{e9} +%:", &["p\u{e4}ss: +%"])).await.unwrap();
+    world.directory.put(&client("caf\u{e9} +%:", &["p\u{e4}ss: +%"])).await;
     for (id, secret) in [(CLIENT, SECRET), (CLIENT, SECOND_SECRET), ("caf\u{e9} +%:", "p\u{e4}ss: +%")] {
         let mut event = token_event(GRANT);
         event["headers"]["Authorization"] = json!(basic(id, secret));
@@ -162,7 +162,7 @@ async fn every_error_of_the_token_endpoint() {
     let mut no_audience = client("no-audience", &["x"]);
     no_audience.audiences.clear();
     for record in [no_grant, disabled, no_audience] {
-        world.directory.put(&record).await.unwrap();
+        world.directory.put(&record).await;
     }
     let with = |member: &str, value: Value| {
         let mut event = token_event(GRANT);
@@ -436,7 +436,7 @@ async fn a_broken_client_record_authenticates_nobody() {
     for hashes in [vec![], vec!["00".to_owned()], vec!["0".repeat(64); 3], vec!["g".repeat(64)]] {
         let mut record = client(CLIENT, &[SECRET]);
         record.secret_hashes = hashes;
-        world.directory.put(&record).await.unwrap();
+        world.directory.put(&record).await;
         let answer = world.send(token_event(GRANT)).await;
         assert_eq!((answer.status(), answer.error().as_str()), (500, "server_error"));
         assert!(world.audit()["detail"].as_str().unwrap().contains("record of the client reader"));

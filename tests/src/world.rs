@@ -13,9 +13,13 @@ use causeway::dev::gateway::{Caller, FunctionUrl, FunctionUrlConfig, Gateway, Ri
 use causeway::dev::http::{Answer, send};
 use causeway::dev::{seeds, stack};
 use identity::Secret;
+use key_issuer::ClientRecord;
 use platform::aws::{AwsConfig, Credentials};
+use platform::clock::SystemClock;
+use platform::dynamo_table::DynamoTable;
 use platform::sigv4;
-use platform::store::{ApiKeys, ClientRecord, ClientState, Clients, DynamoDb};
+use platform::store::{ApiKeys, DynamoDb};
+use platform::table::TableOf;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -267,19 +271,19 @@ async fn seed(moto: &Moto) -> Result<Seeds, String> {
     for table in ["clients", "api-keys"] {
         create_table(moto, table).await?;
     }
-    let clients = DynamoDb::new("clients", aws(moto));
+    let table = Arc::new(DynamoTable::new("clients", aws(moto)));
+    let clients = TableOf::new("clients", table, Arc::new(SystemClock));
     let mut client_secrets = BTreeMap::new();
     for (client_id, scope) in [("reader", "reviews.read"), ("auditor", "orders.read")] {
         let secret = seeds::random_text().map_err(|error| error.to_string())?;
         let client = ClientRecord {
-            client_id: client_id.to_owned(),
             secret_hashes: vec![key_issuer::secret_hash(&secret)],
             scopes: vec![scope.to_owned()],
             audiences: vec!["bookinfo".to_owned(), "orders".to_owned()],
             grants: vec!["client_credentials".to_owned()],
-            state: ClientState::Active,
+            ..ClientRecord::new(client_id)
         };
-        Clients::put(&clients, &client).await.map_err(|error| error.to_string())?;
+        clients.create(client_id, &client, None).await.map_err(|error| error.to_string())?;
         client_secrets.insert(client_id, secret);
     }
     let keys = DynamoDb::new("api-keys", aws(moto));

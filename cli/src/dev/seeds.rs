@@ -8,14 +8,15 @@ use std::sync::Arc;
 use authz::api_key::{ApiKey, ApiKeyRecord, KeyState};
 use authz::{KeySets, Policies, Target};
 use identity::{Secret, Svid, TrustBundle, TrustDomain};
-use key_issuer::KeyIssuer;
+use key_issuer::{ClientRecord, KeyIssuer};
 use platform::aws::{AwsConfig, Credentials};
 use platform::clock::{Clock, SystemClock};
 use platform::env::MapEnv;
 use platform::jwks::{JwksSettings, JwksSource};
 use platform::log::Log;
 use platform::random::{Random, SystemRandom};
-use platform::store::{ApiKeys, ClientRecord, ClientState, Clients, Embedded};
+use platform::store::{ApiKeys, Embedded};
+use platform::table::TableOf;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
@@ -62,18 +63,18 @@ impl Seeds {
 
         let (reader_secret, auditor_secret) = (random_text()?, random_text()?);
         let store = Embedded::in_memory();
+        let clients = TableOf::new("clients", store.table("clients"), Arc::new(SystemClock));
         for (client_id, secret, scope) in
             [("reader", &reader_secret, "reviews.read"), ("auditor", &auditor_secret, "orders.read")]
         {
             let client = ClientRecord {
-                client_id: client_id.to_owned(),
                 secret_hashes: vec![key_issuer::secret_hash(secret)],
                 scopes: vec![scope.to_owned()],
                 audiences: vec!["bookinfo".to_owned(), "orders".to_owned()],
                 grants: vec!["client_credentials".to_owned()],
-                state: ClientState::Active,
+                ..ClientRecord::new(client_id)
             };
-            Clients::put(&store, &client).await.map_err(|error| part("store")(error.to_string()))?;
+            clients.create(client_id, &client, None).await.map_err(|error| part("store")(error.to_string()))?;
         }
         let pepper = Secret::new(pepper.expose().clone().into_bytes());
         let (partner_key, revoked_key) = (new_key()?, new_key()?);
@@ -118,7 +119,8 @@ impl Seeds {
 
     pub(super) fn issuer_deps(&self, clock: Arc<dyn Clock>, log: Log) -> key_issuer::Deps {
         key_issuer::Deps {
-            clients: self.store.clone(),
+            tables: key_issuer::Tables::embedded(&self.store),
+            secret_versions: None,
             secrets: self.secrets.clone(),
             clock,
             random: Arc::new(SystemRandom),

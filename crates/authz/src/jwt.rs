@@ -141,17 +141,17 @@ impl<'t> UnverifiedJws<'t> {
     }
 
     /// The kind of thing that it says it is.
-    pub(crate) fn unverified_type(&self) -> Option<&str> {
+    pub fn unverified_type(&self) -> Option<&str> {
         self.typ.as_deref()
     }
 
     /// The key that it names.
-    pub(crate) fn unverified_kid(&self) -> Option<&str> {
+    pub fn unverified_kid(&self) -> Option<&str> {
         self.kid.as_deref()
     }
 
     /// What was signed, if it was.
-    pub(crate) fn unverified_payload(&self) -> &[u8] {
+    pub fn unverified_payload(&self) -> &[u8] {
         &self.payload
     }
 

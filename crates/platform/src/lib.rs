@@ -10,6 +10,8 @@ pub mod bundle;
 pub mod clock;
 #[cfg(feature = "jwks")]
 pub mod decision_line;
+#[cfg(feature = "dynamodb")]
+pub mod dynamo_table;
 pub mod env;
 pub mod log;
 pub mod metrics;
@@ -21,6 +23,7 @@ pub mod secrets;
 #[cfg(feature = "jwks")]
 mod single_flight;
 pub mod store;
+pub mod table;
 
 #[cfg(feature = "aws")]
 pub mod aws;

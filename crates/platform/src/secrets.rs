@@ -29,6 +29,59 @@ pub trait Secrets: Send + Sync {
     fn get<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Secret<String>, SecretError>>;
 }
 
+/// What is known of a secret without its values.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SecretDescription {
+    /// Whether the secret is rotated by a function.
+    pub rotation_enabled: bool,
+    /// Each version's id with its staging labels (`AWSCURRENT`, `AWSPENDING`, `AWSPREVIOUS`, …).
+    pub versions: BTreeMap<String, Vec<String>>,
+}
+
+/// What came of putting a version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Put {
+    /// It is there, with this value.
+    Done,
+    /// The version is there with another value; nothing has changed (`ResourceExistsException`).
+    OtherValue,
+}
+
+/// The versions of secrets, for the function that rotates them.
+pub trait SecretVersions: Send + Sync {
+    /// The versions of the secret `id` and their labels.
+    fn describe<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<SecretDescription, SecretError>>;
+
+    /// The value of the version that has the id `version` and the label `stage`; `None` if there is none, or none with a
+    /// value yet.
+    fn get_version<'a>(
+        &'a self,
+        id: &'a str,
+        version: &'a str,
+        stage: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Secret<String>>, SecretError>>;
+
+    /// Puts the value of `version` and gives it the label `stage`. `rotation_token` is that of the rotation's event, if
+    /// it had one.
+    fn put_version<'a>(
+        &'a self,
+        id: &'a str,
+        version: &'a str,
+        value: &'a Secret<String>,
+        stage: &'a str,
+        rotation_token: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Put, SecretError>>;
+
+    /// Moves the label `stage`: to the version `to`, away from `from`.
+    fn move_stage<'a>(
+        &'a self,
+        id: &'a str,
+        stage: &'a str,
+        to: Option<&'a str>,
+        from: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<(), SecretError>>;
+}
+
 /// Secrets in memory.
 #[derive(Default)]
 pub struct Embedded(Mutex<BTreeMap<String, Secret<String>>>);

@@ -4,12 +4,14 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use authz::api_key::ApiKeyRecord;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use crate::BoxFuture;
+use crate::table::{Only, Page, Record, Table, Written, malformed_json};
 
 /// Why a record cannot be had. "Not found" is not among these: it is an answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,34 +36,6 @@ pub enum StoreError {
     },
 }
 
-/// An OAuth client.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ClientRecord {
-    /// The `client_id`.
-    pub client_id: String,
-    /// SHA-256 of its secrets, in hex: one, or two while a secret is being changed.
-    pub secret_hashes: Vec<String>,
-    /// The scopes that it may have.
-    pub scopes: Vec<String>,
-    /// The audiences that it may ask tokens for; the first one is the default.
-    pub audiences: Vec<String>,
-    /// The grants that it may use, by their OAuth names.
-    pub grants: Vec<String>,
-    /// Whether it may be used.
-    pub state: ClientState,
-}
-
-/// Whether a client may be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ClientState {
-    /// It may.
-    Active,
-    /// It may not.
-    Disabled,
-}
-
 /// Where API keys are kept.
 pub trait ApiKeys: Send + Sync {
     /// The record of the key with this public id.
@@ -70,27 +44,36 @@ pub trait ApiKeys: Send + Sync {
     fn put<'a>(&'a self, record: &'a ApiKeyRecord) -> BoxFuture<'a, Result<(), StoreError>>;
 }
 
-/// Where OAuth clients are kept.
-pub trait Clients: Send + Sync {
-    /// The record of a client.
-    fn get<'a>(&'a self, client_id: &'a str) -> BoxFuture<'a, Result<Option<ClientRecord>, StoreError>>;
-    /// Writes a record, new or changed.
-    fn put<'a>(&'a self, record: &'a ClientRecord) -> BoxFuture<'a, Result<(), StoreError>>;
-}
+/// A store inside the process, kept in a file if it is given one. Holds any number of tables; cheap to clone, and clones
+/// share what they hold.
+#[derive(Clone, Default)]
+pub struct Embedded(Arc<Shared>);
 
-/// A store inside the process, kept in a file if it is given one.
 #[derive(Default)]
-pub struct Embedded {
+struct Shared {
     file: Option<PathBuf>,
-    records: Mutex<Records>,
+    tables: Mutex<Tables>,
 }
 
-#[derive(Clone, Default, Serialize, Deserialize)]
+type Tables = BTreeMap<String, BTreeMap<String, Entry>>;
+
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Records {
-    api_keys: BTreeMap<String, ApiKeyRecord>,
-    clients: BTreeMap<String, ClientRecord>,
+struct Entry {
+    version: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    expires_at: Option<u64>,
+    record: Box<RawValue>,
 }
+
+impl Entry {
+    fn to_record(&self) -> Record {
+        Record { json: self.record.get().to_owned(), version: self.version, expires_at: self.expires_at }
+    }
+}
+
+/// The table of API keys in an [`Embedded`] store.
+pub const API_KEYS: &str = "api_keys";
 
 impl Embedded {
     /// A store that lives as long as the process.
@@ -99,38 +82,123 @@ impl Embedded {
     }
 
     /// A store in the file at `path`, which is made at the first write.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is damaged; then it is left alone.
     pub fn at(path: &Path) -> Result<Self, StoreError> {
-        let records = match std::fs::read(path) {
+        let tables = match std::fs::read(path) {
             Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| StoreError::Malformed {
                 store: path.display().to_string(),
                 id: "(the whole file)".to_owned(),
-                why: error.to_string(),
+                why: malformed_json(&error),
             })?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Records::default(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Tables::default(),
             Err(error) => return Err(unavailable(path, &error)),
         };
-        Ok(Self { file: Some(path.to_owned()), records: Mutex::new(records) })
+        Ok(Self(Arc::new(Shared { file: Some(path.to_owned()), tables: Mutex::new(tables) })))
     }
 
-    fn read<T>(&self, f: impl FnOnce(&Records) -> Option<T>) -> Result<Option<T>, StoreError> {
-        Ok(f(&self.records.lock().unwrap_or_else(PoisonError::into_inner)))
+    /// The table `name`, which is empty if nothing was ever written to it.
+    pub fn table(&self, name: &str) -> Arc<dyn Table> {
+        Arc::new(EmbeddedTable { store: self.clone(), name: name.to_owned() })
     }
 
-    fn change(&self, f: impl FnOnce(&mut Records)) -> Result<(), StoreError> {
-        let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut changed = records.clone();
-        f(&mut changed);
-        if let Some(path) = &self.file {
+    fn read<T>(&self, table: &str, f: impl FnOnce(&BTreeMap<String, Entry>) -> T) -> T {
+        let tables = self.0.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        f(tables.get(table).unwrap_or(&BTreeMap::new()))
+    }
+
+    /// Changes one table; what `f` leaves alone (it returns [`Written::Conflict`]) is not written.
+    fn change(
+        &self,
+        table: &str,
+        f: impl FnOnce(&mut BTreeMap<String, Entry>) -> Written,
+    ) -> Result<Written, StoreError> {
+        let mut tables = self.0.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(path) = &self.0.file else {
+            return Ok(f(tables.entry(table.to_owned()).or_default()));
+        };
+        let mut changed = tables.clone();
+        let written = f(changed.entry(table.to_owned()).or_default());
+        if written != Written::Conflict {
             save(path, &changed)?;
+            *tables = changed;
         }
-        *records = changed;
-        Ok(())
+        Ok(written)
+    }
+}
+
+/// One table of an [`Embedded`] store.
+struct EmbeddedTable {
+    store: Embedded,
+    name: String,
+}
+
+impl Table for EmbeddedTable {
+    fn get<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<Record>, StoreError>> {
+        Box::pin(async move { Ok(self.store.read(&self.name, |entries| entries.get(id).map(Entry::to_record))) })
+    }
+
+    fn put<'a>(
+        &'a self,
+        id: &'a str,
+        json: &'a str,
+        expires_at: Option<u64>,
+        only: Only,
+    ) -> BoxFuture<'a, Result<Written, StoreError>> {
+        Box::pin(async move {
+            let record = RawValue::from_string(json.to_owned()).map_err(|error| StoreError::Malformed {
+                store: self.name.clone(),
+                id: id.to_owned(),
+                why: malformed_json(&error),
+            })?;
+            self.store.change(&self.name, |entries| {
+                let found = entries.get(id);
+                let holds = match only {
+                    Only::Absent { now } => found.is_none_or(|e| e.expires_at.is_some_and(|at| at <= now)),
+                    Only::Version(version) => found.is_some_and(|e| e.version == version),
+                };
+                if !holds {
+                    return Written::Conflict;
+                }
+                // Counting goes on over an expired record, so that who read that one cannot write over this one.
+                let version = found.map_or(1, |e| e.version.saturating_add(1));
+                entries.insert(id.to_owned(), Entry { version, expires_at, record });
+                Written::Version(version)
+            })
+        })
+    }
+
+    fn delete<'a>(&'a self, id: &'a str, version: u64) -> BoxFuture<'a, Result<Written, StoreError>> {
+        Box::pin(async move {
+            self.store.change(&self.name, |entries| match entries.get(id) {
+                Some(entry) if entry.version == version => {
+                    entries.remove(id);
+                    Written::Version(version)
+                }
+                _ => Written::Conflict,
+            })
+        })
+    }
+
+    fn page<'a>(&'a self, after: Option<&'a str>, limit: usize) -> BoxFuture<'a, Result<Page, StoreError>> {
+        use std::ops::Bound;
+        Box::pin(async move {
+            Ok(self.store.read(&self.name, |entries| {
+                let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+                let mut rest = entries.range::<str, _>((from, Bound::Unbounded));
+                let records: Vec<(String, Record)> =
+                    rest.by_ref().take(limit.max(1)).map(|(id, entry)| (id.clone(), entry.to_record())).collect();
+                let next = rest.next().and_then(|_| records.last().map(|(id, _)| id.clone()));
+                Page { records, next }
+            }))
+        })
     }
 }
 
 /// Writes a new file beside the old one and moves it into place, so that a crash leaves one of the two, whole.
-fn save(path: &Path, records: &Records) -> Result<(), StoreError> {
-    let text = serde_json::to_vec_pretty(records)
+fn save(path: &Path, tables: &Tables) -> Result<(), StoreError> {
+    let text = serde_json::to_vec_pretty(tables)
         .map_err(|error| StoreError::Unavailable { store: path.display().to_string(), why: error.to_string() })?;
     let new = path.with_extension("new");
     std::fs::write(&new, text).and_then(|()| std::fs::rename(&new, path)).map_err(|error| unavailable(path, &error))
@@ -142,28 +210,29 @@ fn unavailable(path: &Path, error: &std::io::Error) -> StoreError {
 
 impl ApiKeys for Embedded {
     fn get<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<ApiKeyRecord>, StoreError>> {
-        Box::pin(async move { self.read(|records| records.api_keys.get(id).cloned()) })
+        Box::pin(async move {
+            let Some(json) = self.read(API_KEYS, |entries| entries.get(id).map(|e| e.record.get().to_owned())) else {
+                return Ok(None);
+            };
+            serde_json::from_str(&json).map(Some).map_err(|error| StoreError::Malformed {
+                store: API_KEYS.to_owned(),
+                id: id.to_owned(),
+                why: malformed_json(&error),
+            })
+        })
     }
 
     fn put<'a>(&'a self, record: &'a ApiKeyRecord) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(async move {
-            self.change(|records| {
-                records.api_keys.insert(record.id.clone(), record.clone());
-            })
-        })
-    }
-}
-
-impl Clients for Embedded {
-    fn get<'a>(&'a self, client_id: &'a str) -> BoxFuture<'a, Result<Option<ClientRecord>, StoreError>> {
-        Box::pin(async move { self.read(|records| records.clients.get(client_id).cloned()) })
-    }
-
-    fn put<'a>(&'a self, record: &'a ClientRecord) -> BoxFuture<'a, Result<(), StoreError>> {
-        Box::pin(async move {
-            self.change(|records| {
-                records.clients.insert(record.client_id.clone(), record.clone());
-            })
+            let unavailable = |why: String| StoreError::Unavailable { store: API_KEYS.to_owned(), why };
+            let json = serde_json::to_string(record).map_err(|error| unavailable(error.to_string()))?;
+            let record_json = RawValue::from_string(json).map_err(|error| unavailable(error.to_string()))?;
+            self.change(API_KEYS, |entries| {
+                let version = entries.get(&record.id).map_or(1, |e| e.version.saturating_add(1));
+                entries.insert(record.id.clone(), Entry { version, expires_at: None, record: record_json });
+                Written::Version(version)
+            })?;
+            Ok(())
         })
     }
 }
@@ -181,7 +250,7 @@ mod dynamodb {
     use serde::Serialize;
     use serde::de::DeserializeOwned;
 
-    use super::{ApiKeyRecord, ApiKeys, BoxFuture, ClientRecord, Clients, StoreError};
+    use super::{ApiKeyRecord, ApiKeys, BoxFuture, StoreError};
     use crate::aws::AwsConfig;
 
     /// One DynamoDB table. Its partition key is the string `id`; the record is JSON in the string `record`.
@@ -267,16 +336,6 @@ mod dynamodb {
             Box::pin(self.write(&record.id, record))
         }
     }
-
-    impl Clients for DynamoDb {
-        fn get<'a>(&'a self, client_id: &'a str) -> BoxFuture<'a, Result<Option<ClientRecord>, StoreError>> {
-            Box::pin(self.read(client_id))
-        }
-
-        fn put<'a>(&'a self, record: &'a ClientRecord) -> BoxFuture<'a, Result<(), StoreError>> {
-            Box::pin(self.write(&record.client_id, record))
-        }
-    }
 }
 
 #[cfg(test)]
@@ -284,44 +343,35 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn client(id: &str) -> ClientRecord {
-        ClientRecord {
-            client_id: id.to_owned(),
-            secret_hashes: vec!["00".repeat(32)],
-            scopes: vec!["reviews.read".to_owned()],
-            audiences: vec!["bookinfo".to_owned()],
-            grants: vec!["client_credentials".to_owned()],
-            state: ClientState::Active,
-        }
-    }
-
     #[tokio::test]
     async fn a_file_store_keeps_what_it_was_given() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("store.json");
-        let clients: &dyn Clients = &Embedded::at(&path).unwrap();
-        assert_eq!(clients.get("reader").await.unwrap(), None);
-        clients.put(&client("reader")).await.unwrap();
+        let table = Embedded::at(&path).unwrap().table("things");
+        assert_eq!(table.get("a").await.unwrap(), None);
+        let written = table.put("a", r#"{"x":1}"#, Some(9), Only::Absent { now: 1 }).await.unwrap();
+        assert_eq!(written, Written::Version(1));
 
-        let again: &dyn Clients = &Embedded::at(&path).unwrap();
-        assert_eq!(again.get("reader").await.unwrap(), Some(client("reader")));
+        let again = Embedded::at(&path).unwrap().table("things");
+        let record = Record { json: r#"{"x":1}"#.to_owned(), version: 1, expires_at: Some(9) };
+        assert_eq!(again.get("a").await.unwrap(), Some(record));
     }
 
     #[tokio::test]
     async fn a_damaged_file_is_refused_and_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("store.json");
-        std::fs::write(&path, "{\"clients\":").unwrap();
+        std::fs::write(&path, "{\"things\":").unwrap();
         let error = Embedded::at(&path).err().unwrap().to_string();
         assert!(error.contains("store.json") && error.contains("malformed"), "{error}");
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\"clients\":");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\"things\":");
     }
 
     #[tokio::test]
     async fn a_write_that_fails_changes_nothing() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Embedded::at(&folder.path().join("gone").join("store.json")).unwrap();
-        assert!(Clients::put(&store, &client("reader")).await.is_err());
-        assert_eq!(Clients::get(&store, "reader").await.unwrap(), None);
+        let table = Embedded::at(&folder.path().join("gone").join("store.json")).unwrap().table("things");
+        assert!(table.put("a", "{}", None, Only::Absent { now: 1 }).await.is_err());
+        assert_eq!(table.get("a").await.unwrap(), None);
     }
 }

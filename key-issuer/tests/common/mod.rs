@@ -7,14 +7,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use identity::secret::Secret;
-use key_issuer::{Config, Deps, KeyIssuer, bootstrap, secret_hash};
+use key_issuer::{ClientRecord, Config, Deps, KeyIssuer, Tables, bootstrap, secret_hash};
 use platform::BoxFuture;
 use platform::clock::FixedClock;
 use platform::env::MapEnv;
 use platform::log::{Lines, Log};
 use platform::random::SystemRandom;
 use platform::secrets::{Embedded as EmbeddedSecrets, SecretError, Secrets};
-use platform::store::{ClientRecord, ClientState, Clients, Embedded, StoreError};
+use platform::store::{Embedded, StoreError};
+use platform::table::{Only, Page, Record, Table, Written};
 use serde_json::{Value, json};
 
 /// 2030-01-01T00:00:00Z.
@@ -49,25 +50,88 @@ impl Secrets for Vault {
     }
 }
 
-/// Clients that can be out.
-#[derive(Default)]
-pub struct Directory {
-    pub inner: Embedded,
-    pub out: AtomicBool,
+/// A table that can be out.
+pub struct Fragile {
+    inner: Arc<dyn Table>,
+    out: Arc<AtomicBool>,
 }
 
-impl Clients for Directory {
-    fn get<'a>(&'a self, client_id: &'a str) -> BoxFuture<'a, Result<Option<ClientRecord>, StoreError>> {
+impl Fragile {
+    fn check(&self) -> Result<(), StoreError> {
         if self.out.load(Ordering::Relaxed) {
-            return Box::pin(async move {
-                Err(StoreError::Unavailable { store: "clients".to_owned(), why: "no answer in time".to_owned() })
-            });
+            return Err(StoreError::Unavailable { store: "clients".to_owned(), why: "no answer in time".to_owned() });
         }
-        Clients::get(&self.inner, client_id)
+        Ok(())
+    }
+}
+
+impl Table for Fragile {
+    fn get<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<Record>, StoreError>> {
+        Box::pin(async move {
+            self.check()?;
+            self.inner.get(id).await
+        })
     }
 
-    fn put<'a>(&'a self, record: &'a ClientRecord) -> BoxFuture<'a, Result<(), StoreError>> {
-        Clients::put(&self.inner, record)
+    fn put<'a>(
+        &'a self,
+        id: &'a str,
+        json: &'a str,
+        expires_at: Option<u64>,
+        only: Only,
+    ) -> BoxFuture<'a, Result<Written, StoreError>> {
+        Box::pin(async move {
+            self.check()?;
+            self.inner.put(id, json, expires_at, only).await
+        })
+    }
+
+    fn delete<'a>(&'a self, id: &'a str, version: u64) -> BoxFuture<'a, Result<Written, StoreError>> {
+        Box::pin(async move {
+            self.check()?;
+            self.inner.delete(id, version).await
+        })
+    }
+
+    fn page<'a>(&'a self, after: Option<&'a str>, limit: usize) -> BoxFuture<'a, Result<Page, StoreError>> {
+        Box::pin(async move {
+            self.check()?;
+            self.inner.page(after, limit).await
+        })
+    }
+}
+
+/// The issuer's tables, each of which can be out.
+pub struct Directory {
+    pub store: Embedded,
+    pub out: Arc<AtomicBool>,
+}
+
+impl Directory {
+    fn new() -> Self {
+        Self { store: Embedded::in_memory(), out: Arc::default() }
+    }
+
+    pub fn tables(&self) -> Tables {
+        let fragile = |inner: Arc<dyn Table>| -> Arc<dyn Table> { Arc::new(Fragile { inner, out: self.out.clone() }) };
+        let Tables { clients, api_keys, state, revocations } = Tables::embedded(&self.store);
+        Tables {
+            clients: fragile(clients),
+            api_keys: fragile(api_keys),
+            state: fragile(state),
+            revocations: fragile(revocations),
+        }
+    }
+
+    /// Writes a client over whatever there is.
+    pub async fn put(&self, client: &ClientRecord) {
+        let table = self.store.table("clients");
+        let json = serde_json::to_string(client).unwrap();
+        let only = match table.get(&client.client_id).await.unwrap() {
+            Some(found) => Only::Version(found.version),
+            None => Only::Absent { now: 0 },
+        };
+        assert_ne!(table.put(&client.client_id, &json, None, only).await.unwrap(), Written::Conflict);
     }
 }
 
@@ -81,12 +145,11 @@ pub struct World {
 
 pub fn client(id: &str, secrets: &[&str]) -> ClientRecord {
     ClientRecord {
-        client_id: id.to_owned(),
         secret_hashes: secrets.iter().map(|s| secret_hash(&Secret::new((*s).to_owned()))).collect(),
         scopes: vec!["reviews.read".to_owned(), "reviews.write".to_owned()],
         audiences: vec!["bookinfo".to_owned(), "https://api.bookinfo.example".to_owned()],
         grants: vec!["client_credentials".to_owned()],
-        state: ClientState::Active,
+        ..ClientRecord::new(id)
     }
 }
 
@@ -101,8 +164,8 @@ impl World {
         let vault = Arc::new(Vault::default());
         vault.inner.put("signing", signing);
         vault.inner.put("ca", ca);
-        let directory = Arc::new(Directory::default());
-        directory.put(&client(CLIENT, &[SECRET, SECOND_SECRET])).await.unwrap();
+        let directory = Arc::new(Directory::new());
+        directory.put(&client(CLIENT, &[SECRET, SECOND_SECRET])).await;
         let clock = Arc::new(FixedClock::at(NOW));
         let (log, lines) = Log::memory();
         let env = MapEnv::from([
@@ -113,7 +176,8 @@ impl World {
             ("CAUSEWAY_REGISTRY", REGISTRY),
         ]);
         let deps = Deps {
-            clients: directory.clone(),
+            tables: directory.tables(),
+            secret_versions: None,
             secrets: vault.clone(),
             clock: clock.clone(),
             random: Arc::new(SystemRandom),

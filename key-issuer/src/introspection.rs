@@ -1,0 +1,17 @@
+//! `POST /oauth2/introspect` (RFC 7662).
+
+use crate::Inner;
+use crate::audit::Facts;
+use crate::event::{Request, Response};
+use crate::iam::Door;
+use crate::refusal::Refusal;
+
+/// Answers whether a token is active.
+pub(crate) async fn answer(
+    _issuer: &Inner,
+    _request: &Request,
+    _door: &Door,
+    _facts: &mut Facts,
+) -> Result<Response, Refusal> {
+    Err(Refusal::internal("not built yet"))
+}
