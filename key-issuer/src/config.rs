@@ -11,8 +11,8 @@ const MAX_REGISTRY_BYTES: u64 = 4 * 1024 * 1024;
 /// Token lifetimes, in seconds.
 const DEFAULT_TTL: u64 = 600;
 const TTL: std::ops::RangeInclusive<u64> = 60..=MAX_TOKEN_LIFE_SECONDS;
-/// How long verifiers keep the keys, in seconds. API Gateway's HTTP APIs keep them for two hours, its REST APIs for one,
-/// istiod for 20 minutes; none for less than the document itself says.
+/// How long verifiers keep the keys, in seconds. API Gateway's HTTP APIs keep them for two hours, its REST APIs for
+/// one, istiod for 20 minutes; none for less than the document itself says.
 const DEFAULT_VERIFIER_CACHE: u64 = 7200;
 const VERIFIER_CACHE: std::ops::RangeInclusive<u64> = crate::jwks::MAX_AGE_SECONDS..=86_400;
 
@@ -35,8 +35,9 @@ pub struct Config {
     pub registry: Registry,
     /// `CAUSEWAY_TOKEN_TTL_SECONDS`.
     pub token_ttl_seconds: u64,
-    /// `CAUSEWAY_VERIFIER_CACHE_SECONDS`: how long the slowest verifier keeps the issuer's keys, from the issuer's answer
-    /// on. It counts for rotations that end later; a slower verifier comes after the last new key has become active.
+    /// `CAUSEWAY_VERIFIER_CACHE_SECONDS`: how long the slowest verifier keeps the issuer's keys, from the issuer's
+    /// answer on. It counts for rotations that end later; a slower verifier comes after the last new key has become
+    /// active.
     pub verifier_cache_seconds: u64,
 }
 
