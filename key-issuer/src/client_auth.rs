@@ -7,10 +7,11 @@ use base64::engine::general_purpose::STANDARD;
 use identity::secret::Secret;
 use platform::table::TableOf;
 
+use crate::Inner;
 use crate::client::{Authentication, ClientRecord, ClientState};
 use crate::event::{DuplicateHeader, Request};
 use crate::form::{Form, decode};
-use crate::iam::RoleArn;
+use crate::iam::{Door, RoleArn};
 use crate::refusal::Refusal;
 use crate::registry::{Registry, is_client_id};
 
@@ -29,6 +30,35 @@ pub(crate) struct Client {
     pub(crate) certificate: Option<[u8; SHA256_BYTES]>,
 }
 
+/// The endpoint at which a client authenticates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Endpoint {
+    /// RFC 6749 §3.2.
+    Token,
+    /// RFC 7662.
+    Introspection,
+    /// RFC 7009.
+    Revocation,
+}
+
+/// Finds out who the client of a request is.
+///
+/// # Errors
+/// `invalid_client`, `invalid_request` for more than one mechanism, 403 at the IAM door, 503 without the clients table.
+pub(crate) async fn authenticate(
+    issuer: &Inner,
+    request: &Request,
+    form: &Form,
+    door: &Door,
+    _endpoint: Endpoint,
+) -> Result<Client, Refusal> {
+    match door {
+        Door::Public { .. } => by_secret(request, form, &issuer.clients).await,
+        Door::Mtls(_) => Err(Refusal::internal("the mTLS door is not built yet")),
+        Door::Iam(role) => by_role(request, form, role, &issuer.config.registry),
+    }
+}
+
 /// The form in which a client's secret is kept: SHA-256 in lower-case hex. Client secrets are made by machines and
 /// long, so a slow hash would protect nothing and cost every token request.
 pub fn secret_hash(secret: &Secret<String>) -> String {
@@ -36,11 +66,7 @@ pub fn secret_hash(secret: &Secret<String>) -> String {
 }
 
 /// Authenticates a client of the public door.
-pub(crate) async fn by_secret(
-    request: &Request,
-    form: &Form,
-    clients: &TableOf<ClientRecord>,
-) -> Result<Client, Refusal> {
+async fn by_secret(request: &Request, form: &Form, clients: &TableOf<ClientRecord>) -> Result<Client, Refusal> {
     let header = authorization(request)?;
     refuse_other_mechanisms(form, header.is_some())?;
     let Some(header) = header else {
@@ -91,7 +117,7 @@ pub(crate) async fn by_secret(
 }
 
 /// The client of a caller whom the IAM door has authenticated.
-pub(crate) fn by_role(request: &Request, form: &Form, role: &RoleArn, registry: &Registry) -> Result<Client, Refusal> {
+fn by_role(request: &Request, form: &Form, role: &RoleArn, registry: &Registry) -> Result<Client, Refusal> {
     // The Authorization header holds the AWS signature here, or the query string does; anything else in it, or a
     // client secret in the form, is a second mechanism.
     let second = match request.headers.only("authorization") {

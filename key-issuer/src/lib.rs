@@ -29,6 +29,7 @@ mod ca;
 mod client;
 mod client_auth;
 mod config;
+mod confirmation;
 mod dpop;
 mod event;
 mod form;

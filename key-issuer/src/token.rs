@@ -4,7 +4,7 @@ use platform::random::Random;
 use serde::Serialize;
 
 use crate::audit::Facts;
-use crate::client_auth::{self, Client};
+use crate::client_auth::{self, Client, Endpoint};
 use crate::event::{BodyError, Request, Response};
 use crate::form::Form;
 use crate::iam::Door;
@@ -57,11 +57,7 @@ pub(crate) async fn answer(
     facts: &mut Facts,
 ) -> Result<Response, Refusal> {
     let form = form(request)?;
-    let client = match door {
-        Door::Public { .. } => client_auth::by_secret(request, &form, &issuer.clients).await?,
-        Door::Mtls(_) => return Err(Refusal::internal("the mTLS door is not built yet")),
-        Door::Iam(role) => client_auth::by_role(request, &form, role, &issuer.config.registry)?,
-    };
+    let client = client_auth::authenticate(issuer, request, &form, door, Endpoint::Token).await?;
     facts.client_id = Some(client.record.client_id.clone());
     check_grant(&form, &client)?;
     let scope = scope(&form, &client)?;
