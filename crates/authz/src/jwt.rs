@@ -25,6 +25,7 @@ pub const LEEWAY_SECONDS: u64 = 60;
 /// A compact JWS of the right form. Nothing in it is proven.
 #[derive(Clone)]
 pub struct UnverifiedJws<'t> {
+    header: Json,
     algorithm: Algorithm,
     kid: Option<String>,
     typ: Option<String>,
@@ -126,8 +127,8 @@ impl<'t> UnverifiedJws<'t> {
         if signature.is_empty() {
             return Err(malformed("token has no signature"));
         }
-        let Header { algorithm, kid, typ } =
-            read_header(&object(&decoded(header, "header", mode)?, "header", mode)?, mode)?;
+        let members = object(&decoded(header, "header", mode)?, "header", mode)?;
+        let Header { algorithm, kid, typ } = read_header(&members, mode)?;
         let payload = decoded(payload_part, "payload", mode)?;
         // Decoded here so that a broken signature part is malformed with every kind of key.
         let signature = decoded(signature, "signature", mode)?;
@@ -137,7 +138,17 @@ impl<'t> UnverifiedJws<'t> {
             }
             _ => Cow::Owned(format!("{header}.{payload_part}")),
         };
-        Ok(Self { algorithm, kid, typ, payload, message, signature })
+        Ok(Self { header: members, algorithm, kid, typ, payload, message, signature })
+    }
+
+    /// The whole header, for what only some kinds of JWS have in it (`jwk` of a DPoP proof).
+    pub fn unverified_header(&self) -> &Json {
+        &self.header
+    }
+
+    /// The algorithm that it names; [`verify`](Self::verify) accepts no other.
+    pub fn unverified_algorithm(&self) -> Algorithm {
+        self.algorithm
     }
 
     /// The kind of thing that it says it is.
@@ -384,7 +395,10 @@ fn read_claims(claims: &Json, mode: Mode) -> Result<Times, TokenRefusal> {
 
 /// A moment in seconds: "JSON numbers in [0, 2^64), fractional accepted and truncated, strings or negatives
 /// rejected" (Envoy).
-pub(crate) fn read_time(claims: &Json, name: &str) -> Result<Option<u64>, TokenRefusal> {
+///
+/// # Errors
+/// `token_malformed`.
+pub fn read_time(claims: &Json, name: &str) -> Result<Option<u64>, TokenRefusal> {
     /// 2^64, which an f64 holds exactly.
     const END: f64 = 18_446_744_073_709_551_616.0;
     match claims.get(name) {
