@@ -51,6 +51,9 @@ mod secret_cache;
 mod signing_key;
 mod spiffe_bundle;
 mod svid;
+#[cfg(test)]
+#[path = "../tests/common/keys.rs"]
+mod test_keys;
 mod token;
 
 pub use algorithm::Algorithm;

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::audit::Facts;
 use crate::client_auth::{self, Client, Endpoint};
+use crate::confirmation::{Confirmation, confirmation};
 use crate::event::{BodyError, Request, Response};
 use crate::form::Form;
 use crate::iam::Door;
@@ -29,6 +30,8 @@ struct Claims<'a> {
     azp: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     scope: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cnf: Option<&'a Confirmation>,
 }
 
 /// RFC 7519 §4.1.3: one audience may be a plain string, and every verifier reads that.
@@ -62,6 +65,7 @@ pub(crate) async fn answer(
     check_grant(&form, &client)?;
     let scope = scope(&form, &client)?;
     let audience = audience(&form, &client)?;
+    let confirmation = confirmation(issuer, request, &client).await?;
 
     let keys = issuer.signing_keys().await?;
     let key = keys.active().ok_or_else(|| Refusal::internal("there is no signing key"))?;
@@ -83,6 +87,7 @@ pub(crate) async fn answer(
         client_id: &client.record.client_id,
         azp: &client.record.client_id,
         scope: scope.as_deref(),
+        cnf: confirmation.as_ref(),
     };
     // RFC 9068 §2.1: "The 'typ' value used SHOULD be 'at+jwt'".
     let token = key.sign_jws("at+jwt", &claims).map_err(Refusal::internal)?;
@@ -93,7 +98,7 @@ pub(crate) async fn answer(
     facts.jti = Some(jti.clone());
     let body = serde_json::to_string(&TokenResponse {
         access_token: &token,
-        token_type: "Bearer",
+        token_type: Confirmation::token_type(confirmation.as_ref()),
         expires_in: ttl,
         scope: scope.as_deref(),
     })

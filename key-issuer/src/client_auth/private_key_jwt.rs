@@ -2,9 +2,9 @@
 //! draft-ietf-oauth-rfc7523bis says of its audience).
 
 use authz::claims::TOKEN_LIMITS;
-use authz::jwk::Algorithm;
 use authz::jwt::{UnverifiedJws, read_time};
 use authz::{Json, Jwks, KeyOrigin, Mode, Reason};
+use serde_json::Value;
 
 use super::{ALGORITHMS, broken_record, refused};
 use crate::client::{AssertionAudience, Authentication, ClientRecord, ClientState};
@@ -77,19 +77,7 @@ impl<'f> Assertion<'f> {
             Reason::TokenAlgorithm => "its alg is not an asymmetric one that we know".to_owned(),
             _ => refusal.detail.replace("token", "assertion"),
         })?;
-        // Keys are the registered ones alone, never one that the assertion brings along or points to.
-        if let Some(name) = ["jku", "x5u", "jwk"].into_iter().find(|name| jws.unverified_header().get(name).is_some()) {
-            return Err(format!("its header has \"{name}\""));
-        }
-        if !ALGORITHMS.contains(&jws.unverified_algorithm().name()) {
-            return Err("its alg is not an asymmetric one that we know".to_owned());
-        }
-        // RFC 8725 §3.11, and draft-ietf-oauth-rfc7523bis: "client-authentication+jwt". Clients of today send none or
-        // `JWT`; every other type was signed for something else.
-        let typ = jws.unverified_type().unwrap_or("JWT");
-        if !["JWT", "client-authentication+jwt"].iter().any(|known| typ.eq_ignore_ascii_case(known)) {
-            return Err("its typ is another one than client-authentication+jwt".to_owned());
-        }
+        check_header(&jws)?;
         let claims = Json::parse(jws.unverified_payload(), TOKEN_LIMITS).map_err(|error| format!("claims: {error}"))?;
         // RFC 7523 §3: "For client authentication, the subject MUST be the 'client_id' of the OAuth client", and the
         // issuer is the client as well, for it has nobody else issue its assertions.
@@ -135,7 +123,8 @@ impl<'f> Assertion<'f> {
             record.state == ClientState::Active && record.authentication == Authentication::PrivateKeyJwt
         });
         let verified = match usable {
-            Some(record) => self.verify_with_keys_of(record)?,
+            Some(record) => verify(&self.jws, record.jwks.as_ref(), &record.assertion_algorithms)
+                .map_err(|why| broken_record(&record.client_id, &why))?,
             None => Err(Reason::TokenKeyUnknown),
         };
         if verified.is_err_and(|reason| reason != Reason::TokenSignature) {
@@ -152,17 +141,6 @@ impl<'f> Assertion<'f> {
             }
             (Some(record), Err(reason)) => Err(refused(Some(&record), &format!("sent an assertion: {reason}"))),
         }
-    }
-
-    fn verify_with_keys_of(&self, record: &ClientRecord) -> Result<Result<(), Reason>, Refusal> {
-        let broken = |why: String| broken_record(&record.client_id, &why);
-        let keys = record.jwks.as_ref().ok_or_else(|| broken("it has no jwks".to_owned()))?;
-        // As a fetched set: a symmetric key in it is no public key.
-        let keys = Jwks::parse(&keys.to_string(), KeyOrigin::Fetched).map_err(|error| broken(error.to_string()))?;
-        if !allowed(&record.assertion_algorithms, self.jws.unverified_algorithm()) {
-            return Ok(Err(Reason::TokenAlgorithm));
-        }
-        Ok(self.jws.verify(&keys).map(|_| ()).map_err(|refusal| refusal.reason))
     }
 
     /// All that can be checked without a table.
@@ -221,9 +199,37 @@ fn audiences(issuer: &Inner, policy: AssertionAudience) -> Vec<String> {
     audiences
 }
 
-/// Whether the client may sign with this; nothing registered allows every asymmetric algorithm.
-fn allowed(registered: &[String], algorithm: Algorithm) -> bool {
-    registered.is_empty() || registered.iter().any(|name| name == algorithm.name())
+/// What of the header is wrong whoever the client is.
+fn check_header(jws: &UnverifiedJws<'_>) -> Result<(), String> {
+    // Keys are the registered ones alone, never one that the assertion brings along or points to.
+    if let Some(name) = ["jku", "x5u", "jwk"].into_iter().find(|name| jws.unverified_header().get(name).is_some()) {
+        return Err(format!("its header has \"{name}\""));
+    }
+    if !ALGORITHMS.contains(&jws.unverified_algorithm().name()) {
+        return Err("its alg is not an asymmetric one that we know".to_owned());
+    }
+    // RFC 8725 §3.11, and draft-ietf-oauth-rfc7523bis: "client-authentication+jwt". Clients of today send none or `JWT`;
+    // every other type was signed for something else.
+    let typ = jws.unverified_type().unwrap_or("JWT");
+    if !["JWT", "client-authentication+jwt"].iter().any(|known| typ.eq_ignore_ascii_case(known)) {
+        return Err("its typ is another one than client-authentication+jwt".to_owned());
+    }
+    Ok(())
+}
+
+/// Verifies the signature with a client's keys and the algorithms that are registered for it; none registered allows every
+/// asymmetric one.
+///
+/// # Errors
+/// What is wrong with the keys; inside, why the signature is not accepted.
+fn verify(jws: &UnverifiedJws<'_>, jwks: Option<&Value>, registered: &[String]) -> Result<Result<(), Reason>, String> {
+    let keys = jwks.ok_or("it has no jwks")?.to_string();
+    // As a fetched set: a symmetric key in it is no public key.
+    let keys = Jwks::parse(&keys, KeyOrigin::Fetched).map_err(|error| error.to_string())?;
+    if !registered.is_empty() && !registered.iter().any(|name| name == jws.unverified_algorithm().name()) {
+        return Ok(Err(Reason::TokenAlgorithm));
+    }
+    Ok(jws.verify(&keys).map(|_| ()).map_err(|refusal| refusal.reason))
 }
 
 /// RFC 7521 §4.2.1: "the value of the 'error' parameter MUST be the 'invalid_client' error code".
