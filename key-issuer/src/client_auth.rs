@@ -114,8 +114,8 @@ impl<'f> Credential<'f> {
         let (secret, assertion) = (form.get("client_secret"), private_key_jwt::is_present(form));
         match (header, secret, assertion) {
             (None, None, true) => Ok(Self::Assertion(Box::new(Assertion::read(form)?))),
-            // RFC 6749 §5.2 has `invalid_request` for a request that "utilizes more than one mechanism for authenticating
-            // the client", RFC 7521 §4.2.1 has `invalid_client` where one of them is an assertion.
+            // RFC 6749 §5.2 has `invalid_request` for what "utilizes more than one mechanism for authenticating the
+            // client", RFC 7521 §4.2.1 has `invalid_client` where one of them is an assertion.
             (_, _, true) => {
                 Err(Refusal::invalid_client("more than one client authentication, a client_assertion among them"))
             }

@@ -2,9 +2,9 @@
 //! is.
 //!
 //! `requestContext` is only as good as the event: whoever may call `lambda:InvokeFunction` can write one. So what it
-//! says of a caller counts at the configured API and Function URL ids alone, and the function's own policy must admit nobody
-//! but those. API Gateway asks for a certificate at a custom domain only, so the default endpoint of the API behind the
-//! mTLS door must be disabled.
+//! says of a caller counts at the configured API and Function URL ids alone, and the function's own policy must admit
+//! nobody but those. API Gateway asks for a certificate at a custom domain only, so the default endpoint of the API
+//! behind the mTLS door must be disabled.
 
 use std::fmt;
 use std::str::FromStr;
