@@ -167,15 +167,12 @@ async fn by_credential(
     let now = issuer.deps.clock.unix();
     let credential = Credential::find(request, form, certificate.is_some())?;
     let who = Who::new(credential.client_id(), request.source_ip.as_deref());
-    issuer.throttle.check(&who, now).map_err(|seconds| {
-        // RFC 6585 §4. RFC 6749 has no code for it; the registered word with the nearest meaning stands in the body.
-        Refusal::new(429, "temporarily_unavailable", "too many wrong credentials; try again later")
-            .with_header("Retry-After", seconds.to_string())
-    })?;
+    issuer.throttle.check(&who, now).map_err(too_many)?;
     let record = record(issuer, credential.client_id(), Age::Any).await?;
     let mut proved = credential.prove(issuer, record, certificate, now).await;
     // A credential that does not fit what is remembered may be newer than that.
-    if proved.as_ref().is_err_and(|refusal| refusal.status == 401) && issuer.clients.is_old(credential.client_id(), now) {
+    if proved.as_ref().is_err_and(|refusal| refusal.status == 401) && issuer.clients.is_old(credential.client_id(), now)
+    {
         let record = self::record(issuer, credential.client_id(), Age::New).await?;
         proved = credential.prove(issuer, record, certificate, now).await;
     }
@@ -205,6 +202,13 @@ fn prove_by_certificate(
         _ => return Err(refused(Some(&record), "has another method")),
     };
     if fits { Ok(record) } else { Err(refused(Some(&record), "showed another certificate than its own")) }
+}
+
+/// The answer to whoever has to come again in so many seconds. RFC 6585 §4. RFC 6749 has no code for it; the registered
+/// word with the nearest meaning stands in the body.
+pub(crate) fn too_many(seconds: u64) -> Refusal {
+    Refusal::new(429, "temporarily_unavailable", "too many wrong credentials; try again later")
+        .with_header("Retry-After", seconds.to_string())
 }
 
 /// The record of a client, if there is one.

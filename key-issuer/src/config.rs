@@ -100,8 +100,7 @@ impl Config {
         };
         let token_ttl_seconds = env.number("CAUSEWAY_TOKEN_TTL_SECONDS", DEFAULT_TTL, *TTL.start(), *TTL.end())?;
         let (shortest, longest) = (*REFRESH_TTL.start(), *REFRESH_TTL.end());
-        let refresh_ttl_seconds =
-            env.number("CAUSEWAY_REFRESH_TTL_SECONDS", DEFAULT_REFRESH_TTL, shortest, longest)?;
+        let refresh_ttl_seconds = env.number("CAUSEWAY_REFRESH_TTL_SECONDS", DEFAULT_REFRESH_TTL, shortest, longest)?;
         let verifier_cache_seconds = env.number(
             "CAUSEWAY_VERIFIER_CACHE_SECONDS",
             DEFAULT_VERIFIER_CACHE,

@@ -90,9 +90,7 @@ struct Reader {
 impl Secrets for Reader {
     fn get<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Secret<String>, SecretError>> {
         if self.out.load(Ordering::Relaxed) {
-            return Box::pin(async move {
-                Err(SecretError::Unavailable { id: id.to_owned(), why: "out".to_owned() })
-            });
+            return Box::pin(async move { Err(SecretError::Unavailable { id: id.to_owned(), why: "out".to_owned() }) });
         }
         self.store.get(id)
     }
@@ -157,7 +155,12 @@ impl SecretVersions for Gated {
 pub(super) type Running = Pin<Box<dyn Future<Output = Result<Done, String>>>>;
 
 /// One step of a rotation of `secret`, ready to be polled: each poll makes one call.
-pub(super) fn running(store: &Arc<Embedded>, timing: Timing, clock: impl Clock + 'static, event: RotationEvent) -> Running {
+pub(super) fn running(
+    store: &Arc<Embedded>,
+    timing: Timing,
+    clock: impl Clock + 'static,
+    event: RotationEvent,
+) -> Running {
     let versions = Gated(Arc::clone(store));
     Box::pin(async move { Rotator { versions: &versions, secret: SECRET, timing, clock: &clock }.step(&event).await })
 }

@@ -38,7 +38,10 @@ pub(crate) fn successor(current: &SecretFile, timing: &Timing, now: u64) -> Resu
     }
     keys.append(&mut made);
     if keys.len() > MAX_KEYS {
-        return Err(format!("there would be {} keys, expected at most {MAX_KEYS}; wait until old ones retire", keys.len()));
+        return Err(format!(
+            "there would be {} keys, expected at most {MAX_KEYS}; wait until old ones retire",
+            keys.len()
+        ));
     }
     Ok(SecretFile { keys })
 }

@@ -104,7 +104,7 @@ impl SecretVersions for SecretsManager {
     ) -> BoxFuture<'a, Result<Put, SecretError>> {
         Box::pin(async move {
             let put = self.client().put_secret_value().secret_id(id).client_request_token(version);
-                let put = put.secret_string(value.expose()).version_stages(stage);
+            let put = put.secret_string(value.expose()).version_stages(stage);
             match put.set_rotation_token(rotation_token.map(str::to_owned)).send().await {
                 Ok(_) => Ok(Put::Done),
                 Err(error) if error.as_service_error().is_some_and(|e| e.is_resource_exists_exception()) => {
