@@ -113,8 +113,8 @@ impl<'f> Credential<'f> {
         let (secret, assertion) = (form.get("client_secret"), private_key_jwt::is_present(form));
         match (header, secret, assertion) {
             (None, None, true) => Ok(Self::Assertion(Box::new(Assertion::read(form)?))),
-            // RFC 7521 §4.2.1: "the authorization server MUST return [...] invalid_client" when "more than one client
-            // authentication mechanism" is used and one is an assertion; RFC 6749 §5.2 has `invalid_request` otherwise.
+            // RFC 6749 §5.2 has `invalid_request` for what "utilizes more than one mechanism for authenticating the
+            // client", RFC 7521 §4.2.1 has `invalid_client` where one of them is an assertion.
             (_, _, true) => {
                 Err(Refusal::invalid_client("more than one client authentication, a client_assertion among them"))
             }
@@ -236,7 +236,7 @@ pub(crate) fn is_attempted(request: &Request, form: &Form, door: &Door) -> Resul
     })
 }
 
-/// The one answer to a client that is unknown, disabled, has another method or a wrong credential; the log learns which.
+/// One answer to a client that is unknown, disabled, has another method or a wrong credential. The log learns which.
 fn refused(record: Option<&ClientRecord>, why: &str) -> Refusal {
     let refusal = Refusal::invalid_client("the client is unknown or its credential is wrong");
     refusal.with_detail(match record {

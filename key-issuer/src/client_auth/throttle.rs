@@ -1,4 +1,4 @@
-//! Wrong credentials are answered slower and slower: a bound on how often they are tried, in this execution environment.
+//! A bound on how often wrong credentials are tried, in this execution environment.
 //!
 //! Secrets and keys are too long to be guessed at any rate. What this bounds is the work (table reads, signatures) and
 //! the noise that a caller with a wrong credential makes. It is memory of one environment, so a caller that is spread
@@ -57,7 +57,7 @@ impl Who {
         let mut client = [0; 32];
         client.copy_from_slice(digest(&SHA256, client_id.as_bytes()).as_ref());
         let source = match source_ip.unwrap_or_default().parse() {
-            // A subscriber has a whole /64 (RFC 6177): its addresses are one source.
+            // A subscriber has a whole /64: its addresses are one source.
             Ok(IpAddr::V6(ip)) => format!("{:x?}", &ip.segments()[..4]),
             Ok(IpAddr::V4(ip)) => ip.to_string(),
             Err(_) => String::new(),
