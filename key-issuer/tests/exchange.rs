@@ -470,6 +470,33 @@ async fn an_api_key_beside_a_client() {
     assert_eq!(world.send(event).await.error(), "invalid_grant");
 }
 
+#[tokio::test]
+async fn an_api_key_at_the_other_doors() {
+    let world = world().await;
+    let key = world.key("a", 1, |_| {}).await;
+    let form = body(&[("grant_type", TOKEN_EXCHANGE), ("subject_token", &key), ("subject_token_type", API_KEY)]);
+    // Alone with a certificate: the token is bound to it.
+    let pem = rcgen::generate_simple_self_signed(vec!["a".to_owned()]).unwrap().cert.pem();
+    let answer = world.send(mtls_event(&pem, &form)).await;
+    assert_eq!(answer.status(), 200, "{answer:?}");
+    assert!(answer.claims()["cnf"]["x5t#S256"].is_string());
+    // With a client_id it is the certificate of that client, which it is not.
+    let answer = world.send(mtls_event(&pem, &format!("{form}&client_id=a"))).await;
+    assert_eq!((answer.status(), answer.error().as_str()), (401, "invalid_client"));
+    // At the IAM door the role is the requester, and this one has not the grant.
+    let mut event = iam_event(IAM_URL, TOKEN, ROLE_SESSION);
+    event["headers"]["content-type"] = json!("application/x-www-form-urlencoded");
+    event["body"] = json!(form);
+    let answer = world.send(event).await;
+    assert_eq!((answer.status(), answer.error().as_str()), (400, "unauthorized_client"));
+    // The client's own settings hold for its keys.
+    let mut strict = full_client("a");
+    strict.dpop_bound_access_tokens = true;
+    world.directory.put(&strict).await;
+    world.clock.set(NOW + 60);
+    assert_eq!(world.send(exchange_key(&key, &[])).await.error(), "invalid_dpop_proof");
+}
+
 #[derive(Clone, Debug)]
 struct Step {
     requester: usize,

@@ -195,12 +195,18 @@ async fn what_is_taken_back_ends_it() {
         assert!(!world.is_active(&token).await, "{kind} {id}");
         assert_eq!(world.send(refresh("b", &token, &[])).await.error(), "invalid_grant", "{kind} {id}");
     }
-    let (world, token, _) = world().await;
+    let (world, token, _) = self::world().await;
     let mut disabled = full_client("a");
     disabled.state = ClientState::Disabled;
     world.directory.put(&disabled).await;
     world.clock.set(NOW + 60);
     assert_eq!(world.send(refresh("b", &token, &[])).await.error(), "invalid_grant", "a is disabled");
+    let (world, token, _) = self::world().await;
+    world.directory.put(&full_client("a")).await;
+    assert!(world.is_active(&token).await, "what is remembered counts for a minute");
+    world.clock.set(NOW + 60);
+    assert!(!world.is_active(&token).await);
+    assert_eq!(world.send(refresh("b", &token, &[])).await.error(), "invalid_grant", "a lets b act no more");
 }
 
 #[tokio::test]
