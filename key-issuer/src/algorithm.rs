@@ -18,12 +18,36 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
+    /// All of them, in the order in which the issuer prefers them.
+    pub const ALL: [Self; 3] = [Self::Es256, Self::Rs256, Self::EdDsa];
+
     /// The `alg` header parameter.
     pub fn name(self) -> &'static str {
         match self {
             Self::Es256 => "ES256",
             Self::Rs256 => "RS256",
             Self::EdDsa => "EdDSA",
+        }
+    }
+
+    /// The algorithm of an `alg` header parameter, which is case-sensitive (RFC 7515 §4.1.1).
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|algorithm| algorithm.name() == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_back_and_no_other() {
+        for algorithm in Algorithm::ALL {
+            assert_eq!(Algorithm::from_name(algorithm.name()), Some(algorithm));
+            assert_eq!(serde_json::to_value(algorithm).ok(), Some(algorithm.name().into()));
+        }
+        for name in ["none", "HS256", "es256", "ES384", ""] {
+            assert_eq!(Algorithm::from_name(name), None, "{name}");
         }
     }
 }

@@ -1,10 +1,5 @@
 //! First secrets for a new issuer: for the demo, the local stack and tests, and for operators.
-//!
-//! Keys come from aws-lc's own generator and from nowhere else: a source of randomness that is passed in could be a
-//! predictable one.
 
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use identity::TrustDomain;
 use identity::secret::Secret;
 use rcgen::{
@@ -13,8 +8,8 @@ use rcgen::{
 use serde_json::json;
 use time::{Duration, OffsetDateTime};
 
-use crate::ca::pem;
-use crate::signing_key::public_jwk;
+use crate::Algorithm;
+use crate::signing_key::{SecretFile, SecretKey};
 
 /// How long the root lives.
 const ROOT_LIFE: Duration = Duration::days(3650);
@@ -34,19 +29,23 @@ impl From<rcgen::Error> for BootstrapError {
     }
 }
 
-/// The JSON for `CAUSEWAY_SIGNING_SECRET` with one new ES256 key.
+/// The JSON for `CAUSEWAY_SIGNING_SECRET` with a new ES256 and a new RS256 key, both active at once: ES256 is the
+/// default and the faster one by far, RS256 is what API Gateway's HTTP APIs take.
 ///
 /// # Errors
 /// When the random number generator fails.
 pub fn new_signing_secret() -> Result<Secret<String>, BootstrapError> {
-    let failed = || BootstrapError("the key generator failed".to_owned());
-    let document =
-        EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new()).map_err(|_| failed())?;
-    let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, document.as_ref()).map_err(|_| failed())?;
-    let jwk = public_jwk(pair.public_key().as_ref()).ok_or_else(failed)?;
-    let private_key = pem("PRIVATE KEY", document.as_ref());
-    let secret = json!({"keys": [{"kid": jwk.kid, "alg": "ES256", "private_key": private_key}]});
-    Ok(Secret::new(secret.to_string()))
+    new_signing_secret_of(&[Algorithm::Es256, Algorithm::Rs256])
+}
+
+/// As [`new_signing_secret`], with one key of each of `algorithms`.
+///
+/// # Errors
+/// When the random number generator fails.
+pub fn new_signing_secret_of(algorithms: &[Algorithm]) -> Result<Secret<String>, BootstrapError> {
+    let keys = algorithms.iter().map(|algorithm| SecretKey::generate(*algorithm, None));
+    let keys = keys.collect::<Result<_, _>>().map_err(BootstrapError)?;
+    Ok(SecretFile { keys }.to_secret())
 }
 
 /// The JSON for `CAUSEWAY_CA_SECRET`: a new root and an intermediate below it, in the shape of Istio's secret

@@ -4,12 +4,17 @@ use identity::TrustDomain;
 use platform::env::{Env, EnvError, Reader};
 
 use crate::registry::Registry;
+use crate::signing_key::MAX_TOKEN_LIFE_SECONDS;
 
 /// The largest registry document, in bytes.
 const MAX_REGISTRY_BYTES: u64 = 4 * 1024 * 1024;
 /// Token lifetimes, in seconds.
 const DEFAULT_TTL: u64 = 600;
-const TTL: std::ops::RangeInclusive<u64> = 60..=3600;
+const TTL: std::ops::RangeInclusive<u64> = 60..=MAX_TOKEN_LIFE_SECONDS;
+/// How long verifiers keep the keys, in seconds. API Gateway's HTTP APIs keep them for two hours, its REST APIs for one,
+/// istiod for 20 minutes; none for less than the document itself says.
+const DEFAULT_VERIFIER_CACHE: u64 = 7200;
+const VERIFIER_CACHE: std::ops::RangeInclusive<u64> = crate::jwks::MAX_AGE_SECONDS..=86_400;
 
 /// What the issuer is told by its environment. It holds ids of secrets and no secret.
 #[derive(Clone, Debug)]
@@ -35,6 +40,8 @@ pub struct Config {
     pub registry: Registry,
     /// `CAUSEWAY_TOKEN_TTL_SECONDS`.
     pub token_ttl_seconds: u64,
+    /// `CAUSEWAY_VERIFIER_CACHE_SECONDS`: how long the slowest verifier keeps the issuer's keys.
+    pub verifier_cache_seconds: u64,
 }
 
 impl Config {
@@ -70,6 +77,12 @@ impl Config {
             None => Registry::default(),
         };
         let token_ttl_seconds = env.number("CAUSEWAY_TOKEN_TTL_SECONDS", DEFAULT_TTL, *TTL.start(), *TTL.end())?;
+        let verifier_cache_seconds = env.number(
+            "CAUSEWAY_VERIFIER_CACHE_SECONDS",
+            DEFAULT_VERIFIER_CACHE,
+            *VERIFIER_CACHE.start(),
+            *VERIFIER_CACHE.end(),
+        )?;
         env.finish()?;
         Ok(Self {
             issuer: issuer_url,
@@ -82,6 +95,7 @@ impl Config {
             mtls_issuer,
             registry,
             token_ttl_seconds,
+            verifier_cache_seconds,
         })
     }
 
@@ -194,6 +208,7 @@ mod tests {
         assert_eq!(config.issuer, "https://issuer.bookinfo.example");
         assert_eq!(config.trust_domain.as_str(), "cluster.local");
         assert_eq!(config.token_ttl_seconds, 600);
+        assert_eq!(config.verifier_cache_seconds, 7200);
         assert!(config.iam_door_ids.is_empty());
         assert_eq!((config.mtls_host(), config.mtls_door_ids.len()), (None, 0));
         assert_eq!((config.ca_secret, config.clients_table), (None, None));
@@ -249,6 +264,8 @@ mod tests {
             (minimal().with("CAUSEWAY_SIGNING_SECRET", ""), "CAUSEWAY_SIGNING_SECRET is not set"),
             (minimal().with("CAUSEWAY_TOKEN_TTL_SECONDS", "59"), "CAUSEWAY_TOKEN_TTL_SECONDS"),
             (minimal().with("CAUSEWAY_TOKEN_TTL_SECONDS", "3601"), "CAUSEWAY_TOKEN_TTL_SECONDS"),
+            (minimal().with("CAUSEWAY_VERIFIER_CACHE_SECONDS", "299"), "CAUSEWAY_VERIFIER_CACHE_SECONDS"),
+            (minimal().with("CAUSEWAY_VERIFIER_CACHE_SECONDS", "86401"), "CAUSEWAY_VERIFIER_CACHE_SECONDS"),
             (minimal().with("CAUSEWAY_TRUST_DOMAIN", "Cluster.Local"), "CAUSEWAY_TRUST_DOMAIN"),
             (minimal().with("CAUSEWAY_IAM_DOOR_IDS", "url1"), "CAUSEWAY_REGISTRY is not set"),
             (minimal().with("CAUSEWAY_REGISTRY", REGISTRY), "CAUSEWAY_IAM_DOOR_IDS is not set"),

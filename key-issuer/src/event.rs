@@ -21,7 +21,18 @@ pub const MAX_BODY_BYTES: usize = 64 * 1024;
 /// Secrets Manager's rotation takes whatever its function returns for "done".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the event is not supported: {0}")]
-pub struct UnsupportedEvent(&'static str);
+pub struct UnsupportedEvent(pub(crate) &'static str);
+
+/// Why an invocation has no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvocationError {
+    /// The event is none of ours.
+    #[error(transparent)]
+    Unsupported(#[from] UnsupportedEvent),
+    /// A step of the rotation of the signing keys failed. Secrets Manager repeats it.
+    #[error("the rotation of the signing keys: {0}")]
+    Rotation(String),
+}
 
 /// A request as it came through one of the doors. Nothing in it is proven yet. `Debug` leaves out headers and body, which
 /// hold credentials.

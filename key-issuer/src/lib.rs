@@ -61,10 +61,11 @@ pub use ca::SVID_LIFE_SECONDS;
 pub use client::{AssertionAudience, Authentication, CertificateName, ClientRecord, ClientState};
 pub use client_auth::secret_hash;
 pub use config::Config;
-pub use event::{MAX_BODY_BYTES, UnsupportedEvent};
+pub use event::{InvocationError, MAX_BODY_BYTES, UnsupportedEvent};
 pub use form::{Form, FormError, MAX_PARAMETERS};
 pub use iam::{InvalidRoleArn, RoleArn};
 pub use registry::{Registration, Registry};
+pub use rotation::signing_keys_text;
 pub use svid::MAX_CSR_BYTES;
 
 use audit::Facts;
@@ -160,15 +161,16 @@ impl KeyIssuer {
             hint: "the DynamoDB table of OAuth clients".to_owned(),
         })?;
         let aws = AwsConfig::from_env(&Reader::new(env))?;
+        let secrets = Arc::new(SecretsManager::new(aws.clone()));
         let deps = Deps {
             tables: Tables {
-                clients: Arc::new(DynamoTable::new(table, aws.clone())),
+                clients: Arc::new(DynamoTable::new(table, aws)),
                 api_keys: Arc::new(Unconfigured("CAUSEWAY_API_KEYS_TABLE")),
                 state: Arc::new(Unconfigured("CAUSEWAY_STATE_TABLE")),
                 revocations: Arc::new(Unconfigured("CAUSEWAY_REVOCATIONS_TABLE")),
             },
-            secret_versions: None,
-            secrets: Arc::new(SecretsManager::new(aws)),
+            secret_versions: Some(secrets.clone()),
+            secrets,
             clock: Arc::new(SystemClock),
             random: Arc::new(SystemRandom),
             log: Log::stdout(),
@@ -176,11 +178,15 @@ impl KeyIssuer {
         Ok(Self::new(config, deps))
     }
 
-    /// Answers one event. Every HTTP event gets an HTTP answer.
+    /// Answers one event. Every HTTP event gets an HTTP answer; a step of the rotation of the signing keys gets one if it
+    /// is done.
     ///
     /// # Errors
-    /// When the event is none of HTTP, see [`UnsupportedEvent`].
-    pub async fn handle(&self, event: Value) -> Result<Value, UnsupportedEvent> {
+    /// When the event is neither, see [`UnsupportedEvent`], or when the step fails.
+    pub async fn handle(&self, event: Value) -> Result<Value, InvocationError> {
+        if rotation::is_event(&event) {
+            return rotation::answer(&self.0, event).await;
+        }
         let request = Request::try_from(event)?;
         let issuer = &self.0;
         let mut facts = Facts::default();
@@ -218,7 +224,7 @@ impl Inner {
         facts.route = Some(route.name());
         match route {
             Route::Metadata => Ok(Response::public_json(metadata::MAX_AGE_SECONDS, self.metadata.clone())),
-            Route::Jwks => jwks::answer(self.signing_keys().await?.as_ref(), request),
+            Route::Jwks => jwks::answer(self.signing_keys().await?.as_ref(), request, self.deps.clock.unix()),
             Route::SpiffeBundle => spiffe_bundle::answer(self, request).await,
             Route::Revocations => revocations::answer(self, request).await,
             Route::Token => token::answer(self, request, &door, facts).await,
@@ -250,10 +256,10 @@ impl Inner {
 
 impl tower::Service<Value> for KeyIssuer {
     type Response = Value;
-    type Error = UnsupportedEvent;
-    type Future = Pin<Box<dyn Future<Output = Result<Value, UnsupportedEvent>> + Send>>;
+    type Error = InvocationError;
+    type Future = Pin<Box<dyn Future<Output = Result<Value, InvocationError>> + Send>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), UnsupportedEvent>> {
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), InvocationError>> {
         Poll::Ready(Ok(()))
     }
 

@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 /// Past this age a request reads the secret again, in seconds.
 const SOFT_AGE_SECONDS: u64 = 300;
 /// Past this age what is held is used no more, in seconds. Between the two an outage of the store goes unnoticed.
-const HARD_AGE_SECONDS: u64 = 3600;
+pub(crate) const HARD_AGE_SECONDS: u64 = 3600;
 /// After a failure the store is left alone this long, in seconds.
 const RETRY_SECONDS: u64 = 5;
 
@@ -54,23 +54,45 @@ impl<T> SecretCache<T> {
         let resting = state.failed.as_ref().filter(|(_, at)| now.abs_diff(*at) < RETRY_SECONDS);
         let why = match resting {
             Some((why, _)) => why.clone(),
-            None => match self.read(secrets, now).await {
-                Ok(value) => {
-                    let value = Arc::new(value);
-                    state.held = Some((Arc::clone(&value), now));
-                    state.failed = None;
-                    return Ok(value);
-                }
-                Err(why) => {
-                    log.write(&json!({"ts": now, "event": "secret_refresh_failed", "secret": self.id, "detail": why}));
-                    state.failed = Some((why.clone(), now));
-                    why
-                }
+            None => match self.refresh(&mut state, secrets, log, now).await {
+                Ok(value) => return Ok(value),
+                Err(why) => why,
             },
         };
         match held {
             Some((value, since)) if now.abs_diff(since) < HARD_AGE_SECONDS => Ok(value),
             _ => Err(why),
+        }
+    }
+
+    /// Reads the secret whatever the age of what is held: it is known to have changed.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get); what is held stays.
+    pub(crate) async fn renew(&self, secrets: &dyn Secrets, log: &Log, now: u64) -> Result<Arc<T>, String> {
+        let mut state = self.state.lock().await;
+        self.refresh(&mut state, secrets, log, now).await
+    }
+
+    async fn refresh(
+        &self,
+        state: &mut State<T>,
+        secrets: &dyn Secrets,
+        log: &Log,
+        now: u64,
+    ) -> Result<Arc<T>, String> {
+        match self.read(secrets, now).await {
+            Ok(value) => {
+                let value = Arc::new(value);
+                state.held = Some((Arc::clone(&value), now));
+                state.failed = None;
+                Ok(value)
+            }
+            Err(why) => {
+                log.write(&json!({"ts": now, "event": "secret_refresh_failed", "secret": self.id, "detail": why}));
+                state.failed = Some((why.clone(), now));
+                Err(why)
+            }
         }
     }
 
@@ -180,6 +202,18 @@ mod tests {
         assert_eq!(*cache.get(&store, &log, 1000 + SOFT_AGE_SECONDS).await.unwrap(), 1);
         let line = &lines.all()[0];
         assert!(line.contains("no number") && !line.contains("hunter2"), "{line}");
+    }
+
+    #[tokio::test]
+    async fn a_value_that_is_known_to_have_changed_is_read_at_once() {
+        let (store, cache, (log, _)) = (Store::default(), cache(), Log::memory());
+        store.inner.put("n", "1");
+        cache.get(&store, &log, 1000).await.unwrap();
+        store.inner.put("n", "2");
+        assert_eq!(*cache.renew(&store, &log, 1001).await.unwrap(), 2);
+        store.out.store(true, Ordering::Relaxed);
+        assert!(cache.renew(&store, &log, 1002).await.is_err());
+        assert_eq!(*cache.get(&store, &log, 1002).await.unwrap(), 2, "what is held stays");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use common::*;
 use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use key_issuer::ClientState;
-use key_issuer::{MAX_BODY_BYTES, UnsupportedEvent, bootstrap};
+use key_issuer::{InvocationError, MAX_BODY_BYTES, bootstrap};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -324,7 +324,7 @@ async fn wrong_methods_and_paths() {
 async fn events_of_other_services_are_errors_and_not_answers() {
     let world = World::new().await;
     let rotation = json!({"Step": "createSecret", "SecretId": "arn", "ClientRequestToken": "t"});
-    let error: UnsupportedEvent = world.issuer.handle(rotation).await.unwrap_err();
+    let error: InvocationError = world.issuer.handle(rotation).await.unwrap_err();
     assert!(error.to_string().contains("not supported"), "{error}");
 }
 

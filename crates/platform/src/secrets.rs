@@ -1,11 +1,17 @@
 //! Secrets by id: AWS Secrets Manager, or a table in memory for the local stack and tests.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
 
 use identity::secret::Secret;
 
 use crate::BoxFuture;
+
+/// The label of the version that is in use.
+pub const CURRENT: &str = "AWSCURRENT";
+/// The label of the version that a rotation is about to put into use.
+pub const PENDING: &str = "AWSPENDING";
+/// The label of the version that was in use before.
+pub const PREVIOUS: &str = "AWSPREVIOUS";
 
 /// Why a secret cannot be had. No secret is part of the text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -16,6 +22,14 @@ pub enum SecretError {
     /// The store does not answer, or refuses.
     #[error("cannot read the secret {id}: {why}")]
     Unavailable {
+        /// The secret's id.
+        id: String,
+        /// What the store said.
+        why: String,
+    },
+    /// The store does not answer to a change, or refuses it. Whether it has happened is unknown.
+    #[error("cannot change the secret {id}: {why}")]
+    NotChanged {
         /// The secret's id.
         id: String,
         /// What the store said.
@@ -72,7 +86,8 @@ pub trait SecretVersions: Send + Sync {
         rotation_token: Option<&'a str>,
     ) -> BoxFuture<'a, Result<Put, SecretError>>;
 
-    /// Moves the label `stage`: to the version `to`, away from `from`.
+    /// Moves the label `stage`: to the version `to`, away from `from`. It fails if the label is on another version than
+    /// `from`, so of two who move it from one version only one succeeds.
     fn move_stage<'a>(
         &'a self,
         id: &'a str,
@@ -82,82 +97,10 @@ pub trait SecretVersions: Send + Sync {
     ) -> BoxFuture<'a, Result<(), SecretError>>;
 }
 
-/// Secrets in memory.
-#[derive(Default)]
-pub struct Embedded(Mutex<BTreeMap<String, Secret<String>>>);
-
-impl Embedded {
-    /// Puts a secret in, or replaces it.
-    pub fn put(&self, id: &str, value: impl Into<String>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned(), Secret::new(value.into()));
-    }
-}
-
-impl Secrets for Embedded {
-    fn get<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Secret<String>, SecretError>> {
-        let found =
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).get(id).map(|s| Secret::new(s.expose().clone()));
-        Box::pin(async move { found.ok_or_else(|| SecretError::NotFound(id.to_owned())) })
-    }
-}
-
+pub use embedded::Embedded;
 #[cfg(feature = "secrets")]
 pub use secretsmanager::SecretsManager;
 
+mod embedded;
 #[cfg(feature = "secrets")]
-mod secretsmanager {
-    use std::sync::OnceLock;
-
-    use aws_sdk_secretsmanager::config::{BehaviorVersion, Region};
-    use aws_sdk_secretsmanager::{Client, Config};
-
-    use super::{BoxFuture, Secret, SecretError, Secrets};
-    use crate::aws::AwsConfig;
-
-    /// AWS Secrets Manager. The client is built at the first call, not at the start.
-    pub struct SecretsManager {
-        aws: AwsConfig,
-        client: OnceLock<Client>,
-    }
-
-    impl SecretsManager {
-        /// Secrets of the account and Region of `aws`.
-        pub fn new(aws: AwsConfig) -> Self {
-            Self { aws, client: OnceLock::new() }
-        }
-
-        fn client(&self) -> &Client {
-            self.client.get_or_init(|| {
-                let mut config = Config::builder()
-                    .behavior_version(BehaviorVersion::latest())
-                    .region(Region::new(self.aws.region.clone()))
-                    .credentials_provider(self.aws.sdk_credentials())
-                    .timeout_config(crate::aws::timeouts())
-                    .retry_config(crate::aws::retries());
-                if let Some(endpoint) = &self.aws.secretsmanager_endpoint {
-                    config = config.endpoint_url(endpoint);
-                }
-                Client::from_conf(config.build())
-            })
-        }
-    }
-
-    impl Secrets for SecretsManager {
-        fn get<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Secret<String>, SecretError>> {
-            Box::pin(async move {
-                match self.client().get_secret_value().secret_id(id).send().await {
-                    Ok(output) => {
-                        output.secret_string.map(Secret::new).ok_or_else(|| SecretError::NotFound(id.to_owned()))
-                    }
-                    Err(error) => {
-                        let missing = error.as_service_error().is_some_and(|e| e.is_resource_not_found_exception());
-                        if missing {
-                            return Err(SecretError::NotFound(id.to_owned()));
-                        }
-                        Err(SecretError::Unavailable { id: id.to_owned(), why: crate::aws::describe(&error) })
-                    }
-                }
-            })
-        }
-    }
-}
+mod secretsmanager;
