@@ -40,7 +40,8 @@ pub struct Config {
     pub registry: Registry,
     /// `CAUSEWAY_TOKEN_TTL_SECONDS`.
     pub token_ttl_seconds: u64,
-    /// `CAUSEWAY_VERIFIER_CACHE_SECONDS`: how long the slowest verifier keeps the issuer's keys.
+    /// `CAUSEWAY_VERIFIER_CACHE_SECONDS`: how long the slowest verifier keeps the issuer's keys, from the issuer's answer
+    /// on. It counts for rotations that end later; a slower verifier comes after the last new key has become active.
     pub verifier_cache_seconds: u64,
 }
 

@@ -83,7 +83,7 @@ pub(crate) async fn answer(issuer: &Inner, event: Value) -> Result<Value, Invoca
     }
     deps.log.write(&line);
     let done = outcome.map_err(InvocationError::Rotation)?;
-    if done.outcome == FINISHED {
+    if Step::named(&event.step) == Some(Step::Finish) {
         // This environment publishes the new keys at once; the others read the secret again when theirs is too old. A
         // failure is in the log, and no failure of the rotation.
         let _ = issuer.signing_keys.renew(deps.secrets.as_ref(), &deps.log, deps.clock.unix()).await;
@@ -218,7 +218,8 @@ impl Rotator<'_> {
             Put::Done => Ok(Done::with_new_keys("created", &current, &next)),
             // Another one was faster; its keys count, and ours have never been anywhere.
             Put::OtherValue => {
-                let found = self.value(version, PENDING).await?.ok_or("the pending version's value cannot be read back")?;
+                let found =
+                    self.value(version, PENDING).await?.ok_or("the pending version's value cannot be read back")?;
                 self.accept(version, &current, &found, "created_before").await
             }
         }
@@ -243,7 +244,8 @@ impl Rotator<'_> {
     /// Puts the version into use, if that leaves no token unverifiable.
     async fn finish(&self, version: &str, current: &str) -> Result<Done, String> {
         let keys = self.keys_of_current(current).await?;
-        let value = self.value(version, PENDING).await?.ok_or("the pending version has no value, createSecret comes first")?;
+        let value =
+            self.value(version, PENDING).await?.ok_or("the pending version has no value, createSecret comes first")?;
         let done = self.accept(version, &keys, &value, FINISHED).await?;
         // The label moves only away from the version that was compared: whoever else moves it is not overruled.
         let moved = self.versions.move_stage(self.secret, CURRENT, Some(version), Some(current)).await;

@@ -68,7 +68,8 @@ pub(crate) async fn answer(
     let confirmation = confirmation(issuer, request, &client).await?;
 
     let keys = issuer.signing_keys().await?;
-    let key = keys.signer(None, issuer.deps.clock.unix()).ok_or_else(|| Refusal::internal("there is no signing key"))?;
+    let key =
+        keys.signer(None, issuer.deps.clock.unix()).ok_or_else(|| Refusal::internal("there is no signing key"))?;
     let jti = token_id(issuer.deps.random.as_ref())?;
     let now = issuer.deps.clock.unix();
     let ttl = issuer.config.token_ttl_seconds;

@@ -90,9 +90,7 @@ struct Reader {
 impl Secrets for Reader {
     fn get<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Secret<String>, SecretError>> {
         if self.out.load(Ordering::Relaxed) {
-            return Box::pin(async move {
-                Err(SecretError::Unavailable { id: id.to_owned(), why: "out".to_owned() })
-            });
+            return Box::pin(async move { Err(SecretError::Unavailable { id: id.to_owned(), why: "out".to_owned() }) });
         }
         self.store.get(id)
     }
@@ -157,7 +155,12 @@ impl SecretVersions for Gated {
 pub(super) type Running = Pin<Box<dyn Future<Output = Result<Done, String>>>>;
 
 /// One step of a rotation of `secret`, ready to be polled: each poll makes one call.
-pub(super) fn running(store: &Arc<Embedded>, timing: Timing, clock: impl Clock + 'static, event: RotationEvent) -> Running {
+pub(super) fn running(
+    store: &Arc<Embedded>,
+    timing: Timing,
+    clock: impl Clock + 'static,
+    event: RotationEvent,
+) -> Running {
     let versions = Gated(Arc::clone(store));
     Box::pin(async move { Rotator { versions: &versions, secret: SECRET, timing, clock: &clock }.step(&event).await })
 }
@@ -365,15 +368,15 @@ fn skews() -> impl Strategy<Value = [i64; 5]> {
     prop::array::uniform5(prop_oneof![Just(0), Just(SKEW), Just(-SKEW), -SKEW..=SKEW])
 }
 
-fn runner(cases: u32) -> TestRunner {
-    let config = Config { cases, max_shrink_iters: 2000, failure_persistence: None, ..Config::default() };
+fn runner(cases: u32, max_shrink_iters: u32) -> TestRunner {
+    let config = Config { cases, max_shrink_iters, failure_persistence: None, ..Config::default() };
     TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha))
 }
 
 #[test]
 fn no_token_is_ever_unverifiable() {
     let finished = AtomicU64::new(0);
-    let run = runner(300).run(&(vec(op(), 1..150), skews()), |(ops, skews)| {
+    let run = runner(300, 2000).run(&(vec(op(), 1..150), skews()), |(ops, skews)| {
         let more = Model::new(DECLARED, skews).run(&ops).map_err(TestCaseError::fail)?;
         finished.fetch_add(u64::from(more), Ordering::Relaxed);
         Ok(())
@@ -387,7 +390,7 @@ fn no_token_is_ever_unverifiable() {
 #[test]
 fn the_model_finds_a_key_that_signs_at_once() {
     let at_once = Timing { verifier_cache: 0, secret_age: 0, margin: 0, finish_within: 0, ..DECLARED };
-    let found = runner(200).run(&(vec(op(), 1..150), skews()), |(ops, skews)| {
+    let found = runner(200, 0).run(&(vec(op(), 1..150), skews()), |(ops, skews)| {
         Model::new(at_once, skews).run(&ops).map(|_| ()).map_err(TestCaseError::fail)
     });
     assert!(matches!(found, Err(TestError::Fail(..))), "{found:?}");

@@ -50,11 +50,7 @@ mod tests {
             ("signing", "arn:aws:ssm:eu-central-1:123456789012:secret:signing-a1B2c3".to_owned(), false),
             (&arn("signing-a1B2c3"), arn("signing-a1B2c4"), false),
             (&arn("signing-a1B2c3"), arn("signing"), true),
-            (
-                "arn:aws:secretsmanager:eu-central-1:999999999999:secret:signing",
-                arn("signing-a1B2c3"),
-                false,
-            ),
+            ("arn:aws:secretsmanager:eu-central-1:999999999999:secret:signing", arn("signing-a1B2c3"), false),
             ("", arn("-a1B2c3"), true),
             ("signing", String::new(), false),
         ] {

@@ -6,7 +6,8 @@ use crate::signing_key::{MAX_KEYS, SecretFile, SecretKey};
 
 /// The keys that follow `current`: one new key for each algorithm in use, and all old ones that verifiers may still need.
 /// An algorithm is in use if it has a key that is not to retire; an operator phases one out by giving all its keys a
-/// `retire_at`.
+/// `retire_at`, no earlier than the secret's age in other environments, the life of a token and the margin from then on. One
+/// begins another algorithm by a key that signs from [`Timing::activate_at`] on, or later.
 ///
 /// # Errors
 /// When it is too early, when no algorithm is in use, when there would be too many keys, or when no key can be made.
@@ -38,7 +39,10 @@ pub(crate) fn successor(current: &SecretFile, timing: &Timing, now: u64) -> Resu
     }
     keys.append(&mut made);
     if keys.len() > MAX_KEYS {
-        return Err(format!("there would be {} keys, expected at most {MAX_KEYS}; wait until old ones retire", keys.len()));
+        return Err(format!(
+            "there would be {} keys, expected at most {MAX_KEYS}; wait until old ones retire",
+            keys.len()
+        ));
     }
     Ok(SecretFile { keys })
 }
@@ -52,15 +56,6 @@ pub(crate) fn successor(current: &SecretFile, timing: &Timing, now: u64) -> Resu
 pub(crate) fn check(current: &SecretFile, pending: &SecretFile, timing: &Timing, now: u64) -> Result<(), String> {
     let known = |kid: &str| current.keys.iter().any(|key| key.kid == kid);
     let new: Vec<&SecretKey> = pending.keys.iter().filter(|key| !known(&key.kid)).collect();
-    for key in &new {
-        let activate_at = key.activate_at.unwrap_or(0);
-        if !timing.in_time(now, activate_at) {
-            return Err(format!(
-                "the new key {} would sign from {activate_at} on (Unix seconds), before every verifier knows it",
-                key.kid
-            ));
-        }
-    }
     for old in current.keys.iter().filter(|key| !key.is_retired(now)) {
         let kept = pending.keys.iter().find(|key| key.kid == old.kid);
         let kept = kept.ok_or_else(|| format!("it lacks the key {}, which is in use", old.kid))?;
@@ -72,11 +67,20 @@ pub(crate) fn check(current: &SecretFile, pending: &SecretFile, timing: &Timing,
         }
         let algorithm = old.algorithm()?;
         let heirs = new.iter().filter(|key| key.algorithm() == Ok(algorithm));
-        let heir = heirs.filter_map(|key| key.activate_at).min();
+        let heir = heirs.map(|key| key.activate_at.unwrap_or(0)).min();
         let least = heir.map(|activate_at| timing.retire_at(activate_at));
         match (old.retire_at, kept.retire_at, least) {
             (None, Some(retire_at), Some(least)) if retire_at >= least => {}
             _ => return Err(format!("it retires the key {} too early, or changes when it retires", old.kid)),
+        }
+    }
+    for key in new {
+        let activate_at = key.activate_at.unwrap_or(0);
+        if !timing.in_time(now, activate_at) {
+            return Err(format!(
+                "the new key {} would sign from {activate_at} on (Unix seconds), before every verifier knows it",
+                key.kid
+            ));
         }
     }
     Ok(())

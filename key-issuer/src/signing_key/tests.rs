@@ -39,12 +39,9 @@ fn the_newest_active_key_signs_and_all_that_are_not_retired_are_published() {
     let old = key(Algorithm::Es256, None, Some(NOW + LIFE + 10));
     let new = key(Algorithm::Es256, Some(NOW), None);
     let keys = read(&[old.clone(), new.clone()]);
-    for (now, signs, published) in [
-        (NOW - 1, &old, 2),
-        (NOW, &new, 2),
-        (NOW + LIFE + 9, &new, 2),
-        (NOW + LIFE + 10, &new, 1),
-    ] {
+    for (now, signs, published) in
+        [(NOW - 1, &old, 2), (NOW, &new, 2), (NOW + LIFE + 9, &new, 2), (NOW + LIFE + 10, &new, 1)]
+    {
         assert_eq!(signer(&keys, None, now), Some(signs.kid.as_str()), "{now}");
         assert_eq!(keys.public(now).len(), published, "{now}");
         assert_eq!(keys.verifying(now).unwrap().len(), published, "{now}");
@@ -99,9 +96,8 @@ fn each_algorithm_signs_what_our_own_verifier_takes() {
 
 #[test]
 fn what_is_written_is_read_back() {
-    let file = SecretFile {
-        keys: vec![key(Algorithm::Es256, None, None), key(Algorithm::EdDsa, Some(NOW), Some(NOW + 1))],
-    };
+    let file =
+        SecretFile { keys: vec![key(Algorithm::Es256, None, None), key(Algorithm::EdDsa, Some(NOW), Some(NOW + 1))] };
     let text = file.to_secret();
     assert_eq!(SecretFile::parse(text.expose()).unwrap().to_secret().expose(), text.expose());
     assert!(SecretFile::is_one(text.expose()) && SecretFile::is_one(r#"{"keys":[]}"#));

@@ -71,11 +71,7 @@ impl Embedded {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn with<T>(
-        &self,
-        id: &str,
-        act: impl FnOnce(&mut Stored) -> Result<T, SecretError>,
-    ) -> Result<T, SecretError> {
+    fn with<T>(&self, id: &str, act: impl FnOnce(&mut Stored) -> Result<T, SecretError>) -> Result<T, SecretError> {
         act(self.all().get_mut(id).ok_or_else(|| SecretError::NotFound(id.to_owned()))?)
     }
 }
@@ -243,7 +239,10 @@ mod tests {
     /// The labels of each version, as `v:AWSCURRENT+AWSPENDING`.
     async fn labels(store: &Embedded) -> Vec<String> {
         let described = store.describe("s").await.unwrap().versions;
-        described.into_iter().map(|(id, stages)| format!("{}:{}", id.trim_start_matches('0'), stages.join("+"))).collect()
+        described
+            .into_iter()
+            .map(|(id, stages)| format!("{}:{}", id.trim_start_matches('0'), stages.join("+")))
+            .collect()
     }
 
     fn first() -> String {

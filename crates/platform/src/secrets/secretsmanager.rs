@@ -7,7 +7,7 @@ use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_secretsmanager::{Client, Config};
 use identity::secret::Secret;
 
-use super::{Put, SecretDescription, SecretError, SecretVersions, Secrets};
+use super::{CURRENT, Put, SecretDescription, SecretError, SecretVersions, Secrets};
 use crate::BoxFuture;
 use crate::aws::AwsConfig;
 
@@ -50,7 +50,8 @@ fn refused<E: ProvideErrorMetadata, R>(id: &str, error: &SdkError<E, R>) -> Secr
 impl Secrets for SecretsManager {
     fn get<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Secret<String>, SecretError>> {
         Box::pin(async move {
-            match self.client().get_secret_value().secret_id(id).send().await {
+            // GetSecretValue without a label means AWSCURRENT, too; a policy may want it said, and moto needs it.
+            match self.client().get_secret_value().secret_id(id).version_stage(CURRENT).send().await {
                 Ok(output) => output.secret_string.map(Secret::new).ok_or_else(|| SecretError::NotFound(id.to_owned())),
                 Err(error) if error.as_service_error().is_some_and(|e| e.is_resource_not_found_exception()) => {
                     Err(SecretError::NotFound(id.to_owned()))
@@ -104,7 +105,7 @@ impl SecretVersions for SecretsManager {
     ) -> BoxFuture<'a, Result<Put, SecretError>> {
         Box::pin(async move {
             let put = self.client().put_secret_value().secret_id(id).client_request_token(version);
-                let put = put.secret_string(value.expose()).version_stages(stage);
+            let put = put.secret_string(value.expose()).version_stages(stage);
             match put.set_rotation_token(rotation_token.map(str::to_owned)).send().await {
                 Ok(_) => Ok(Put::Done),
                 Err(error) if error.as_service_error().is_some_and(|e| e.is_resource_exists_exception()) => {
