@@ -1,7 +1,7 @@
 //! The configuration: read once from the environment, checked whole.
 
 use identity::TrustDomain;
-use platform::env::{Env, EnvError, Reader};
+use platform::env::{Env, EnvError, Reader, environment_from_env};
 
 use crate::registry::Registry;
 use crate::signing_key::MAX_TOKEN_LIFE_SECONDS;
@@ -10,11 +10,20 @@ use crate::signing_key::MAX_TOKEN_LIFE_SECONDS;
 const MAX_REGISTRY_BYTES: u64 = 4 * 1024 * 1024;
 /// Token lifetimes, in seconds.
 const DEFAULT_TTL: u64 = 600;
+/// How long the family of a refresh token lives, in seconds: a day, at most 30.
+const DEFAULT_REFRESH_TTL: u64 = 86_400;
+const REFRESH_TTL: std::ops::RangeInclusive<u64> = 600..=2_592_000;
 const TTL: std::ops::RangeInclusive<u64> = 60..=MAX_TOKEN_LIFE_SECONDS;
 /// How long verifiers keep the keys, in seconds. API Gateway's HTTP APIs keep them for two hours, its REST APIs for one,
 /// istiod for 20 minutes; none for less than the document itself says.
 const DEFAULT_VERIFIER_CACHE: u64 = 7200;
 const VERIFIER_CACHE: std::ops::RangeInclusive<u64> = crate::jwks::MAX_AGE_SECONDS..=86_400;
+
+/// SVIDs of one role, each second and in each execution environment.
+const DEFAULT_SVID_RATE: u64 = 20;
+const SVID_RATE: std::ops::RangeInclusive<u64> = 1..=1_000_000;
+/// The most STS endpoints.
+const MAX_STS_ENDPOINTS: usize = 40;
 
 /// What the issuer is told by its environment. It holds ids of secrets and no secret.
 #[derive(Clone, Debug)]
@@ -27,6 +36,18 @@ pub struct Config {
     pub ca_secret: Option<String>,
     /// `CAUSEWAY_CLIENTS_TABLE`: the DynamoDB table of OAuth clients.
     pub clients_table: Option<String>,
+    /// `CAUSEWAY_API_KEYS_TABLE`: the DynamoDB table of API keys.
+    pub api_keys_table: Option<String>,
+    /// `CAUSEWAY_PEPPER_SECRET`: the id of the secret that API keys are hashed with; given with their table.
+    pub pepper_secret: Option<String>,
+    /// `CAUSEWAY_ENVIRONMENT`: the environment whose API keys are exchanged for tokens. Without it, none is.
+    pub environment: Option<String>,
+    /// `CAUSEWAY_STATE_TABLE`: the DynamoDB table of refresh tokens and used ids. Without it there are no refresh tokens,
+    /// no `private_key_jwt` and no DPoP.
+    pub state_table: Option<String>,
+    /// `CAUSEWAY_REVOCATIONS_TABLE`: the DynamoDB table of revoked credentials. Without it there is no token exchange, no
+    /// introspection and no revocation.
+    pub revocations_table: Option<String>,
     /// `CAUSEWAY_TRUST_DOMAIN`.
     pub trust_domain: TrustDomain,
     /// `CAUSEWAY_IAM_DOOR_IDS`: APIs and Function URLs at which an IAM identity counts.
@@ -40,9 +61,19 @@ pub struct Config {
     pub registry: Registry,
     /// `CAUSEWAY_TOKEN_TTL_SECONDS`.
     pub token_ttl_seconds: u64,
+    /// `CAUSEWAY_REFRESH_TTL_SECONDS`: how long a refresh token and all that come out of it live together.
+    pub refresh_ttl_seconds: u64,
     /// `CAUSEWAY_VERIFIER_CACHE_SECONDS`: how long the slowest verifier keeps the issuer's keys, from the issuer's answer
     /// on. It counts for rotations that end later; a slower verifier comes after the last new key has become active.
     pub verifier_cache_seconds: u64,
+    /// `CAUSEWAY_STS_ENDPOINTS`: where callers' signed requests may go, as origins (`https://HOST`). Without the variable it
+    /// is the Region's own endpoint. Empty without registry and state table: then the IAM door is the only way to an SVID.
+    pub sts_endpoints: Vec<String>,
+    /// `CAUSEWAY_SVID_RATE`: how many SVIDs a role may have each second in one execution environment, and ten times as many
+    /// at once.
+    pub svid_rate: u64,
+    /// `CAUSEWAY_SVID_ED25519`: whether Ed25519 keys get certificates. Mesh proxies do not take them.
+    pub svid_ed25519: bool,
 }
 
 impl Config {
@@ -57,6 +88,11 @@ impl Config {
         let signing_secret = env.required("CAUSEWAY_SIGNING_SECRET", "the id of the secret with the signing keys")?;
         let ca_secret = env.optional("CAUSEWAY_CA_SECRET")?;
         let clients_table = env.optional("CAUSEWAY_CLIENTS_TABLE")?;
+        let keys = env.pair("CAUSEWAY_API_KEYS_TABLE", "CAUSEWAY_PEPPER_SECRET")?;
+        let (api_keys_table, pepper_secret) = keys.unzip();
+        let environment = environment_from_env(&env)?;
+        let state_table = env.optional("CAUSEWAY_STATE_TABLE")?;
+        let revocations_table = env.optional("CAUSEWAY_REVOCATIONS_TABLE")?;
         let trust_domain = match env.parsed("CAUSEWAY_TRUST_DOMAIN")? {
             Some(trust_domain) => trust_domain,
             None => default_trust_domain()?,
@@ -78,25 +114,41 @@ impl Config {
             None => Registry::default(),
         };
         let token_ttl_seconds = env.number("CAUSEWAY_TOKEN_TTL_SECONDS", DEFAULT_TTL, *TTL.start(), *TTL.end())?;
+        let (shortest, longest) = (*REFRESH_TTL.start(), *REFRESH_TTL.end());
+        let refresh_ttl_seconds = env.number("CAUSEWAY_REFRESH_TTL_SECONDS", DEFAULT_REFRESH_TTL, shortest, longest)?;
         let verifier_cache_seconds = env.number(
             "CAUSEWAY_VERIFIER_CACHE_SECONDS",
             DEFAULT_VERIFIER_CACHE,
             *VERIFIER_CACHE.start(),
             *VERIFIER_CACHE.end(),
         )?;
+        let attests = state_table.is_some() && !registry.is_empty();
+        let sts_endpoints = sts_endpoints(&env, attests)?;
+        let (slowest, fastest) = (*SVID_RATE.start(), *SVID_RATE.end());
+        let svid_rate = env.number("CAUSEWAY_SVID_RATE", DEFAULT_SVID_RATE, slowest, fastest)?;
+        let svid_ed25519 = env.parsed("CAUSEWAY_SVID_ED25519")?.unwrap_or(false);
         env.finish()?;
         Ok(Self {
             issuer: issuer_url,
             signing_secret,
             ca_secret,
             clients_table,
+            api_keys_table,
+            pepper_secret,
+            environment,
+            state_table,
+            revocations_table,
             trust_domain,
             iam_door_ids,
             mtls_door_ids,
             mtls_issuer,
             registry,
             token_ttl_seconds,
+            refresh_ttl_seconds,
             verifier_cache_seconds,
+            sts_endpoints,
+            svid_rate,
+            svid_ed25519,
         })
     }
 
@@ -154,6 +206,52 @@ fn mtls_issuer(text: &str, issuer_url: &str) -> Result<String, String> {
         return Err("expected another host than that of CAUSEWAY_ISSUER".to_owned());
     }
     issuer(text)
+}
+
+/// Where signed requests go: what is configured, else the stand-in of the service that all AWS clients use, else the
+/// endpoint of this Region. Nonces and signatures are used up in the state table, so without it there is no attestation.
+fn sts_endpoints(env: &Reader<'_>, attests: bool) -> Result<Vec<String>, EnvError> {
+    let configured = env.checked("CAUSEWAY_STS_ENDPOINTS", |text| {
+        let origins: Vec<String> = text.split(',').map(|text| sts_endpoint(text.trim())).collect::<Result<_, _>>()?;
+        match origins.len() {
+            1..=MAX_STS_ENDPOINTS => Ok(origins),
+            found => Err(format!("found {found} endpoints, expected at most {MAX_STS_ENDPOINTS}")),
+        }
+    })?;
+    if let Some(configured) = configured {
+        return match attests {
+            true => Ok(configured),
+            false => Err(EnvError::HalfGroup {
+                present: "CAUSEWAY_STS_ENDPOINTS".to_owned(),
+                missing: "CAUSEWAY_STATE_TABLE or CAUSEWAY_REGISTRY".to_owned(),
+            }),
+        };
+    }
+    if !attests {
+        return Ok(Vec::new());
+    }
+    for name in ["AWS_ENDPOINT_URL_STS", "AWS_ENDPOINT_URL"] {
+        if let Some(endpoint) = env.checked(name, sts_endpoint)? {
+            return Ok(vec![endpoint]);
+        }
+    }
+    let region = env.checked("AWS_REGION", |region| {
+        let is_region = region.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        let suffix = if region.starts_with("cn-") { ".cn" } else { "" };
+        let endpoint = format!("https://sts.{region}.amazonaws.com{suffix}");
+        if is_region { Ok(endpoint) } else { Err("expected a Region's name".to_owned()) }
+    })?;
+    Ok(region.into_iter().collect())
+}
+
+/// An origin: a caller's URL is compared with it byte for byte, so there is one spelling.
+fn sts_endpoint(text: &str) -> Result<String, String> {
+    let url = platform::https::checked_url(text).map_err(|error| error.to_string())?;
+    let origin = url.origin().ascii_serialization();
+    match text.strip_suffix('/').unwrap_or(text) == origin {
+        true => Ok(origin),
+        false => Err(format!("expected an origin, {origin}")),
+    }
 }
 
 /// JSON text, or `@` and the path of a file with it.

@@ -40,6 +40,7 @@ mod jwks;
 mod jwt_svid;
 mod metadata;
 mod own_token;
+mod rate;
 mod refusal;
 mod registry;
 mod replay;
@@ -57,6 +58,7 @@ mod test_keys;
 mod token;
 
 pub use algorithm::Algorithm;
+pub use attestation::{CallerIdentity, CallerIdentityError, Sts};
 pub use ca::SVID_LIFE_SECONDS;
 pub use client::{AssertionAudience, Authentication, CertificateName, ClientRecord, ClientState};
 pub use client_auth::secret_hash;
@@ -64,6 +66,7 @@ pub use config::Config;
 pub use event::{InvocationError, MAX_BODY_BYTES, UnsupportedEvent};
 pub use form::{Form, FormError, MAX_PARAMETERS};
 pub use iam::{InvalidRoleArn, RoleArn};
+pub use jwt_svid::{JWT_SVID_LIFE_SECONDS, MAX_AUDIENCES};
 pub use registry::{Registration, Registry};
 pub use rotation::signing_keys_text;
 pub use svid::MAX_CSR_BYTES;
@@ -72,10 +75,14 @@ use audit::Facts;
 use ca::Authority;
 use event::{Request, Response};
 use iam::Door;
+use rate::Rate;
 use refusal::Refusal;
 use routes::{NoRoute, Route};
 use secret_cache::SecretCache;
 use signing_key::SigningKeys;
+
+/// How many proofs one source address may have sent to STS, each second.
+const PROOFS_PER_SECOND: u64 = 10;
 
 /// What the issuer stands on.
 #[derive(Clone)]
@@ -86,6 +93,8 @@ pub struct Deps {
     pub secrets: Arc<dyn Secrets>,
     /// The versions of the signing keys, for their rotation; without it, there is none.
     pub secret_versions: Option<Arc<dyn SecretVersions>>,
+    /// Whoever carries callers' signed requests to STS; without it, the IAM door is the only way to an SVID.
+    pub caller_identity: Option<Arc<dyn CallerIdentity>>,
     /// Times of issue and ages of caches.
     pub clock: Arc<dyn Clock>,
     /// Token ids and serial numbers.
@@ -129,6 +138,10 @@ pub(crate) struct Inner {
     pub(crate) clients: TableOf<ClientRecord>,
     pub(crate) used: TableOf<Value>,
     pub(crate) throttle: client_auth::Throttle,
+    /// SVIDs, by role.
+    pub(crate) svid_rate: Rate,
+    /// Proofs that STS is asked about, by source address.
+    pub(crate) proof_rate: Rate,
     metadata: String,
     signing_keys: SecretCache<SigningKeys>,
     authority: Option<SecretCache<Authority>>,
@@ -147,7 +160,20 @@ impl KeyIssuer {
         let clients = TableOf::new("clients", deps.tables.clients.clone(), deps.clock.clone());
         let used = TableOf::new("state", deps.tables.state.clone(), deps.clock.clone());
         let throttle = client_auth::Throttle::new();
-        Self(Arc::new(Inner { config, deps, clients, used, throttle, metadata, signing_keys, authority }))
+        let svid_rate = Rate::new(config.svid_rate);
+        let proof_rate = Rate::new(PROOFS_PER_SECOND);
+        Self(Arc::new(Inner {
+            config,
+            deps,
+            clients,
+            used,
+            throttle,
+            svid_rate,
+            proof_rate,
+            metadata,
+            signing_keys,
+            authority,
+        }))
     }
 
     /// An issuer on AWS: DynamoDB, Secrets Manager, this machine's clock and randomness, standard output.
@@ -162,15 +188,24 @@ impl KeyIssuer {
         })?;
         let aws = AwsConfig::from_env(&Reader::new(env))?;
         let secrets = Arc::new(SecretsManager::new(aws.clone()));
+        let sts: Option<Arc<dyn CallerIdentity>> = match config.sts_endpoints.as_slice() {
+            [] => None,
+            _ => Some(Arc::new(Sts::new().map_err(|error| EnvError::Invalid {
+                name: "CAUSEWAY_STS_ENDPOINTS".to_owned(),
+                value: config.sts_endpoints.join(","),
+                why: error.to_string(),
+            })?)),
+        };
         let deps = Deps {
             tables: Tables {
-                clients: Arc::new(DynamoTable::new(table, aws)),
-                api_keys: Arc::new(Unconfigured("CAUSEWAY_API_KEYS_TABLE")),
-                state: Arc::new(Unconfigured("CAUSEWAY_STATE_TABLE")),
-                revocations: Arc::new(Unconfigured("CAUSEWAY_REVOCATIONS_TABLE")),
+                clients: Arc::new(DynamoTable::new(table, aws.clone())),
+                api_keys: table_or_none(config.api_keys_table.as_ref(), "CAUSEWAY_API_KEYS_TABLE", &aws),
+                state: table_or_none(config.state_table.as_ref(), "CAUSEWAY_STATE_TABLE", &aws),
+                revocations: table_or_none(config.revocations_table.as_ref(), "CAUSEWAY_REVOCATIONS_TABLE", &aws),
             },
             secret_versions: Some(secrets.clone()),
             secrets,
+            caller_identity: sts,
             clock: Arc::new(SystemClock),
             random: Arc::new(SystemRandom),
             log: Log::stdout(),
@@ -212,6 +247,9 @@ impl Inner {
             Door::Mtls(_) => routes::MTLS,
             Door::Iam(role) => {
                 facts.role_arn = Some(role.to_string());
+                if let Some(registration) = self.config.registry.get(role) {
+                    registration.check_unique_id(iam::unique_id(request))?;
+                }
                 routes::IAM
             }
         };
@@ -241,6 +279,21 @@ impl Inner {
         self.load(&self.signing_keys).await
     }
 
+    /// The signing keys and when the store got them.
+    pub(crate) async fn dated_signing_keys(&self) -> Result<(Arc<SigningKeys>, u64), Refusal> {
+        let Deps { secrets, log, clock, .. } = &self.deps;
+        let dated = self.signing_keys.get_dated(secrets.as_ref(), log, clock.unix()).await;
+        dated.map_err(Refusal::unavailable)
+    }
+
+    /// The authority and when the store got it; `None` where there is none.
+    pub(crate) async fn dated_authority(&self) -> Result<Option<(Arc<Authority>, u64)>, Refusal> {
+        let Deps { secrets, log, clock, .. } = &self.deps;
+        let Some(cache) = &self.authority else { return Ok(None) };
+        let dated = cache.get_dated(secrets.as_ref(), log, clock.unix()).await;
+        dated.map(Some).map_err(Refusal::unavailable)
+    }
+
     pub(crate) async fn authority(&self) -> Result<Arc<Authority>, Refusal> {
         match &self.authority {
             Some(cache) => self.load(cache).await,
@@ -266,6 +319,14 @@ impl tower::Service<Value> for KeyIssuer {
     fn call(&mut self, event: Value) -> Self::Future {
         let issuer = self.clone();
         Box::pin(async move { issuer.handle(event).await })
+    }
+}
+
+/// A table of DynamoDB, or the one that says which variable would name it.
+fn table_or_none(name: Option<&String>, variable: &'static str, aws: &AwsConfig) -> Arc<dyn Table> {
+    match name {
+        Some(name) => Arc::new(DynamoTable::new(name.clone(), aws.clone())),
+        None => Arc::new(Unconfigured(variable)),
     }
 }
 
