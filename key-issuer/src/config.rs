@@ -355,6 +355,55 @@ mod tests {
     }
 
     #[test]
+    fn where_signed_requests_go() {
+        let attests = || {
+            let door = minimal().with("CAUSEWAY_IAM_DOOR_IDS", "url1").with("CAUSEWAY_REGISTRY", REGISTRY);
+            door.with("CAUSEWAY_STATE_TABLE", "state")
+        };
+        let region = |region: &str| attests().with("AWS_REGION", region);
+        let none: [&str; 0] = [];
+        for (env, expected) in [
+            (region("eu-central-1"), &["https://sts.eu-central-1.amazonaws.com"][..]),
+            (region("cn-north-1"), &["https://sts.cn-north-1.amazonaws.com.cn"]),
+            (region("eu-central-1").with("AWS_ENDPOINT_URL", "http://127.0.0.1:5000/"), &["http://127.0.0.1:5000"]),
+            (
+                region("eu-central-1")
+                    .with("AWS_ENDPOINT_URL", "http://127.0.0.1:5000")
+                    .with("AWS_ENDPOINT_URL_STS", "http://127.0.0.1:5001"),
+                &["http://127.0.0.1:5001"],
+            ),
+            (
+                region("eu-central-1").with("CAUSEWAY_STS_ENDPOINTS", "https://a.example, https://b.example:8443/"),
+                &["https://a.example", "https://b.example:8443"],
+            ),
+            (minimal().with("AWS_REGION", "eu-central-1"), &none),
+            (minimal().with("AWS_REGION", "eu-central-1").with("CAUSEWAY_STATE_TABLE", "state"), &none),
+            (attests(), &none),
+        ] {
+            assert_eq!(Config::from_env(&env).unwrap().sts_endpoints, expected);
+        }
+        let many = vec!["https://a.example"; MAX_STS_ENDPOINTS + 1].join(",");
+        for endpoints in [
+            "http://sts.example",
+            "https://sts.example/path",
+            "https://sts.example/?a",
+            "https://sts.example:443",
+            "https://STS.example",
+            "https://user@sts.example",
+            "sts.example",
+            "https://a.example,",
+            &many,
+        ] {
+            let error = Config::from_env(&attests().with("CAUSEWAY_STS_ENDPOINTS", endpoints)).unwrap_err();
+            assert!(error.to_string().contains("CAUSEWAY_STS_ENDPOINTS"), "{error}");
+        }
+        let error = Config::from_env(&minimal().with("CAUSEWAY_STS_ENDPOINTS", "https://a.example")).unwrap_err();
+        assert!(error.to_string().contains("CAUSEWAY_STATE_TABLE"), "{error}");
+        let error = Config::from_env(&region("evil.example/")).unwrap_err();
+        assert!(error.to_string().contains("AWS_REGION"), "{error}");
+    }
+
+    #[test]
     fn each_wrong_value_is_named_in_one_line() {
         let none = MapEnv::default();
         let door = || minimal().with("CAUSEWAY_IAM_DOOR_IDS", "url1").with("CAUSEWAY_REGISTRY", REGISTRY);
@@ -365,6 +414,9 @@ mod tests {
             (minimal().with("CAUSEWAY_TOKEN_TTL_SECONDS", "3601"), "CAUSEWAY_TOKEN_TTL_SECONDS"),
             (minimal().with("CAUSEWAY_VERIFIER_CACHE_SECONDS", "299"), "CAUSEWAY_VERIFIER_CACHE_SECONDS"),
             (minimal().with("CAUSEWAY_VERIFIER_CACHE_SECONDS", "86401"), "CAUSEWAY_VERIFIER_CACHE_SECONDS"),
+            (minimal().with("CAUSEWAY_SVID_RATE", "0"), "CAUSEWAY_SVID_RATE"),
+            (minimal().with("CAUSEWAY_SVID_RATE", "1000001"), "CAUSEWAY_SVID_RATE"),
+            (minimal().with("CAUSEWAY_SVID_ED25519", "yes"), "CAUSEWAY_SVID_ED25519"),
             (minimal().with("CAUSEWAY_TRUST_DOMAIN", "Cluster.Local"), "CAUSEWAY_TRUST_DOMAIN"),
             (minimal().with("CAUSEWAY_IAM_DOOR_IDS", "url1"), "CAUSEWAY_REGISTRY is not set"),
             (minimal().with("CAUSEWAY_REGISTRY", REGISTRY), "CAUSEWAY_IAM_DOOR_IDS is not set"),

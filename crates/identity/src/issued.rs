@@ -271,7 +271,8 @@ mod tests {
         let short = Authority::with(|p| p.not_after = at(NOW + LIFE - 1));
         let (leaf, _) = short.leaf_with(REVIEWS, |p| p.use_authority_key_identifier_extension = true);
         assert_eq!(against(&leaf, short.certificate.der(), REVIEWS, None), Err(Clause::Validity));
-        assert_eq!(against(&CertificateDer::from(vec![1, 2]), signer, REVIEWS, Some(b"")), Err(Clause::Encoding));
+        let order = Order { id: &REVIEWS.parse().unwrap(), public_key: b"", not_before: 0, not_after: 1 };
+        assert_eq!(check(&CertificateDer::from(vec![1, 2]), signer, &order), Err(Clause::Encoding));
     }
 
     #[test]

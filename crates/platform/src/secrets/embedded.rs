@@ -261,6 +261,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_later_version_has_a_later_time() {
+        let store = Embedded::default();
+        store.put("s", "one");
+        let (value, first) = store.get_dated("s").await.unwrap();
+        assert_eq!(value.expose(), "one");
+        store.put("s", "two");
+        let (value, second) = store.get_dated("s").await.unwrap();
+        assert_eq!(value.expose(), "two");
+        assert!(second > first && first > 0);
+        assert!(store.get_dated("none").await.is_err());
+    }
+
+    #[tokio::test]
     async fn a_rotation_moves_the_labels_as_secrets_manager_does() {
         let store = Embedded::default();
         store.put("s", "one");
