@@ -14,8 +14,8 @@ const DEFAULT_TTL: u64 = 600;
 const DEFAULT_REFRESH_TTL: u64 = 86_400;
 const REFRESH_TTL: std::ops::RangeInclusive<u64> = 600..=2_592_000;
 const TTL: std::ops::RangeInclusive<u64> = 60..=MAX_TOKEN_LIFE_SECONDS;
-/// How long verifiers keep the keys, in seconds. API Gateway's HTTP APIs keep them for two hours, its REST APIs for one,
-/// istiod for 20 minutes; none for less than the document itself says.
+/// How long verifiers keep the keys, in seconds. API Gateway's HTTP APIs keep them for two hours, its REST APIs for
+/// one, istiod for 20 minutes; none for less than the document itself says.
 const DEFAULT_VERIFIER_CACHE: u64 = 7200;
 const VERIFIER_CACHE: std::ops::RangeInclusive<u64> = crate::jwks::MAX_AGE_SECONDS..=86_400;
 
@@ -63,8 +63,9 @@ pub struct Config {
     pub token_ttl_seconds: u64,
     /// `CAUSEWAY_REFRESH_TTL_SECONDS`: how long a refresh token and all that come out of it live together.
     pub refresh_ttl_seconds: u64,
-    /// `CAUSEWAY_VERIFIER_CACHE_SECONDS`: how long the slowest verifier keeps the issuer's keys, from the issuer's answer
-    /// on. It counts for rotations that end later; a slower verifier comes after the last new key has become active.
+    /// `CAUSEWAY_VERIFIER_CACHE_SECONDS`: how long the slowest verifier keeps the issuer's keys, from the issuer's
+    /// answer on. It counts for rotations that end later; a slower verifier comes after the last new key has become
+    /// active.
     pub verifier_cache_seconds: u64,
     /// `CAUSEWAY_STS_ENDPOINTS`: where callers' signed requests may go, as origins (`https://HOST`). Without the variable it
     /// is the Region's own endpoint. Empty without registry and state table: then the IAM door is the only way to an SVID.

@@ -213,8 +213,8 @@ impl KeyIssuer {
         Ok(Self::new(config, deps))
     }
 
-    /// Answers one event. Every HTTP event gets an HTTP answer; a step of the rotation of the signing keys gets one if it
-    /// is done.
+    /// Answers one event. Every HTTP event gets an HTTP answer; a step of the rotation of the signing keys gets one if
+    /// it is done.
     ///
     /// # Errors
     /// When the event is neither, see [`UnsupportedEvent`], or when the step fails.
