@@ -26,7 +26,7 @@ impl ClientCertificate {
     /// Reads `requestContext.authentication.clientCert.clientCertPem`; `now` is in seconds since 1970.
     ///
     /// # Errors
-    /// When it is not exactly one certificate in PEM, is not DER inside, or is not valid now.
+    /// When it is not exactly one certificate in PEM, is not DER inside, is not valid now, or is not for clients.
     pub(crate) fn from_pem(pem: &str, now: u64) -> Result<Self, &'static str> {
         if pem.len() > MAX_PEM_BYTES {
             return Err("the certificate is larger than 16 KiB");
@@ -40,13 +40,21 @@ impl ClientCertificate {
         // RFC 5280 §4.1.2.5: "the period of time from notBefore through notAfter, inclusive". The gateway has looked
         // at it when the connection was made, which may be a while ago.
         let now = i64::try_from(now).unwrap_or(i64::MAX);
-        let validity = certificate.parsed()?.validity().clone();
+        let parsed = certificate.parsed()?;
+        let validity = parsed.validity();
         if now < validity.not_before.timestamp() {
             return Err("the certificate is not valid yet");
         }
         if now > validity.not_after.timestamp() {
             return Err("the certificate has expired");
         }
+        // RFC 5280 §4.2.1.12: "If the extension is present, then the certificate MUST only be used for one of the
+        // purposes indicated." Whoever got a certificate for a server has not got one for a client of that name.
+        match parsed.extended_key_usage() {
+            Ok(None) => Ok(()),
+            Ok(Some(usage)) if usage.value.client_auth || usage.value.any => Ok(()),
+            _ => Err("the certificate is not for clients"),
+        }?;
         Ok(certificate)
     }
 
@@ -55,7 +63,7 @@ impl ClientCertificate {
         &self.0
     }
 
-    /// RFC 8705 §3.1: "the SHA-256 hash [...] of the DER encoding of the X.509 certificate".
+    /// RFC 8705 §3.1: "SHA-256 hash [...] of the DER encoding of the X.509 certificate".
     pub(crate) fn sha256(&self) -> [u8; 32] {
         let mut hash = [0; 32];
         hash.copy_from_slice(digest(&SHA256, &self.0).as_ref());
@@ -85,7 +93,12 @@ mod tests {
     const NOT_AFTER: i64 = 2_000_000;
 
     fn pem() -> String {
+        pem_for(&[])
+    }
+
+    fn pem_for(purposes: &[rcgen::ExtendedKeyUsagePurpose]) -> String {
         let mut params = rcgen::CertificateParams::default();
+        params.extended_key_usages = purposes.to_vec();
         params.not_before = time::OffsetDateTime::from_unix_timestamp(NOT_BEFORE).unwrap();
         params.not_after = time::OffsetDateTime::from_unix_timestamp(NOT_AFTER).unwrap();
         params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().pem()
@@ -105,6 +118,21 @@ mod tests {
             assert_eq!(ClientCertificate::from_pem(&pem, u64::try_from(now).unwrap()).is_ok(), good, "{now}");
         }
         assert!(ClientCertificate::from_pem(&pem, u64::MAX).is_err());
+    }
+
+    #[test]
+    fn a_certificate_of_a_server_is_none_of_a_client() {
+        use rcgen::ExtendedKeyUsagePurpose::{Any, ClientAuth, ServerAuth};
+        for (purposes, good) in [
+            (vec![], true),
+            (vec![ClientAuth], true),
+            (vec![ServerAuth, ClientAuth], true),
+            (vec![Any], true),
+            (vec![ServerAuth], false),
+        ] {
+            let found = ClientCertificate::from_pem(&pem_for(&purposes), 1_500_000);
+            assert_eq!(found.is_ok(), good, "{purposes:?}");
+        }
     }
 
     #[test]

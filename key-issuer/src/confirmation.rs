@@ -32,8 +32,7 @@ impl Confirmation {
 /// What the token of this request has to be bound to; `None` for a bearer token. It uses the proof up, so it is asked
 /// once, after everything that can be checked without it.
 ///
-/// A certificate that was shown binds the token whatever else the client authenticated with (RFC 8705 §4: also of
-/// clients that do not use it for authentication).
+/// A certificate that was shown binds the token whatever the client authenticated with.
 ///
 /// # Errors
 /// `invalid_dpop_proof` when the proof is wrong, or missing for a client of which RFC 9449 §5.2 says "the authorization

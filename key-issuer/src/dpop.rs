@@ -18,8 +18,8 @@ mod uri;
 /// The algorithms of proofs (RFC 9449 §5.1 `dpop_signing_alg_values_supported`).
 pub(crate) const ALGORITHMS: [&str; 10] = client_auth::ASYMMETRIC;
 
-/// The RFC 7638 thumbprint of the key that a valid proof in the header `DPoP` is signed with; `None` without the header.
-/// It uses the proof up.
+/// The RFC 7638 thumbprint of the key that signed a valid proof in the header `DPoP`; `None` without the header. It
+/// uses the proof up.
 ///
 /// # Errors
 /// 400 `invalid_dpop_proof`; 503 when it cannot be told whether the proof was used before.

@@ -1,10 +1,10 @@
 //! The doors: which requests carry a caller that AWS has authenticated, by IAM or by a client certificate, and who that
 //! is.
 //!
-//! `requestContext` is only as good as the event: whoever may call `lambda:InvokeFunction` can write one. So what it says
-//! of a caller counts at the configured API and Function URL ids alone, and the function's own policy must admit nobody
-//! but those. API Gateway asks for a certificate at a custom domain only, so the default endpoint of the API behind the
-//! mTLS door must be disabled.
+//! `requestContext` is only as good as the event: whoever may call `lambda:InvokeFunction` can write one. So what it
+//! says of a caller counts at the configured API and Function URL ids alone, and the function's own policy must admit
+//! nobody but those. API Gateway asks for a certificate at a custom domain only, so the default endpoint of the API
+//! behind the mTLS door must be disabled.
 
 use std::fmt;
 use std::str::FromStr;
@@ -161,7 +161,9 @@ fn certificate(request: &Request, config: &Config, now: u64) -> Result<ClientCer
         return Err(refusal
             .with_detail("the API behind the mTLS domain was called by another name: disable its default endpoint"));
     }
-    // RFC 8705 §2: "If the client's certificate [...] the authorization server responds with invalid_client".
+    // RFC 8705 §2: "If no certificate is presented, or that which is presented doesn't match that which is expected for
+    // the given client_id, the authorization server returns a normal OAuth 2.0 error response [...] with the
+    // invalid_client error code".
     let refused =
         |detail: &str| Refusal::invalid_client("this door takes clients with a valid certificate").with_detail(detail);
     let pem = request

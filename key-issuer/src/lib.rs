@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use identity::secret::Secret;
 use platform::aws::AwsConfig;
 use platform::clock::{Clock, SystemClock};
 use platform::dynamo_table::DynamoTable;
@@ -29,6 +30,7 @@ mod ca;
 mod certificate;
 mod client;
 mod client_auth;
+mod client_cache;
 mod config;
 mod confirmation;
 mod dpop;
@@ -39,6 +41,7 @@ mod introspection;
 mod jwks;
 mod jwt_svid;
 mod metadata;
+mod offers;
 mod own_token;
 mod rate;
 mod refusal;
@@ -135,7 +138,10 @@ pub struct KeyIssuer(Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) config: Config,
     pub(crate) deps: Deps,
-    pub(crate) clients: TableOf<ClientRecord>,
+    pub(crate) clients: client_cache::ClientCache,
+    pub(crate) families: TableOf<token::refresh::Family>,
+    pub(crate) revoked: TableOf<revocations::Entry>,
+    pub(crate) offers: offers::Offers,
     pub(crate) used: TableOf<Value>,
     pub(crate) throttle: client_auth::Throttle,
     /// SVIDs, by role.
@@ -145,19 +151,25 @@ pub(crate) struct Inner {
     metadata: String,
     signing_keys: SecretCache<SigningKeys>,
     authority: Option<SecretCache<Authority>>,
+    pepper: Option<SecretCache<Secret<Vec<u8>>>>,
 }
 
 impl KeyIssuer {
     /// An issuer. No secret is read before a request needs it.
     pub fn new(config: Config, deps: Deps) -> Self {
-        let metadata = metadata::Metadata::new(&config.issuer).to_json();
+        let offers = offers::Offers::of(&config, &deps.tables);
+        let metadata = metadata::Metadata::new(&config, offers).to_json();
         let signing_keys = SecretCache::new(&config.signing_secret, |secret, _| SigningKeys::from_secret(secret));
         let trust_domain = config.trust_domain.clone();
         let authority = config
             .ca_secret
             .as_deref()
             .map(|id| SecretCache::new(id, move |secret, now| Authority::from_secret(secret, &trust_domain, now)));
+        let pepper = config.pepper_secret.as_deref().map(|id| SecretCache::new(id, token::exchange::pepper));
         let clients = TableOf::new("clients", deps.tables.clients.clone(), deps.clock.clone());
+        let clients = client_cache::ClientCache::new(clients);
+        let families = TableOf::new("state", deps.tables.state.clone(), deps.clock.clone());
+        let revoked = TableOf::new("revocations", deps.tables.revocations.clone(), deps.clock.clone());
         let used = TableOf::new("state", deps.tables.state.clone(), deps.clock.clone());
         let throttle = client_auth::Throttle::new();
         let svid_rate = Rate::new(config.svid_rate);
@@ -166,6 +178,9 @@ impl KeyIssuer {
             config,
             deps,
             clients,
+            families,
+            revoked,
+            offers,
             used,
             throttle,
             svid_rate,
@@ -173,6 +188,7 @@ impl KeyIssuer {
             metadata,
             signing_keys,
             authority,
+            pepper,
         }))
     }
 
@@ -298,6 +314,14 @@ impl Inner {
         match &self.authority {
             Some(cache) => self.load(cache).await,
             None => Err(Refusal::internal("there is no certificate authority")),
+        }
+    }
+
+    /// What API keys are hashed with.
+    pub(crate) async fn pepper(&self) -> Result<Arc<Secret<Vec<u8>>>, Refusal> {
+        match &self.pepper {
+            Some(cache) => self.load(cache).await,
+            None => Err(Refusal::internal("there is no pepper")),
         }
     }
 

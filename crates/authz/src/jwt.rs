@@ -25,7 +25,6 @@ pub const LEEWAY_SECONDS: u64 = 60;
 /// A compact JWS of the right form. Nothing in it is proven.
 #[derive(Clone)]
 pub struct UnverifiedJws<'t> {
-    header: Json,
     algorithm: Algorithm,
     kid: Option<String>,
     typ: Option<String>,
@@ -127,8 +126,8 @@ impl<'t> UnverifiedJws<'t> {
         if signature.is_empty() {
             return Err(malformed("token has no signature"));
         }
-        let members = object(&decoded(header, "header", mode)?, "header", mode)?;
-        let Header { algorithm, kid, typ } = read_header(&members, mode)?;
+        let Header { algorithm, kid, typ } =
+            read_header(&object(&decoded(header, "header", mode)?, "header", mode)?, mode)?;
         let payload = decoded(payload_part, "payload", mode)?;
         // Decoded here so that a broken signature part is malformed with every kind of key.
         let signature = decoded(signature, "signature", mode)?;
@@ -138,12 +137,16 @@ impl<'t> UnverifiedJws<'t> {
             }
             _ => Cow::Owned(format!("{header}.{payload_part}")),
         };
-        Ok(Self { header: members, algorithm, kid, typ, payload, message, signature })
+        Ok(Self { algorithm, kid, typ, payload, message, signature })
     }
 
-    /// The whole header, for what only some kinds of JWS have in it (`jwk` of a DPoP proof).
-    pub fn unverified_header(&self) -> &Json {
-        &self.header
+    /// The whole header, for what only some kinds of JWS have in it (`jwk` of a DPoP proof). It is read anew: what
+    /// verifies tokens has no need of it.
+    pub fn unverified_header(&self) -> Json {
+        let part = self.message.split('.').next().unwrap_or_default();
+        let bytes = decoded(part, "header", Mode::Istio).unwrap_or_default();
+        // It was an object when this was parsed.
+        object(&bytes, "header", Mode::Istio).unwrap_or(Json::Null)
     }
 
     /// The algorithm that it names; [`verify`](Self::verify) accepts no other.

@@ -147,7 +147,7 @@ impl<'f> Assertion<'f> {
     fn check_claims(&self, audiences: &[String], now: u64) -> Result<Fresh, String> {
         let audience = match self.claims.get("aud") {
             Some(Json::String(one)) => Some(one),
-            // draft-ietf-oauth-rfc7523bis: "as its sole value". An assertion that is for others as well could be
+            // draft-ietf-oauth-rfc7523bis: it must be the only value. An assertion that is for others as well could be
             // sent to us by one of them.
             Some(Json::List(list)) => match list.as_slice() {
                 [Json::String(one)] => Some(one),
@@ -202,14 +202,15 @@ fn audiences(issuer: &Inner, policy: AssertionAudience) -> Vec<String> {
 /// What of the header is wrong whoever the client is.
 fn check_header(jws: &UnverifiedJws<'_>) -> Result<(), String> {
     // Keys are the registered ones alone, never one that the assertion brings along or points to.
-    if let Some(name) = ["jku", "x5u", "jwk"].into_iter().find(|name| jws.unverified_header().get(name).is_some()) {
+    let header = jws.unverified_header();
+    if let Some(name) = ["jku", "x5u", "jwk"].into_iter().find(|name| header.get(name).is_some()) {
         return Err(format!("its header has \"{name}\""));
     }
     if !ALGORITHMS.contains(&jws.unverified_algorithm().name()) {
         return Err("its alg is not an asymmetric one that we know".to_owned());
     }
-    // RFC 8725 §3.11, and draft-ietf-oauth-rfc7523bis: "client-authentication+jwt". Clients of today send none or `JWT`;
-    // every other type was signed for something else.
+    // RFC 8725 §3.11; the type is that of draft-ietf-oauth-rfc7523bis. Clients of today send none or `JWT`; what has
+    // another type was signed for something else.
     let typ = jws.unverified_type().unwrap_or("JWT");
     if !["JWT", "client-authentication+jwt"].iter().any(|known| typ.eq_ignore_ascii_case(known)) {
         return Err("its typ is another one than client-authentication+jwt".to_owned());
@@ -217,8 +218,8 @@ fn check_header(jws: &UnverifiedJws<'_>) -> Result<(), String> {
     Ok(())
 }
 
-/// Verifies the signature with a client's keys and the algorithms that are registered for it; none registered allows every
-/// asymmetric one.
+/// Verifies the signature with a client's keys and the algorithms that are registered for it; none registered allows
+/// every asymmetric one.
 ///
 /// # Errors
 /// What is wrong with the keys; inside, why the signature is not accepted.

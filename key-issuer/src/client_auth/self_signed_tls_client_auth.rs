@@ -14,7 +14,7 @@ const MAX_KEYS: usize = 100;
 
 /// Whether the certificate is one of the client's.
 ///
-/// RFC 8705 §2.2.2: the certificates are those "in the 'x5c' parameter" of its keys. RFC 7517 §4.7: "The PKIX certificate
+/// RFC 8705 §2.2.2: the certificates are in the parameter `x5c` of its keys. RFC 7517 §4.7: "The PKIX certificate
 /// containing the key value MUST be the first certificate"; the others of a chain are its authorities and never the
 /// client's.
 pub(super) fn fits(record: &ClientRecord, certificate: &ClientCertificate) -> Result<bool, Refusal> {
@@ -25,7 +25,7 @@ pub(super) fn fits(record: &ClientRecord, certificate: &ClientCertificate) -> Re
         return Err(broken("jwks has more than 100 keys"));
     }
     let own = |key: &Value| -> Option<Vec<u8>> {
-        // RFC 7517 §4.7: "Each string in the array is a base64-encoded (not base64url-encoded) DER PKIX certificate".
+        // RFC 7517 §4.7: "Each string in the array is a base64-encoded [...] DER PKIX certificate".
         STANDARD.decode(key.get("x5c")?.get(0)?.as_str()?).ok()
     };
     Ok(keys.iter().filter_map(own).any(|own| own == certificate.der()))

@@ -1,4 +1,4 @@
-//! Wrong credentials are answered slower and slower: a bound on how often they are tried, in this execution environment.
+//! A bound on how often wrong credentials are tried, in this execution environment.
 //!
 //! Secrets and keys are too long to be guessed at any rate. What this bounds is the work (table reads, signatures) and
 //! the noise that a caller with a wrong credential makes. It is memory of one environment, so a caller that is spread
@@ -45,7 +45,7 @@ impl Bucket {
 }
 
 /// Whose failures are counted.
-pub(super) struct Who {
+pub(crate) struct Who {
     /// Hashed: it is the caller's text.
     client: [u8; 32],
     source: String,
@@ -53,11 +53,11 @@ pub(super) struct Who {
 
 impl Who {
     /// The client that the caller names and the address that it comes from.
-    pub(super) fn new(client_id: &str, source_ip: Option<&str>) -> Self {
+    pub(crate) fn new(client_id: &str, source_ip: Option<&str>) -> Self {
         let mut client = [0; 32];
         client.copy_from_slice(digest(&SHA256, client_id.as_bytes()).as_ref());
         let source = match source_ip.unwrap_or_default().parse() {
-            // A subscriber has a whole /64 (RFC 6177): its addresses are one source.
+            // A subscriber has a whole /64: its addresses are one source.
             Ok(IpAddr::V6(ip)) => format!("{:x?}", &ip.segments()[..4]),
             Ok(IpAddr::V4(ip)) => ip.to_string(),
             Err(_) => String::new(),
@@ -85,7 +85,7 @@ impl Throttle {
     ///
     /// # Errors
     /// In how many seconds to come again.
-    pub(super) fn check(&self, who: &Who, now: u64) -> Result<(), u64> {
+    pub(crate) fn check(&self, who: &Who, now: u64) -> Result<(), u64> {
         let buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let source = buckets.sources.peek(&who.source).copied().unwrap_or_default().leak(SOURCE, now);
         if source.level >= SOURCE.failures {
@@ -99,7 +99,7 @@ impl Throttle {
     }
 
     /// Counts a wrong credential.
-    pub(super) fn failed(&self, who: &Who, now: u64) {
+    pub(crate) fn failed(&self, who: &Who, now: u64) {
         let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let fuller = |bucket: Option<&Bucket>, limit: Limit| {
             let bucket = bucket.copied().unwrap_or_default().leak(limit, now);

@@ -53,8 +53,7 @@ fn has(certificate: &ClientCertificate, name: &CertificateName) -> bool {
         (CertificateName::SanDns(name), GeneralName::DNSName(found)) => name.eq_ignore_ascii_case(found),
         (CertificateName::SanUri(name), GeneralName::URI(found)) => name == found,
         (CertificateName::SanEmail(name), GeneralName::RFC822Name(found)) => name == found,
-        // RFC 8705 §2.1.2: "the comparison of IP addresses encoded in this value and the value of the client
-        // certificate SAN MUST be done in binary".
+        // RFC 8705 §2.1.2: the two are compared in binary, for an IPv6 address has many spellings (RFC 5952 §8).
         (CertificateName::SanIp(name), GeneralName::IPAddress(found)) => match name.parse() {
             Ok(IpAddr::V4(ip)) => ip.octets() == *found,
             Ok(IpAddr::V6(ip)) => ip.octets() == *found,

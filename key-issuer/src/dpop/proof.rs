@@ -47,8 +47,8 @@ pub(super) fn check(text: &str, method: &str, endpoints: &[String], now: u64) ->
         return Err("its alg is not an asymmetric one that we know".to_owned());
     }
     // Checks 6 and 7, in one: the set is read as a public one, which has neither private members nor symmetric keys.
-    let jwk = jws.unverified_header().get("jwk").ok_or("its header has no jwk")?;
-    let jwk = to_value(jwk);
+    let header = jws.unverified_header();
+    let jwk = to_value(header.get("jwk").ok_or("its header has no jwk")?);
     let keys = Jwks::parse(&json!({"keys": [jwk]}).to_string(), KeyOrigin::Fetched)
         .map_err(|error| error.to_string().replace("key set", "jwk"))?;
     if let Some(skipped) = keys.skipped().first() {

@@ -301,13 +301,19 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(512) })]
 
     #[test]
-    fn no_text_panics(text in "\\PC{0,80}", parts in "[A-Za-z0-9_-]{0,60}\\.[A-Za-z0-9_-]{0,60}\\.[A-Za-z0-9_-]{0,60}") {
+    fn no_text_panics(
+        text in "\\PC{0,80}",
+        parts in "[A-Za-z0-9_-]{0,60}\\.[A-Za-z0-9_-]{0,60}\\.[A-Za-z0-9_-]{0,60}",
+    ) {
         let _ = Assertion::parse(&text);
         let _ = Assertion::parse(&parts);
     }
 
     #[test]
-    fn no_claims_panic(name in "(iss|sub|aud|exp|nbf|iat|jti)", value in "(-?[0-9]{1,25}|[0-9]e[0-9]{1,3}|\"\\PC{0,9}\"|\\[\\]|\\{\\}|null|true)") {
+    fn no_claims_panic(
+        name in "(iss|sub|aud|exp|nbf|iat|jti)",
+        value in "(-?[0-9]{1,25}|[0-9]e[0-9]{1,3}|\"\\PC{0,9}\"|\\[\\]|\\{\\}|null|true)",
+    ) {
         let claims = format!("{{\"iss\":\"a\",\"sub\":\"a\",\"aud\":\"{ISSUER}\",\"{name}\":{value}}}");
         let text = format!("{}.{}.AA", encode(r#"{"alg":"ES256"}"#), encode(claims));
         if let Ok(assertion) = Assertion::parse(&text) {

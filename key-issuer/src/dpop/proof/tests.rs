@@ -162,14 +162,21 @@ proptest! {
     }
 
     #[test]
-    fn no_key_panics(member in "(kty|crv|x|y|n|e|d|k|use|alg|kid)", value in "(\"\\PC{0,9}\"|\"[A-Z]{2}\"|[0-9]|\\[\\]|null)") {
+    fn no_key_panics(
+        member in "(kty|crv|x|y|n|e|d|k|use|alg|kid)",
+        value in "(\"\\PC{0,9}\"|\"[A-Z]{2}\"|[0-9]|\\[\\]|null)",
+    ) {
         let jwk = with(&KEY.jwk, &member, serde_json::from_str(&value).unwrap_or_default());
         let _ = checked(&KEY.jws(&json!({"typ": "dpop+jwt", "alg": "ES256", "jwk": jwk}), &claims()));
     }
 
     /// One character changed, added or taken out anywhere.
     #[test]
-    fn no_mutation_of_a_proof_is_accepted(at in any::<prop::sample::Index>(), new in "[A-Za-z0-9_.=+/ -]", how in 0..3) {
+    fn no_mutation_of_a_proof_is_accepted(
+        at in any::<prop::sample::Index>(),
+        new in "[A-Za-z0-9_.=+/ -]",
+        how in 0..3,
+    ) {
         let good = KEY.proof(&claims());
         let at = at.index(good.len());
         let mut changed = good.clone();
