@@ -183,7 +183,7 @@ impl Proof {
         }
         for (place, (name, value)) in headers.iter().enumerate() {
             let is = |allowed: &&str| name.eq_ignore_ascii_case(allowed);
-            if !ALLOWED.iter().any(|allowed| is(allowed)) && !is(&binding.header) {
+            if !ALLOWED.iter().any(is) && !is(&binding.header) {
                 return Err("it has a header that is not allowed");
             }
             if headers.iter().skip(place + 1).any(|(other, _)| other.eq_ignore_ascii_case(name)) {
