@@ -1,4 +1,5 @@
-//! The issuer in the test's own process, on stores in memory and the machine's clock: for what needs neither Lambda nor AWS.
+//! The issuer in the test's own process, on stores in memory and the machine's clock: for what needs neither Lambda
+//! nor AWS.
 
 use std::sync::Arc;
 
@@ -69,8 +70,8 @@ pub fn spiffe_id(role: &str) -> Result<SpiffeId, String> {
 }
 
 impl LocalIssuer {
-    /// An issuer for the roles `reviews` and `ratings`; `authority` is the JSON of its secret, `members` go into the roles'
-    /// registrations, `variables` into the configuration.
+    /// An issuer for the roles `reviews` and `ratings`; `authority` is the JSON of its secret, `members` go into the
+    /// roles' registrations, `variables` into the configuration.
     pub fn new(
         authority: &Value,
         members: &Value,

@@ -30,7 +30,8 @@ fn key(of: &str) -> Result<KeyPair, String> {
         "p384" => &rcgen::PKCS_ECDSA_P384_SHA384,
         "rsa" => &rcgen::PKCS_RSA_SHA256,
         _ => {
-            // Without the public half (RFC 5208): neither OpenSSL's nor BoringSSL's readers take it with one (RFC 5958).
+            // Without the public half (RFC 5208): neither OpenSSL's nor BoringSSL's readers take it with one (RFC
+            // 5958).
             let pkcs8 = Ed25519KeyPair::generate_pkcs8v1(&SystemRandom::new()).map_err(words)?;
             return KeyPair::try_from(pkcs8.as_ref()).map_err(words);
         }

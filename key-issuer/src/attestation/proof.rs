@@ -1,5 +1,5 @@
-//! A signed request to `sts:GetCallerIdentity`, as a caller hands it over, and everything that is checked of it before it is
-//! sent.
+//! A signed request to `sts:GetCallerIdentity`, as a caller hands it over, and everything that is checked of it before
+//! it is sent.
 //!
 //! ```json
 //! {"method": "POST", "url": "https://sts.eu-central-1.amazonaws.com/",
@@ -229,8 +229,8 @@ impl Proof {
         Ok(())
     }
 
-    /// The caller's headers but those that the client of the issuer writes itself, and the issuer's own `Accept`: an answer in
-    /// another format would be none that is read strictly.
+    /// The caller's headers but those that the client of the issuer writes itself, and the issuer's own `Accept`: an
+    /// answer in another format would be none that is read strictly.
     fn to_send(&self) -> Vec<(String, Secret<String>)> {
         let own = |name: &str| matches!(name, "host" | "content-length");
         let named = self.headers.0.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone()));
