@@ -10,7 +10,7 @@ use crate::refusal::Refusal;
 /// unauthenticated caller chose: a person who mistakes one field for another must not find a secret in the log.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Facts {
-    /// `token_issued` or `svid_issued`, once it is.
+    /// `token_issued`, `svid_issued` or `jwt_svid_issued`, once it is.
     #[serde(skip)]
     pub(crate) event: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -23,6 +23,9 @@ pub(crate) struct Facts {
     /// The event had a client certificate at a door that asks for none.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) certificate_ignored: bool,
+    /// How a caller at the public door has proven its role.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) proof: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) role_arn: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,10 +1,11 @@
 //! The certificate authority: an intermediate (or a root) in the shape of Istio's secret `cacerts`.
 
+use identity::issued::{self, Order};
 use identity::verify::{SpiffeClientVerifier, SpiffeServerVerifier};
 use identity::{Leaf, SpiffeId, TrustBundle, TrustDomain};
 use rcgen::{
     CertificateParams, DistinguishedName, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    PublicKeyData, SanType, SerialNumber, SignatureAlgorithm,
+    PKCS_RSA_SHA256, PublicKeyData, SanType, SerialNumber, SignatureAlgorithm,
 };
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -41,13 +42,16 @@ struct SecretFile {
 /// The authority, ready to sign.
 pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
+    /// The signing certificate.
+    certificate: CertificateDer<'static>,
     /// From the signing certificate up, without the root.
     intermediates: Vec<CertificateDer<'static>>,
+    roots: Vec<CertificateDer<'static>>,
     roots_pem: String,
     bundle: TrustBundle,
     /// When the first certificate of the chain expires, Unix seconds.
     not_after: u64,
-    /// The public keys of the authority and of every certificate above it.
+    /// The public keys of the authority and of every certificate above it, the roots that are to come or to go included.
     keys: Vec<Vec<u8>>,
 }
 
@@ -119,9 +123,15 @@ impl Authority {
         let issuer = Issuer::from_ca_cert_der(certificate, key)
             .map_err(|error| format!("ca-cert.pem: its subject cannot be copied: {error}"))?;
         let roots_pem = roots.iter().map(|root| pem("CERTIFICATE", root)).collect();
-        let authority = Self { issuer, intermediates, roots_pem, bundle, not_after, keys };
+        let authority =
+            Self { issuer, certificate: certificate.clone(), intermediates, roots, roots_pem, bundle, not_after, keys };
         authority.prove(trust_domain, now)?;
         Ok(authority)
+    }
+
+    /// All roots that the secret lists: while one replaces the other, both.
+    pub(crate) fn roots(&self) -> &[CertificateDer<'static>] {
+        &self.roots
     }
 
     /// True if this is the authority's own key or one above it. A certificate for it would let its holder, or
@@ -130,7 +140,8 @@ impl Authority {
         self.keys.contains(&key.point)
     }
 
-    /// Signs a certificate of exactly the profile of an X.509-SVID (SPIFFE X509-SVID, section 4) and lets it out only if our own verifiers accept it.
+    /// Signs a certificate of exactly the profile of an X.509-SVID (SPIFFE X509-SVID, section 4) and lets it out only if it
+    /// breaks no [clause](identity::issued::Clause) and our own verifiers accept it.
     ///
     /// # Errors
     /// In words for the operator; the caller has no fault in any of them.
@@ -148,20 +159,29 @@ impl Authority {
         let failed = |error: rcgen::Error| format!("the certificate cannot be made: {error}");
         let mut params = CertificateParams::default();
         params.serial_number = Some(SerialNumber::from_slice(&serial));
-        params.not_before = instant(now.saturating_sub(BACKDATE_SECONDS))?;
-        params.not_after = instant(self.not_after.min(now.saturating_add(SVID_LIFE_SECONDS)))?;
+        let order = Order {
+            id,
+            public_key: &key.point,
+            not_before: now.saturating_sub(BACKDATE_SECONDS),
+            not_after: self.not_after.min(now.saturating_add(SVID_LIFE_SECONDS)),
+        };
+        params.not_before = instant(order.not_before)?;
+        params.not_after = instant(order.not_after)?;
         // An empty subject: rcgen then marks the SAN critical, which X509-SVID §2 and RFC 5280 §4.1.2.6 want.
         params.distinguished_name = DistinguishedName::new();
         params.subject_alt_names = vec![SanType::URI(id.as_str().try_into().map_err(failed)?)];
         // Writes cA=FALSE and the subject key identifier; `NoCa` would write neither.
         params.is_ca = IsCa::ExplicitNoCa;
-        // Only EC keys get here. keyEncipherment is for RSA key transport and means nothing for them.
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        // For RSA key transport, as istiod sets it; it means nothing for other keys.
+        if key.algorithm == &PKCS_RSA_SHA256 {
+            params.key_usages.push(KeyUsagePurpose::KeyEncipherment);
+        }
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         // rcgen leaves it out unless told.
         params.use_authority_key_identifier_extension = true;
         let certificate = params.signed_by(key, &self.issuer).map_err(failed)?;
-        let leaf = self.check(certificate.der(), id, key, now)?;
+        let leaf = self.check(certificate.der(), &order, now)?;
 
         let intermediates = self.intermediates.iter();
         let chain = std::iter::once(pem("CERTIFICATE", certificate.der()))
@@ -171,18 +191,16 @@ impl Authority {
         Ok(Issued { chain, bundle: self.roots_pem.clone(), leaf })
     }
 
-    /// Invariant 6: what a peer of the mesh will check, checked before anybody gets it.
-    fn check(&self, leaf: &CertificateDer<'_>, id: &SpiffeId, key: &SubjectKey, now: u64) -> Result<Leaf, String> {
-        SpiffeServerVerifier::new(self.bundle.clone(), vec![id.clone()])
+    /// Invariant 6: what a peer of the mesh will check, and each clause, checked before anybody gets it.
+    fn check(&self, leaf: &CertificateDer<'_>, order: &Order<'_>, now: u64) -> Result<Leaf, String> {
+        issued::check(leaf, &self.certificate, order)
+            .map_err(|clause| format!("the new certificate breaks {clause}"))?;
+        SpiffeServerVerifier::new(self.bundle.clone(), vec![order.id.clone()])
             .check(leaf, &self.intermediates, now)
             .map_err(|error| format!("our own verifier refuses the new certificate: {error}"))?;
         SpiffeClientVerifier::new(self.bundle.clone())
             .check(leaf, &self.intermediates, now)
             .map_err(|error| format!("our own verifier refuses the new certificate: {error}"))?;
-        let parsed = parse("the new certificate", leaf)?;
-        if parsed.public_key().subject_public_key.data != key.point.as_slice() {
-            return Err("the new certificate has another key than the request".to_owned());
-        }
         Leaf::parse(leaf).map_err(|error| error.to_string())
     }
 

@@ -19,6 +19,12 @@ const TTL: std::ops::RangeInclusive<u64> = 60..=MAX_TOKEN_LIFE_SECONDS;
 const DEFAULT_VERIFIER_CACHE: u64 = 7200;
 const VERIFIER_CACHE: std::ops::RangeInclusive<u64> = crate::jwks::MAX_AGE_SECONDS..=86_400;
 
+/// SVIDs of one role, each second and in each execution environment.
+const DEFAULT_SVID_RATE: u64 = 20;
+const SVID_RATE: std::ops::RangeInclusive<u64> = 1..=1_000_000;
+/// The most STS endpoints.
+const MAX_STS_ENDPOINTS: usize = 40;
+
 /// What the issuer is told by its environment. It holds ids of secrets and no secret.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -61,6 +67,14 @@ pub struct Config {
     /// answer on. It counts for rotations that end later; a slower verifier comes after the last new key has become
     /// active.
     pub verifier_cache_seconds: u64,
+    /// `CAUSEWAY_STS_ENDPOINTS`: where callers' signed requests may go, as origins (`https://HOST`). Without the variable it
+    /// is the Region's own endpoint. Empty without registry and state table: then the IAM door is the only way to an SVID.
+    pub sts_endpoints: Vec<String>,
+    /// `CAUSEWAY_SVID_RATE`: how many SVIDs a role may have each second in one execution environment, and ten times as many
+    /// at once.
+    pub svid_rate: u64,
+    /// `CAUSEWAY_SVID_ED25519`: whether Ed25519 keys get certificates. Mesh proxies do not take them.
+    pub svid_ed25519: bool,
 }
 
 impl Config {
@@ -115,6 +129,11 @@ impl Config {
             *VERIFIER_CACHE.start(),
             *VERIFIER_CACHE.end(),
         )?;
+        let attests = state_table.is_some() && !registry.is_empty();
+        let sts_endpoints = sts_endpoints(&env, attests)?;
+        let (slowest, fastest) = (*SVID_RATE.start(), *SVID_RATE.end());
+        let svid_rate = env.number("CAUSEWAY_SVID_RATE", DEFAULT_SVID_RATE, slowest, fastest)?;
+        let svid_ed25519 = env.parsed("CAUSEWAY_SVID_ED25519")?.unwrap_or(false);
         env.finish()?;
         Ok(Self {
             issuer: issuer_url,
@@ -134,6 +153,9 @@ impl Config {
             token_ttl_seconds,
             refresh_ttl_seconds,
             verifier_cache_seconds,
+            sts_endpoints,
+            svid_rate,
+            svid_ed25519,
         })
     }
 
@@ -191,6 +213,52 @@ fn mtls_issuer(text: &str, issuer_url: &str) -> Result<String, String> {
         return Err("expected another host than that of CAUSEWAY_ISSUER".to_owned());
     }
     issuer(text)
+}
+
+/// Where signed requests go: what is configured, else the stand-in of the service that all AWS clients use, else the
+/// endpoint of this Region. Nonces and signatures are used up in the state table, so without it there is no attestation.
+fn sts_endpoints(env: &Reader<'_>, attests: bool) -> Result<Vec<String>, EnvError> {
+    let configured = env.checked("CAUSEWAY_STS_ENDPOINTS", |text| {
+        let origins: Vec<String> = text.split(',').map(|text| sts_endpoint(text.trim())).collect::<Result<_, _>>()?;
+        match origins.len() {
+            1..=MAX_STS_ENDPOINTS => Ok(origins),
+            found => Err(format!("found {found} endpoints, expected at most {MAX_STS_ENDPOINTS}")),
+        }
+    })?;
+    if let Some(configured) = configured {
+        return match attests {
+            true => Ok(configured),
+            false => Err(EnvError::HalfGroup {
+                present: "CAUSEWAY_STS_ENDPOINTS".to_owned(),
+                missing: "CAUSEWAY_STATE_TABLE or CAUSEWAY_REGISTRY".to_owned(),
+            }),
+        };
+    }
+    if !attests {
+        return Ok(Vec::new());
+    }
+    for name in ["AWS_ENDPOINT_URL_STS", "AWS_ENDPOINT_URL"] {
+        if let Some(endpoint) = env.checked(name, sts_endpoint)? {
+            return Ok(vec![endpoint]);
+        }
+    }
+    let region = env.checked("AWS_REGION", |region| {
+        let is_region = region.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        let suffix = if region.starts_with("cn-") { ".cn" } else { "" };
+        let endpoint = format!("https://sts.{region}.amazonaws.com{suffix}");
+        if is_region { Ok(endpoint) } else { Err("expected a Region's name".to_owned()) }
+    })?;
+    Ok(region.into_iter().collect())
+}
+
+/// An origin: a caller's URL is compared with it byte for byte, so there is one spelling.
+fn sts_endpoint(text: &str) -> Result<String, String> {
+    let url = platform::https::checked_url(text).map_err(|error| error.to_string())?;
+    let origin = url.origin().ascii_serialization();
+    match text.strip_suffix('/').unwrap_or(text) == origin {
+        true => Ok(origin),
+        false => Err(format!("expected an origin, {origin}")),
+    }
 }
 
 /// JSON text, or `@` and the path of a file with it.
@@ -309,6 +377,55 @@ mod tests {
     }
 
     #[test]
+    fn where_signed_requests_go() {
+        let attests = || {
+            let door = minimal().with("CAUSEWAY_IAM_DOOR_IDS", "url1").with("CAUSEWAY_REGISTRY", REGISTRY);
+            door.with("CAUSEWAY_STATE_TABLE", "state")
+        };
+        let region = |region: &str| attests().with("AWS_REGION", region);
+        let none: [&str; 0] = [];
+        for (env, expected) in [
+            (region("eu-central-1"), &["https://sts.eu-central-1.amazonaws.com"][..]),
+            (region("cn-north-1"), &["https://sts.cn-north-1.amazonaws.com.cn"]),
+            (region("eu-central-1").with("AWS_ENDPOINT_URL", "http://127.0.0.1:5000/"), &["http://127.0.0.1:5000"]),
+            (
+                region("eu-central-1")
+                    .with("AWS_ENDPOINT_URL", "http://127.0.0.1:5000")
+                    .with("AWS_ENDPOINT_URL_STS", "http://127.0.0.1:5001"),
+                &["http://127.0.0.1:5001"],
+            ),
+            (
+                region("eu-central-1").with("CAUSEWAY_STS_ENDPOINTS", "https://a.example, https://b.example:8443/"),
+                &["https://a.example", "https://b.example:8443"],
+            ),
+            (minimal().with("AWS_REGION", "eu-central-1"), &none),
+            (minimal().with("AWS_REGION", "eu-central-1").with("CAUSEWAY_STATE_TABLE", "state"), &none),
+            (attests(), &none),
+        ] {
+            assert_eq!(Config::from_env(&env).unwrap().sts_endpoints, expected);
+        }
+        let many = vec!["https://a.example"; MAX_STS_ENDPOINTS + 1].join(",");
+        for endpoints in [
+            "http://sts.example",
+            "https://sts.example/path",
+            "https://sts.example/?a",
+            "https://sts.example:443",
+            "https://STS.example",
+            "https://user@sts.example",
+            "sts.example",
+            "https://a.example,",
+            &many,
+        ] {
+            let error = Config::from_env(&attests().with("CAUSEWAY_STS_ENDPOINTS", endpoints)).unwrap_err();
+            assert!(error.to_string().contains("CAUSEWAY_STS_ENDPOINTS"), "{error}");
+        }
+        let error = Config::from_env(&minimal().with("CAUSEWAY_STS_ENDPOINTS", "https://a.example")).unwrap_err();
+        assert!(error.to_string().contains("CAUSEWAY_STATE_TABLE"), "{error}");
+        let error = Config::from_env(&region("evil.example/")).unwrap_err();
+        assert!(error.to_string().contains("AWS_REGION"), "{error}");
+    }
+
+    #[test]
     fn each_wrong_value_is_named_in_one_line() {
         let none = MapEnv::default();
         let door = || minimal().with("CAUSEWAY_IAM_DOOR_IDS", "url1").with("CAUSEWAY_REGISTRY", REGISTRY);
@@ -319,6 +436,9 @@ mod tests {
             (minimal().with("CAUSEWAY_TOKEN_TTL_SECONDS", "3601"), "CAUSEWAY_TOKEN_TTL_SECONDS"),
             (minimal().with("CAUSEWAY_VERIFIER_CACHE_SECONDS", "299"), "CAUSEWAY_VERIFIER_CACHE_SECONDS"),
             (minimal().with("CAUSEWAY_VERIFIER_CACHE_SECONDS", "86401"), "CAUSEWAY_VERIFIER_CACHE_SECONDS"),
+            (minimal().with("CAUSEWAY_SVID_RATE", "0"), "CAUSEWAY_SVID_RATE"),
+            (minimal().with("CAUSEWAY_SVID_RATE", "1000001"), "CAUSEWAY_SVID_RATE"),
+            (minimal().with("CAUSEWAY_SVID_ED25519", "yes"), "CAUSEWAY_SVID_ED25519"),
             (minimal().with("CAUSEWAY_TRUST_DOMAIN", "Cluster.Local"), "CAUSEWAY_TRUST_DOMAIN"),
             (minimal().with("CAUSEWAY_IAM_DOOR_IDS", "url1"), "CAUSEWAY_REGISTRY is not set"),
             (minimal().with("CAUSEWAY_REGISTRY", REGISTRY), "CAUSEWAY_IAM_DOOR_IDS is not set"),

@@ -29,7 +29,7 @@ pub struct InvalidRoleArn;
 impl RoleArn {
     /// The role of an assumed-role session: `arn:aws:sts::ACCOUNT:assumed-role/NAME/SESSION`. `None` for every other
     /// kind of caller (users, federated users, the root user), which have no place in the registry.
-    fn of_session(caller: &str) -> Option<Self> {
+    pub(crate) fn of_session(caller: &str) -> Option<Self> {
         let (partition, account, resource) = split_arn(caller, "sts")?;
         let mut parts = resource.strip_prefix("assumed-role/")?.split('/');
         let (name, session) = (parts.next()?, parts.next()?);
@@ -38,7 +38,7 @@ impl RoleArn {
     }
 
     /// The account's twelve digits.
-    fn account(&self) -> &str {
+    pub(crate) fn account(&self) -> &str {
         self.0.split(':').nth(4).unwrap_or_default()
     }
 }
@@ -132,6 +132,25 @@ fn role(request: &Request) -> Result<RoleArn, Refusal> {
         return Err(refused("accountId and userArn name different accounts"));
     }
     Ok(role)
+}
+
+/// The unique id of the role of a session: `AROA…` of a user id `AROA…:SESSION`.
+pub(crate) fn role_unique_id(user_id: &str) -> Option<&str> {
+    user_id.split_once(':').map(|(id, _)| id).filter(|id| is_role_unique_id(id))
+}
+
+/// Of the form that IAM gives to the unique ids of roles. "When you delete a role and create one with the same name, the new
+/// role has another one" (IAM identifiers).
+pub(crate) fn is_role_unique_id(id: &str) -> bool {
+    id.len() <= 128
+        && id
+            .strip_prefix("AROA")
+            .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit()))
+}
+
+/// The unique id of the role that AWS has authenticated at the IAM door.
+pub(crate) fn unique_id(request: &Request) -> Option<&str> {
+    role_unique_id(iam_identity(request)?.get("userId")?.as_str()?)
 }
 
 fn certificate(request: &Request, config: &Config, now: u64) -> Result<ClientCertificate, Refusal> {

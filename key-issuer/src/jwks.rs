@@ -16,6 +16,11 @@ const MIN_AGE_SECONDS: u64 = 10;
 /// The document at `now`, or 304 when the caller has it already.
 pub(crate) fn answer(keys: &SigningKeys, request: &Request, now: u64) -> Result<Response, Refusal> {
     let body = keys.document(now).map_err(Refusal::internal)?;
+    Ok(conditional(keys, body, request, now))
+}
+
+/// A public document that changes when the keys do, or 304 when the caller has it already.
+pub(crate) fn conditional(keys: &SigningKeys, body: String, request: &Request, now: u64) -> Response {
     let etag = etag(&body);
     let known = request.headers.only("if-none-match").ok().flatten();
     let mut response = Response::public_json(max_age(keys.next_change(now), now), body);
@@ -26,7 +31,7 @@ pub(crate) fn answer(keys: &SigningKeys, request: &Request, now: u64) -> Result<
         response.body.clear();
         response.headers.retain(|(name, _)| *name != "Content-Type");
     }
-    Ok(response)
+    response
 }
 
 /// No cache that goes by it keeps the document past the moment at which a key begins to sign or retires.

@@ -43,6 +43,7 @@ mod jwt_svid;
 mod metadata;
 mod offers;
 mod own_token;
+mod rate;
 mod refusal;
 mod registry;
 mod replay;
@@ -60,6 +61,7 @@ mod test_keys;
 mod token;
 
 pub use algorithm::Algorithm;
+pub use attestation::{CallerIdentity, CallerIdentityError, Sts};
 pub use ca::SVID_LIFE_SECONDS;
 pub use client::{AssertionAudience, Authentication, CertificateName, ClientRecord, ClientState};
 pub use client_auth::secret_hash;
@@ -67,6 +69,7 @@ pub use config::Config;
 pub use event::{InvocationError, MAX_BODY_BYTES, UnsupportedEvent};
 pub use form::{Form, FormError, MAX_PARAMETERS};
 pub use iam::{InvalidRoleArn, RoleArn};
+pub use jwt_svid::{JWT_SVID_LIFE_SECONDS, MAX_AUDIENCES};
 pub use registry::{Registration, Registry};
 pub use rotation::signing_keys_text;
 pub use svid::MAX_CSR_BYTES;
@@ -75,10 +78,14 @@ use audit::Facts;
 use ca::Authority;
 use event::{Request, Response};
 use iam::Door;
+use rate::Rate;
 use refusal::Refusal;
 use routes::{NoRoute, Route};
 use secret_cache::SecretCache;
 use signing_key::SigningKeys;
+
+/// How many proofs one source address may have sent to STS, each second.
+const PROOFS_PER_SECOND: u64 = 10;
 
 /// What the issuer stands on.
 #[derive(Clone)]
@@ -89,6 +96,8 @@ pub struct Deps {
     pub secrets: Arc<dyn Secrets>,
     /// The versions of the signing keys, for their rotation; without it, there is none.
     pub secret_versions: Option<Arc<dyn SecretVersions>>,
+    /// Whoever carries callers' signed requests to STS; without it, the IAM door is the only way to an SVID.
+    pub caller_identity: Option<Arc<dyn CallerIdentity>>,
     /// Times of issue and ages of caches.
     pub clock: Arc<dyn Clock>,
     /// Token ids and serial numbers.
@@ -135,6 +144,10 @@ pub(crate) struct Inner {
     pub(crate) offers: offers::Offers,
     pub(crate) used: TableOf<Value>,
     pub(crate) throttle: client_auth::Throttle,
+    /// SVIDs, by role.
+    pub(crate) svid_rate: Rate,
+    /// Proofs that STS is asked about, by source address.
+    pub(crate) proof_rate: Rate,
     metadata: String,
     signing_keys: SecretCache<SigningKeys>,
     authority: Option<SecretCache<Authority>>,
@@ -159,6 +172,8 @@ impl KeyIssuer {
         let revoked = TableOf::new("revocations", deps.tables.revocations.clone(), deps.clock.clone());
         let used = TableOf::new("state", deps.tables.state.clone(), deps.clock.clone());
         let throttle = client_auth::Throttle::new();
+        let svid_rate = Rate::new(config.svid_rate);
+        let proof_rate = Rate::new(PROOFS_PER_SECOND);
         Self(Arc::new(Inner {
             config,
             deps,
@@ -168,6 +183,8 @@ impl KeyIssuer {
             offers,
             used,
             throttle,
+            svid_rate,
+            proof_rate,
             metadata,
             signing_keys,
             authority,
@@ -187,6 +204,14 @@ impl KeyIssuer {
         })?;
         let aws = AwsConfig::from_env(&Reader::new(env))?;
         let secrets = Arc::new(SecretsManager::new(aws.clone()));
+        let sts: Option<Arc<dyn CallerIdentity>> = match config.sts_endpoints.as_slice() {
+            [] => None,
+            _ => Some(Arc::new(Sts::new().map_err(|error| EnvError::Invalid {
+                name: "CAUSEWAY_STS_ENDPOINTS".to_owned(),
+                value: config.sts_endpoints.join(","),
+                why: error.to_string(),
+            })?)),
+        };
         let deps = Deps {
             tables: Tables {
                 clients: Arc::new(DynamoTable::new(table, aws.clone())),
@@ -196,6 +221,7 @@ impl KeyIssuer {
             },
             secret_versions: Some(secrets.clone()),
             secrets,
+            caller_identity: sts,
             clock: Arc::new(SystemClock),
             random: Arc::new(SystemRandom),
             log: Log::stdout(),
@@ -237,6 +263,9 @@ impl Inner {
             Door::Mtls(_) => routes::MTLS,
             Door::Iam(role) => {
                 facts.role_arn = Some(role.to_string());
+                if let Some(registration) = self.config.registry.get(role) {
+                    registration.check_unique_id(iam::unique_id(request))?;
+                }
                 routes::IAM
             }
         };
@@ -264,6 +293,21 @@ impl Inner {
 
     pub(crate) async fn signing_keys(&self) -> Result<Arc<SigningKeys>, Refusal> {
         self.load(&self.signing_keys).await
+    }
+
+    /// The signing keys and when the store got them.
+    pub(crate) async fn dated_signing_keys(&self) -> Result<(Arc<SigningKeys>, u64), Refusal> {
+        let Deps { secrets, log, clock, .. } = &self.deps;
+        let dated = self.signing_keys.get_dated(secrets.as_ref(), log, clock.unix()).await;
+        dated.map_err(Refusal::unavailable)
+    }
+
+    /// The authority and when the store got it; `None` where there is none.
+    pub(crate) async fn dated_authority(&self) -> Result<Option<(Arc<Authority>, u64)>, Refusal> {
+        let Deps { secrets, log, clock, .. } = &self.deps;
+        let Some(cache) = &self.authority else { return Ok(None) };
+        let dated = cache.get_dated(secrets.as_ref(), log, clock.unix()).await;
+        dated.map(Some).map_err(Refusal::unavailable)
     }
 
     pub(crate) async fn authority(&self) -> Result<Arc<Authority>, Refusal> {

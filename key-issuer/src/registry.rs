@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use identity::{SpiffeId, TrustDomain};
 use serde::Deserialize;
 
-use crate::iam::RoleArn;
+use crate::iam::{RoleArn, is_role_unique_id};
+use crate::refusal::Refusal;
 
 /// The most entries of a registry.
 const MAX_ENTRIES: usize = 10_000;
@@ -19,6 +20,9 @@ pub struct Registry(BTreeMap<RoleArn, Registration>);
 pub struct Registration {
     /// Its workload identity. Role names allow characters that SPIFFE IDs do not, so it is mapped, never copied.
     pub spiffe_id: SpiffeId,
+    /// The role's unique id (`AROA…`), if it is pinned: a role that was deleted and made again under the same name is
+    /// somebody else's and has another one.
+    pub role_unique_id: Option<String>,
     /// Its OAuth client id.
     pub client_id: String,
     /// The scopes that it may have.
@@ -31,6 +35,8 @@ pub struct Registration {
 #[serde(deny_unknown_fields)]
 struct Entry {
     role_arn: String,
+    #[serde(default)]
+    role_unique_id: Option<String>,
     namespace: String,
     service_account: String,
     client_id: String,
@@ -58,6 +64,9 @@ impl Registry {
             let role: RoleArn = entry.role_arn.parse().map_err(|error| at(format!("role_arn: {error}")))?;
             let spiffe_id = SpiffeId::for_workload(trust_domain, &entry.namespace, &entry.service_account)
                 .map_err(|error| at(format!("namespace and service_account: {error}")))?;
+            if entry.role_unique_id.as_deref().is_some_and(|id| !is_role_unique_id(id)) {
+                return Err(at("role_unique_id: expected AROA and more upper-case letters and digits".to_owned()));
+            }
             if !is_client_id(&entry.client_id) {
                 return Err(at("client_id: expected 1 to 128 bytes without control characters".to_owned()));
             }
@@ -69,6 +78,7 @@ impl Registry {
             }
             let registration = Registration {
                 spiffe_id,
+                role_unique_id: entry.role_unique_id,
                 client_id: entry.client_id,
                 scopes: entry.scopes,
                 audiences: entry.audiences,
@@ -80,9 +90,33 @@ impl Registry {
         Ok(Self(registry))
     }
 
+    /// True if nobody is registered.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The registration of a role.
     pub fn get(&self, role: &RoleArn) -> Option<&Registration> {
         self.0.get(role)
+    }
+}
+
+impl Registration {
+    /// Refuses a role of the registered name that is not the one that was registered. `shown` is the unique id that AWS has
+    /// authenticated.
+    ///
+    /// # Errors
+    /// 403 `access_denied`, with both ids for the log.
+    pub(crate) fn check_unique_id(&self, shown: Option<&str>) -> Result<(), Refusal> {
+        match &self.role_unique_id {
+            Some(registered) if shown != Some(registered) => {
+                let refusal = Refusal::new(403, "access_denied", "the IAM role is not the one that was registered");
+                let shown = shown.unwrap_or("none");
+                let why = format!("the role was re-created: found the unique id {shown}, expected {registered}");
+                Err(refusal.with_detail(why))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -126,6 +160,26 @@ mod tests {
     }
 
     #[test]
+    fn a_role_that_was_made_again_is_another_one() {
+        let mut pinned = entry();
+        pinned["role_unique_id"] = json!("AROAEXAMPLE1");
+        let role = "arn:aws:iam::123456789012:role/reviews".parse().unwrap();
+        for (registry, shown, good) in [
+            (json!([entry()]), None, true),
+            (json!([entry()]), Some("AROAEXAMPLE2"), true),
+            (json!([pinned]), Some("AROAEXAMPLE1"), true),
+            (json!([pinned]), Some("AROAEXAMPLE2"), false),
+            (json!([pinned]), Some("AROAEXAMPLE"), false),
+            (json!([pinned]), None, false),
+        ] {
+            let checked = parse(&registry).unwrap().get(&role).unwrap().check_unique_id(shown);
+            assert_eq!(checked.is_ok(), good, "{shown:?}");
+            let detail = checked.err().and_then(|refusal| refusal.detail).unwrap_or_default();
+            assert_eq!(detail.contains("re-created"), !good, "{detail}");
+        }
+    }
+
+    #[test]
     fn wrong_registries_are_refused_by_entry_and_field() {
         let with = |member: &str, value: Value| {
             let mut changed = entry();
@@ -141,6 +195,9 @@ mod tests {
             (json!({}), "JSON array"),
             (with("role_arn", json!("arn:aws:iam::123456789012:role/path/reviews")), "[1].role_arn: expected arn:"),
             (with("role_arn", json!("arn:aws:iam::123456789012:role/reviews")), "[1].role_arn: listed twice"),
+            (with("role_unique_id", json!("AIDAEXAMPLE")), "[1].role_unique_id"),
+            (with("role_unique_id", json!("AROA")), "[1].role_unique_id"),
+            (with("role_unique_id", json!("AROAx")), "[1].role_unique_id"),
             (with("namespace", json!("a/sa/b")), "[1].namespace"),
             (with("service_account", json!("")), "[1].namespace and service_account"),
             (with("client_id", json!("")), "[1].client_id"),

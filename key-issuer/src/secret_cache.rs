@@ -27,8 +27,21 @@ pub(crate) struct SecretCache<T> {
 }
 
 struct State<T> {
-    held: Option<(Arc<T>, u64)>,
+    held: Option<Held<T>>,
     failed: Option<(String, u64)>,
+}
+
+/// A value, when it was read, and when the store got it; seconds since 1970.
+struct Held<T> {
+    value: Arc<T>,
+    since: u64,
+    made_at: u64,
+}
+
+impl<T> Clone for Held<T> {
+    fn clone(&self) -> Self {
+        Self { value: Arc::clone(&self.value), ..*self }
+    }
 }
 
 impl<T> SecretCache<T> {
@@ -44,23 +57,31 @@ impl<T> SecretCache<T> {
     /// # Errors
     /// In words for the operator, without the secret.
     pub(crate) async fn get(&self, secrets: &dyn Secrets, log: &Log, now: u64) -> Result<Arc<T>, String> {
+        Ok(self.get_dated(secrets, log, now).await?.0)
+    }
+
+    /// The value, and when the store got it, in seconds since 1970; see [`Secrets::get_dated`].
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub(crate) async fn get_dated(&self, secrets: &dyn Secrets, log: &Log, now: u64) -> Result<(Arc<T>, u64), String> {
         let mut state = self.state.lock().await;
         let held = state.held.clone();
-        if let Some((value, since)) = &held
-            && now.abs_diff(*since) < SOFT_AGE_SECONDS
+        if let Some(held) = &held
+            && now.abs_diff(held.since) < SOFT_AGE_SECONDS
         {
-            return Ok(Arc::clone(value));
+            return Ok((Arc::clone(&held.value), held.made_at));
         }
         let resting = state.failed.as_ref().filter(|(_, at)| now.abs_diff(*at) < RETRY_SECONDS);
         let why = match resting {
             Some((why, _)) => why.clone(),
             None => match self.refresh(&mut state, secrets, log, now).await {
-                Ok(value) => return Ok(value),
+                Ok(held) => return Ok((held.value, held.made_at)),
                 Err(why) => why,
             },
         };
         match held {
-            Some((value, since)) if now.abs_diff(since) < HARD_AGE_SECONDS => Ok(value),
+            Some(held) if now.abs_diff(held.since) < HARD_AGE_SECONDS => Ok((held.value, held.made_at)),
             _ => Err(why),
         }
     }
@@ -71,7 +92,7 @@ impl<T> SecretCache<T> {
     /// As [`get`](Self::get); what is held stays.
     pub(crate) async fn renew(&self, secrets: &dyn Secrets, log: &Log, now: u64) -> Result<Arc<T>, String> {
         let mut state = self.state.lock().await;
-        self.refresh(&mut state, secrets, log, now).await
+        Ok(self.refresh(&mut state, secrets, log, now).await?.value)
     }
 
     async fn refresh(
@@ -80,13 +101,13 @@ impl<T> SecretCache<T> {
         secrets: &dyn Secrets,
         log: &Log,
         now: u64,
-    ) -> Result<Arc<T>, String> {
+    ) -> Result<Held<T>, String> {
         match self.read(secrets, now).await {
-            Ok(value) => {
-                let value = Arc::new(value);
-                state.held = Some((Arc::clone(&value), now));
+            Ok((value, made_at)) => {
+                let held = Held { value: Arc::new(value), since: now, made_at };
+                state.held = Some(held.clone());
                 state.failed = None;
-                Ok(value)
+                Ok(held)
             }
             Err(why) => {
                 log.write(&json!({"ts": now, "event": "secret_refresh_failed", "secret": self.id, "detail": why}));
@@ -96,9 +117,10 @@ impl<T> SecretCache<T> {
         }
     }
 
-    async fn read(&self, secrets: &dyn Secrets, now: u64) -> Result<T, String> {
-        let secret = secrets.get(&self.id).await.map_err(|error| error.to_string())?;
-        (self.parse)(secret.expose(), now).map_err(|why| format!("the secret {}: {why}", self.id))
+    async fn read(&self, secrets: &dyn Secrets, now: u64) -> Result<(T, u64), String> {
+        let (secret, made_at) = secrets.get_dated(&self.id).await.map_err(|error| error.to_string())?;
+        let value = (self.parse)(secret.expose(), now).map_err(|why| format!("the secret {}: {why}", self.id))?;
+        Ok((value, made_at))
     }
 }
 

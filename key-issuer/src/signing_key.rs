@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use authz::{Jwks, KeyOrigin};
+use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
@@ -34,6 +35,8 @@ pub(crate) struct SigningKey {
     pub(crate) activate_at: u64,
     /// From when on it is published no more, in Unix seconds.
     pub(crate) retire_at: Option<u64>,
+    /// Derived from the private key; see [`tag`](Self::tag).
+    tagging: hmac::Key,
 }
 
 /// All keys of the secret.
@@ -147,7 +150,12 @@ impl SigningKey {
             return Err(format!("found retire_at {retire_at}, expected a time after activate_at {activate_at}"));
         }
         pair.prove()?;
-        Ok(Self { pair, algorithm, jwk, activate_at, retire_at: entry.retire_at })
+        let derived = hmac::sign(
+            &hmac::Key::new(hmac::HMAC_SHA256, entry.private_key.expose().trim().as_bytes()),
+            b"causeway tagging key v1",
+        );
+        let tagging = hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref());
+        Ok(Self { pair, algorithm, jwk, activate_at, retire_at: entry.retire_at, tagging })
     }
 
     /// Whether the key is in the JWKS document at `now`.
@@ -158,6 +166,16 @@ impl SigningKey {
     /// Whether it is active at `now` and published until the end of what it would sign.
     fn can_sign(&self, now: u64) -> bool {
         self.activate_at <= now && self.is_published(now.saturating_add(MAX_TOKEN_LIFE_SECONDS))
+    }
+
+    /// HMAC-SHA-256 with a key derived from this one: marks what the issuer alone has to know again, such as a nonce.
+    pub(crate) fn tag(&self, message: &[u8]) -> Vec<u8> {
+        hmac::sign(&self.tagging, message).as_ref().to_vec()
+    }
+
+    /// Whether the tag is this key's, in constant time.
+    pub(crate) fn has_tagged(&self, message: &[u8], tag: &[u8]) -> bool {
+        hmac::verify(&self.tagging, message, tag).is_ok()
     }
 
     /// A JWS in compact form (RFC 7515 §7.1) with the header `{"alg":…,"kid":…,"typ":TYP}`.

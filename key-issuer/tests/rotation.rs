@@ -36,6 +36,7 @@ async fn world(may_change: bool) -> Rotated {
         tables: directory.tables(),
         secret_versions: may_change.then(|| secrets.clone() as Arc<dyn SecretVersions>),
         secrets: secrets.clone(),
+        caller_identity: None,
         clock: clock.clone(),
         random: Arc::new(SystemRandom),
         log,

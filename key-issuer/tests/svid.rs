@@ -6,6 +6,7 @@ mod common;
 use std::process::Command;
 
 use common::*;
+use identity::SpiffeId;
 use key_issuer::{MAX_CSR_BYTES, bootstrap};
 use rcgen::{
     CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SanType,
@@ -35,6 +36,12 @@ fn der(pem: &str) -> Vec<CertificateDer<'static>> {
     CertificateDer::pem_slice_iter(pem.as_bytes()).map(Result::unwrap).collect()
 }
 
+/// A world with more variables.
+async fn world(variables: &[(&str, &str)]) -> World {
+    let ca = bootstrap::new_ca_secret(&"cluster.local".parse().unwrap(), NOW).unwrap();
+    World::built(bootstrap::new_signing_secret().unwrap().expose(), ca.expose(), variables, None).await
+}
+
 fn check_profile(leaf: &CertificateDer<'_>, key: &KeyPair, not_after: u64) {
     let (rest, leaf) = X509Certificate::from_der(leaf).unwrap();
     assert!(rest.is_empty());
@@ -56,7 +63,9 @@ fn check_profile(leaf: &CertificateDer<'_>, key: &KeyPair, not_after: u64) {
     }
     let usage = leaf.get_extension_unique(&OID_X509_EXT_KEY_USAGE).unwrap().unwrap();
     assert!(usage.critical);
-    assert_eq!(leaf.key_usage().unwrap().unwrap().value.flags, 1, "digitalSignature and nothing else");
+    // digitalSignature and nothing else; keyEncipherment too for RSA.
+    let flags = if key.algorithm() == &rcgen::PKCS_RSA_SHA256 { 0b101 } else { 1 };
+    assert_eq!(leaf.key_usage().unwrap().unwrap().value.flags, flags);
     let extended = leaf.extended_key_usage().unwrap().unwrap().value;
     assert!(extended.server_auth && extended.client_auth && !extended.any && extended.other.is_empty());
     let basic = leaf.basic_constraints().unwrap().unwrap();
@@ -71,7 +80,7 @@ fn check_profile(leaf: &CertificateDer<'_>, key: &KeyPair, not_after: u64) {
 
 #[tokio::test]
 async fn an_svid_has_exactly_the_profile() {
-    for algorithm in [&rcgen::PKCS_ECDSA_P256_SHA256, &rcgen::PKCS_ECDSA_P384_SHA384] {
+    for algorithm in [&rcgen::PKCS_ECDSA_P256_SHA256, &rcgen::PKCS_ECDSA_P384_SHA384, &rcgen::PKCS_RSA_SHA256] {
         let world = World::new().await;
         let key = KeyPair::generate_for(algorithm).unwrap();
         let answer = world.send(svid_event(&csr(&key))).await;
@@ -110,9 +119,16 @@ async fn openssl_accepts_the_chain_for_client_and_server() {
         return;
     };
     assert!(version.status.success());
-    let world = World::new().await;
-    let answer = world.send(svid_event(&csr(&KeyPair::generate().unwrap()))).await;
-    let body = answer.json();
+    let world = world(&[("CAUSEWAY_SVID_ED25519", "true")]).await;
+    for algorithm in
+        [&rcgen::PKCS_ECDSA_P256_SHA256, &rcgen::PKCS_ECDSA_P384_SHA384, &rcgen::PKCS_RSA_SHA256, &rcgen::PKCS_ED25519]
+    {
+        let answer = world.send(svid_event(&csr(&KeyPair::generate_for(algorithm).unwrap()))).await;
+        openssl_accepts(&answer.json());
+    }
+}
+
+fn openssl_accepts(body: &Value) {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, pem: &Value| {
         let path = folder.path().join(name);
@@ -180,7 +196,6 @@ async fn csrs_that_are_refused() {
     let world = World::new().await;
     let good = csr(&KeyPair::generate().unwrap());
     let other = csr(&KeyPair::generate().unwrap());
-    let rsa_2048 = csr(&KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap());
     let ed25519 = csr(&KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap());
     let p521 = csr(&KeyPair::generate_for(&rcgen::PKCS_ECDSA_P521_SHA512).unwrap());
     let bad_signature = {
@@ -201,7 +216,6 @@ async fn csrs_that_are_refused() {
     for (name, event, status, error) in [
         ("bad signature", svid_event(&bad_signature), 400, "invalid_csr"),
         ("RSA 1024", svid_event(RSA_1024), 400, "invalid_csr"),
-        ("RSA 2048", svid_event(&rsa_2048), 400, "invalid_csr"),
         ("Ed25519", svid_event(&ed25519), 400, "invalid_csr"),
         ("P-521", svid_event(&p521), 400, "invalid_csr"),
         ("two CSRs", svid_event(&format!("{good}{other}")), 400, "invalid_csr"),
@@ -251,11 +265,11 @@ async fn forged_identities_reach_nothing() {
     let world = World::new().await;
     let good = csr(&KeyPair::generate().unwrap());
 
-    // The same event at an API that does not authenticate by IAM: the public door, which has no such route.
+    // The same event at an API that does not authenticate by IAM.
     let mut forged = svid_event(&good);
     forged["requestContext"]["apiId"] = json!(PUBLIC_API);
     let answer = world.send(forged).await;
-    assert_eq!((answer.status(), answer.error().as_str()), (404, "not_found"));
+    assert_eq!((answer.status(), answer.error().as_str()), (403, "access_denied"));
     let audit = world.audit();
     assert_eq!((&audit["door"], &audit["iam_ignored"]), (&json!("public"), &json!(true)));
 
@@ -469,6 +483,153 @@ async fn an_authority_with_an_attribute_twice_is_refused_by_name() {
     assert_eq!(world.send(svid_event(&csr(&KeyPair::generate().unwrap()))).await.status(), 503);
     let lines = world.lines.drain();
     assert!(lines[0].contains("an attribute twice"), "{lines:?}");
+}
+
+#[tokio::test]
+async fn a_role_that_was_made_again_gets_nothing() {
+    let registry = REGISTRY.replacen("\"namespace\"", "\"role_unique_id\":\"AROAEXAMPLE\",\"namespace\"", 1);
+    let world = world(&[("CAUSEWAY_REGISTRY", &registry)]).await;
+    let good = csr(&KeyPair::generate().unwrap());
+    assert_eq!(world.send(svid_event(&good)).await.status(), 200);
+    world.lines.drain();
+    let mut token = iam_event(IAM_URL, "/oauth2/token", ROLE_SESSION);
+    token["headers"]["content-type"] = json!("application/x-www-form-urlencoded");
+    token["body"] = json!("grant_type=client_credentials");
+    for user_id in [json!("AROAANOTHER:reviews-fn"), json!("AROAEXAMPLE"), json!(""), json!(null), json!(1)] {
+        for mut event in [svid_event(&good), token.clone()] {
+            event["requestContext"]["authorizer"]["iam"]["userId"] = user_id.clone();
+            let answer = world.send(event).await;
+            assert_eq!((answer.status(), answer.error().as_str()), (403, "access_denied"), "{user_id}");
+            let audit = world.audit();
+            assert!(audit["detail"].as_str().unwrap().contains("the role was re-created"), "{audit}");
+            assert_eq!(audit["role_arn"], "arn:aws:iam::123456789012:role/reviews");
+        }
+    }
+    assert_eq!(world.send(token).await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_role_that_asks_too_often_is_told_when_to_come_again() {
+    let world = world(&[("CAUSEWAY_SVID_RATE", "1")]).await;
+    let good = csr(&KeyPair::generate().unwrap());
+    for _ in 0..10 {
+        assert_eq!(world.send(svid_event(&good)).await.status(), 200);
+    }
+    let answer = world.send(svid_event(&good)).await;
+    assert_eq!((answer.status(), answer.header("Retry-After")), (429, Some("1")));
+    world.clock.set(NOW + 1);
+    assert_eq!(world.send(svid_event(&good)).await.status(), 200);
+}
+
+/// A root, and an intermediate under it, in PEM.
+struct Ca {
+    root: String,
+    certificate: String,
+    key: String,
+}
+
+impl Ca {
+    fn new() -> Self {
+        let secret = bootstrap::new_ca_secret(&"cluster.local".parse().unwrap(), NOW).unwrap();
+        let secret: Value = serde_json::from_str(secret.expose()).unwrap();
+        let text = |name: &str| secret[name].as_str().unwrap().to_owned();
+        Self { root: text("root-cert.pem"), certificate: text("ca-cert.pem"), key: text("ca-key.pem") }
+    }
+
+    fn secret(&self, roots: &[&Ca]) -> String {
+        let roots: String = roots.iter().map(|ca| ca.root.as_str()).collect();
+        json!({"ca-cert.pem": self.certificate, "ca-key.pem": self.key, "root-cert.pem": roots,
+            "cert-chain.pem": self.certificate})
+        .to_string()
+    }
+}
+
+/// What a peer needs: the bundle of a step, and the certificates of somebody of a step.
+#[tokio::test]
+async fn every_step_of_a_change_of_roots_is_understood_by_the_steps_beside_it() {
+    use identity::TrustBundle;
+    use identity::verify::{SpiffeClientVerifier, SpiffeServerVerifier};
+    let (old, new) = (Ca::new(), Ca::new());
+    let steps = [old.secret(&[&old]), old.secret(&[&old, &new]), new.secret(&[&old, &new]), new.secret(&[&new])];
+    let signing = bootstrap::new_signing_secret().unwrap();
+    let world = World::with(signing.expose(), &steps[0]).await;
+    let mut issued = Vec::new();
+    let mut sequences = Vec::new();
+    for (place, step) in steps.iter().enumerate() {
+        // The running issuer reads each step when its copy has aged.
+        world.vault.inner.put("ca", step.as_str());
+        world.clock.set(NOW + 301 * place as u64);
+        let answer = world.send(svid_event(&csr(&KeyPair::generate().unwrap()))).await.json();
+        let chain = answer["chain"].as_array().unwrap().iter().map(|pem| pem.as_str().unwrap());
+        let sent: Vec<_> = chain.take(2).flat_map(der).collect();
+        let bundle =
+            TrustBundle::from_pem("cluster.local".parse().unwrap(), answer["bundle"].as_str().unwrap().as_bytes());
+        let published = world.send(event(PUBLIC_API, "GET", "/spiffe-bundle.json")).await.json();
+        let roots = published["keys"].as_array().unwrap().iter().filter(|key| key["use"] == "x509-svid").count();
+        assert_eq!(roots, if place == 0 || place == 3 { 1 } else { 2 });
+        sequences.push(published["spiffe_sequence"].as_u64().unwrap());
+        issued.push((sent, bundle.unwrap()));
+    }
+    assert!(sequences.is_sorted_by(|a, b| a < b), "{sequences:?}");
+    let now = NOW + 301 * 3;
+    let id = SPIFFE_ID.parse().unwrap();
+    for (of, (sent, _)) in issued.iter().enumerate() {
+        for (at, (_, bundle)) in issued.iter().enumerate() {
+            let expected = of.abs_diff(at) <= 1;
+            let server = SpiffeServerVerifier::new(bundle.clone(), vec![SpiffeId::clone(&id)]);
+            let client = SpiffeClientVerifier::new(bundle.clone());
+            let understood = server.check(&sent[0], &sent[1..], now).is_ok();
+            assert_eq!(client.check(&sent[0], &sent[1..], now).is_ok(), understood);
+            if expected {
+                assert!(understood, "an SVID of step {of} at step {at}");
+            }
+        }
+    }
+    // Skipping the steps in between is what breaks.
+    assert!(SpiffeClientVerifier::new(issued[0].1.clone()).check(&issued[3].0[0], &issued[3].0[1..], now).is_err());
+}
+
+#[tokio::test]
+async fn the_root_that_is_to_come_gets_no_certificate_either() {
+    let (old, new) = (Ca::new(), Ca::new());
+    let signing = bootstrap::new_signing_secret().unwrap();
+    // A root of which the key is at hand.
+    let root_key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    params.distinguished_name.push(DnType::OrganizationName, "to come");
+    let coming = Ca { root: params.self_signed(&root_key).unwrap().pem(), ..new };
+    let world = World::with(signing.expose(), &old.secret(&[&old, &coming])).await;
+    let answer = world.send(svid_event(&csr(&root_key))).await;
+    assert_eq!((answer.status(), answer.error().as_str()), (400, "invalid_csr"));
+}
+
+#[tokio::test]
+async fn the_bundle_is_cached_by_its_tag_and_has_what_spiffe_wants() {
+    let world = World::new().await;
+    let answer = world.send(event(PUBLIC_API, "GET", "/spiffe-bundle.json")).await;
+    assert_eq!((answer.status(), answer.header("Content-Type")), (200, Some("application/json")));
+    let bundle = answer.json();
+    assert_eq!(bundle["spiffe_refresh_hint"], 300);
+    assert!(bundle["spiffe_sequence"].is_u64());
+    let keys = bundle["keys"].as_array().unwrap();
+    for key in keys {
+        match key["use"].as_str().unwrap() {
+            "x509-svid" => {
+                assert_eq!((key["x5c"].as_array().unwrap().len(), key.get("kid")), (1, None), "{key}");
+            }
+            "jwt-svid" => assert!(key["kid"].is_string() && key.get("x5c").is_none(), "{key}"),
+            other => panic!("{other}"),
+        }
+    }
+    assert_eq!(keys.len(), 3, "a root, and a key for each algorithm of JWT-SVIDs");
+    let mut again = event(PUBLIC_API, "GET", "/spiffe-bundle.json");
+    again["headers"]["if-none-match"] = json!(answer.header("ETag").unwrap());
+    assert_eq!(world.send(again).await.status(), 304);
+    let mut known_no_more = event(PUBLIC_API, "GET", "/spiffe-bundle.json");
+    known_no_more["headers"]["if-none-match"] = json!("\"other\"");
+    assert_eq!(world.send(known_no_more).await.status(), 200);
 }
 
 #[tokio::test]

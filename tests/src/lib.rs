@@ -4,6 +4,7 @@
 pub mod credentials;
 pub mod envoy;
 pub mod function;
+pub mod local_issuer;
 pub mod mesh;
 pub mod moto;
 pub mod ports;

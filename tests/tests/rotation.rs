@@ -88,6 +88,7 @@ impl Issuer {
             tables,
             secret_versions: Some(secrets.clone()),
             secrets,
+            caller_identity: None,
             clock: clock.clone(),
             random: Arc::new(SystemRandom),
             log: Log::memory().0,

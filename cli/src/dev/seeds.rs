@@ -122,6 +122,7 @@ impl Seeds {
             tables: key_issuer::Tables::embedded(&self.store),
             secret_versions: None,
             secrets: self.secrets.clone(),
+            caller_identity: None,
             clock,
             random: Arc::new(SystemRandom),
             log,

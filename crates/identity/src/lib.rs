@@ -7,6 +7,7 @@
 pub mod bundle;
 pub mod client;
 pub mod error;
+pub mod issued;
 pub mod leaf;
 pub mod secret;
 pub mod spiffe_id;

@@ -143,17 +143,30 @@ pub fn verify(
     Ok(presented.access_key.to_owned())
 }
 
-struct Authorization<'a> {
-    access_key: &'a str,
-    date: &'a str,
-    region: &'a str,
-    service: &'a str,
-    signed_headers: Vec<&'a str>,
-    signature: &'a str,
+/// What an `authorization` header of SigV4 says. Nothing of it is proven.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Authorization<'a> {
+    /// The access key id.
+    pub access_key: &'a str,
+    /// The scope's date, `YYYYMMDD`.
+    pub date: &'a str,
+    /// The scope's Region.
+    pub region: &'a str,
+    /// The scope's service.
+    pub service: &'a str,
+    /// The names of the headers that the signature covers.
+    pub signed_headers: Vec<&'a str>,
+    /// The signature.
+    pub signature: &'a str,
 }
 
 impl<'a> Authorization<'a> {
-    fn parse(text: &'a str) -> Result<Self, VerifyError> {
+    /// Reads the header's value.
+    ///
+    /// # Errors
+    /// [`VerifyError::Unsigned`] for another scheme, [`VerifyError::Malformed`] for a field that is missing, unknown or
+    /// there twice.
+    pub fn parse(text: &'a str) -> Result<Self, VerifyError> {
         let fields = text.strip_prefix("AWS4-HMAC-SHA256 ").ok_or(VerifyError::Unsigned)?;
         let (mut credential, mut headers, mut signature) = (None, None, None);
         for field in fields.split(',') {
@@ -187,7 +200,7 @@ fn only<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> {
 }
 
 /// `YYYYMMDD'T'HHMMSS'Z'`, the only form that SigV4 allows in `x-amz-date`.
-fn parse_time(text: &str) -> Option<SystemTime> {
+pub fn parse_time(text: &str) -> Option<SystemTime> {
     let bytes = text.as_bytes();
     if bytes.len() != 16 || bytes[8] != b'T' || bytes[15] != b'Z' {
         return None;

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use identity::secret::Secret;
-use key_issuer::{ClientRecord, Config, Deps, KeyIssuer, Tables, bootstrap, secret_hash};
+use key_issuer::{CallerIdentity, ClientRecord, Config, Deps, KeyIssuer, Tables, bootstrap, secret_hash};
 use platform::BoxFuture;
 use platform::clock::FixedClock;
 use platform::env::MapEnv;
@@ -54,6 +54,13 @@ impl Secrets for Vault {
             });
         }
         self.inner.get(id)
+    }
+
+    fn get_dated<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(Secret<String>, u64), SecretError>> {
+        Box::pin(async move {
+            self.get(id).await?;
+            self.inner.get_dated(id).await
+        })
     }
 }
 
@@ -174,6 +181,16 @@ impl World {
     }
 
     pub async fn with(signing: &str, ca: &str) -> Self {
+        Self::built(signing, ca, &[], None).await
+    }
+
+    /// A world with more variables, and with somebody who carries proofs to STS.
+    pub async fn built(
+        signing: &str,
+        ca: &str,
+        variables: &[(&str, &str)],
+        caller_identity: Option<Arc<dyn CallerIdentity>>,
+    ) -> Self {
         let vault = Arc::new(Vault::default());
         vault.inner.put("signing", signing);
         vault.inner.put("ca", ca);
@@ -194,10 +211,12 @@ impl World {
             ("CAUSEWAY_PEPPER_SECRET", "pepper"),
             ("CAUSEWAY_ENVIRONMENT", "dev"),
         ]);
+        let env = variables.iter().fold(env, |env, (name, value)| env.with(*name, *value));
         let deps = Deps {
             tables: directory.tables(),
             secret_versions: None,
             secrets: vault.clone(),
+            caller_identity,
             clock: clock.clone(),
             random: Arc::new(SystemRandom),
             log,

@@ -22,12 +22,16 @@ struct Stored {
     rotation_enabled: bool,
     /// How often [`Embedded::put`] has made a version.
     puts: u64,
+    /// How many versions there have been.
+    made: u64,
     /// The oldest first.
     versions: Vec<Version>,
 }
 
 struct Version {
     id: String,
+    /// Which of all versions it is: in memory, this stands for the time at which it was made.
+    made_at: u64,
     value: Option<Secret<String>>,
     stages: BTreeSet<String>,
 }
@@ -97,7 +101,9 @@ impl Stored {
                 {
                     self.versions.remove(oldest);
                 }
-                self.versions.push(Version { id: id.to_owned(), value: None, stages: BTreeSet::new() });
+                self.made += 1;
+                let made_at = self.made;
+                self.versions.push(Version { id: id.to_owned(), made_at, value: None, stages: BTreeSet::new() });
                 self.versions.len() - 1
             }
         };
@@ -170,8 +176,13 @@ impl Stored {
 
 impl Secrets for Embedded {
     fn get<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Secret<String>, SecretError>> {
+        Box::pin(async move { Ok(self.get_dated(id).await?.0) })
+    }
+
+    fn get_dated<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(Secret<String>, u64), SecretError>> {
         let all = self.all();
-        let found = all.get(id).and_then(|stored| stored.with(CURRENT)).and_then(|version| version.value.clone());
+        let current = all.get(id).and_then(|stored| stored.with(CURRENT));
+        let found = current.and_then(|version| Some((version.value.clone()?, version.made_at)));
         Box::pin(async move { found.ok_or_else(|| SecretError::NotFound(id.to_owned())) })
     }
 }
@@ -247,6 +258,19 @@ mod tests {
 
     fn first() -> String {
         format!("{:032}", 1)
+    }
+
+    #[tokio::test]
+    async fn a_later_version_has_a_later_time() {
+        let store = Embedded::default();
+        store.put("s", "one");
+        let (value, first) = store.get_dated("s").await.unwrap();
+        assert_eq!(value.expose(), "one");
+        store.put("s", "two");
+        let (value, second) = store.get_dated("s").await.unwrap();
+        assert_eq!(value.expose(), "two");
+        assert!(second > first && first > 0);
+        assert!(store.get_dated("none").await.is_err());
     }
 
     #[tokio::test]

@@ -49,10 +49,18 @@ fn refused<E: ProvideErrorMetadata, R>(id: &str, error: &SdkError<E, R>) -> Secr
 
 impl Secrets for SecretsManager {
     fn get<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Secret<String>, SecretError>> {
+        Box::pin(async move { Ok(self.get_dated(id).await?.0) })
+    }
+
+    fn get_dated<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(Secret<String>, u64), SecretError>> {
         Box::pin(async move {
             // GetSecretValue without a label means AWSCURRENT, too; a policy may want it said, and moto needs it.
             match self.client().get_secret_value().secret_id(id).version_stage(CURRENT).send().await {
-                Ok(output) => output.secret_string.map(Secret::new).ok_or_else(|| SecretError::NotFound(id.to_owned())),
+                Ok(output) => {
+                    let made_at = output.created_date.map_or(0, |date| u64::try_from(date.secs()).unwrap_or(0));
+                    let value = output.secret_string.ok_or_else(|| SecretError::NotFound(id.to_owned()))?;
+                    Ok((Secret::new(value), made_at))
+                }
                 Err(error) if error.as_service_error().is_some_and(|e| e.is_resource_not_found_exception()) => {
                     Err(SecretError::NotFound(id.to_owned()))
                 }
