@@ -72,6 +72,7 @@ async fn issuer(full: &World, with: impl FnOnce(&mut Tables)) -> KeyIssuer {
         tables,
         secret_versions: None,
         secrets: full.vault.clone(),
+        caller_identity: None,
         clock: Arc::new(FixedClock::at(NOW)),
         random: Arc::new(SystemRandom),
         log,
