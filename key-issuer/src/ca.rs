@@ -51,7 +51,8 @@ pub(crate) struct Authority {
     bundle: TrustBundle,
     /// When the first certificate of the chain expires, Unix seconds.
     not_after: u64,
-    /// The public keys of the authority and of every certificate above it, the roots that are to come or to go included.
+    /// The public keys of the authority and of every certificate above it, the roots that are to come or to go
+    /// included.
     keys: Vec<Vec<u8>>,
 }
 
@@ -140,8 +141,8 @@ impl Authority {
         self.keys.contains(&key.point)
     }
 
-    /// Signs a certificate of exactly the profile of an X.509-SVID (SPIFFE X509-SVID, section 4) and lets it out only if it
-    /// breaks no [clause](identity::issued::Clause) and our own verifiers accept it.
+    /// Signs a certificate of exactly the profile of an X.509-SVID (SPIFFE X509-SVID, section 4) and lets it out only
+    /// if it breaks no [clause](identity::issued::Clause) and our own verifiers accept it.
     ///
     /// # Errors
     /// In words for the operator; the caller has no fault in any of them.

@@ -42,11 +42,11 @@ pub struct Config {
     pub pepper_secret: Option<String>,
     /// `CAUSEWAY_ENVIRONMENT`: the environment whose API keys are exchanged for tokens. Without it, none is.
     pub environment: Option<String>,
-    /// `CAUSEWAY_STATE_TABLE`: the DynamoDB table of refresh tokens and used ids. Without it there are no refresh tokens,
-    /// no `private_key_jwt` and no DPoP.
+    /// `CAUSEWAY_STATE_TABLE`: the DynamoDB table of refresh tokens and used ids. Without it there are no refresh
+    /// tokens, no `private_key_jwt` and no DPoP.
     pub state_table: Option<String>,
-    /// `CAUSEWAY_REVOCATIONS_TABLE`: the DynamoDB table of revoked credentials. Without it there is no token exchange, no
-    /// introspection and no revocation.
+    /// `CAUSEWAY_REVOCATIONS_TABLE`: the DynamoDB table of revoked credentials. Without it there is no token exchange,
+    /// no introspection and no revocation.
     pub revocations_table: Option<String>,
     /// `CAUSEWAY_TRUST_DOMAIN`.
     pub trust_domain: TrustDomain,
@@ -67,11 +67,12 @@ pub struct Config {
     /// answer on. It counts for rotations that end later; a slower verifier comes after the last new key has become
     /// active.
     pub verifier_cache_seconds: u64,
-    /// `CAUSEWAY_STS_ENDPOINTS`: where callers' signed requests may go, as origins (`https://HOST`). Without the variable it
-    /// is the Region's own endpoint. Empty without registry and state table: then the IAM door is the only way to an SVID.
+    /// `CAUSEWAY_STS_ENDPOINTS`: where callers' signed requests may go, as origins (`https://HOST`), or `off`. Without
+    /// the variable it is the Region's own endpoint. Empty when it is off and without registry or state table: then the
+    /// IAM door is the only way to an SVID.
     pub sts_endpoints: Vec<String>,
-    /// `CAUSEWAY_SVID_RATE`: how many SVIDs a role may have each second in one execution environment, and ten times as many
-    /// at once.
+    /// `CAUSEWAY_SVID_RATE`: how many SVIDs a role may have each second in one execution environment, and ten times as
+    /// many at once.
     pub svid_rate: u64,
     /// `CAUSEWAY_SVID_ED25519`: whether Ed25519 keys get certificates. Mesh proxies do not take them.
     pub svid_ed25519: bool,
@@ -216,9 +217,13 @@ fn mtls_issuer(text: &str, issuer_url: &str) -> Result<String, String> {
 }
 
 /// Where signed requests go: what is configured, else the stand-in of the service that all AWS clients use, else the
-/// endpoint of this Region. Nonces and signatures are used up in the state table, so without it there is no attestation.
+/// endpoint of this Region. Nonces and signatures are used up in the state table, so without it there is no
+/// attestation.
 fn sts_endpoints(env: &Reader<'_>, attests: bool) -> Result<Vec<String>, EnvError> {
     let configured = env.checked("CAUSEWAY_STS_ENDPOINTS", |text| {
+        if text == "off" {
+            return Ok(Vec::new());
+        }
         let origins: Vec<String> = text.split(',').map(|text| sts_endpoint(text.trim())).collect::<Result<_, _>>()?;
         match origins.len() {
             1..=MAX_STS_ENDPOINTS => Ok(origins),
@@ -226,7 +231,7 @@ fn sts_endpoints(env: &Reader<'_>, attests: bool) -> Result<Vec<String>, EnvErro
         }
     })?;
     if let Some(configured) = configured {
-        return match attests {
+        return match attests || configured.is_empty() {
             true => Ok(configured),
             false => Err(EnvError::HalfGroup {
                 present: "CAUSEWAY_STS_ENDPOINTS".to_owned(),
@@ -401,6 +406,8 @@ mod tests {
             (minimal().with("AWS_REGION", "eu-central-1"), &none),
             (minimal().with("AWS_REGION", "eu-central-1").with("CAUSEWAY_STATE_TABLE", "state"), &none),
             (attests(), &none),
+            (region("eu-central-1").with("CAUSEWAY_STS_ENDPOINTS", "off"), &none),
+            (minimal().with("CAUSEWAY_STS_ENDPOINTS", "off"), &none),
         ] {
             assert_eq!(Config::from_env(&env).unwrap().sts_endpoints, expected);
         }

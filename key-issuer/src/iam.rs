@@ -139,8 +139,8 @@ pub(crate) fn role_unique_id(user_id: &str) -> Option<&str> {
     user_id.split_once(':').map(|(id, _)| id).filter(|id| is_role_unique_id(id))
 }
 
-/// Of the form that IAM gives to the unique ids of roles. "When you delete a role and create one with the same name, the new
-/// role has another one" (IAM identifiers).
+/// Of the form that IAM gives to the unique ids of roles. "When you delete a role and create one with the same name,
+/// the new role has another one" (IAM identifiers).
 pub(crate) fn is_role_unique_id(id: &str) -> bool {
     id.len() <= 128
         && id

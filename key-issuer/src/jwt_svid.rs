@@ -1,8 +1,8 @@
 //! `POST /v1/jwt-svid`: a JWT-SVID for a workload that has proven its IAM role.
 //!
-//! It is no access token, and neither can be taken for the other though one key may sign both: an access token is of the
-//! type `at+jwt`, which JWT-SVID §2.3 excludes, and a JWT-SVID has no `iss`, without which no verifier of access tokens
-//! finds a key.
+//! It is no access token, and neither can be taken for the other though one key may sign both: an access token is of
+//! the type `at+jwt`, which JWT-SVID §2.3 excludes, and a JWT-SVID has no `iss`, without which no verifier of access
+//! tokens finds a key.
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;

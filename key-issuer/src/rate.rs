@@ -7,7 +7,8 @@ use lru::LruCache;
 
 /// How many callers are remembered; the one that was seen longest ago goes first.
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
-/// How many seconds of its rate a caller that was quiet may take at once: all instances of a function may start together.
+/// How many seconds of its rate a caller that was quiet may take at once: all instances of a function may start
+/// together.
 const BURST_SECONDS: u64 = 10;
 
 /// A token bucket for each caller.

@@ -102,8 +102,8 @@ impl Registry {
 }
 
 impl Registration {
-    /// Refuses a role of the registered name that is not the one that was registered. `shown` is the unique id that AWS has
-    /// authenticated.
+    /// Refuses a role of the registered name that is not the one that was registered. `shown` is the unique id that
+    /// AWS has authenticated.
     ///
     /// # Errors
     /// 403 `access_denied`, with both ids for the log.

@@ -45,11 +45,11 @@ pub(crate) async fn answer(issuer: &Inner, request: &Request) -> Result<Response
 
 /// "The sequence number [...] MUST be changed whenever the contents of the bundle are updated", and only grows.
 ///
-/// What the bundle holds changes when one of the two secrets gets another version, and when a key retires. The store dates
-/// versions, so the sum of the two dates grows with each of them; the number of keys that have retired grows in between.
-/// Every environment comes to the same number from the same versions, and one that still holds an older version comes to
-/// a smaller one. Putting the label AWSCURRENT back to an older version is the one thing that makes it smaller: to go
-/// back, put the older value as a new version.
+/// What the bundle holds changes when one of the two secrets gets another version, and when a key retires. The store
+/// dates versions, so the sum of the two dates grows with each of them; the number of keys that have retired grows in
+/// between. Every environment comes to the same number from the same versions, and one that still holds an older
+/// version comes to a smaller one. Putting the label AWSCURRENT back to an older version is the one thing that makes
+/// it smaller: to go back, put the older value as a new version.
 fn sequence(authority_made_at: u64, keys_made_at: u64, keys: &SigningKeys, now: u64) -> u64 {
     let retired = keys.all().iter().filter(|key| !key.is_published(now)).count();
     let versions = authority_made_at.saturating_add(keys_made_at).saturating_mul(STEPS_OF_A_VERSION);

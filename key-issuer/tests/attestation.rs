@@ -1,5 +1,5 @@
-//! SVIDs at the public door, for callers that prove their role by a signed GetCallerIdentity. A stand-in of STS checks the
-//! signatures; `tests/tests/attestation.rs` does the same with moto and botocore.
+//! SVIDs at the public door, for callers that prove their role by a signed GetCallerIdentity. A stand-in of STS checks
+//! the signatures; `tests/tests/attestation.rs` does the same with moto and botocore.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;

@@ -75,6 +75,24 @@ async fn an_access_token_and_a_jwt_svid_are_told_apart() {
     let claims = svid.as_str().unwrap().split('.').nth(1).unwrap();
     let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap();
     assert_eq!(claims.get("iss"), None, "a verifier of access tokens finds its issuer's keys by it");
+
+    // The issuer itself knows it for none of its tokens, and makes none out of it.
+    let svid = svid.as_str().unwrap();
+    let exchange = "urn:ietf:params:oauth:grant-type:token-exchange";
+    let client = key_issuer::ClientRecord { grants: vec![exchange.to_owned()], ..client(CLIENT, &[SECRET]) };
+    world.directory.put(&client).await;
+    let mut introspection = token_event(&format!("token={svid}"));
+    introspection["rawPath"] = json!("/oauth2/introspect");
+    assert_eq!(world.send(introspection).await.json(), json!({"active": false}));
+    for kind in ["access_token", "jwt"] {
+        let kind = form_encode(&format!("urn:ietf:params:oauth:token-type:{kind}"));
+        let exchange = form_encode(exchange);
+        let body = format!("grant_type={exchange}&subject_token={svid}&subject_token_type={kind}");
+        let answer = world.send(token_event(&body)).await;
+        assert_eq!((answer.status(), answer.error().as_str()), (400, "invalid_request"), "{kind} {answer:?}");
+        let why = answer.json()["error_description"].to_string();
+        assert!(why.contains("the subject token is not accepted"), "{why}");
+    }
 }
 
 #[tokio::test]

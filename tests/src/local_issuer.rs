@@ -1,4 +1,5 @@
-//! The issuer in the test's own process, on stores in memory and the machine's clock: for what needs neither Lambda nor AWS.
+//! The issuer in the test's own process, on stores in memory and the machine's clock: for what needs neither Lambda
+//! nor AWS.
 
 use std::sync::Arc;
 
@@ -69,8 +70,8 @@ pub fn spiffe_id(role: &str) -> Result<SpiffeId, String> {
 }
 
 impl LocalIssuer {
-    /// An issuer for the roles `reviews` and `ratings`; `authority` is the JSON of its secret, `members` go into the roles'
-    /// registrations, `variables` into the configuration.
+    /// An issuer for the roles `reviews` and `ratings`; `authority` is the JSON of its secret, `members` go into the
+    /// roles' registrations, `variables` into the configuration.
     pub fn new(
         authority: &Value,
         members: &Value,
@@ -97,7 +98,7 @@ impl LocalIssuer {
             ("CAUSEWAY_IAM_DOOR_IDS", IAM_DOOR),
         ])
         .with("CAUSEWAY_REGISTRY", json!(registry).to_string());
-        let env = variables.iter().fold(env, |env, (name, value)| env.with(*name, *value));
+        let env = variables.iter().fold(env, |env, (name, value)| env.with(name, *value));
         let (log, lines) = Log::memory();
         let deps = Deps {
             tables: Tables::embedded(&Store::in_memory()),
@@ -126,7 +127,11 @@ impl LocalIssuer {
 
     /// A new SVID for a key of this type.
     pub async fn workload(&self, role: &str, of: &'static rcgen::SignatureAlgorithm) -> Result<Workload, String> {
-        let key = rcgen::KeyPair::generate_for(of).map_err(|error| error.to_string())?;
+        self.workload_with(role, rcgen::KeyPair::generate_for(of).map_err(|error| error.to_string())?).await
+    }
+
+    /// A new SVID for this key.
+    pub async fn workload_with(&self, role: &str, key: rcgen::KeyPair) -> Result<Workload, String> {
         let csr = rcgen::CertificateParams::default().serialize_request(&key).and_then(|request| request.pem());
         let csr = csr.map_err(|error| error.to_string())?;
         let answer = self.knock(role, "/v1/svid", &json!({ "csr": csr })).await?;

@@ -1,5 +1,5 @@
-//! Proofs by a signed GetCallerIdentity against moto's STS, which verifies signatures: signed by botocore and by our own
-//! signer, and everything that must not pass.
+//! Proofs by a signed GetCallerIdentity against moto's STS, which verifies signatures: signed by botocore and by our
+//! own signer, and everything that must not pass.
 
 use std::process::Stdio;
 use std::sync::Arc;

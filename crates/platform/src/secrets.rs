@@ -42,8 +42,8 @@ pub trait Secrets: Send + Sync {
     /// The current value of the secret `id` (a name or an ARN).
     fn get<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Secret<String>, SecretError>>;
 
-    /// The current value and when its version was made, in seconds since 1970: a later version has a later time. A store
-    /// that does not keep times says 0.
+    /// The current value and when its version was made, in seconds since 1970: a later version has a later time. A
+    /// store that does not keep times says 0.
     fn get_dated<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(Secret<String>, u64), SecretError>> {
         Box::pin(async move { Ok((self.get(id).await?, 0)) })
     }

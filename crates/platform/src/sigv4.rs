@@ -29,7 +29,8 @@ pub struct Request<'a> {
 #[error("cannot sign the request for AWS: {0}")]
 pub struct SignError(String);
 
-/// The headers to add to `request`: `authorization`, `x-amz-date` and, with temporary credentials, `x-amz-security-token`.
+/// The headers to add to `request`: `authorization`, `x-amz-date` and, with temporary credentials,
+/// `x-amz-security-token`.
 pub fn sign(
     request: Request<'_>,
     credentials: &Credentials,

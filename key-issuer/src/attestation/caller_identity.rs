@@ -24,8 +24,8 @@ pub enum CallerIdentityError {
 
 /// Whoever carries a signed request to STS.
 pub trait CallerIdentity: Send + Sync {
-    /// Posts `body` with `headers` (names in lower case, each once; `host` is the endpoint's) to the root of `endpoint` and
-    /// returns what a successful answer holds. It follows no redirect.
+    /// Posts `body` with `headers` (names in lower case, each once; `host` is the endpoint's) to the root of
+    /// `endpoint` and returns what a successful answer holds. It follows no redirect.
     fn ask<'a>(
         &'a self,
         endpoint: &'a str,

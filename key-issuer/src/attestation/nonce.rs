@@ -1,8 +1,8 @@
 //! Nonces: made and recognised without a table, used up in one.
 //!
-//! `base64url(expires_at ‖ 16 random bytes ‖ HMAC-SHA-256 of both)`. The key is derived from a signing key. A new signing
-//! key is in the secret long before it signs, and the nonces of all that are in it count, so every environment knows the
-//! nonces of every other at any moment of a rotation.
+//! `base64url(expires_at ‖ 16 random bytes ‖ HMAC-SHA-256 of both)`. The key is derived from a signing key. A new
+//! signing key is in the secret long before it signs, and the nonces of all that are in it count, so every environment
+//! knows the nonces of every other at any moment of a rotation.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

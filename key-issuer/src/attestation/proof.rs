@@ -1,5 +1,5 @@
-//! A signed request to `sts:GetCallerIdentity`, as a caller hands it over, and everything that is checked of it before it is
-//! sent.
+//! A signed request to `sts:GetCallerIdentity`, as a caller hands it over, and everything that is checked of it before
+//! it is sent.
 //!
 //! ```json
 //! {"method": "POST", "url": "https://sts.eu-central-1.amazonaws.com/",
@@ -183,7 +183,7 @@ impl Proof {
         }
         for (place, (name, value)) in headers.iter().enumerate() {
             let is = |allowed: &&str| name.eq_ignore_ascii_case(allowed);
-            if !ALLOWED.iter().any(|allowed| is(allowed)) && !is(&binding.header) {
+            if !ALLOWED.iter().any(is) && !is(&binding.header) {
                 return Err("it has a header that is not allowed");
             }
             if headers.iter().skip(place + 1).any(|(other, _)| other.eq_ignore_ascii_case(name)) {
@@ -229,8 +229,8 @@ impl Proof {
         Ok(())
     }
 
-    /// The caller's headers but those that the client of the issuer writes itself, and the issuer's own `Accept`: an answer in
-    /// another format would be none that is read strictly.
+    /// The caller's headers but those that the client of the issuer writes itself, and the issuer's own `Accept`: an
+    /// answer in another format would be none that is read strictly.
     fn to_send(&self) -> Vec<(String, Secret<String>)> {
         let own = |name: &str| matches!(name, "host" | "content-length");
         let named = self.headers.0.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone()));

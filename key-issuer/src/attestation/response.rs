@@ -1,9 +1,9 @@
-//! The answer of STS, read strictly: exactly the document that GetCallerIdentity returns, and nothing that an XML parser
-//! would have to interpret.
+//! The answer of STS, read strictly: exactly the document that GetCallerIdentity returns, and nothing that an XML
+//! parser would have to interpret.
 //!
-//! A lenient reader was once enough to take over a login by GetCallerIdentity (CVE-2020-16250). So there are no entities,
-//! no comments, no CDATA, no document type, no processing instruction but the declaration, no attribute but the namespace,
-//! no element but these, and none twice.
+//! A lenient reader was once enough to take over a login by GetCallerIdentity (CVE-2020-16250). So there are no
+//! entities, no comments, no CDATA, no document type, no processing instruction but the declaration, no attribute but
+//! the namespace, no element but these, and none twice.
 
 use crate::iam::{RoleArn, role_unique_id};
 

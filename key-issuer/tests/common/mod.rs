@@ -213,7 +213,7 @@ impl World {
             ("CAUSEWAY_PEPPER_SECRET", "pepper"),
             ("CAUSEWAY_ENVIRONMENT", "dev"),
         ]);
-        let env = variables.iter().fold(env, |env, (name, value)| env.with(*name, *value));
+        let env = variables.iter().fold(env, |env, (name, value)| env.with(name, *value));
         let deps = Deps {
             tables: directory.tables(),
             secret_versions: None,

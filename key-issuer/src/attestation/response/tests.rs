@@ -125,8 +125,8 @@ proptest! {
         let _ = parse(&bytes);
     }
 
-    /// Whatever is put in somewhere: the document is refused, or says what it said, up to what is visible in the text of one of
-    /// its three elements.
+    /// Whatever is put in somewhere: the document is refused, or says what it said, up to what is visible in the text
+    /// of one of its three elements.
     #[test]
     fn nothing_that_is_put_in_hides(at in any::<prop::sample::Index>(), put in "[<>/&!?A-Za-z \"=\\-]{1,12}") {
         let good = documented();
