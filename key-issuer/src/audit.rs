@@ -20,6 +20,9 @@ pub(crate) struct Facts {
     /// The event claimed an IAM identity at a door that has none.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) iam_ignored: bool,
+    /// The event had a client certificate at a door that asks for none.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) certificate_ignored: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) role_arn: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]

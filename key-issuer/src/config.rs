@@ -31,6 +31,11 @@ pub struct Config {
     pub trust_domain: TrustDomain,
     /// `CAUSEWAY_IAM_DOOR_IDS`: APIs and Function URLs at which an IAM identity counts.
     pub iam_door_ids: Vec<String>,
+    /// `CAUSEWAY_MTLS_DOOR_IDS`: the APIs behind the custom domain with mutual TLS. Their default endpoints must be
+    /// disabled.
+    pub mtls_door_ids: Vec<String>,
+    /// `CAUSEWAY_MTLS_ISSUER`: the base URL of that domain, of the form of an issuer identifier.
+    pub mtls_issuer: Option<String>,
     /// `CAUSEWAY_REGISTRY`: who the IAM roles are.
     pub registry: Registry,
     /// `CAUSEWAY_TOKEN_TTL_SECONDS`.
@@ -48,7 +53,7 @@ impl Config {
     pub fn from_env(env: &dyn Env) -> Result<Self, EnvError> {
         let env = Reader::new(env);
         env.required("CAUSEWAY_ISSUER", "the issuer identifier, an https URL")?;
-        let issuer = env.checked("CAUSEWAY_ISSUER", issuer)?.unwrap_or_default();
+        let issuer_url = env.checked("CAUSEWAY_ISSUER", issuer)?.unwrap_or_default();
         let signing_secret = env.required("CAUSEWAY_SIGNING_SECRET", "the id of the secret with the signing keys")?;
         let ca_secret = env.optional("CAUSEWAY_CA_SECRET")?;
         let clients_table = env.optional("CAUSEWAY_CLIENTS_TABLE")?;
@@ -64,6 +69,10 @@ impl Config {
             });
         }
         let iam_door_ids = env.checked("CAUSEWAY_IAM_DOOR_IDS", door_ids)?.unwrap_or_default();
+        env.pair("CAUSEWAY_MTLS_DOOR_IDS", "CAUSEWAY_MTLS_ISSUER")?;
+        let mtls_door_ids = env.checked("CAUSEWAY_MTLS_DOOR_IDS", |text| mtls_door_ids(text, &iam_door_ids))?;
+        let mtls_door_ids = mtls_door_ids.unwrap_or_default();
+        let mtls_issuer = env.checked("CAUSEWAY_MTLS_ISSUER", |text| mtls_issuer(text, &issuer_url))?;
         let registry = match door {
             Some((_, text)) => registry(&text, &trust_domain)?,
             None => Registry::default(),
@@ -77,16 +86,24 @@ impl Config {
         )?;
         env.finish()?;
         Ok(Self {
-            issuer,
+            issuer: issuer_url,
             signing_secret,
             ca_secret,
             clients_table,
             trust_domain,
             iam_door_ids,
+            mtls_door_ids,
+            mtls_issuer,
             registry,
             token_ttl_seconds,
             verifier_cache_seconds,
         })
+    }
+
+    /// The host of the mTLS door, without a port: as `requestContext.domainName` has it.
+    pub(crate) fn mtls_host(&self) -> Option<&str> {
+        let (_, authority) = self.mtls_issuer.as_deref()?.split_once("://")?;
+        Some(authority.rsplit_once(':').filter(|(_, port)| !port.ends_with(']')).map_or(authority, |(host, _)| host))
     }
 }
 
@@ -120,6 +137,23 @@ fn door_ids(text: &str) -> Result<Vec<String>, String> {
     } else {
         Err("expected API or Function URL ids (lower-case letters and digits), separated by commas".to_owned())
     }
+}
+
+/// One API behind two doors would leave open which proof a caller has to show.
+fn mtls_door_ids(text: &str, iam_door_ids: &[String]) -> Result<Vec<String>, String> {
+    let ids = door_ids(text)?;
+    match ids.iter().find(|id| iam_door_ids.contains(id)) {
+        Some(id) => Err(format!("{id} is in CAUSEWAY_IAM_DOOR_IDS as well, expected a door of its own")),
+        None => Ok(ids),
+    }
+}
+
+/// RFC 8705 §5 has aliases because clients without a certificate must not be asked for one, so it is another host.
+fn mtls_issuer(text: &str, issuer_url: &str) -> Result<String, String> {
+    if text == issuer_url {
+        return Err("expected another host than that of CAUSEWAY_ISSUER".to_owned());
+    }
+    issuer(text)
 }
 
 /// JSON text, or `@` and the path of a file with it.
@@ -177,6 +211,7 @@ mod tests {
         assert_eq!(config.token_ttl_seconds, 600);
         assert_eq!(config.verifier_cache_seconds, 7200);
         assert!(config.iam_door_ids.is_empty());
+        assert_eq!((config.mtls_host(), config.mtls_door_ids.len()), (None, 0));
         assert_eq!((config.ca_secret, config.clients_table), (None, None));
     }
 
@@ -195,6 +230,17 @@ mod tests {
         let id = &config.registry.get(&role).unwrap().spiffe_id;
         assert_eq!(id.as_str(), "spiffe://prod.example/ns/bookinfo/sa/bookinfo-reviews");
         assert_eq!(config.token_ttl_seconds, 900);
+        let mtls = |url: &str| env.clone().with("CAUSEWAY_MTLS_DOOR_IDS", "mtls1").with("CAUSEWAY_MTLS_ISSUER", url);
+        for (url, host) in [
+            ("https://mtls.bookinfo.example", "mtls.bookinfo.example"),
+            ("https://mtls.bookinfo.example:8443", "mtls.bookinfo.example"),
+            ("http://[::1]", "[::1]"),
+            ("http://[::1]:8443", "[::1]"),
+        ] {
+            let config = Config::from_env(&mtls(url)).unwrap();
+            assert_eq!((config.mtls_door_ids, config.mtls_issuer.as_deref()), (vec!["mtls1".to_owned()], Some(url)));
+            assert_eq!(Config::from_env(&mtls(url)).unwrap().mtls_host(), Some(host));
+        }
     }
 
     #[test]
@@ -227,6 +273,18 @@ mod tests {
             (minimal().with("CAUSEWAY_CA_SECRET", "ca"), "CAUSEWAY_IAM_DOOR_IDS is not set, but CAUSEWAY_CA_SECRET is"),
             (door().with("CAUSEWAY_IAM_DOOR_IDS", "url1,"), "CAUSEWAY_IAM_DOOR_IDS"),
             (door().with("CAUSEWAY_IAM_DOOR_IDS", "*"), "CAUSEWAY_IAM_DOOR_IDS"),
+            (minimal().with("CAUSEWAY_MTLS_DOOR_IDS", "a"), "CAUSEWAY_MTLS_ISSUER is not set"),
+            (minimal().with("CAUSEWAY_MTLS_ISSUER", "https://m.example"), "CAUSEWAY_MTLS_DOOR_IDS is not set"),
+            (
+                door().with("CAUSEWAY_MTLS_DOOR_IDS", "m1,url1").with("CAUSEWAY_MTLS_ISSUER", "https://m.example"),
+                "CAUSEWAY_MTLS_DOOR_IDS",
+            ),
+            (
+                minimal()
+                    .with("CAUSEWAY_MTLS_DOOR_IDS", "m1")
+                    .with("CAUSEWAY_MTLS_ISSUER", "https://issuer.bookinfo.example"),
+                "CAUSEWAY_MTLS_ISSUER",
+            ),
             (door().with("CAUSEWAY_REGISTRY", "[\n1]"), "CAUSEWAY_REGISTRY"),
             (door().with("CAUSEWAY_REGISTRY", "[".repeat(5000)), "CAUSEWAY_REGISTRY"),
             (minimal().with("CAUSEWAY_CLIENT_TABLE", "x"), "did you mean CAUSEWAY_CLIENTS_TABLE?"),

@@ -51,6 +51,10 @@ pub(crate) struct Request {
     pub(crate) api_id: String,
     /// `requestContext.authorizer`, which means something only at a configured IAM door.
     pub(crate) unverified_authorizer: Option<Value>,
+    /// `requestContext.authentication.clientCert.clientCertPem`, which means something only at a configured mTLS door.
+    pub(crate) unverified_client_certificate: Option<String>,
+    /// `requestContext.domainName`: the host that the caller used, as AWS says.
+    pub(crate) domain_name: Option<String>,
     /// For the log.
     pub(crate) request_id: Option<String>,
     /// For the log.
@@ -128,6 +132,8 @@ impl TryFrom<Value> for Request {
             ),
             api_id,
             unverified_authorizer: context.get("authorizer").filter(|a| !a.is_null()).cloned(),
+            unverified_client_certificate: text(&context, "/authentication/clientCert/clientCertPem"),
+            domain_name: text(&context, "/domainName"),
             request_id: text(&context, "/requestId"),
             source_ip: text(&context, "/http/sourceIp"),
         })
@@ -241,6 +247,28 @@ mod tests {
         assert_eq!(request.request_id.as_deref(), Some("r1"));
         assert_eq!(request.source_ip.as_deref(), Some("203.0.113.7"));
         assert!(request.unverified_authorizer.is_none());
+        assert!(request.unverified_client_certificate.is_none() && request.domain_name.is_none());
+    }
+
+    /// The certificate's place in payload format 2.0, by the types of `aws_lambda_events`, and no other place.
+    #[test]
+    fn the_client_certificate_is_read_from_one_place() {
+        let mut with = event();
+        with["requestContext"]["domainName"] = json!("mtls.bookinfo.example");
+        with["requestContext"]["authentication"] = json!({"clientCert": {"clientCertPem": "PEM", "subjectDN": "CN=a",
+            "issuerDN": "CN=b", "serialNumber": "1", "validity": {"notBefore": "x", "notAfter": "y"}}});
+        let request = Request::try_from(with.clone()).unwrap();
+        assert_eq!(request.unverified_client_certificate.as_deref(), Some("PEM"));
+        assert_eq!(request.domain_name.as_deref(), Some("mtls.bookinfo.example"));
+        let theirs: ApiGatewayV2httpRequest = serde_json::from_value(with).unwrap();
+        let certificate = theirs.request_context.authentication.unwrap().client_cert.unwrap();
+        assert_eq!(certificate.client_cert_pem.as_deref(), Some("PEM"));
+
+        let mut elsewhere = event();
+        elsewhere["requestContext"]["identity"] = json!({"clientCert": {"clientCertPem": "PEM"}});
+        elsewhere["requestContext"]["authorizer"] = json!({"clientCert": {"clientCertPem": "PEM"}});
+        elsewhere["headers"]["x-amzn-mtls-clientcert"] = json!("PEM");
+        assert!(Request::try_from(elsewhere).unwrap().unverified_client_certificate.is_none());
     }
 
     #[test]

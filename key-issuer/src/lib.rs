@@ -26,9 +26,11 @@ mod attestation;
 mod audit;
 pub mod bootstrap;
 mod ca;
+mod certificate;
 mod client;
 mod client_auth;
 mod config;
+mod confirmation;
 mod dpop;
 mod event;
 mod form;
@@ -49,6 +51,9 @@ mod secret_cache;
 mod signing_key;
 mod spiffe_bundle;
 mod svid;
+#[cfg(test)]
+#[path = "../tests/common/keys.rs"]
+mod test_keys;
 mod token;
 
 pub use algorithm::Algorithm;
@@ -123,6 +128,7 @@ pub(crate) struct Inner {
     pub(crate) deps: Deps,
     pub(crate) clients: TableOf<ClientRecord>,
     pub(crate) used: TableOf<Value>,
+    pub(crate) throttle: client_auth::Throttle,
     metadata: String,
     signing_keys: SecretCache<SigningKeys>,
     authority: Option<SecretCache<Authority>>,
@@ -140,7 +146,8 @@ impl KeyIssuer {
             .map(|id| SecretCache::new(id, move |secret, now| Authority::from_secret(secret, &trust_domain, now)));
         let clients = TableOf::new("clients", deps.tables.clients.clone(), deps.clock.clone());
         let used = TableOf::new("state", deps.tables.state.clone(), deps.clock.clone());
-        Self(Arc::new(Inner { config, deps, clients, used, metadata, signing_keys, authority }))
+        let throttle = client_auth::Throttle::new();
+        Self(Arc::new(Inner { config, deps, clients, used, throttle, metadata, signing_keys, authority }))
     }
 
     /// An issuer on AWS: DynamoDB, Secrets Manager, this machine's clock and randomness, standard output.
@@ -196,13 +203,12 @@ impl KeyIssuer {
 
 impl Inner {
     async fn answer(&self, request: &Request, facts: &mut Facts) -> Result<Response, Refusal> {
-        let door = iam::door(request, &self.config.iam_door_ids)?;
+        let ignored = iam::ignored(request, &self.config);
+        (facts.iam_ignored, facts.certificate_ignored) = (ignored.iam, ignored.certificate);
+        let door = iam::door(request, &self.config, self.deps.clock.unix())?;
         facts.door = Some(door.name());
         let table = match &door {
-            Door::Public { iam_ignored } => {
-                facts.iam_ignored = *iam_ignored;
-                routes::PUBLIC
-            }
+            Door::Public => routes::PUBLIC,
             Door::Mtls(_) => routes::MTLS,
             Door::Iam(role) => {
                 facts.role_arn = Some(role.to_string());

@@ -4,7 +4,8 @@ use platform::random::Random;
 use serde::Serialize;
 
 use crate::audit::Facts;
-use crate::client_auth::{self, Client};
+use crate::client_auth::{self, Client, Endpoint};
+use crate::confirmation::{Confirmation, confirmation};
 use crate::event::{BodyError, Request, Response};
 use crate::form::Form;
 use crate::iam::Door;
@@ -29,6 +30,8 @@ struct Claims<'a> {
     azp: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     scope: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cnf: Option<&'a Confirmation>,
 }
 
 /// RFC 7519 §4.1.3: one audience may be a plain string, and every verifier reads that.
@@ -57,15 +60,12 @@ pub(crate) async fn answer(
     facts: &mut Facts,
 ) -> Result<Response, Refusal> {
     let form = form(request)?;
-    let client = match door {
-        Door::Public { .. } => client_auth::by_secret(request, &form, &issuer.clients).await?,
-        Door::Mtls(_) => return Err(Refusal::internal("the mTLS door is not built yet")),
-        Door::Iam(role) => client_auth::by_role(request, &form, role, &issuer.config.registry)?,
-    };
+    let client = client_auth::authenticate(issuer, request, &form, door, Endpoint::Token).await?;
     facts.client_id = Some(client.record.client_id.clone());
     check_grant(&form, &client)?;
     let scope = scope(&form, &client)?;
     let audience = audience(&form, &client)?;
+    let confirmation = confirmation(issuer, request, &client).await?;
 
     let keys = issuer.signing_keys().await?;
     let key =
@@ -88,6 +88,7 @@ pub(crate) async fn answer(
         client_id: &client.record.client_id,
         azp: &client.record.client_id,
         scope: scope.as_deref(),
+        cnf: confirmation.as_ref(),
     };
     // RFC 9068 §2.1: "The 'typ' value used SHOULD be 'at+jwt'".
     let token = key.sign_jws("at+jwt", &claims).map_err(Refusal::internal)?;
@@ -98,7 +99,7 @@ pub(crate) async fn answer(
     facts.jti = Some(jti.clone());
     let body = serde_json::to_string(&TokenResponse {
         access_token: &token,
-        token_type: "Bearer",
+        token_type: Confirmation::token_type(confirmation.as_ref()),
         expires_in: ttl,
         scope: scope.as_deref(),
     })

@@ -207,12 +207,12 @@ async fn every_error_of_the_token_endpoint() {
         ("two headers in two spellings", two_headers, 400, "invalid_request"),
         ("basic and post", plus("&client_secret=x"), 400, "invalid_request"),
         ("another client_id", plus("&client_id=other"), 400, "invalid_request"),
+        ("assertion of an unknown type", anonymous(assertion), 400, "invalid_request"),
         ("not base64", bad_base64, 400, "invalid_request"),
         ("too large", token_event(&"x".repeat(MAX_BODY_BYTES + 1)), 413, "invalid_request"),
         // invalid_client
         ("no authentication", anonymous(""), 401, "invalid_client"),
-        ("post alone", anonymous("&client_id=reader&client_secret=x"), 401, "invalid_client"),
-        ("assertion alone", anonymous(assertion), 401, "invalid_client"),
+        ("wrong post", anonymous("&client_id=reader&client_secret=x"), 401, "invalid_client"),
         ("assertion and basic", plus(assertion), 401, "invalid_client"),
         ("assertion and post", anonymous(&format!("{assertion}&client_secret=x")), 401, "invalid_client"),
         ("wrong secret", auth(basic(CLIENT, "wrong")), 401, "invalid_client"),
@@ -295,7 +295,7 @@ async fn callers_cannot_tell_an_unknown_client_from_a_wrong_secret() {
     }
     assert_eq!(bodies.len(), 1, "{bodies:?}");
     let lines = world.lines.drain();
-    assert!(lines[0].contains("wrong secret for the client reader"), "{lines:?}");
+    assert!(lines[0].contains("the client reader sent a wrong secret"), "{lines:?}");
     assert!(lines[1].contains("unknown client") && !lines[1].contains("nobody"), "{lines:?}");
 }
 

@@ -62,6 +62,25 @@ impl Algorithm {
         })
     }
 
+    /// Its name in RFC 7518 or RFC 8037.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::HS256 => "HS256",
+            Self::HS384 => "HS384",
+            Self::HS512 => "HS512",
+            Self::RS256 => "RS256",
+            Self::RS384 => "RS384",
+            Self::RS512 => "RS512",
+            Self::PS256 => "PS256",
+            Self::PS384 => "PS384",
+            Self::PS512 => "PS512",
+            Self::ES256 => "ES256",
+            Self::ES384 => "ES384",
+            Self::ES512 => "ES512",
+            Self::EdDSA => "EdDSA",
+        }
+    }
+
     /// The kind of key that the algorithm needs. The curve belongs to it: RFC 7518 §3.4 ties ES256 to
     /// P-256 and so on.
     fn kind(self) -> KeyKind {

@@ -140,6 +140,20 @@ impl<'t> UnverifiedJws<'t> {
         Ok(Self { algorithm, kid, typ, payload, message, signature })
     }
 
+    /// The whole header, for what only some kinds of JWS have in it (`jwk` of a DPoP proof). It is read anew: what
+    /// verifies tokens has no need of it.
+    pub fn unverified_header(&self) -> Json {
+        let part = self.message.split('.').next().unwrap_or_default();
+        let bytes = decoded(part, "header", Mode::Istio).unwrap_or_default();
+        // It was an object when this was parsed.
+        object(&bytes, "header", Mode::Istio).unwrap_or(Json::Null)
+    }
+
+    /// The algorithm that it names; [`verify`](Self::verify) accepts no other.
+    pub fn unverified_algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
     /// The kind of thing that it says it is.
     pub fn unverified_type(&self) -> Option<&str> {
         self.typ.as_deref()
@@ -384,7 +398,10 @@ fn read_claims(claims: &Json, mode: Mode) -> Result<Times, TokenRefusal> {
 
 /// A moment in seconds: "JSON numbers in [0, 2^64), fractional accepted and truncated, strings or negatives
 /// rejected" (Envoy).
-pub(crate) fn read_time(claims: &Json, name: &str) -> Result<Option<u64>, TokenRefusal> {
+///
+/// # Errors
+/// `token_malformed`.
+pub fn read_time(claims: &Json, name: &str) -> Result<Option<u64>, TokenRefusal> {
     /// 2^64, which an f64 holds exactly.
     const END: f64 = 18_446_744_073_709_551_616.0;
     match claims.get(name) {

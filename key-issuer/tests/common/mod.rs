@@ -1,6 +1,8 @@
 //! An issuer on embedded stores, and the events that reach it.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod keys;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -23,6 +25,9 @@ pub const NOW: u64 = 1_893_456_000;
 pub const ISSUER: &str = "https://issuer.bookinfo.example";
 pub const PUBLIC_API: &str = "publicapi1";
 pub const IAM_URL: &str = "iamurl1";
+pub const MTLS_API: &str = "mtlsapi1";
+pub const MTLS_HOST: &str = "mtls.bookinfo.example";
+pub const MTLS_ISSUER: &str = "https://mtls.bookinfo.example";
 pub const CLIENT: &str = "reader";
 /// Everything that form encoding has to carry.
 pub const SECRET: &str = "s3cret +%:&=é€";
@@ -174,6 +179,8 @@ impl World {
             ("CAUSEWAY_CA_SECRET", "ca"),
             ("CAUSEWAY_IAM_DOOR_IDS", IAM_URL),
             ("CAUSEWAY_REGISTRY", REGISTRY),
+            ("CAUSEWAY_MTLS_DOOR_IDS", MTLS_API),
+            ("CAUSEWAY_MTLS_ISSUER", MTLS_ISSUER),
         ]);
         let deps = Deps {
             tables: directory.tables(),
@@ -234,6 +241,14 @@ impl Answer {
         serde_json::from_str(self.body()).unwrap_or_default()
     }
 
+    /// The claims of the access token, unverified.
+    pub fn claims(&self) -> Value {
+        let body = self.json();
+        let token = body["access_token"].as_str().unwrap_or_else(|| panic!("no token: {self:?}"));
+        let payload = token.split('.').nth(1).unwrap();
+        serde_json::from_slice(&base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
+    }
+
     pub fn error(&self) -> String {
         self.json()["error"].as_str().unwrap_or_default().to_owned()
     }
@@ -269,6 +284,24 @@ pub fn token_event(body: &str) -> Value {
     event["headers"]["Authorization"] = json!(basic(CLIENT, SECRET));
     event["headers"]["content-type"] = json!("application/x-www-form-urlencoded");
     event["body"] = json!(body);
+    event
+}
+
+/// A token request with this body and no credential outside of it.
+pub fn bare_event(api_id: &str, body: &str) -> Value {
+    let mut event = event(api_id, "POST", "/oauth2/token");
+    event["headers"]["content-type"] = json!("application/x-www-form-urlencoded");
+    event["body"] = json!(body);
+    event
+}
+
+/// A token request through the mTLS door with this certificate, in PEM, as API Gateway hands it over.
+pub fn mtls_event(pem: &str, body: &str) -> Value {
+    let mut event = bare_event(MTLS_API, body);
+    event["requestContext"]["domainName"] = json!(MTLS_HOST);
+    event["requestContext"]["authentication"] = json!({"clientCert": {"clientCertPem": pem,
+        "subjectDN": "CN=not,read", "issuerDN": "CN=not,read", "serialNumber": "1",
+        "validity": {"notBefore": "Jan  1 00:00:00 2020 GMT", "notAfter": "Jan  1 00:00:00 2040 GMT"}}});
     event
 }
 
