@@ -78,6 +78,11 @@ pub(crate) struct Headers(Vec<(String, String)>);
 pub(crate) struct DuplicateHeader;
 
 impl Headers {
+    /// All of them, names in lower case, in no order that means anything.
+    pub(crate) fn lines(&self) -> &[(String, String)] {
+        &self.0
+    }
+
     /// The header's only value.
     ///
     /// Payload format 2.0 joins several headers of one name with commas, and an event can hold one name in two

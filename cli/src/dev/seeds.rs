@@ -244,6 +244,7 @@ pub fn key_record(key: &ApiKey, client_id: &str, state: KeyState, pepper: &Secre
         state,
         not_before: None,
         expires_at: None,
+        ..ApiKeyRecord::default()
     }
 }
 
