@@ -27,6 +27,15 @@ pub(crate) struct Facts {
     pub(crate) role_arn: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) client_id: Option<String>,
+    /// The grant of a token request, by its short name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) grant: Option<&'static str>,
+    /// The `sub` of an exchanged or refreshed token: the client itself, or the one that it acts for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) subject: Option<String>,
+    /// The public id of the API key that was exchanged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) api_key: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) scope: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]

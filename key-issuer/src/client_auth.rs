@@ -1,11 +1,10 @@
 //! Who the client of a request is. There is one file for each method; here is what they have in common: exactly one
 //! credential in a request, one method for each client, and one answer to everything that does not fit.
 
-use platform::table::Held;
-
 use crate::Inner;
 use crate::certificate::ClientCertificate;
 use crate::client::{Authentication, ClientRecord, ClientState};
+use crate::client_cache::Age;
 use crate::event::Request;
 use crate::form::Form;
 use crate::iam::Door;
@@ -23,7 +22,7 @@ mod throttle;
 pub(crate) mod tls_client_auth;
 
 pub use client_secret::secret_hash;
-pub(crate) use throttle::Throttle;
+pub(crate) use throttle::{Throttle, Who};
 
 use client_secret::Presented;
 use private_key_jwt::Assertion;
@@ -131,6 +130,24 @@ impl<'f> Credential<'f> {
         }
     }
 
+    /// The record, if the credential is of its client.
+    async fn prove(
+        &self,
+        issuer: &Inner,
+        record: Option<ClientRecord>,
+        certificate: Option<&ClientCertificate>,
+        now: u64,
+    ) -> Result<ClientRecord, Refusal> {
+        match self {
+            Self::Secret(presented) => presented.prove(record),
+            Self::Assertion(assertion) => assertion.prove(issuer, record, now).await,
+            Self::Certificate(_) => match certificate {
+                Some(certificate) => prove_by_certificate(record, certificate),
+                None => Err(Refusal::invalid_client("no client authentication")),
+            },
+        }
+    }
+
     fn client_id(&self) -> &str {
         match self {
             Self::Secret(presented) => &presented.client_id,
@@ -149,21 +166,16 @@ async fn by_credential(
 ) -> Result<Client, Refusal> {
     let now = issuer.deps.clock.unix();
     let credential = Credential::find(request, form, certificate.is_some())?;
-    let who = throttle::Who::new(credential.client_id(), request.source_ip.as_deref());
-    issuer.throttle.check(&who, now).map_err(|seconds| {
-        // RFC 6585 §4. RFC 6749 has no code for it; the registered word with the nearest meaning stands in the body.
-        Refusal::new(429, "temporarily_unavailable", "too many wrong credentials; try again later")
-            .with_header("Retry-After", seconds.to_string())
-    })?;
-    let record = record(issuer, credential.client_id()).await?;
-    let proved = match &credential {
-        Credential::Secret(presented) => presented.prove(record),
-        Credential::Assertion(assertion) => assertion.prove(issuer, record, now).await,
-        Credential::Certificate(_) => match certificate {
-            Some(certificate) => prove_by_certificate(record, certificate),
-            None => Err(Refusal::invalid_client("no client authentication")),
-        },
-    };
+    let who = Who::new(credential.client_id(), request.source_ip.as_deref());
+    issuer.throttle.check(&who, now).map_err(too_many)?;
+    let record = record(issuer, credential.client_id(), Age::Any).await?;
+    let mut proved = credential.prove(issuer, record, certificate, now).await;
+    // A credential that does not fit what is remembered may be newer than that.
+    if proved.as_ref().is_err_and(|refusal| refusal.status == 401) && issuer.clients.is_old(credential.client_id(), now)
+    {
+        let record = self::record(issuer, credential.client_id(), Age::New).await?;
+        proved = credential.prove(issuer, record, certificate, now).await;
+    }
     match proved {
         Ok(record) => Ok(Client { record, certificate: certificate.map(ClientCertificate::sha256) }),
         Err(refusal) => {
@@ -192,18 +204,36 @@ fn prove_by_certificate(
     if fits { Ok(record) } else { Err(refused(Some(&record), "showed another certificate than its own")) }
 }
 
+/// The answer to whoever has to come again in so many seconds. RFC 6585 §4. RFC 6749 has no code for it; the registered
+/// word with the nearest meaning stands in the body.
+pub(crate) fn too_many(seconds: u64) -> Refusal {
+    Refusal::new(429, "temporarily_unavailable", "too many wrong credentials; try again later")
+        .with_header("Retry-After", seconds.to_string())
+}
+
 /// The record of a client, if there is one.
-async fn record(issuer: &Inner, client_id: &str) -> Result<Option<ClientRecord>, Refusal> {
+pub(crate) async fn record(issuer: &Inner, client_id: &str, age: Age) -> Result<Option<ClientRecord>, Refusal> {
     if !is_client_id(client_id) {
         return Ok(None);
     }
-    let found = issuer.clients.get(client_id).await.map_err(|error| Refusal::unavailable(error.to_string()))?;
-    match found {
-        Some(Held { value, .. }) if value.client_id != client_id => {
-            Err(broken_record(client_id, "it names another client"))
-        }
-        found => Ok(found.map(|held| held.value)),
+    let found = issuer.clients.get(client_id, issuer.deps.clock.unix(), age).await;
+    match found.map_err(|error| Refusal::unavailable(error.to_string()))? {
+        Some(record) if record.client_id != client_id => Err(broken_record(client_id, "it names another client")),
+        found => Ok(found),
     }
+}
+
+/// Whether the request has a credential of a client in it, good or bad.
+pub(crate) fn is_attempted(request: &Request, form: &Form, door: &Door) -> Result<bool, Refusal> {
+    Ok(match door {
+        Door::Iam(_) => true,
+        Door::Mtls(_) if form.get("client_id").is_some() => true,
+        Door::Public | Door::Mtls(_) => {
+            client_secret_basic::authorization(request)?.is_some()
+                || form.get("client_secret").is_some()
+                || private_key_jwt::is_present(form)
+        }
+    })
 }
 
 /// One answer to a client that is unknown, disabled, has another method or a wrong credential. The log learns which.

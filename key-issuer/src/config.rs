@@ -1,7 +1,7 @@
 //! The configuration: read once from the environment, checked whole.
 
 use identity::TrustDomain;
-use platform::env::{Env, EnvError, Reader};
+use platform::env::{Env, EnvError, Reader, environment_from_env};
 
 use crate::registry::Registry;
 use crate::signing_key::MAX_TOKEN_LIFE_SECONDS;
@@ -10,6 +10,9 @@ use crate::signing_key::MAX_TOKEN_LIFE_SECONDS;
 const MAX_REGISTRY_BYTES: u64 = 4 * 1024 * 1024;
 /// Token lifetimes, in seconds.
 const DEFAULT_TTL: u64 = 600;
+/// How long the family of a refresh token lives, in seconds: a day, at most 30.
+const DEFAULT_REFRESH_TTL: u64 = 86_400;
+const REFRESH_TTL: std::ops::RangeInclusive<u64> = 600..=2_592_000;
 const TTL: std::ops::RangeInclusive<u64> = 60..=MAX_TOKEN_LIFE_SECONDS;
 /// How long verifiers keep the keys, in seconds. API Gateway's HTTP APIs keep them for two hours, its REST APIs for one,
 /// istiod for 20 minutes; none for less than the document itself says.
@@ -27,6 +30,18 @@ pub struct Config {
     pub ca_secret: Option<String>,
     /// `CAUSEWAY_CLIENTS_TABLE`: the DynamoDB table of OAuth clients.
     pub clients_table: Option<String>,
+    /// `CAUSEWAY_API_KEYS_TABLE`: the DynamoDB table of API keys.
+    pub api_keys_table: Option<String>,
+    /// `CAUSEWAY_PEPPER_SECRET`: the id of the secret that API keys are hashed with; given with their table.
+    pub pepper_secret: Option<String>,
+    /// `CAUSEWAY_ENVIRONMENT`: the environment whose API keys are exchanged for tokens. Without it, none is.
+    pub environment: Option<String>,
+    /// `CAUSEWAY_STATE_TABLE`: the DynamoDB table of refresh tokens and used ids. Without it there are no refresh tokens,
+    /// no `private_key_jwt` and no DPoP.
+    pub state_table: Option<String>,
+    /// `CAUSEWAY_REVOCATIONS_TABLE`: the DynamoDB table of revoked credentials. Without it there is no token exchange, no
+    /// introspection and no revocation.
+    pub revocations_table: Option<String>,
     /// `CAUSEWAY_TRUST_DOMAIN`.
     pub trust_domain: TrustDomain,
     /// `CAUSEWAY_IAM_DOOR_IDS`: APIs and Function URLs at which an IAM identity counts.
@@ -40,6 +55,8 @@ pub struct Config {
     pub registry: Registry,
     /// `CAUSEWAY_TOKEN_TTL_SECONDS`.
     pub token_ttl_seconds: u64,
+    /// `CAUSEWAY_REFRESH_TTL_SECONDS`: how long a refresh token and all that come out of it live together.
+    pub refresh_ttl_seconds: u64,
     /// `CAUSEWAY_VERIFIER_CACHE_SECONDS`: how long the slowest verifier keeps the issuer's keys, from the issuer's answer
     /// on. It counts for rotations that end later; a slower verifier comes after the last new key has become active.
     pub verifier_cache_seconds: u64,
@@ -57,6 +74,11 @@ impl Config {
         let signing_secret = env.required("CAUSEWAY_SIGNING_SECRET", "the id of the secret with the signing keys")?;
         let ca_secret = env.optional("CAUSEWAY_CA_SECRET")?;
         let clients_table = env.optional("CAUSEWAY_CLIENTS_TABLE")?;
+        let keys = env.pair("CAUSEWAY_API_KEYS_TABLE", "CAUSEWAY_PEPPER_SECRET")?;
+        let (api_keys_table, pepper_secret) = keys.unzip();
+        let environment = environment_from_env(&env)?;
+        let state_table = env.optional("CAUSEWAY_STATE_TABLE")?;
+        let revocations_table = env.optional("CAUSEWAY_REVOCATIONS_TABLE")?;
         let trust_domain = match env.parsed("CAUSEWAY_TRUST_DOMAIN")? {
             Some(trust_domain) => trust_domain,
             None => default_trust_domain()?,
@@ -78,6 +100,8 @@ impl Config {
             None => Registry::default(),
         };
         let token_ttl_seconds = env.number("CAUSEWAY_TOKEN_TTL_SECONDS", DEFAULT_TTL, *TTL.start(), *TTL.end())?;
+        let (shortest, longest) = (*REFRESH_TTL.start(), *REFRESH_TTL.end());
+        let refresh_ttl_seconds = env.number("CAUSEWAY_REFRESH_TTL_SECONDS", DEFAULT_REFRESH_TTL, shortest, longest)?;
         let verifier_cache_seconds = env.number(
             "CAUSEWAY_VERIFIER_CACHE_SECONDS",
             DEFAULT_VERIFIER_CACHE,
@@ -90,12 +114,18 @@ impl Config {
             signing_secret,
             ca_secret,
             clients_table,
+            api_keys_table,
+            pepper_secret,
+            environment,
+            state_table,
+            revocations_table,
             trust_domain,
             iam_door_ids,
             mtls_door_ids,
             mtls_issuer,
             registry,
             token_ttl_seconds,
+            refresh_ttl_seconds,
             verifier_cache_seconds,
         })
     }

@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use identity::secret::Secret;
 use platform::aws::AwsConfig;
 use platform::clock::{Clock, SystemClock};
 use platform::dynamo_table::DynamoTable;
@@ -29,6 +30,7 @@ mod ca;
 mod certificate;
 mod client;
 mod client_auth;
+mod client_cache;
 mod config;
 mod confirmation;
 mod dpop;
@@ -39,6 +41,7 @@ mod introspection;
 mod jwks;
 mod jwt_svid;
 mod metadata;
+mod offers;
 mod own_token;
 mod refusal;
 mod registry;
@@ -126,28 +129,50 @@ pub struct KeyIssuer(Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) config: Config,
     pub(crate) deps: Deps,
-    pub(crate) clients: TableOf<ClientRecord>,
+    pub(crate) clients: client_cache::ClientCache,
+    pub(crate) families: TableOf<token::refresh::Family>,
+    pub(crate) revoked: TableOf<revocations::Entry>,
+    pub(crate) offers: offers::Offers,
     pub(crate) used: TableOf<Value>,
     pub(crate) throttle: client_auth::Throttle,
     metadata: String,
     signing_keys: SecretCache<SigningKeys>,
     authority: Option<SecretCache<Authority>>,
+    pepper: Option<SecretCache<Secret<Vec<u8>>>>,
 }
 
 impl KeyIssuer {
     /// An issuer. No secret is read before a request needs it.
     pub fn new(config: Config, deps: Deps) -> Self {
-        let metadata = metadata::Metadata::new(&config.issuer).to_json();
+        let offers = offers::Offers::of(&config, &deps.tables);
+        let metadata = metadata::Metadata::new(&config, offers).to_json();
         let signing_keys = SecretCache::new(&config.signing_secret, |secret, _| SigningKeys::from_secret(secret));
         let trust_domain = config.trust_domain.clone();
         let authority = config
             .ca_secret
             .as_deref()
             .map(|id| SecretCache::new(id, move |secret, now| Authority::from_secret(secret, &trust_domain, now)));
+        let pepper = config.pepper_secret.as_deref().map(|id| SecretCache::new(id, token::exchange::pepper));
         let clients = TableOf::new("clients", deps.tables.clients.clone(), deps.clock.clone());
+        let clients = client_cache::ClientCache::new(clients);
+        let families = TableOf::new("state", deps.tables.state.clone(), deps.clock.clone());
+        let revoked = TableOf::new("revocations", deps.tables.revocations.clone(), deps.clock.clone());
         let used = TableOf::new("state", deps.tables.state.clone(), deps.clock.clone());
         let throttle = client_auth::Throttle::new();
-        Self(Arc::new(Inner { config, deps, clients, used, throttle, metadata, signing_keys, authority }))
+        Self(Arc::new(Inner {
+            config,
+            deps,
+            clients,
+            families,
+            revoked,
+            offers,
+            used,
+            throttle,
+            metadata,
+            signing_keys,
+            authority,
+            pepper,
+        }))
     }
 
     /// An issuer on AWS: DynamoDB, Secrets Manager, this machine's clock and randomness, standard output.
@@ -164,10 +189,10 @@ impl KeyIssuer {
         let secrets = Arc::new(SecretsManager::new(aws.clone()));
         let deps = Deps {
             tables: Tables {
-                clients: Arc::new(DynamoTable::new(table, aws)),
-                api_keys: Arc::new(Unconfigured("CAUSEWAY_API_KEYS_TABLE")),
-                state: Arc::new(Unconfigured("CAUSEWAY_STATE_TABLE")),
-                revocations: Arc::new(Unconfigured("CAUSEWAY_REVOCATIONS_TABLE")),
+                clients: Arc::new(DynamoTable::new(table, aws.clone())),
+                api_keys: table_or_none(config.api_keys_table.as_ref(), "CAUSEWAY_API_KEYS_TABLE", &aws),
+                state: table_or_none(config.state_table.as_ref(), "CAUSEWAY_STATE_TABLE", &aws),
+                revocations: table_or_none(config.revocations_table.as_ref(), "CAUSEWAY_REVOCATIONS_TABLE", &aws),
             },
             secret_versions: Some(secrets.clone()),
             secrets,
@@ -248,6 +273,14 @@ impl Inner {
         }
     }
 
+    /// What API keys are hashed with.
+    pub(crate) async fn pepper(&self) -> Result<Arc<Secret<Vec<u8>>>, Refusal> {
+        match &self.pepper {
+            Some(cache) => self.load(cache).await,
+            None => Err(Refusal::internal("there is no pepper")),
+        }
+    }
+
     async fn load<T>(&self, cache: &SecretCache<T>) -> Result<Arc<T>, Refusal> {
         let Deps { secrets, log, clock, .. } = &self.deps;
         cache.get(secrets.as_ref(), log, clock.unix()).await.map_err(Refusal::unavailable)
@@ -266,6 +299,14 @@ impl tower::Service<Value> for KeyIssuer {
     fn call(&mut self, event: Value) -> Self::Future {
         let issuer = self.clone();
         Box::pin(async move { issuer.handle(event).await })
+    }
+}
+
+/// A table of DynamoDB, or the one that says which variable would name it.
+fn table_or_none(name: Option<&String>, variable: &'static str, aws: &AwsConfig) -> Arc<dyn Table> {
+    match name {
+        Some(name) => Arc::new(DynamoTable::new(name.clone(), aws.clone())),
+        None => Arc::new(Unconfigured(variable)),
     }
 }
 

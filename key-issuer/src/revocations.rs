@@ -1,13 +1,19 @@
 //! Revoked credentials: what is kept about them, and the signed list that verifiers load.
 
 use authz::Claims;
+use aws_lc_rs::digest::{SHA256, digest};
+use serde::{Deserialize, Serialize};
 
-use crate::Inner;
 use crate::event::{Request, Response};
 use crate::refusal::Refusal;
+use crate::{Inner, hex};
+
+/// How often a change is tried when others are faster.
+const ATTEMPTS: usize = 8;
 
 /// What is revoked.
 #[derive(Clone, Copy, Debug)]
+#[allow(dead_code, reason = "administrators revoke keys and clients")]
 pub(crate) enum Revoked<'a> {
     /// The token with this `jti`.
     Token(&'a str),
@@ -19,18 +25,98 @@ pub(crate) enum Revoked<'a> {
     ClientBefore(&'a str, u64),
 }
 
+impl Revoked<'_> {
+    /// The id of its record. Ids of callers are hashed: they are of any length and hold any character.
+    fn record_id(self) -> String {
+        let (kind, id) = match self {
+            Self::Token(jti) => ("token", jti),
+            Self::Key(id) => ("key", id),
+            Self::Client(id) => ("client", id),
+            Self::ClientBefore(id, _) => ("before", id),
+        };
+        format!("{kind}#{}", hex(digest(&SHA256, id.as_bytes()).as_ref()))
+    }
+}
+
+/// A record of the table of revocations.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Entry {
+    /// Until when it is kept, in seconds since 1970.
+    until: u64,
+    /// The moment of [`Revoked::ClientBefore`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    before: Option<u64>,
+}
+
 /// Puts a credential on the list until `expires_at` (seconds since 1970), when it is worth nothing anyway. Doing it
 /// twice is doing it once; the later `expires_at` stays.
-pub(crate) async fn revoke(_issuer: &Inner, _what: Revoked<'_>, _expires_at: u64) -> Result<(), Refusal> {
-    Err(Refusal::internal("not built yet"))
+///
+/// # Errors
+/// 503 when the table does not answer.
+pub(crate) async fn revoke(issuer: &Inner, what: Revoked<'_>, expires_at: u64) -> Result<(), Refusal> {
+    let id = what.record_id();
+    let before = match what {
+        Revoked::ClientBefore(_, moment) => Some(moment),
+        _ => None,
+    };
+    for _ in 0..ATTEMPTS {
+        let held = issuer.revoked.get(&id).await.map_err(unavailable)?;
+        let written = match held {
+            None => {
+                let entry = Entry { until: expires_at, before };
+                issuer.revoked.create(&id, &entry, Some(expires_at)).await
+            }
+            Some(held) => {
+                let entry = Entry { until: held.value.until.max(expires_at), before: held.value.before.max(before) };
+                if entry == held.value {
+                    return Ok(());
+                }
+                let until = entry.until;
+                issuer.revoked.replace(&id, &entry, Some(until), held.version).await
+            }
+        };
+        if written.map_err(unavailable)? {
+            return Ok(());
+        }
+    }
+    Err(Refusal::unavailable("a record of the revocations is changed by many at once"))
+}
+
+/// Whether exactly this is on the list; for [`Revoked::ClientBefore`], whether what the client got at its moment is.
+///
+/// # Errors
+/// 503 when the table does not answer.
+pub(crate) async fn is_listed(issuer: &Inner, what: Revoked<'_>) -> Result<bool, Refusal> {
+    let held = issuer.revoked.get(&what.record_id()).await.map_err(unavailable)?;
+    Ok(match (held, what) {
+        (None, _) => false,
+        (Some(held), Revoked::ClientBefore(_, moment)) => held.value.before.is_some_and(|before| moment < before),
+        (Some(_), _) => true,
+    })
 }
 
 /// Whether a token of this issuer is revoked, by the table and not by a list that may be old.
-pub(crate) async fn is_revoked(_issuer: &Inner, _claims: &Claims) -> Result<bool, Refusal> {
-    Err(Refusal::internal("not built yet"))
+///
+/// # Errors
+/// 503 when the table does not answer.
+pub(crate) async fn is_revoked(issuer: &Inner, claims: &Claims) -> Result<bool, Refusal> {
+    // A token that has none of these is no token of ours, and is not vouched for.
+    let (Some(jti), Some(client_id)) = (claims.text("jti"), claims.client_id()) else { return Ok(true) };
+    let issued_at = claims.issued_at().unwrap_or(0);
+    for what in [Revoked::Token(jti), Revoked::Client(client_id), Revoked::ClientBefore(client_id, issued_at)] {
+        if is_listed(issuer, what).await? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Answers a request for the list.
 pub(crate) async fn answer(_issuer: &Inner, _request: &Request) -> Result<Response, Refusal> {
     Err(Refusal::internal("not built yet"))
+}
+
+fn unavailable(error: platform::store::StoreError) -> Refusal {
+    Refusal::unavailable(error.to_string())
 }

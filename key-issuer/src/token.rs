@@ -1,55 +1,82 @@
-//! The token endpoint: `client_credentials` (RFC 6749 §4.4) with RFC 9068 access tokens.
+//! The token endpoint (RFC 6749 §3.2): which grant is asked for, and what the answers of all grants have in common.
 
-use platform::random::Random;
 use serde::Serialize;
 
+use crate::Inner;
 use crate::audit::Facts;
 use crate::client_auth::{self, Client, Endpoint};
-use crate::confirmation::{Confirmation, confirmation};
 use crate::event::{BodyError, Request, Response};
 use crate::form::Form;
 use crate::iam::Door;
+use crate::offers::Offers;
 use crate::refusal::Refusal;
-use crate::registry::is_scope_token;
-use crate::{Inner, hex};
 
-/// How long before its issue a token is valid, in seconds: clocks of gateways differ.
-const BACKDATE_SECONDS: u64 = 5;
+mod audience;
+mod claims;
+mod client_credentials;
+mod delegation;
+pub(crate) mod exchange;
+pub(crate) mod refresh;
+mod scope;
 
-/// The claims of RFC 9068 §2.2, and `azp`, which an API key's claims have too. Times are JSON integers.
-#[derive(Serialize)]
-struct Claims<'a> {
-    iss: &'a str,
-    sub: String,
-    aud: Audience<'a>,
-    exp: u64,
-    iat: u64,
-    nbf: u64,
-    jti: &'a str,
-    client_id: &'a str,
-    azp: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    scope: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cnf: Option<&'a Confirmation>,
+pub(crate) use claims::{client_of, subject_of};
+
+/// A way to get a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GrantType {
+    /// RFC 6749 §4.4.
+    ClientCredentials,
+    /// RFC 8693.
+    TokenExchange,
+    /// RFC 6749 §6.
+    RefreshToken,
 }
 
-/// RFC 7519 §4.1.3: one audience may be a plain string, and every verifier reads that.
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Audience<'a> {
-    One(&'a str),
-    Several(&'a [String]),
-}
+impl GrantType {
+    /// All that there are.
+    pub(crate) const ALL: [Self; 3] = [Self::ClientCredentials, Self::TokenExchange, Self::RefreshToken];
 
-/// RFC 6749 §5.1.
-#[derive(Serialize)]
-struct TokenResponse<'a> {
-    access_token: &'a str,
-    token_type: &'static str,
-    expires_in: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    scope: Option<&'a str>,
+    /// Its name in requests and in the records of clients.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::ClientCredentials => "client_credentials",
+            Self::TokenExchange => "urn:ietf:params:oauth:grant-type:token-exchange",
+            Self::RefreshToken => "refresh_token",
+        }
+    }
+
+    /// Its name in the log.
+    fn short_name(self) -> &'static str {
+        match self {
+            Self::TokenExchange => "token_exchange",
+            other => other.name(),
+        }
+    }
+
+    /// Whether this issuer has it.
+    pub(crate) fn is_offered(self, offers: Offers) -> bool {
+        match self {
+            Self::ClientCredentials => true,
+            Self::TokenExchange => offers.exchange,
+            Self::RefreshToken => offers.refresh,
+        }
+    }
+
+    /// The grant that the request names.
+    fn of(form: &Form, offers: Offers) -> Result<Self, Refusal> {
+        let name = form.get("grant_type").ok_or_else(|| Refusal::invalid_request("grant_type is missing"))?;
+        let found = Self::ALL.into_iter().find(|grant| grant.name() == name && grant.is_offered(offers));
+        found.ok_or_else(|| {
+            let offered: Vec<&str> =
+                Self::ALL.into_iter().filter(|grant| grant.is_offered(offers)).map(Self::name).collect();
+            Refusal::new(400, "unsupported_grant_type", format!("expected {}", offered.join(" or ")))
+        })
+    }
+
+    /// Whether the client's record lists it.
+    fn is_allowed(self, client: &Client) -> bool {
+        client.record.grants.iter().any(|grant| grant == self.name())
+    }
 }
 
 /// Answers a token request.
@@ -60,57 +87,72 @@ pub(crate) async fn answer(
     facts: &mut Facts,
 ) -> Result<Response, Refusal> {
     let form = form(request)?;
+    if exchange::is_api_key_alone(issuer, request, &form, door)? {
+        facts.grant = Some(GrantType::TokenExchange.short_name());
+        return exchange::answer_api_key_alone(issuer, request, &form, door, facts).await;
+    }
     let client = client_auth::authenticate(issuer, request, &form, door, Endpoint::Token).await?;
     facts.client_id = Some(client.record.client_id.clone());
-    check_grant(&form, &client)?;
-    let scope = scope(&form, &client)?;
-    let audience = audience(&form, &client)?;
-    let confirmation = confirmation(issuer, request, &client).await?;
+    let grant = GrantType::of(&form, issuer.offers)?;
+    facts.grant = Some(grant.short_name());
+    if !grant.is_allowed(&client) {
+        return Err(unauthorized_client(grant));
+    }
+    match grant {
+        GrantType::ClientCredentials => client_credentials::answer(issuer, request, &form, &client, facts).await,
+        GrantType::TokenExchange => exchange::answer(issuer, request, &form, &client, facts).await,
+        GrantType::RefreshToken => refresh::answer(issuer, request, &form, &client, facts).await,
+    }
+}
 
-    let keys = issuer.signing_keys().await?;
-    let key =
-        keys.signer(None, issuer.deps.clock.unix()).ok_or_else(|| Refusal::internal("there is no signing key"))?;
-    let jti = token_id(issuer.deps.random.as_ref())?;
-    let now = issuer.deps.clock.unix();
-    let ttl = issuer.config.token_ttl_seconds;
-    let claims = Claims {
-        iss: &issuer.config.issuer,
-        // RFC 9068 §5: no client may choose an id that is another kind of subject, so ids have their own prefix.
-        sub: format!("client:{}", client.record.client_id),
-        aud: match audience.as_slice() {
-            [one] => Audience::One(one),
-            several => Audience::Several(several),
-        },
-        exp: now.saturating_add(ttl),
-        iat: now,
-        nbf: now.saturating_sub(BACKDATE_SECONDS),
-        jti: &jti,
-        client_id: &client.record.client_id,
-        azp: &client.record.client_id,
-        scope: scope.as_deref(),
-        cnf: confirmation.as_ref(),
-    };
-    // RFC 9068 §2.1: "The 'typ' value used SHOULD be 'at+jwt'".
-    let token = key.sign_jws("at+jwt", &claims).map_err(Refusal::internal)?;
+/// RFC 6749 §5.2: "The authenticated client is not authorized to use this authorization grant type."
+fn unauthorized_client(grant: GrantType) -> Refusal {
+    Refusal::new(400, "unauthorized_client", format!("the client may not use {}", grant.name()))
+}
 
-    facts.event = Some("token_issued");
-    facts.kid = Some(key.jwk.kid.clone());
-    facts.expires_at = Some(claims.exp);
-    facts.jti = Some(jti.clone());
-    let body = serde_json::to_string(&TokenResponse {
-        access_token: &token,
-        token_type: Confirmation::token_type(confirmation.as_ref()),
-        expires_in: ttl,
-        scope: scope.as_deref(),
-    })
-    .map_err(|error| Refusal::internal(error.to_string()))?;
-    facts.scope = scope;
-    facts.audience = audience;
-    Ok(Response::private_json(200, body))
+/// A successful answer (RFC 6749 §5.1, RFC 8693 §2.2.1). No `Debug`: it holds credentials.
+#[derive(Serialize)]
+struct TokenResponse<'a> {
+    access_token: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    issued_token_type: Option<&'static str>,
+    token_type: &'static str,
+    expires_in: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refresh_token: Option<&'a str>,
+    /// Always there, unless the token has none: it is "OPTIONAL, if identical to the scope requested by the client;
+    /// otherwise, REQUIRED".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<String>,
+}
+
+impl<'a> TokenResponse<'a> {
+    /// The answer with an access token, which is noted for the log.
+    fn of(token: &'a claims::AccessToken, grant: &claims::Grant<'_>, facts: &mut Facts) -> Self {
+        facts.event = Some("token_issued");
+        facts.kid = Some(token.kid.clone());
+        facts.jti = Some(token.jti.clone());
+        facts.expires_at = Some(token.expires_at);
+        facts.scope = scope::text(&grant.scope);
+        facts.audience.clone_from(&grant.audience);
+        Self {
+            access_token: &token.text,
+            issued_token_type: None,
+            token_type: token.token_type,
+            expires_in: token.expires_in,
+            refresh_token: None,
+            scope: scope::text(&grant.scope),
+        }
+    }
+
+    fn send(&self) -> Result<Response, Refusal> {
+        let body = serde_json::to_string(self).map_err(|error| Refusal::internal(error.to_string()))?;
+        Ok(Response::private_json(200, body))
+    }
 }
 
 /// The request's parameters.
-fn form(request: &Request) -> Result<Form, Refusal> {
+pub(crate) fn form(request: &Request) -> Result<Form, Refusal> {
     // RFC 6749 §2.3.1: "The parameters [...] MUST NOT be included in the request URI." Ours has no query at all.
     if !request.query.is_empty() {
         return Err(Refusal::invalid_request("parameters belong in the body, not in the URI"));
@@ -142,79 +184,6 @@ fn is_form(content_type: &str) -> bool {
     media_type.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded") && utf8
 }
 
-fn check_grant(form: &Form, client: &Client) -> Result<(), Refusal> {
-    match form.get("grant_type") {
-        None => Err(Refusal::invalid_request("grant_type is missing")),
-        Some("client_credentials") if client.record.grants.iter().any(|g| g == "client_credentials") => Ok(()),
-        Some("client_credentials") => {
-            Err(Refusal::new(400, "unauthorized_client", "the client may not use client_credentials"))
-        }
-        Some(_) => Err(Refusal::new(400, "unsupported_grant_type", "only client_credentials is supported")),
-    }
-}
-
-/// The granted scope. RFC 6749 §3.3: an omitted scope is either "a pre-defined default value" (here: all that the
-/// client is configured for) or `invalid_scope`; one that is asked for is granted whole or not at all.
-fn scope(form: &Form, client: &Client) -> Result<Option<String>, Refusal> {
-    let refused = |description: &str| Refusal::new(400, "invalid_scope", description);
-    let mut granted: Vec<&str> = Vec::new();
-    match form.get("scope") {
-        None => granted.extend(client.record.scopes.iter().map(String::as_str)),
-        Some(requested) => {
-            for token in requested.split(' ') {
-                if !is_scope_token(token) {
-                    return Err(refused("scope is not a list of scope tokens, one space apart"));
-                }
-                if !client.record.scopes.iter().any(|allowed| allowed == token) {
-                    return Err(refused("the client may not have the requested scope"));
-                }
-                if !granted.contains(&token) {
-                    granted.push(token);
-                }
-            }
-        }
-    }
-    Ok((!granted.is_empty()).then(|| granted.join(" ")))
-}
-
-/// The token's audiences: those asked for by `resource` (RFC 8707) and `audience`, else the client's first. RFC 9068
-/// §3: without a `resource` the authorization server "MUST use a default resource indicator in the 'aud' claim".
-fn audience(form: &Form, client: &Client) -> Result<Vec<String>, Refusal> {
-    let refused = |description: &str| Refusal::new(400, "invalid_target", description);
-    if form.all("resource").any(|resource| !is_absolute_uri(resource)) {
-        return Err(refused("resource is not an absolute URI without a fragment"));
-    }
-    let mut granted: Vec<String> = Vec::new();
-    for target in form.all("resource").chain(form.all("audience")) {
-        if !client.record.audiences.iter().any(|allowed| allowed == target) {
-            return Err(refused("the client may not ask for a token for this target"));
-        }
-        if !granted.iter().any(|g| g == target) {
-            granted.push(target.to_owned());
-        }
-    }
-    if granted.is_empty() {
-        let default = client.record.audiences.first();
-        granted.push(default.ok_or_else(|| refused("the client has no audience"))?.clone());
-    }
-    Ok(granted)
-}
-
-/// RFC 8707 §2: "Its value MUST be an absolute URI [...]. The URI MUST NOT include a fragment component." What is
-/// allowed is then compared byte for byte, so the scheme is all that has to be looked at.
-fn is_absolute_uri(text: &str) -> bool {
-    let scheme = text.split_once(':').map(|(scheme, _)| scheme).unwrap_or_default();
-    scheme.starts_with(|c: char| c.is_ascii_alphabetic())
-        && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
-        && !text.contains('#')
-}
-
-fn token_id(random: &dyn Random) -> Result<String, Refusal> {
-    let mut bytes = [0; 16];
-    random.fill(&mut bytes).map_err(|error| Refusal::internal(error.to_string()))?;
-    Ok(hex(&bytes))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -232,21 +201,6 @@ mod tests {
             ("", false),
         ] {
             assert_eq!(is_form(content_type), expected, "{content_type}");
-        }
-    }
-
-    #[test]
-    fn absolute_uris() {
-        for (text, expected) in [
-            ("https://api.bookinfo.example", true),
-            ("urn:bookinfo", true),
-            ("bookinfo", false),
-            ("https://a#b", false),
-            ("//a", false),
-            (":a", false),
-            ("1a:b", false),
-        ] {
-            assert_eq!(is_absolute_uri(text), expected, "{text}");
         }
     }
 }

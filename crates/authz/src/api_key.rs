@@ -242,20 +242,30 @@ pub enum KeyRecordLookup {
 
 /// Why a well-formed key is not accepted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Refusal {
+pub enum Refusal {
+    /// There is no such key, or its secret is another.
     Unknown,
+    /// Its record breaks its own form: a fault of whoever wrote it.
     Damaged,
+    /// It is for another environment.
     Environment,
+    /// It may not be used at present.
     Disabled,
+    /// It may never be used again.
     Revoked,
+    /// It is not valid yet.
     NotYetValid,
+    /// It is not valid any more.
     Expired,
 }
 
 /// Checks `key` against the store's answer. The secret is proven first: what a record says is told to
 /// nobody who does not hold its key. An unknown id costs the same comparison as a known one. `serving` is
-/// the environment that the key has to open.
-pub(crate) fn check<'a>(
+/// the environment that the key has to open; `now` is in seconds since 1970.
+///
+/// # Errors
+/// The first thing that is wrong.
+pub fn check<'a>(
     key: &ApiKey,
     record: Option<&'a ApiKeyRecord>,
     pepper: &Secret<Vec<u8>>,

@@ -73,6 +73,11 @@ pub trait Table: Send + Sync {
 
     /// At most `limit` records from `after` on (a [`Page::next`]), expired ones too.
     fn page<'a>(&'a self, after: Option<&'a str>, limit: usize) -> BoxFuture<'a, Result<Page, StoreError>>;
+
+    /// Whether there is a table at all: what needs one is not offered without.
+    fn is_configured(&self) -> bool {
+        true
+    }
 }
 
 /// A table that is not configured: every use of it is refused with the variable that would name it.
@@ -106,6 +111,10 @@ impl Table for Unconfigured {
 
     fn page<'a>(&'a self, _: Option<&'a str>, _: usize) -> BoxFuture<'a, Result<Page, StoreError>> {
         self.error()
+    }
+
+    fn is_configured(&self) -> bool {
+        false
     }
 }
 

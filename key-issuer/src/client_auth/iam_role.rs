@@ -3,6 +3,7 @@
 use super::{Client, broken_record, record, refuse_other_client_id};
 use crate::Inner;
 use crate::client::{Authentication, ClientRecord, ClientState};
+use crate::client_cache::Age;
 use crate::event::{DuplicateHeader, Request};
 use crate::form::Form;
 use crate::iam::RoleArn;
@@ -27,7 +28,7 @@ pub(super) async fn authenticate(
         .get(role)
         .ok_or_else(|| Refusal::new(403, "unauthorized_client", "the IAM role is not in the registry"))?;
     refuse_other_client_id(form, &registration.client_id)?;
-    let record = settings(registration, record(issuer, &registration.client_id).await?)?;
+    let record = settings(registration, record(issuer, &registration.client_id, Age::Any).await?)?;
     Ok(Client { record, certificate: None })
 }
 

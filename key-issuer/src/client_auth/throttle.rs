@@ -45,7 +45,7 @@ impl Bucket {
 }
 
 /// Whose failures are counted.
-pub(super) struct Who {
+pub(crate) struct Who {
     /// Hashed: it is the caller's text.
     client: [u8; 32],
     source: String,
@@ -53,7 +53,7 @@ pub(super) struct Who {
 
 impl Who {
     /// The client that the caller names and the address that it comes from.
-    pub(super) fn new(client_id: &str, source_ip: Option<&str>) -> Self {
+    pub(crate) fn new(client_id: &str, source_ip: Option<&str>) -> Self {
         let mut client = [0; 32];
         client.copy_from_slice(digest(&SHA256, client_id.as_bytes()).as_ref());
         let source = match source_ip.unwrap_or_default().parse() {
@@ -85,7 +85,7 @@ impl Throttle {
     ///
     /// # Errors
     /// In how many seconds to come again.
-    pub(super) fn check(&self, who: &Who, now: u64) -> Result<(), u64> {
+    pub(crate) fn check(&self, who: &Who, now: u64) -> Result<(), u64> {
         let buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let source = buckets.sources.peek(&who.source).copied().unwrap_or_default().leak(SOURCE, now);
         if source.level >= SOURCE.failures {
@@ -99,7 +99,7 @@ impl Throttle {
     }
 
     /// Counts a wrong credential.
-    pub(super) fn failed(&self, who: &Who, now: u64) {
+    pub(crate) fn failed(&self, who: &Who, now: u64) {
         let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let fuller = |bucket: Option<&Bucket>, limit: Limit| {
             let bucket = bucket.copied().unwrap_or_default().leak(limit, now);

@@ -1,0 +1,114 @@
+//! Subject and actor tokens: access tokens of this issuer, and no others.
+
+use super::{ACCESS_TOKEN, Act, JWT, MayAct, subject_of};
+use crate::Inner;
+use crate::client::ClientState;
+use crate::client_auth;
+use crate::client_cache::Age;
+use crate::form::Form;
+use crate::own_token::{self, OwnToken, to_value};
+use crate::refusal::Refusal;
+use crate::revocations::{self, Revoked};
+use crate::token::{client_of, scope};
+
+/// Who a new token is about, and all that its subject token, or its API key, allows.
+#[derive(Clone, Debug)]
+pub(in crate::token) struct Subject {
+    pub(in crate::token) sub: String,
+    /// The client that holds the subject token.
+    pub(in crate::token) client_id: String,
+    pub(in crate::token) scope: Vec<String>,
+    pub(in crate::token) audience: Vec<String>,
+    /// When it ends, in seconds since 1970; an API key need not.
+    pub(in crate::token) expires_at: Option<u64>,
+    /// Whether it has a `cnf`.
+    pub(in crate::token) is_bound: bool,
+    pub(in crate::token) act: Option<Act>,
+    pub(in crate::token) may_act: Option<MayAct>,
+    /// The `jti` of a token.
+    pub(in crate::token) jti: Option<String>,
+    /// The public id of an API key.
+    pub(in crate::token) api_key: Option<String>,
+}
+
+/// The one answer to a token that is none, has ended, was taken back or is somebody else's; the log learns which.
+pub(super) fn refused(which: &str, detail: &str) -> Refusal {
+    Refusal::invalid_request(format!("the {which} is not accepted")).with_detail(format!("the {which} {detail}"))
+}
+
+/// The subject of an access token.
+pub(super) async fn of_token(issuer: &Inner, token: &str) -> Result<Subject, Refusal> {
+    let refused = |detail: &str| refused("subject token", detail);
+    let token = live(issuer, token, "subject token").await?;
+    let OwnToken { claims, jti, client_id, expires_at } = &token;
+    let sub = claims.subject().ok_or_else(|| refused("has no sub"))?;
+    // The client that the token is about may be another than the one that has it, and both may have been stopped since.
+    if let Some(owner) = client_of(sub).filter(|owner| owner != client_id) {
+        let issued_at = claims.issued_at().unwrap_or(0);
+        for what in [Revoked::Client(owner), Revoked::ClientBefore(owner, issued_at)] {
+            if revocations::is_listed(issuer, what).await? {
+                return Err(refused("is about a client that is revoked"));
+            }
+        }
+    }
+    for client in [client_id.as_str(), client_of(sub).unwrap_or(client_id)] {
+        if is_disabled(issuer, client).await? {
+            return Err(refused("is of a client, or about one, that is disabled"));
+        }
+    }
+    let act = read(claims.get("act")).map_err(|()| refused("has an act of an unknown form"))?;
+    let may_act = read(claims.get("may_act")).map_err(|()| refused("has a may_act of an unknown form"))?;
+    Ok(Subject {
+        sub: sub.to_owned(),
+        client_id: client_id.clone(),
+        scope: claims.scope().map(scope::tokens).unwrap_or_default(),
+        audience: claims.audiences().into_iter().map(str::to_owned).collect(),
+        expires_at: Some(*expires_at),
+        is_bound: claims.get("cnf").is_some(),
+        act,
+        may_act,
+        jti: Some(jti.clone()),
+        api_key: None,
+    })
+}
+
+/// The actor token of the request. RFC 8693 §2.1: `actor_token_type` "is REQUIRED when the actor_token parameter is present
+/// in the request but MUST NOT be included otherwise".
+pub(super) fn actor_token(form: &Form) -> Result<Option<&str>, Refusal> {
+    match (form.get("actor_token"), form.get("actor_token_type")) {
+        (None, None) => Ok(None),
+        (Some(token), Some(ACCESS_TOKEN | JWT)) => Ok(Some(token)),
+        (Some(_), Some(_)) => Err(Refusal::invalid_request("actor_token_type is not supported")),
+        (Some(_), None) => Err(Refusal::invalid_request("actor_token_type is missing")),
+        (None, Some(_)) => Err(Refusal::invalid_request("actor_token_type without actor_token")),
+    }
+}
+
+/// An actor token has to be the requester's own, of which it is itself the subject: nobody makes others act.
+pub(super) async fn check_actor(issuer: &Inner, token: &str, requester: &str) -> Result<(), Refusal> {
+    let token = live(issuer, token, "actor token").await?;
+    if token.client_id != requester || token.claims.subject() != Some(&subject_of(requester)) {
+        return Err(refused("actor token", "is not the requester's own"));
+    }
+    Ok(())
+}
+
+/// Whether a client is disabled by now. There need not be a record: the registry of IAM roles and the table of API keys
+/// have clients too.
+pub(in crate::token) async fn is_disabled(issuer: &Inner, client_id: &str) -> Result<bool, Refusal> {
+    let record = client_auth::record(issuer, client_id, Age::Any).await?;
+    Ok(record.is_some_and(|record| record.state != ClientState::Active))
+}
+
+async fn live(issuer: &Inner, token: &str, which: &str) -> Result<OwnToken, Refusal> {
+    let token = own_token::read(issuer, token).await?;
+    let token = token.ok_or_else(|| refused(which, "is no live access token of this issuer"))?;
+    if revocations::is_revoked(issuer, &token.claims).await? {
+        return Err(refused(which, "is revoked"));
+    }
+    Ok(token)
+}
+
+fn read<T: serde::de::DeserializeOwned>(claim: Option<&authz::Json>) -> Result<Option<T>, ()> {
+    claim.map(|claim| serde_json::from_value(to_value(claim)).map_err(|_| ())).transpose()
+}

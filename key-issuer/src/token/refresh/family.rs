@@ -1,0 +1,107 @@
+//! What is kept about a family of refresh tokens: one record, whose every change is conditional.
+
+use platform::table::Held;
+use serde::{Deserialize, Serialize};
+
+use crate::Inner;
+use crate::refusal::Refusal;
+use crate::revocations::{self, Revoked};
+use crate::token::delegation::{Act, MayAct};
+
+/// How often the end of a family is tried when others are faster.
+const ATTEMPTS: usize = 8;
+
+/// The record of a family. It holds no token: the current one is a hash, and those before it are all that is not it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Family {
+    /// The client that may use it.
+    pub(crate) client_id: String,
+    /// `sub` of its access tokens.
+    pub(crate) subject: String,
+    pub(crate) scope: Vec<String>,
+    pub(crate) audience: Vec<String>,
+    /// Whether its access tokens have to be bound to a key, as the subject token was.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) is_bound: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) act: Option<Act>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) may_act: Option<MayAct>,
+    /// The `jti` of the token that it comes from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) subject_jti: Option<String>,
+    /// The public id of the API key that it comes from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) api_key: Option<String>,
+    /// In seconds since 1970, as the next.
+    pub(crate) issued_at: u64,
+    pub(crate) expires_at: u64,
+    /// SHA-256 of the one token that may be used, in hex.
+    pub(super) current: String,
+    /// Nothing can be got out of it any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) revoked: bool,
+    /// Its access tokens that have not expired; once it is revoked, those that are not on the list of revocations yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) live: Vec<Live>,
+}
+
+/// An access token that came out of a family.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Live {
+    pub(super) jti: String,
+    pub(super) expires_at: u64,
+}
+
+/// The family with this public id, unless it has ended.
+pub(super) async fn load(issuer: &Inner, id: &str) -> Result<Option<Held<Family>>, Refusal> {
+    issuer.families.get(&record_id(id)).await.map_err(unavailable)
+}
+
+/// Writes a new family; `false` if there is one of this id.
+pub(super) async fn create(issuer: &Inner, id: &str, family: &Family) -> Result<bool, Refusal> {
+    issuer.families.create(&record_id(id), family, Some(family.expires_at)).await.map_err(unavailable)
+}
+
+/// Writes a changed family over the version that was read; `false` if somebody else was faster.
+pub(super) async fn replace(issuer: &Inner, id: &str, family: &Family, version: u64) -> Result<bool, Refusal> {
+    issuer.families.replace(&record_id(id), family, Some(family.expires_at), version).await.map_err(unavailable)
+}
+
+/// Ends a family: first so that nothing more comes out of it, then by putting what came out on the list of revocations.
+/// Whoever is interrupted between the two leaves the rest to the next.
+///
+/// # Errors
+/// 503 when a table does not answer.
+pub(super) async fn kill(issuer: &Inner, id: &str) -> Result<(), Refusal> {
+    for _ in 0..ATTEMPTS {
+        let Some(held) = load(issuer, id).await? else { return Ok(()) };
+        let mut family = held.value;
+        if !family.revoked {
+            family.revoked = true;
+            replace(issuer, id, &family, held.version).await?;
+            // Read again, for what was written last.
+            continue;
+        }
+        if family.live.is_empty() {
+            return Ok(());
+        }
+        let now = issuer.deps.clock.unix();
+        for live in family.live.iter().filter(|live| now < live.expires_at) {
+            revocations::revoke(issuer, Revoked::Token(&live.jti), live.expires_at).await?;
+        }
+        family.live.clear();
+        replace(issuer, id, &family, held.version).await?;
+    }
+    Err(Refusal::unavailable("a family of refresh tokens is changed by many at once"))
+}
+
+fn record_id(id: &str) -> String {
+    format!("refresh#{id}")
+}
+
+fn unavailable(error: platform::store::StoreError) -> Refusal {
+    Refusal::unavailable(error.to_string())
+}
