@@ -1,6 +1,6 @@
 //! OAuth clients, as administrators see and change them.
 
-mod fields;
+pub(crate) mod fields;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

@@ -60,6 +60,14 @@ pub struct Config {
     /// `CAUSEWAY_VERIFIER_CACHE_SECONDS`: how long the slowest verifier keeps the issuer's keys, from the issuer's answer
     /// on. It counts for rotations that end later; a slower verifier comes after the last new key has become active.
     pub verifier_cache_seconds: u64,
+    /// `CAUSEWAY_BUNDLE`: the file with the policies that say who may administrate. Without it nobody may.
+    pub bundle: Option<String>,
+    /// `CAUSEWAY_ADMIN_WORKLOAD`, `NAMESPACE/LABEL=VALUE[,LABEL=VALUE]`: which workload the issuer is to those policies.
+    pub admin_workload: (String, Vec<(String, String)>),
+    /// `CAUSEWAY_USAGE_PLANS`, `on` or `off`: whether API keys may belong to usage plans of API Gateway.
+    pub usage_plans: bool,
+    /// `AWS_ENDPOINT_URL_API_GATEWAY`, else `AWS_ENDPOINT_URL`: for a local stand-in of the service.
+    pub apigateway_endpoint: Option<String>,
 }
 
 impl Config {
@@ -108,6 +116,21 @@ impl Config {
             *VERIFIER_CACHE.start(),
             *VERIFIER_CACHE.end(),
         )?;
+        let bundle = env.optional("CAUSEWAY_BUNDLE")?;
+        let admin_workload = env.checked("CAUSEWAY_ADMIN_WORKLOAD", workload)?;
+        let admin_workload = match admin_workload {
+            Some(workload) => workload,
+            None => ("causeway-system".to_owned(), vec![("app".to_owned(), "key-issuer".to_owned())]),
+        };
+        let usage_plans = env.checked("CAUSEWAY_USAGE_PLANS", |word| match word {
+            "on" => Ok(true),
+            "off" => Ok(false),
+            _ => Err("expected on or off".to_owned()),
+        })?;
+        let apigateway_endpoint = match env.optional("AWS_ENDPOINT_URL_API_GATEWAY")? {
+            None => env.optional("AWS_ENDPOINT_URL")?,
+            endpoint => endpoint,
+        };
         env.finish()?;
         Ok(Self {
             issuer: issuer_url,
@@ -127,6 +150,10 @@ impl Config {
             token_ttl_seconds,
             refresh_ttl_seconds,
             verifier_cache_seconds,
+            bundle,
+            admin_workload,
+            usage_plans: usage_plans.unwrap_or(false),
+            apigateway_endpoint,
         })
     }
 
@@ -184,6 +211,24 @@ fn mtls_issuer(text: &str, issuer_url: &str) -> Result<String, String> {
         return Err("expected another host than that of CAUSEWAY_ISSUER".to_owned());
     }
     issuer(text)
+}
+
+/// `NAMESPACE/LABEL=VALUE[,LABEL=VALUE]`.
+fn workload(text: &str) -> Result<(String, Vec<(String, String)>), String> {
+    let expected = || "expected NAMESPACE/LABEL=VALUE[,LABEL=VALUE]".to_owned();
+    let is_word = |word: &str| {
+        (1..=253).contains(&word.len()) && word.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./".contains(&b))
+    };
+    let (namespace, labels) = text.split_once('/').ok_or_else(expected)?;
+    let labels: Option<Vec<(String, String)>> = labels
+        .split(',')
+        .map(|label| label.split_once('=').filter(|(name, value)| is_word(name) && is_word(value)))
+        .map(|label| label.map(|(name, value)| (name.to_owned(), value.to_owned())))
+        .collect();
+    match labels {
+        Some(labels) if is_word(namespace) => Ok((namespace.to_owned(), labels)),
+        _ => Err(expected()),
+    }
 }
 
 /// JSON text, or `@` and the path of a file with it.

@@ -32,6 +32,9 @@ pub enum InvocationError {
     /// A step of the rotation of the signing keys failed. Secrets Manager repeats it.
     #[error("the rotation of the signing keys: {0}")]
     Rotation(String),
+    /// Usage plans could not be looked at. The next scheduled run does it.
+    #[error("the reconciliation of usage plans: {0}")]
+    Reconciliation(String),
 }
 
 /// A request as it came through one of the doors. Nothing in it is proven yet. `Debug` leaves out headers and body, which
