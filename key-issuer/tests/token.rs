@@ -336,23 +336,64 @@ async fn it_is_a_tower_service() {
     assert_eq!(answer["statusCode"], 200);
 }
 
+/// A client that was seen a moment ago costs no call of AWS: no table and no secret is read.
 #[tokio::test]
-async fn both_discovery_documents_are_the_same_bytes() {
+async fn a_warm_token_asks_nobody() {
     let world = World::new().await;
-    let openid = world.send(event(PUBLIC_API, "GET", "/.well-known/openid-configuration")).await;
-    let oauth = world.send(event(PUBLIC_API, "GET", "/.well-known/oauth-authorization-server")).await;
-    assert_eq!(openid.0, oauth.0);
-    assert_eq!(openid.status(), 200);
-    assert_eq!(openid.header("Content-Type"), Some("application/json"));
-    assert_eq!(openid.header("Cache-Control"), Some("public, max-age=3600"));
-    assert_eq!(
-        openid.json(),
-        json!({"issuer": ISSUER, "token_endpoint": format!("{ISSUER}/oauth2/token"), "jwks_uri": format!("{ISSUER}/jwks.json"),
-            "response_types_supported": ["none"], "grant_types_supported": ["client_credentials"],
-            "token_endpoint_auth_methods_supported": ["client_secret_basic"], "subject_types_supported": ["public"],
-            "id_token_signing_alg_values_supported": ["ES256"]})
-    );
-    assert!(world.lines.all().is_empty(), "public documents are not audited");
+    assert_eq!(world.send(token_event(GRANT)).await.status(), 200);
+    let calls = world.directory.calls.load(Ordering::Relaxed);
+    world.directory.out.store(true, Ordering::Relaxed);
+    world.vault.out.store(true, Ordering::Relaxed);
+    world.clock.set(NOW + 59);
+    assert_eq!(world.send(token_event(GRANT)).await.status(), 200);
+    assert_eq!(world.directory.calls.load(Ordering::Relaxed), calls);
+    world.clock.set(NOW + 60);
+    assert_eq!(world.send(token_event(GRANT)).await.status(), 503, "an old record is not used");
+}
+
+#[tokio::test]
+async fn changes_of_a_client_count_within_a_minute_and_new_secrets_at_once() {
+    let world = World::new().await;
+    assert_eq!(world.send(token_event(GRANT)).await.status(), 200);
+    let mut record = client(CLIENT, &["the third", SECRET]);
+    record.state = ClientState::Disabled;
+    world.directory.put(&record).await;
+    world.clock.set(NOW + 59);
+    assert_eq!(world.send(token_event(GRANT)).await.status(), 200);
+    world.clock.set(NOW + 60);
+    assert_eq!(world.send(token_event(GRANT)).await.error(), "invalid_client");
+    record.state = ClientState::Active;
+    record.token_ttl_seconds = Some(90);
+    world.directory.put(&record).await;
+    let mut event = token_event(GRANT);
+    event["headers"]["Authorization"] = json!(basic(CLIENT, "the third"));
+    world.clock.set(NOW + 61);
+    let answer = world.send(event).await;
+    assert_eq!((answer.status(), &answer.json()["expires_in"]), (200, &json!(90)));
+}
+
+#[tokio::test]
+async fn settings_of_a_client_shape_its_tokens() {
+    let world = World::new().await;
+    let mut record = client(CLIENT, &[SECRET]);
+    (record.token_ttl_seconds, record.may_act) = (Some(3600), vec!["gateway".to_owned(), "batch".to_owned()]);
+    world.directory.put(&record).await;
+    let answer = world.send(token_event(GRANT)).await;
+    assert_eq!(answer.json()["expires_in"], 600, "the issuer's limit holds");
+    assert_eq!(answer.claims()["may_act"], json!({"subs": ["client:gateway", "client:batch"]}));
+
+    record.token_algorithm = Some(key_issuer::Algorithm::Rs256);
+    world.directory.put(&record).await;
+    world.clock.set(NOW + 60);
+    assert_eq!(world.send(token_event(GRANT)).await.status(), 500);
+    let detail = world.lines.drain().pop().unwrap();
+    assert!(detail.contains("there is no signing key for RS256"), "{detail}");
+
+    (record.token_algorithm, record.audiences) = (None, vec!["x".repeat(7_000)]);
+    world.directory.put(&record).await;
+    world.clock.set(NOW + 120);
+    let answer = world.send(token_event(GRANT)).await;
+    assert_eq!((answer.status(), answer.error().as_str()), (400, "invalid_request"), "no verifier reads 8 KiB");
 }
 
 #[tokio::test]

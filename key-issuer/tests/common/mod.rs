@@ -1,10 +1,11 @@
 //! An issuer on embedded stores, and the events that reach it.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod grants;
 pub mod keys;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -31,6 +32,7 @@ pub const MTLS_ISSUER: &str = "https://mtls.bookinfo.example";
 pub const CLIENT: &str = "reader";
 /// Everything that form encoding has to carry.
 pub const SECRET: &str = "s3cret +%:&=é€";
+pub const PEPPER: &str = "a pepper of the tests";
 pub const SECOND_SECRET: &str = "the-next-one";
 pub const ROLE_SESSION: &str = "arn:aws:sts::123456789012:assumed-role/reviews/reviews-fn";
 
@@ -59,10 +61,12 @@ impl Secrets for Vault {
 pub struct Fragile {
     inner: Arc<dyn Table>,
     out: Arc<AtomicBool>,
+    calls: Arc<AtomicUsize>,
 }
 
 impl Fragile {
     fn check(&self) -> Result<(), StoreError> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
         if self.out.load(Ordering::Relaxed) {
             return Err(StoreError::Unavailable { store: "clients".to_owned(), why: "no answer in time".to_owned() });
         }
@@ -110,15 +114,19 @@ impl Table for Fragile {
 pub struct Directory {
     pub store: Embedded,
     pub out: Arc<AtomicBool>,
+    /// How often any table was asked.
+    pub calls: Arc<AtomicUsize>,
 }
 
 impl Directory {
     fn new() -> Self {
-        Self { store: Embedded::in_memory(), out: Arc::default() }
+        Self { store: Embedded::in_memory(), out: Arc::default(), calls: Arc::default() }
     }
 
     pub fn tables(&self) -> Tables {
-        let fragile = |inner: Arc<dyn Table>| -> Arc<dyn Table> { Arc::new(Fragile { inner, out: self.out.clone() }) };
+        let fragile = |inner: Arc<dyn Table>| -> Arc<dyn Table> {
+            Arc::new(Fragile { inner, out: self.out.clone(), calls: self.calls.clone() })
+        };
         let Tables { clients, api_keys, state, revocations } = Tables::embedded(&self.store);
         Tables {
             clients: fragile(clients),
@@ -169,6 +177,7 @@ impl World {
         let vault = Arc::new(Vault::default());
         vault.inner.put("signing", signing);
         vault.inner.put("ca", ca);
+        vault.inner.put("pepper", PEPPER);
         let directory = Arc::new(Directory::new());
         directory.put(&client(CLIENT, &[SECRET, SECOND_SECRET])).await;
         let clock = Arc::new(FixedClock::at(NOW));
@@ -181,6 +190,9 @@ impl World {
             ("CAUSEWAY_REGISTRY", REGISTRY),
             ("CAUSEWAY_MTLS_DOOR_IDS", MTLS_API),
             ("CAUSEWAY_MTLS_ISSUER", MTLS_ISSUER),
+            ("CAUSEWAY_API_KEYS_TABLE", "api-keys"),
+            ("CAUSEWAY_PEPPER_SECRET", "pepper"),
+            ("CAUSEWAY_ENVIRONMENT", "dev"),
         ]);
         let deps = Deps {
             tables: directory.tables(),
