@@ -97,6 +97,9 @@ pub(crate) async fn read(call: &Call<'_>, id: &str) -> Result<Response, Refusal>
 /// `PATCH /v1/clients/{id}`: the named members take the place of what is there; null takes one away.
 pub(crate) async fn change(call: Call<'_>, id: &str) -> Result<Response, Refusal> {
     let body = call.body(&fields::KNOWN)?;
+    if body.is_empty() {
+        return Err(Refusal::invalid_request("there is nothing to change"));
+    }
     let held = get(call.issuer, id).await?;
     precondition(call.request, held.version)?;
     let mut record = held.value.clone();
