@@ -157,9 +157,9 @@ impl AdminWorld {
             for secret in self.secrets.lock().unwrap().iter() {
                 assert!(!line.contains(secret.as_str()), "a log line holds a secret: {line}");
             }
-            assert!(!line.contains("hashes"), "a log line holds hashes: {line}");
+            assert!(!line.contains("hashes\":"), "a log line holds hashes: {line}");
         }
-        assert!(!answer.body().contains("hash"), "an answer holds hashes");
+        assert!(!answer.body().contains("hashes\":"), "an answer holds hashes");
         answer
     }
 
