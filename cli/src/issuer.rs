@@ -89,7 +89,8 @@ impl Issuer {
         id: &str,
         secret: &Secret<String>,
     ) -> Result<Secret<String>, String> {
-        let encode = |text: &str| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
+        let encode =
+            |text: &str| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
         let mut form = "grant_type=client_credentials".to_owned();
         for (name, value) in [("scope", &self.token_scope), ("audience", &self.token_audience)] {
             if let Some(value) = value {

@@ -157,7 +157,12 @@ async fn create(command: Create) -> Result<(), String> {
     }
     let session = command.issuer.session().await?;
     let answer = session.ask("POST", "/v1/api-keys", Some(&Value::Object(body))).await?;
-    print_secret(&answer, "api_key", command.json, &format!("made the key {}; its value is shown this once", shown(&answer, "id")));
+    print_secret(
+        &answer,
+        "api_key",
+        command.json,
+        &format!("made the key {}; its value is shown this once", shown(&answer, "id")),
+    );
     Ok(())
 }
 

@@ -6,8 +6,8 @@ mod query;
 
 use serde_json::Value;
 
-pub use access::Administration;
 pub(crate) use access::Access;
+pub use access::Administration;
 pub(crate) use body::Body;
 pub(crate) use query::{Paging, precondition};
 

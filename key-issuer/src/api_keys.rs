@@ -65,7 +65,14 @@ pub(crate) async fn list(call: &Call<'_>) -> Result<Response, Refusal> {
 /// `POST /v1/api-keys`.
 pub(crate) async fn create(call: Call<'_>) -> Result<Response, Refusal> {
     let body = call.body(&[
-        "environment", "client_id", "scopes", "audiences", "not_before", "expires_at", "name", "usage_plan",
+        "environment",
+        "client_id",
+        "scopes",
+        "audiences",
+        "not_before",
+        "expires_at",
+        "name",
+        "usage_plan",
     ])?;
     let (environment, client_id) = (body.required("environment")?, body.required("client_id")?);
     let client = client(call.issuer, client_id).await?;
@@ -218,7 +225,11 @@ pub(crate) async fn revoke_of_client(issuer: &Inner, client_id: &str) -> Result<
             None => return Ok(()),
         }
     }
-    Err(Refusal::new(409, "too_many_api_keys", "there are too many API keys to look through; revoke the client's first"))
+    Err(Refusal::new(
+        409,
+        "too_many_api_keys",
+        "there are too many API keys to look through; revoke the client's first",
+    ))
 }
 
 /// The key, read now.

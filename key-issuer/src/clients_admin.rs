@@ -181,4 +181,3 @@ pub(crate) fn random<const N: usize>(issuer: &Inner) -> Result<[u8; N], Refusal>
     issuer.deps.random.fill(&mut bytes).map_err(|error| Refusal::internal(error.to_string()))?;
     Ok(bytes)
 }
-

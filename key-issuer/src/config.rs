@@ -288,6 +288,11 @@ mod tests {
         assert!(config.iam_door_ids.is_empty());
         assert_eq!((config.mtls_host(), config.mtls_door_ids.len()), (None, 0));
         assert_eq!((config.ca_secret, config.clients_table), (None, None));
+        assert_eq!((config.bundle, config.usage_plans, config.apigateway_endpoint), (None, false, None));
+        let label = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(config.admin_workload, ("causeway-system".to_owned(), vec![label("app", "key-issuer")]));
+        let config = Config::from_env(&minimal().with("CAUSEWAY_ADMIN_WORKLOAD", "ns/app=a,x.io/tier=b")).unwrap();
+        assert_eq!(config.admin_workload, ("ns".to_owned(), vec![label("app", "a"), label("x.io/tier", "b")]));
     }
 
     #[test]
@@ -343,6 +348,10 @@ mod tests {
             (minimal().with("CAUSEWAY_VERIFIER_CACHE_SECONDS", "299"), "CAUSEWAY_VERIFIER_CACHE_SECONDS"),
             (minimal().with("CAUSEWAY_VERIFIER_CACHE_SECONDS", "86401"), "CAUSEWAY_VERIFIER_CACHE_SECONDS"),
             (minimal().with("CAUSEWAY_TRUST_DOMAIN", "Cluster.Local"), "CAUSEWAY_TRUST_DOMAIN"),
+            (minimal().with("CAUSEWAY_USAGE_PLANS", "yes"), "CAUSEWAY_USAGE_PLANS"),
+            (minimal().with("CAUSEWAY_ADMIN_WORKLOAD", "app=issuer"), "CAUSEWAY_ADMIN_WORKLOAD"),
+            (minimal().with("CAUSEWAY_ADMIN_WORKLOAD", "ns/app"), "CAUSEWAY_ADMIN_WORKLOAD"),
+            (minimal().with("CAUSEWAY_ADMIN_WORKLOAD", "ns/app=a,"), "CAUSEWAY_ADMIN_WORKLOAD"),
             (minimal().with("CAUSEWAY_IAM_DOOR_IDS", "url1"), "CAUSEWAY_REGISTRY is not set"),
             (minimal().with("CAUSEWAY_REGISTRY", REGISTRY), "CAUSEWAY_IAM_DOOR_IDS is not set"),
             (minimal().with("CAUSEWAY_CA_SECRET", "ca"), "CAUSEWAY_IAM_DOOR_IDS is not set, but CAUSEWAY_CA_SECRET is"),

@@ -34,7 +34,9 @@ pub(crate) async fn report(issuer: &Inner, request: &Request, facts: &mut Facts)
         return Err(wrong("url", format!("expected at most {MAX_URL_BYTES} bytes")));
     }
     if !issuer.leaks.take(issuer.deps.clock.unix()) {
-        return Err(Refusal::new(429, "slow_down", "too many reports; try again in a second").with_header("Retry-After", "1"));
+        return Err(
+            Refusal::new(429, "slow_down", "too many reports; try again in a second").with_header("Retry-After", "1")
+        );
     }
     if let Some((action, id)) = revoke(issuer, credential).await? {
         facts.event = Some("leak_reported");

@@ -140,10 +140,7 @@ async fn tell(issuer: &Inner, record: &ApiKeyRecord) -> Result<(), UsagePlanErro
 }
 
 /// Notes that API Gateway has heard of it, unless the record has been changed since, of which it has not.
-async fn settled(
-    issuer: &Inner,
-    held: Held<ApiKeyRecord>,
-) -> Result<Held<ApiKeyRecord>, (Held<ApiKeyRecord>, String)> {
+async fn settled(issuer: &Inner, held: Held<ApiKeyRecord>) -> Result<Held<ApiKeyRecord>, (Held<ApiKeyRecord>, String)> {
     let state = held.value.usage_plan.as_ref().map(|_| UsagePlanState::Synced);
     let record = ApiKeyRecord { usage_plan_state: state, ..held.value.clone() };
     match api_keys::table(issuer).replace(&record.id, &record, None, held.version).await {

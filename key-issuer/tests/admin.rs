@@ -59,12 +59,15 @@ spec: { selector: { matchLabels: { app: other } }, rules: [{}] }
 
 #[tokio::test]
 async fn a_policy_that_admits_everybody_admits_nobody_unknown() {
-    let open = format!("{}---
+    let open = format!(
+        "{}---
 apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy
 metadata: {{ name: open, namespace: causeway-system }}
 spec: {{ selector: {{ matchLabels: {{ app: key-issuer }} }}, rules: [{{}}] }}
-", POLICIES.split("---").next().unwrap());
+",
+        POLICIES.split("---").next().unwrap()
+    );
     let world = AdminWorld::with(Some(&open)).await;
     assert_eq!(world.call("GET", "/v1/clients", None).await.status(), 200);
     let answer = world.send(event(PUBLIC_API, "GET", "/v1/clients")).await;
@@ -93,7 +96,8 @@ async fn tokens_that_do_not_open_it() {
     };
     let forged = format!("{}x", &world.token[..world.token.len() - 1]);
     let other_scope = token(&world.world, "grant_type=client_credentials&scope=other&audience=causeway-admin").await;
-    let other_audience = token(&world.world, "grant_type=client_credentials&scope=issuer.admin&audience=bookinfo").await;
+    let other_audience =
+        token(&world.world, "grant_type=client_credentials&scope=issuer.admin&audience=bookinfo").await;
     for (authorization, status, error) in [
         (format!("Bearer {}", world.token), 200, ""),
         (format!("Bearer {forged}"), 401, "invalid_token"),
@@ -184,4 +188,23 @@ async fn the_signing_keys_are_told() {
     assert_eq!(answer.status(), 200);
     assert_eq!(answer.json()["now"], NOW);
     assert!(answer.json()["keys"].as_array().is_some_and(|keys| !keys.is_empty()));
+}
+
+#[test]
+fn a_bundle_that_cannot_be_used_stops_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mesh.bundle");
+    let open = || {
+        let env =
+            platform::env::MapEnv::from([("CAUSEWAY_ISSUER", common::ISSUER), ("CAUSEWAY_SIGNING_SECRET", "signing")])
+                .with("CAUSEWAY_BUNDLE", path.display().to_string());
+        let opened = key_issuer::Administration::open(&key_issuer::Config::from_env(&env).unwrap());
+        opened.map(|policies| policies.is_some()).map_err(|error| error.to_string())
+    };
+    assert!(open().is_err_and(|why| why.contains("CAUSEWAY_BUNDLE") && why.contains("cannot read the bundle")));
+    std::fs::write(&path, "no bundle").unwrap();
+    assert!(open().is_err_and(|why| why.contains("CAUSEWAY_BUNDLE")));
+    let empty = platform::bundle::write(&[(platform::bundle::Section::Egress, b"")]).unwrap();
+    std::fs::write(&path, empty).unwrap();
+    assert!(open().is_err_and(|why| why.contains("access section")));
 }

@@ -42,11 +42,8 @@ async fn opens(world: &AdminWorld, value: &str) -> Result<Option<String>, String
         headers: vec![("x-api-key".to_owned(), value.to_owned())],
         ..Request::default()
     };
-    let target = Target::Workload {
-        namespace: "bookinfo".to_owned(),
-        labels: Vec::new(),
-        environment: Some("dev".to_owned()),
-    };
+    let target =
+        Target::Workload { namespace: "bookinfo".to_owned(), labels: Vec::new(), environment: Some("dev".to_owned()) };
     let given = Given {
         keys: &KeySets::embedded(&policies).unwrap(),
         api_key: Some(&lookup),
@@ -89,10 +86,7 @@ async fn from_creation_to_deletion() {
     assert_eq!((revoked.status(), revoked.json()["state"].clone()), (200, json!("revoked")));
     assert_eq!(world.call("POST", &path(&id, "/revoke"), Some(json!({}))).await.status(), 200, "twice is once");
     assert_eq!(opens(&world, &value).await, Err("api_key_revoked".to_owned()));
-    for (method, more, body) in [
-        ("PATCH", "", Some(json!({"state": "active"}))),
-        ("POST", "/rotate", None),
-    ] {
+    for (method, more, body) in [("PATCH", "", Some(json!({"state": "active"}))), ("POST", "/rotate", None)] {
         let answer = world.call(method, &path(&id, more), body).await;
         assert_eq!((answer.status(), answer.error().as_str()), (409, "key_revoked"));
     }

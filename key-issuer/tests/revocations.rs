@@ -141,7 +141,8 @@ async fn a_full_list_is_not_cut() {
     let hasty = claims(&world, "c77").await;
     let table = world.world.directory.store.table("revocations");
     for place in 0..10_000 {
-        let json = json!({"kind": "before", "id": format!("c{place}"), "until": NOW + 500, "before": NOW + 1}).to_string();
+        let json =
+            json!({"kind": "before", "id": format!("c{place}"), "until": NOW + 500, "before": NOW + 1}).to_string();
         table.put(&format!("before#{place}"), &json, Some(NOW + 500), Only::Absent { now: NOW }).await.unwrap();
     }
     world.restart();

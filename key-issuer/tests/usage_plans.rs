@@ -91,11 +91,17 @@ async fn a_busy_api_gateway_is_waited_for_and_not_for_ever() {
     let took = start.elapsed().as_millis();
     assert!((6_750..7_000).contains(&took), "two waits of 3 s, and a pace of 250 ms a key: {took}");
     for id in &ids {
-        assert_eq!(world.call("PATCH", &format!("/v1/api-keys/{id}"), Some(json!({"usage_plan": "plan2"}))).await.status(), 200);
+        assert_eq!(
+            world.call("PATCH", &format!("/v1/api-keys/{id}"), Some(json!({"usage_plan": "plan2"}))).await.status(),
+            200
+        );
     }
     world.plans.fail(3, &UsagePlanError::Failed("out".to_owned()));
     for id in &ids {
-        assert_eq!(world.call("PATCH", &format!("/v1/api-keys/{id}"), Some(json!({"usage_plan": "plan3"}))).await.status(), 200);
+        assert_eq!(
+            world.call("PATCH", &format!("/v1/api-keys/{id}"), Some(json!({"usage_plan": "plan3"}))).await.status(),
+            200
+        );
     }
     world.plans.fail(6, &busy);
     assert_eq!(reconcile(&world).await, json!({"synced": 0, "pending": 3}));

@@ -151,8 +151,7 @@ impl Stack {
         let administrators = bundle::build(&resources().map_err(configuration_refused)?, BTreeMap::new());
         let administrators = Bundle::from_bytes(administrators.map_err(configuration_refused)?)
             .map_err(|error| StackError::Configuration(error.to_string()))?;
-        let administration =
-            Administration { policies: Some(Arc::new(policies(&administrators)?)), usage_plans: None };
+        let administration = Administration { policies: Some(Arc::new(policies(&administrators)?)), usage_plans: None };
         let issuer = KeyIssuer::with_administration(
             issuer_config.clone(),
             credentials.issuer_deps(clock.clone(), logs.of("key-issuer")),

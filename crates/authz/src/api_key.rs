@@ -231,6 +231,7 @@ pub enum KeyState {
 
 /// What the store answered for a key's id.
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "there is one of them a decision, and most are found")]
 pub enum KeyRecordLookup {
     /// The record.
     Found(ApiKeyRecord),
@@ -490,7 +491,8 @@ mod tests {
         let hash = |key: &ApiKey| hex(&key.hash(&pepper));
         let previous = |hash: String| Some(PreviousValue { hash, ends_at: 100 });
         let rotated = ApiKeyRecord { hashes: vec![hash(&new)], previous: previous(hash(&old)), ..record(&old) };
-        let verdict = |key: &ApiKey, record: &ApiKeyRecord, now| check(key, Some(record), &pepper, Some("dev"), now).err();
+        let verdict =
+            |key: &ApiKey, record: &ApiKeyRecord, now| check(key, Some(record), &pepper, Some("dev"), now).err();
         assert_eq!(verdict(&old, &rotated, 99), None);
         assert_eq!(verdict(&old, &rotated, 100), Some(Refusal::Expired));
         assert_eq!(verdict(&new, &rotated, 100), None);

@@ -86,9 +86,11 @@ impl Access {
         let peer = match door {
             Door::Public => None,
             Door::Iam(role) => {
-                let registration = issuer.config.registry.get(role).ok_or_else(|| {
-                    Refusal::new(403, "access_denied", "the IAM role is not in the registry")
-                })?;
+                let registration = issuer
+                    .config
+                    .registry
+                    .get(role)
+                    .ok_or_else(|| Refusal::new(403, "access_denied", "the IAM role is not in the registry"))?;
                 Some(registration.spiffe_id.as_str().trim_start_matches("spiffe://").to_owned())
             }
             Door::Mtls(_) => return Err(Refusal::internal("the mTLS door has no administration")),
@@ -105,14 +107,16 @@ impl Access {
             verified: None,
             now: issuer.deps.clock.unix(),
         };
-        let presented = request.headers.lines().iter().any(|(name, _)| name == "authorization")
-            && !matches!(door, Door::Iam(_));
+        let presented =
+            request.headers.lines().iter().any(|(name, _)| name == "authorization") && !matches!(door, Door::Iam(_));
         let allow = match authz::decide(policies, &asked, &self.target, &given) {
             Decision::Allow(allow) => allow,
             Decision::Deny(deny) => {
                 facts.principal = deny.principal.clone().or(peer);
                 facts.policy = deny.policy.clone();
-                return Err(refused(deny.reason, door, presented).with_detail(format!("{}: {}", deny.reason, deny.detail)));
+                return Err(
+                    refused(deny.reason, door, presented).with_detail(format!("{}: {}", deny.reason, deny.detail))
+                );
             }
         };
         facts.principal = allow.principal().map(str::to_owned).or_else(|| peer.clone());

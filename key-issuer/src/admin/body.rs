@@ -37,8 +37,9 @@ impl Body {
         if !media_type.eq_ignore_ascii_case("application/json") {
             return Err(Refusal::new(415, "invalid_request", "expected the content type application/json"));
         }
-        let json = Json::parse(bytes, LIMITS)
-            .map_err(|_| Refusal::invalid_request("the body is not JSON, has a member twice, or is too deep or large"))?;
+        let json = Json::parse(bytes, LIMITS).map_err(|_| {
+            Refusal::invalid_request("the body is not JSON, has a member twice, or is too deep or large")
+        })?;
         let Json::Object(members) = json else {
             return Err(Refusal::invalid_request("the body is not a JSON object"));
         };
@@ -99,9 +100,11 @@ impl Body {
         let wrong = || wrong(name, "expected a list of texts");
         match self.get(name) {
             None => Ok(None),
-            Some(Json::List(list)) => {
-                list.iter().map(|item| item.as_str().map(str::to_owned).ok_or_else(wrong)).collect::<Result<_, _>>().map(Some)
-            }
+            Some(Json::List(list)) => list
+                .iter()
+                .map(|item| item.as_str().map(str::to_owned).ok_or_else(wrong))
+                .collect::<Result<_, _>>()
+                .map(Some),
             Some(_) => Err(wrong()),
         }
     }

@@ -24,12 +24,13 @@ impl Paging {
     pub(crate) fn read(request: &Request) -> Result<Self, Refusal> {
         let form = Form::parse(request.query.as_bytes())
             .map_err(|error| Refusal::invalid_request(format!("the query string: {error}")))?;
-        let limit = match form.get("limit") {
-            None => DEFAULT_LIMIT,
-            Some(text) => text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit)).ok_or_else(|| {
-                Refusal::invalid_request(format!("limit: expected a number from 1 to {MAX_LIMIT}"))
-            })?,
-        };
+        let limit =
+            match form.get("limit") {
+                None => DEFAULT_LIMIT,
+                Some(text) => text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit)).ok_or_else(|| {
+                    Refusal::invalid_request(format!("limit: expected a number from 1 to {MAX_LIMIT}"))
+                })?,
+            };
         let after = form.get("after").map(str::to_owned);
         if after.as_ref().is_some_and(|after| after.len() > MAX_CURSOR_BYTES) {
             return Err(Refusal::invalid_request("after: expected what the last page called next"));

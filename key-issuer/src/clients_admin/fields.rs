@@ -70,7 +70,9 @@ pub(super) fn is_new_client_id(id: &str) -> bool {
 /// # Errors
 /// 400 with the member that is of another type.
 pub(super) fn apply(record: &mut ClientRecord, body: &Body) -> Result<(), Refusal> {
-    if let Some(word) = word(body, "authentication", "client_secret, private_key_jwt, tls_client_auth or self_signed_tls_client_auth")? {
+    if let Some(word) =
+        word(body, "authentication", "client_secret, private_key_jwt, tls_client_auth or self_signed_tls_client_auth")?
+    {
         record.authentication = word;
     }
     if let Some(jwks) = body.get("jwks") {
@@ -138,16 +140,11 @@ pub(super) fn validate(record: &ClientRecord) -> Result<(), Refusal> {
         (!asymmetric).then(|| "expected names of asymmetric signature algorithms, such as ES256".to_owned())
     })?;
     if record.token_ttl_seconds.is_some_and(|ttl| !(SHORTEST_TTL..=MAX_TOKEN_LIFE_SECONDS).contains(&ttl)) {
-        return Err(wrong(
-            "token_ttl_seconds",
-            format!("expected {SHORTEST_TTL} to {MAX_TOKEN_LIFE_SECONDS} seconds"),
-        ));
+        return Err(wrong("token_ttl_seconds", format!("expected {SHORTEST_TTL} to {MAX_TOKEN_LIFE_SECONDS} seconds")));
     }
     // A member that the method never looks at is a mistake about what the client is.
-    let needs_jwks = matches!(
-        record.authentication,
-        Authentication::PrivateKeyJwt | Authentication::SelfSignedTlsClientAuth
-    );
+    let needs_jwks =
+        matches!(record.authentication, Authentication::PrivateKeyJwt | Authentication::SelfSignedTlsClientAuth);
     match (&record.jwks, needs_jwks) {
         (None, true) => return Err(wrong("jwks", "is missing; this authentication needs the client's public keys")),
         (Some(_), false) => return Err(wrong("jwks", "expected none with this authentication")),
@@ -214,9 +211,7 @@ fn word<T: DeserializeOwned>(body: &Body, name: &str, expected: &str) -> Result<
     let wrong = || wrong(name, format!("expected {expected}"));
     match body.get(name) {
         None => Ok(None),
-        Some(Json::String(text)) => {
-            serde_json::from_value(Value::String(text.clone())).map(Some).map_err(|_| wrong())
-        }
+        Some(Json::String(text)) => serde_json::from_value(Value::String(text.clone())).map(Some).map_err(|_| wrong()),
         Some(_) => Err(wrong()),
     }
 }
@@ -262,8 +257,8 @@ fn check_jwks(jwks: &Value, authentication: Authentication) -> Result<(), Refusa
             return Err(wrong(&format!("jwks.keys[{place}].x5c"), "is missing; expected the client's certificate"));
         }
     }
-    let read = Jwks::parse_as(&jwks.to_string(), KeyOrigin::Fetched, Mode::Strict)
-        .map_err(|error| wrong("jwks", error))?;
+    let read =
+        Jwks::parse_as(&jwks.to_string(), KeyOrigin::Fetched, Mode::Strict).map_err(|error| wrong("jwks", error))?;
     match read.skipped().first() {
         Some(_) => Err(wrong("jwks", "has a key of a type or algorithm that is not supported")),
         None => Ok(()),

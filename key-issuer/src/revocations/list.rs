@@ -73,7 +73,11 @@ pub(super) async fn reserve(issuer: &Inner, entry: &Entry) -> Result<(), Refusal
         || list.clients_before.load(Ordering::Relaxed) + before > MAX_CLIENTS_BEFORE;
     if full {
         alarm(issuer, "no more credentials can be revoked: the list is full until some of them expire");
-        return Err(Refusal::new(507, "revocations_full", "the list of revocations is full; disable or delete instead"));
+        return Err(Refusal::new(
+            507,
+            "revocations_full",
+            "the list of revocations is full; disable or delete instead",
+        ));
     }
     list.bytes.fetch_add(bytes, Ordering::Relaxed);
     list.clients_before.fetch_add(before, Ordering::Relaxed);

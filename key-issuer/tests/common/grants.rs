@@ -6,7 +6,7 @@ use key_issuer::ClientRecord;
 use platform::table::{Only, Written};
 use serde_json::{Value, json};
 
-use super::{Answer, PEPPER, PUBLIC_API, World, basic, bare_event, client, event, form_encode};
+use super::{Answer, PEPPER, PUBLIC_API, World, bare_event, basic, client, event, form_encode};
 
 pub const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 pub const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
