@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A JWS algorithm (RFC 7518 §3.1, RFC 8037 §3.1). API Gateway's own JWT authorizers decide: HTTP APIs take RSA alone, REST
-/// APIs RSA and ECDSA, the mesh all three.
+/// A JWS algorithm (RFC 7518 §3.1, RFC 8037 §3.1). API Gateway's own JWT authorizers decide: HTTP APIs take RSA alone,
+/// REST APIs RSA and ECDSA, the mesh all three.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Algorithm {
     /// ECDSA with P-256 and SHA-256.

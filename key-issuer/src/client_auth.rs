@@ -168,11 +168,11 @@ async fn by_credential(
     let credential = Credential::find(request, form, certificate.is_some())?;
     let who = Who::new(credential.client_id(), request.source_ip.as_deref());
     issuer.throttle.check(&who, now).map_err(too_many)?;
+    let remembered = issuer.clients.remembers(credential.client_id(), now);
     let record = record(issuer, credential.client_id(), Age::Any).await?;
     let mut proved = credential.prove(issuer, record, certificate, now).await;
     // A credential that does not fit what is remembered may be newer than that.
-    if proved.as_ref().is_err_and(|refusal| refusal.status == 401) && issuer.clients.is_old(credential.client_id(), now)
-    {
+    if remembered && proved.as_ref().is_err_and(|refusal| refusal.status == 401) {
         let record = self::record(issuer, credential.client_id(), Age::New).await?;
         proved = credential.prove(issuer, record, certificate, now).await;
     }

@@ -40,6 +40,13 @@ struct Held {
     asked_at: u64,
 }
 
+impl Held {
+    /// A clock that was set back makes an age unknown, and unknown counts as too old.
+    fn is_young(&self, now: u64) -> bool {
+        now.checked_sub(self.asked_at).is_some_and(|age| age < FRESH_SECONDS)
+    }
+}
+
 impl ClientCache {
     /// Nothing is remembered.
     pub(crate) fn new(table: TableOf<ClientRecord>) -> Self {
@@ -78,10 +85,9 @@ impl ClientCache {
         Ok(found)
     }
 
-    /// Whether the answer of [`Age::Any`] is older than this moment.
-    pub(crate) fn is_old(&self, client_id: &str, now: u64) -> bool {
-        let held = self.held();
-        held.as_ref().and_then(|held| held.peek(client_id)).is_some_and(|held| held.asked_at != now)
+    /// Whether [`Age::Any`] is answered from memory.
+    pub(crate) fn remembers(&self, client_id: &str, now: u64) -> bool {
+        self.held().as_ref().and_then(|held| held.peek(client_id)).is_some_and(|held| held.is_young(now))
     }
 
     /// Forgets a client that was changed.
@@ -95,9 +101,7 @@ impl ClientCache {
     fn remembered(&self, client_id: &str, now: u64) -> Option<ClientRecord> {
         let mut held = self.held();
         let found = held.as_mut()?.get(client_id)?;
-        // A clock that was set back makes an age unknown, and unknown counts as too old.
-        let young = now.checked_sub(found.asked_at).is_some_and(|age| age < FRESH_SECONDS);
-        young.then(|| found.record.clone())
+        found.is_young(now).then(|| found.record.clone())
     }
 
     fn held(&self) -> MutexGuard<'_, Option<LruCache<String, Held>>> {
@@ -137,10 +141,10 @@ mod tests {
         record.scopes.clear();
         assert!(cache.table().replace("a", &record, None, 2).await.unwrap());
         assert!(cache.get("a", 1_061, Age::Any).await.unwrap().is_some_and(|record| !record.scopes.is_empty()));
-        assert!(cache.is_old("a", 1_061) && !cache.is_old("b", 1_061));
-        // A clock that is set back, a record that is asked for anew, and one that was forgotten.
+        assert!(cache.remembers("a", 1_061) && !cache.remembers("b", 1_061));
+        // A clock that is set back.
+        assert!(!cache.remembers("a", 1_059));
         assert!(cache.get("a", 1_059, Age::Any).await.unwrap().is_some_and(|record| record.scopes.is_empty()));
-        assert!(!cache.is_old("a", 1_059));
     }
 
     #[tokio::test]

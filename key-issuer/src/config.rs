@@ -14,8 +14,8 @@ const DEFAULT_TTL: u64 = 600;
 const DEFAULT_REFRESH_TTL: u64 = 86_400;
 const REFRESH_TTL: std::ops::RangeInclusive<u64> = 600..=2_592_000;
 const TTL: std::ops::RangeInclusive<u64> = 60..=MAX_TOKEN_LIFE_SECONDS;
-/// How long verifiers keep the keys, in seconds. API Gateway's HTTP APIs keep them for two hours, its REST APIs for one,
-/// istiod for 20 minutes; none for less than the document itself says.
+/// How long verifiers keep the keys, in seconds. API Gateway's HTTP APIs keep them for two hours, its REST APIs for
+/// one, istiod for 20 minutes; none for less than the document itself says.
 const DEFAULT_VERIFIER_CACHE: u64 = 7200;
 const VERIFIER_CACHE: std::ops::RangeInclusive<u64> = crate::jwks::MAX_AGE_SECONDS..=86_400;
 
@@ -57,8 +57,9 @@ pub struct Config {
     pub token_ttl_seconds: u64,
     /// `CAUSEWAY_REFRESH_TTL_SECONDS`: how long a refresh token and all that come out of it live together.
     pub refresh_ttl_seconds: u64,
-    /// `CAUSEWAY_VERIFIER_CACHE_SECONDS`: how long the slowest verifier keeps the issuer's keys, from the issuer's answer
-    /// on. It counts for rotations that end later; a slower verifier comes after the last new key has become active.
+    /// `CAUSEWAY_VERIFIER_CACHE_SECONDS`: how long the slowest verifier keeps the issuer's keys, from the issuer's
+    /// answer on. It counts for rotations that end later; a slower verifier comes after the last new key has become
+    /// active.
     pub verifier_cache_seconds: u64,
     /// `CAUSEWAY_BUNDLE`: the file with the policies that say who may administrate. Without it nobody may.
     pub bundle: Option<String>,
@@ -85,6 +86,12 @@ impl Config {
         let keys = env.pair("CAUSEWAY_API_KEYS_TABLE", "CAUSEWAY_PEPPER_SECRET")?;
         let (api_keys_table, pepper_secret) = keys.unzip();
         let environment = environment_from_env(&env)?;
+        if api_keys_table.is_some() && environment.is_none() {
+            return Err(EnvError::HalfGroup {
+                present: "CAUSEWAY_API_KEYS_TABLE".to_owned(),
+                missing: "CAUSEWAY_ENVIRONMENT".to_owned(),
+            });
+        }
         let state_table = env.optional("CAUSEWAY_STATE_TABLE")?;
         let revocations_table = env.optional("CAUSEWAY_REVOCATIONS_TABLE")?;
         let trust_domain = match env.parsed("CAUSEWAY_TRUST_DOMAIN")? {
@@ -303,13 +310,28 @@ mod tests {
             .with("CAUSEWAY_IAM_DOOR_IDS", "url1, api2")
             .with("CAUSEWAY_REGISTRY", REGISTRY)
             .with("CAUSEWAY_TRUST_DOMAIN", "prod.example")
-            .with("CAUSEWAY_TOKEN_TTL_SECONDS", "900");
+            .with("CAUSEWAY_TOKEN_TTL_SECONDS", "900")
+            .with("CAUSEWAY_REFRESH_TTL_SECONDS", "3600")
+            .with("CAUSEWAY_API_KEYS_TABLE", "keys")
+            .with("CAUSEWAY_PEPPER_SECRET", "pepper")
+            .with("CAUSEWAY_ENVIRONMENT", "dev")
+            .with("CAUSEWAY_STATE_TABLE", "state")
+            .with("CAUSEWAY_REVOCATIONS_TABLE", "revocations");
         let config = Config::from_env(&env).unwrap();
         assert_eq!(config.iam_door_ids, ["url1", "api2"]);
         let role = "arn:aws:iam::123456789012:role/reviews".parse().unwrap();
         let id = &config.registry.get(&role).unwrap().spiffe_id;
         assert_eq!(id.as_str(), "spiffe://prod.example/ns/bookinfo/sa/bookinfo-reviews");
-        assert_eq!(config.token_ttl_seconds, 900);
+        assert_eq!((config.token_ttl_seconds, config.refresh_ttl_seconds), (900, 3600));
+        for (value, expected) in [
+            (&config.api_keys_table, "keys"),
+            (&config.pepper_secret, "pepper"),
+            (&config.environment, "dev"),
+            (&config.state_table, "state"),
+            (&config.revocations_table, "revocations"),
+        ] {
+            assert_eq!(value.as_deref(), Some(expected));
+        }
         let mtls = |url: &str| env.clone().with("CAUSEWAY_MTLS_DOOR_IDS", "mtls1").with("CAUSEWAY_MTLS_ISSUER", url);
         for (url, host) in [
             ("https://mtls.bookinfo.example", "mtls.bookinfo.example"),

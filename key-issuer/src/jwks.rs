@@ -9,8 +9,8 @@ use crate::signing_key::SigningKeys;
 /// How long a verifier may keep the document, in seconds. Most keep it longer than that whatever is said here
 /// (API Gateway's HTTP APIs: two hours), so a new key is published long before it signs.
 pub(crate) const MAX_AGE_SECONDS: u64 = 300;
-/// It may always be kept this long, in seconds: else every verifier would come at the moment of a change. A document that
-/// is kept a little past an activation lists the key already, for it was published long before.
+/// It may always be kept this long, in seconds: else every verifier would come at the moment of a change. A document
+/// that is kept a little past an activation lists the key already, for it was published long before.
 const MIN_AGE_SECONDS: u64 = 10;
 
 /// The document at `now`, or 304 when the caller has it already.

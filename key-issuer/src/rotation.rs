@@ -1,13 +1,15 @@
 //! Rotation of the signing keys, by the four steps of Secrets Manager's contract.
 //!
-//! Every step can be repeated, can end anywhere, and can run twice at the same time: what has been done is read back before
-//! anything is done. Nothing is signed with a new key, and no old key goes, before `rotation/timing.rs` says so; who has
-//! the last word on that is finishSecret, which checks what it is about to put into use.
+//! Every step can be repeated, can end anywhere, and can run twice at the same time: what has been done is read back
+//! before anything is done. Nothing is signed with a new key, and no old key goes, before `rotation/timing.rs` says so;
+//! who has the last word on that is finishSecret, which checks what it is about to put into use.
 //!
-//! Whoever may invoke the function with such an event can do no more than run a step of a rotation that Secrets Manager has
-//! begun: the secret is the configured one, and the version has to be pending in it. On AWS the function's resource policy
-//! lets Secrets Manager invoke it, with the secret's account as `aws:SourceAccount`.
+//! Whoever may invoke the function with such an event can do no more than run a step of a rotation that Secrets Manager
+//! has begun: the secret is the configured one, and the version has to be pending in it. On AWS the function's resource
+//! policy lets Secrets Manager invoke it, with the secret's account as `aws:SourceAccount`.
 
+#[cfg(test)]
+mod gated;
 #[cfg(test)]
 mod model;
 mod secret_id;
@@ -165,7 +167,8 @@ impl Rotator<'_> {
         let step = Step::named(&event.step).ok_or("found a step that is none of the four of a rotation")?;
         let version = event.client_request_token.as_str();
         match self.standing(version).await? {
-            // AWSPENDING on the version that is current blocks no later rotation, but finishSecret has not been to its end.
+            // AWSPENDING on the version that is current blocks no later rotation, but finishSecret has not been to its
+            // end.
             Standing::Current { pending_too: true } if step == Step::Finish => {
                 self.drop_pending(version).await?;
                 Ok(Done::only(FINISHED))
@@ -203,7 +206,8 @@ impl Rotator<'_> {
         Ok(Standing::Pending { current })
     }
 
-    /// Makes the next keys, unless they are there. A second call must not make other ones: the first may have been read.
+    /// Makes the next keys, unless they are there. A second call must not make other ones: the first may have been
+    /// read.
     async fn create(&self, version: &str, current: &str, token: Option<&Secret<String>>) -> Result<Done, String> {
         let current = self.keys_of_current(current).await?;
         if let Some(found) = self.value(version, PENDING).await? {
@@ -225,11 +229,11 @@ impl Rotator<'_> {
         }
     }
 
-    /// Signs and verifies with every key of the version, as verifiers will see them. They cannot be fetched from the public
-    /// address yet: the issuer publishes the version when it is current.
+    /// Signs and verifies with every key of the version, as verifiers will see them. They cannot be fetched from the
+    /// public address yet: the issuer publishes the version when it is current.
     ///
-    /// With `RotateImmediately=false` Secrets Manager runs this step alone, on a version that nobody has put our keys into
-    /// and that it removes again: there, what can be tested is that the current keys are readable and good.
+    /// With `RotateImmediately=false` Secrets Manager runs this step alone, on a version that nobody has put our keys
+    /// into and that it removes again: there, what can be tested is that the current keys are readable and good.
     async fn test(&self, version: &str, current: &str) -> Result<Done, String> {
         let now = self.clock.unix();
         match self.value(version, PENDING).await?.filter(|value| SecretFile::is_one(value.expose())) {
@@ -250,7 +254,8 @@ impl Rotator<'_> {
         // The label moves only away from the version that was compared: whoever else moves it is not overruled.
         let moved = self.versions.move_stage(self.secret, CURRENT, Some(version), Some(current)).await;
         moved.map_err(|error| error.to_string())?;
-        // AWSPENDING that stays on a version blocks every later rotation as soon as that version is not current any more.
+        // AWSPENDING that stays on a version blocks every later rotation as soon as that version is not current any
+        // more.
         self.drop_pending(version).await?;
         Ok(done)
     }

@@ -1,7 +1,7 @@
 //! A secret, parsed: read at first use, kept for a bounded time, read by one request at a time.
 //!
-//! Refresh is driven by requests, because a Lambda is frozen between them. Ages count in both directions: a clock that is
-//! set back must neither keep an old value for longer nor leave the store alone until it has caught up.
+//! Refresh is driven by requests, because a Lambda is frozen between them. Ages count in both directions: a clock that
+//! is set back must neither keep an old value for longer nor leave the store alone until it has caught up.
 
 use std::sync::Arc;
 

@@ -324,6 +324,7 @@ async fn the_role_is_the_proof_of_the_iam_door_and_the_record_its_settings() {
         (another_method, 500, "server_error"),
     ] {
         world.directory.put(&record).await;
+        world.clock.advance(std::time::Duration::from_secs(60));
         let answer = world.send(event("")).await;
         assert_eq!(answer.status(), status, "{answer:?}");
         let found = if status == 200 { answer.claims()["scope"].as_str().unwrap().to_owned() } else { answer.error() };

@@ -5,10 +5,14 @@ mod common;
 
 use std::sync::atomic::Ordering;
 
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use common::grants::*;
-use common::keys::TestKey;
+use common::keys::{TestKey, encode, with};
 use common::*;
 use key_issuer::bootstrap;
+use rustls_pki_types::PrivatePkcs8KeyDer;
+use rustls_pki_types::pem::PemObject;
 use serde_json::{Value, json};
 
 fn introspect(id: &str, token: &str) -> Value {
@@ -65,7 +69,6 @@ async fn everything_else_is_not_active_and_nothing_more() {
     let (message, signature) = token.rsplit_once('.').unwrap();
     let flipped = if signature.starts_with('A') { "B" } else { "A" };
     let key = world.key("a", 1, |_| {}).await;
-    // A token with every claim of ours and another type, signed with our own key by other means.
     for (name, caller, shown) in [
         ("for another audience", "ratings", token.clone()),
         ("no audience", "nobody", token.clone()),
@@ -87,6 +90,57 @@ async fn everything_else_is_not_active_and_nothing_more() {
     assert!(world.is_active(&token).await);
     world.clock.set(NOW + 600);
     assert!(!world.is_active(&token).await, "no leeway");
+}
+
+/// What the issuer's own key has signed and is no access token, or not all that one is.
+#[tokio::test]
+async fn a_good_signature_is_not_enough() {
+    let signing = bootstrap::new_signing_secret().unwrap();
+    let world = World::with(signing.expose(), "{}").await;
+    world.directory.put(&watcher()).await;
+    let secret: Value = serde_json::from_str(signing.expose()).unwrap();
+    let (pem, kid) = (secret["keys"][0]["private_key"].as_str().unwrap(), &secret["keys"][0]["kid"]);
+    let der = PrivatePkcs8KeyDer::from_pem_slice(pem.as_bytes()).unwrap();
+    let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der.secret_pkcs8_der()).unwrap();
+    let sign = |header: &Value, claims: &Value| {
+        let message = format!("{}.{}", encode(header.to_string()), encode(claims.to_string()));
+        let signature = pair.sign(&SystemRandom::new(), message.as_bytes()).unwrap();
+        format!("{message}.{}", encode(signature))
+    };
+    let header = json!({"alg": "ES256", "kid": kid, "typ": "at+jwt"});
+    let claims = json!({"iss": ISSUER, "sub": "client:a", "aud": "bookinfo", "client_id": "a", "jti": "1",
+        "iat": NOW, "nbf": NOW, "exp": NOW + 1});
+    assert!(world.is_active(&sign(&header, &claims)).await);
+    assert!(world.is_active(&sign(&with(&header, "typ", json!("application/at+jwt")), &claims)).await);
+    for (member, value) in [
+        ("typ", json!("JWT")),
+        ("typ", Value::Null),
+        ("typ", json!("revocations+jwt")),
+        ("crit", json!(["exp"])),
+        ("kid", json!("other")),
+        ("alg", json!("ES384")),
+    ] {
+        assert!(!world.is_active(&sign(&with(&header, member, value.clone()), &claims)).await, "{member} {value}");
+    }
+    for (member, value) in [
+        ("iss", json!("https://elsewhere.example")),
+        ("iss", Value::Null),
+        ("sub", Value::Null),
+        ("sub", json!("")),
+        ("client_id", Value::Null),
+        ("client_id", json!(1)),
+        ("jti", Value::Null),
+        ("jti", json!("")),
+        ("iat", Value::Null),
+        ("nbf", Value::Null),
+        ("nbf", json!(NOW + 1)),
+        ("exp", Value::Null),
+        ("exp", json!(NOW)),
+        ("exp", json!(1.9e9)),
+        ("exp", json!("1999999999")),
+    ] {
+        assert!(!world.is_active(&sign(&header, &with(&claims, member, value.clone()))).await, "{member} {value}");
+    }
 }
 
 #[tokio::test]

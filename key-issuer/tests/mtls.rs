@@ -77,6 +77,7 @@ async fn certificates_authenticate_and_bind() {
         (client("gateway", &[SECRET]), false),
     ] {
         world.directory.put(&record).await;
+        world.clock.advance(std::time::Duration::from_secs(60));
         let answer = world.send(mtls_event(&SHOWN.pem(), AS_GATEWAY)).await;
         if good {
             assert_eq!(

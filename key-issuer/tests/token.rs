@@ -307,7 +307,6 @@ async fn wrong_methods_and_paths() {
         ("PUT", "/oauth2/token", 405, Some("POST")),
         ("POST", "/jwks.json", 405, Some("GET, HEAD")),
         ("DELETE", "/.well-known/openid-configuration", 405, Some("GET, HEAD")),
-        ("POST", "/v1/svid", 404, None),
         ("GET", "/", 404, None),
         ("GET", "/oauth2/token/", 404, None),
         ("GET", "/jwks.json/../jwks.json", 404, None),
@@ -382,16 +381,23 @@ async fn settings_of_a_client_shape_its_tokens() {
     assert_eq!(answer.json()["expires_in"], 600, "the issuer's limit holds");
     assert_eq!(answer.claims()["may_act"], json!({"subs": ["client:gateway", "client:batch"]}));
 
+    // Each in another minute, for what is remembered counts for one.
     record.token_algorithm = Some(key_issuer::Algorithm::Rs256);
     world.directory.put(&record).await;
     world.clock.set(NOW + 60);
+    let token = world.send(token_event(GRANT)).await.json()["access_token"].as_str().unwrap().to_owned();
+    assert_eq!(jsonwebtoken::decode_header(&token).unwrap().alg, Algorithm::RS256);
+
+    record.token_algorithm = Some(key_issuer::Algorithm::EdDsa);
+    world.directory.put(&record).await;
+    world.clock.set(NOW + 180);
     assert_eq!(world.send(token_event(GRANT)).await.status(), 500);
     let detail = world.lines.drain().pop().unwrap();
-    assert!(detail.contains("there is no signing key for RS256"), "{detail}");
+    assert!(detail.contains("there is no signing key for EdDSA"), "{detail}");
 
     (record.token_algorithm, record.audiences) = (None, vec!["x".repeat(7_000)]);
     world.directory.put(&record).await;
-    world.clock.set(NOW + 120);
+    world.clock.set(NOW + 240);
     let answer = world.send(token_event(GRANT)).await;
     assert_eq!((answer.status(), answer.error().as_str()), (400, "invalid_request"), "no verifier reads 8 KiB");
 }

@@ -1,5 +1,6 @@
-//! Rotation of the signing keys against moto's Secrets Manager. moto keeps the versions; the four events come from here,
-//! because its own RotateSecret can call a function only in a container, and puts the version into use whatever it says.
+//! Rotation of the signing keys against moto's Secrets Manager. moto keeps the versions; the four events come from
+//! here, because its own RotateSecret can call a function only in a container, and puts the version into use whatever
+//! it says.
 
 use std::sync::Arc;
 
@@ -40,8 +41,8 @@ fn version(number: u32) -> String {
     format!("{number:032}")
 }
 
-/// Asks moto to rotate by a function that there is not. It says so after it has switched rotation on and made the pending
-/// version without a value, which is the state in which Secrets Manager calls the function.
+/// Asks moto to rotate by a function that there is not. It says so after it has switched rotation on and made the
+/// pending version without a value, which is the state in which Secrets Manager calls the function.
 async fn begin(client: &Client, id: &str, version: &str) -> String {
     let rotated = client
         .rotate_secret()
@@ -156,7 +157,8 @@ async fn two_rotations_in_moto() -> Result<(), String> {
         assert_eq!(stages.get(&token), Some(&vec![CURRENT.to_owned()]), "{stages:?}");
         assert_eq!(stages.values().filter(|stages| stages.contains(&"AWSPREVIOUS".to_owned())).count(), 1);
 
-        // Two hours of a verifier's cache before the first token of the new key, the verifier fetches for the last time.
+        // Two hours of a verifier's cache before the first token of the new key, the verifier fetches for the last
+        // time.
         let activate_at = time + 12_900;
         issuer.clock.set(activate_at - 7200);
         cached = issuer.jwks().await?;
@@ -266,12 +268,14 @@ async fn behaviour(store: &Store<'_>) -> Result<Vec<(&'static str, bool)>, Strin
     seen.push(("a read without a label finds it", unlabelled.as_deref() == Some("two")));
     let wrong = versions.get_version("b", &current, CURRENT).await;
     seen.push(("a version is found by a label that it does not have", wrong.is_ok()));
-    let replaced = versions.put_version("b", &one, &value("three"), PENDING, None).await;
-    seen.push(("another value for the current version is refused as such", replaced == Ok(Put::OtherValue)));
     let unknown = versions.describe("unknown").await;
     let not_found = platform::secrets::SecretError::NotFound("unknown".to_owned());
     seen.push(("an unknown secret is refused as such", unknown == Err(not_found)));
     seen.push(("a rotation can begin with AWSPENDING on AWSCURRENT", store.begin("b", &three).await));
+
+    let made = store.create("d").await?;
+    let replaced = versions.put_version("d", &made, &value("two"), PENDING, None).await;
+    seen.push(("another value for the current version is refused as such", replaced == Ok(Put::OtherValue)));
 
     store.create("c").await?;
     store.begin("c", &one).await;
@@ -325,9 +329,9 @@ async fn where_moto_is_not_secrets_manager() -> Result<(), String> {
             "the same value can be put again",
             "the new value is the current one",
             "a read without a label finds it",
-            "another value for the current version is refused as such",
             "an unknown secret is refused as such",
             "a rotation can begin with AWSPENDING on AWSCURRENT",
+            "another value for the current version is refused as such",
             "the first version is where it was",
         ]
     );

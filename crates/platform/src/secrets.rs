@@ -66,8 +66,8 @@ pub trait SecretVersions: Send + Sync {
     /// The versions of the secret `id` and their labels.
     fn describe<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<SecretDescription, SecretError>>;
 
-    /// The value of the version that has the id `version` and the label `stage`; `None` if there is none, or none with a
-    /// value yet.
+    /// The value of the version that has the id `version` and the label `stage`; `None` if there is none, or none with
+    /// a value yet.
     fn get_version<'a>(
         &'a self,
         id: &'a str,

@@ -1,10 +1,11 @@
-//! A model of the whole: rotators that crash and race, environments that keep the secret for as long as they may, verifiers
-//! that keep the JWKS document for as long as they declare, clocks that differ, and time that passes without a sleep.
+//! A model of the whole: rotators that crash and race, environments that keep the secret for as long as they may,
+//! verifiers that keep the JWKS document for as long as they declare, clocks that differ, and time that passes without
+//! a sleep.
 //!
 //! The code under it is the program's own: the steps, the cache of the secret, the choice of the key, the document. The
-//! property: at no moment of a token's life is there a document, no older than a verifier may hold it, that lacks its key.
-//! After every operation every environment signs a token and answers with its document, so each moment that the model
-//! visits is a moment of every environment and of every verifier.
+//! property: at no moment of a token's life is there a document, no older than a verifier may hold it, that lacks its
+//! key. After every operation every environment signs a token and answers with its document, so each moment that the
+//! model visits is a moment of every environment and of every verifier.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
@@ -12,23 +13,22 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use platform::BoxFuture;
 use platform::log::Log;
-use platform::secrets::{Embedded, SecretDescription, SecretError, Secrets};
+use platform::secrets::{Embedded, SecretError, Secrets};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
 
+use super::gated::{Running, SECRET, event, poll, running};
 use super::*;
 use crate::Algorithm;
 use crate::bootstrap::new_signing_secret_of;
 use crate::secret_cache::{HARD_AGE_SECONDS, SecretCache};
 
 const START: u64 = 1_893_456_000;
-const SECRET: &str = "signing";
 /// A step that has not ended by then has been ended by Lambda.
 const LONGEST_STEP: u64 = 60;
 /// How far a clock is off, and how late a verifier may still take a token.
@@ -93,91 +93,6 @@ impl Secrets for Reader {
             return Box::pin(async move { Err(SecretError::Unavailable { id: id.to_owned(), why: "out".to_owned() }) });
         }
         self.store.get(id)
-    }
-}
-
-/// The store, as a rotator calls it: every call waits until the model lets it happen.
-pub(super) struct Gated(pub(super) Arc<Embedded>);
-
-async fn gate() {
-    let mut open = false;
-    std::future::poll_fn(|_| if std::mem::replace(&mut open, true) { Poll::Ready(()) } else { Poll::Pending }).await;
-}
-
-impl SecretVersions for Gated {
-    fn describe<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<SecretDescription, SecretError>> {
-        Box::pin(async move {
-            gate().await;
-            self.0.describe(id).await
-        })
-    }
-
-    fn get_version<'a>(
-        &'a self,
-        id: &'a str,
-        version: &'a str,
-        stage: &'a str,
-    ) -> BoxFuture<'a, Result<Option<Secret<String>>, SecretError>> {
-        Box::pin(async move {
-            gate().await;
-            self.0.get_version(id, version, stage).await
-        })
-    }
-
-    fn put_version<'a>(
-        &'a self,
-        id: &'a str,
-        version: &'a str,
-        value: &'a Secret<String>,
-        stage: &'a str,
-        rotation_token: Option<&'a str>,
-    ) -> BoxFuture<'a, Result<Put, SecretError>> {
-        Box::pin(async move {
-            gate().await;
-            self.0.put_version(id, version, value, stage, rotation_token).await
-        })
-    }
-
-    fn move_stage<'a>(
-        &'a self,
-        id: &'a str,
-        stage: &'a str,
-        to: Option<&'a str>,
-        from: Option<&'a str>,
-    ) -> BoxFuture<'a, Result<(), SecretError>> {
-        Box::pin(async move {
-            gate().await;
-            self.0.move_stage(id, stage, to, from).await
-        })
-    }
-}
-
-pub(super) type Running = Pin<Box<dyn Future<Output = Result<Done, String>>>>;
-
-/// One step of a rotation of `secret`, ready to be polled: each poll makes one call.
-pub(super) fn running(
-    store: &Arc<Embedded>,
-    timing: Timing,
-    clock: impl Clock + 'static,
-    event: RotationEvent,
-) -> Running {
-    let versions = Gated(Arc::clone(store));
-    Box::pin(async move { Rotator { versions: &versions, secret: SECRET, timing, clock: &clock }.step(&event).await })
-}
-
-pub(super) fn poll<T>(future: &mut Pin<Box<dyn Future<Output = T> + '_>>) -> Option<T> {
-    match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(value) => Some(value),
-        Poll::Pending => None,
-    }
-}
-
-pub(super) fn event(step: &str, version: &str) -> RotationEvent {
-    RotationEvent {
-        step: step.to_owned(),
-        secret_id: SECRET.to_owned(),
-        client_request_token: version.to_owned(),
-        rotation_token: None,
     }
 }
 

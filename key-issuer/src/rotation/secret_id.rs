@@ -2,9 +2,9 @@
 
 /// Whether the rotation event's `event` is the secret that the configuration calls `configured`.
 ///
-/// Either may be the name or the ARN. Secrets Manager ends the ARN with `-` and six random characters, so that the ARN of a
-/// secret that is made again is another one; it puts the full ARN into its events. The characters are counted and not
-/// searched for, because a name may end like this too.
+/// Either may be the name or the ARN. Secrets Manager ends the ARN with `-` and six random characters, so that the ARN
+/// of a secret that is made again is another one; it puts the full ARN into its events. The characters are counted and
+/// not searched for, because a name may end like this too.
 pub(crate) fn same(configured: &str, event: &str) -> bool {
     if configured == event {
         return true;

@@ -9,18 +9,21 @@ use crate::signing_key::{SigningKey, SigningKeys};
 
 /// The body of `GET /v1/signing-keys`:
 /// `{"now":…,"rotate_again_at":…,"keys":[{"kid","alg","state","default","activate_at","retire_at"}]}`, times in Unix
-/// seconds. `rotate_again_at` is the moment from which on createSecret makes new keys; before, it refuses. A key without a
+/// seconds. `rotate_again_at` is the moment from which on createSecret makes new keys; before, it refuses. A key
+/// without a
 /// `retire_at` has none yet.
 ///
-/// A key is `published` (known to verifiers, signs later), `active` (signs), `retiring` (signs no more, verifies still) or
+/// A key is `published` (known to verifiers, signs later), `active` (signs), `retiring` (signs no more, verifies still)
+/// or
 /// `retired` (published no more; the next rotation drops it).
 pub(crate) fn status(keys: &SigningKeys, now: u64) -> Value {
     let default = keys.signer(None, now).map(|key| key.jwk.kid.as_str());
-    let described = keys.all().iter().map(|key| {
-        json!({"kid": key.jwk.kid, "alg": key.algorithm, "state": state(keys, key, now),
-            "default": default == Some(key.jwk.kid.as_str()), "activate_at": key.activate_at, "retire_at": key.retire_at})
-    });
-    let described: Vec<Value> = described.collect();
+    let mut described = Vec::new();
+    for key in keys.all() {
+        let kid = key.jwk.kid.as_str();
+        described.push(json!({"kid": kid, "alg": key.algorithm, "state": state(keys, key, now),
+            "default": default == Some(kid), "activate_at": key.activate_at, "retire_at": key.retire_at}));
+    }
     let rotate_again_at = keys.all().iter().map(|key| key.activate_at).max().unwrap_or(now).max(now);
     json!({"now": now, "rotate_again_at": rotate_again_at, "keys": described})
 }
@@ -35,7 +38,8 @@ fn state(keys: &SigningKeys, key: &SigningKey, now: u64) -> &'static str {
     }
 }
 
-/// The status of the signing keys for people: one line a key. `None` if `status` is no answer of `GET /v1/signing-keys`.
+/// The status of the signing keys for people: one line a key. `None` if `status` is no answer of `GET
+/// /v1/signing-keys`.
 pub fn signing_keys_text(status: &Value) -> Option<String> {
     let now = status.get("now")?.as_u64()?;
     let mut text = String::new();

@@ -4,10 +4,11 @@ use crate::Algorithm;
 use crate::rotation::timing::Timing;
 use crate::signing_key::{MAX_KEYS, SecretFile, SecretKey};
 
-/// The keys that follow `current`: one new key for each algorithm in use, and all old ones that verifiers may still need.
-/// An algorithm is in use if it has a key that is not to retire; an operator phases one out by giving all its keys a
-/// `retire_at`, no earlier than the secret's age in other environments, the life of a token and the margin from then on. One
-/// begins another algorithm by a key that signs from [`Timing::activate_at`] on, or later.
+/// The keys that follow `current`: one new key for each algorithm in use, and all old ones that verifiers may still
+/// need. An algorithm is in use if it has a key that is not to retire; an operator phases one out by giving all its
+/// keys a
+/// `retire_at`, no earlier than the secret's age in other environments, the life of a token and the margin from then
+/// on. One begins another algorithm by a key that signs from [`Timing::activate_at`] on, or later.
 ///
 /// # Errors
 /// When it is too early, when no algorithm is in use, when there would be too many keys, or when no key can be made.
@@ -48,8 +49,8 @@ pub(crate) fn successor(current: &SecretFile, timing: &Timing, now: u64) -> Resu
 }
 
 /// Whether `pending` may take the place of `current` at `now`: no key is lost or changed that verifiers or other
-/// environments count on, and each new key is published long enough before it signs. It holds for what [`successor`] makes,
-/// unless too much time has passed or the current keys have been replaced meanwhile.
+/// environments count on, and each new key is published long enough before it signs. It holds for what [`successor`]
+/// makes, unless too much time has passed or the current keys have been replaced meanwhile.
 ///
 /// # Errors
 /// Says which rule is broken.

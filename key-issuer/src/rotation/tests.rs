@@ -5,7 +5,7 @@ use std::sync::Arc;
 use platform::clock::FixedClock;
 use platform::secrets::{Embedded, Secrets};
 
-use super::model::{event, poll, running};
+use super::gated::{event, poll, running};
 use super::*;
 use crate::Algorithm;
 use crate::bootstrap::new_signing_secret_of;

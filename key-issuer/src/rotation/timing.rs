@@ -1,14 +1,14 @@
 //! When a new key begins to sign and an old one may go, so that no token is ever unverifiable.
 //!
-//! Secrets Manager's value is read by many environments of the function, and what they publish is read by many verifiers.
-//! Both keep what they have read. With
+//! Secrets Manager's value is read by many environments of the function, and what they publish is read by many
+//! verifiers. Both keep what they have read. With
 //!
 //! * `H`, the longest that an environment uses a value of the secret after it has read it (`secret_age`),
-//! * `V`, the longest that a verifier uses the JWKS document after the issuer's answer, all HTTP caches on the way counted
-//!   in (`verifier_cache`, declared by the operator),
+//! * `V`, the longest that a verifier uses the JWKS document after the issuer's answer, all HTTP caches on the way
+//!   counted in (`verifier_cache`, declared by the operator),
 //! * `T`, the longest life of a token (`token_life`),
-//! * `M`, a margin for what is not exact (`margin`): clocks that differ by up to a minute, a verifier's leeway of a minute,
-//!   a request or call under way for a minute,
+//! * `M`, a margin for what is not exact (`margin`): clocks that differ by up to a minute, a verifier's leeway of a
+//!   minute, a request or call under way for a minute,
 //!
 //! and a rotation that makes its value the current one at `f`:
 //!
@@ -19,13 +19,13 @@
 //! 2. *Sign with what all know.* From `f + H < A` on every environment has the new value. So the old key, which is the
 //!    newest active one until `A` and not after, signs last at `A`, wherever.
 //! 3. *Keep after use.* The last token of the old key ends at `A + T`. The old key is published until `R ≥ A + T + M`.
-//!    `M` covers: the environment that signs has a slow clock, as has the verifier, and the one that publishes a fast one
-//!    (3 min), the request was under way (1 min), the verifier has a leeway (1 min). `V` is not part of `R`: a document from a
-//!    cache is older than a fresh one, and an older document, with 1., has the old key just as well.
+//!    `M` covers: the environment that signs has a slow clock, as has the verifier, and the one that publishes a fast
+//!    one (3 min), the request was under way (1 min), the verifier has a leeway (1 min). `V` is not part of `R`: a
+//!    document from a cache is older than a fresh one, and an older document, with 1., has the old key just as well.
 //!
-//! The value is made by createSecret, some time before it becomes current by finishSecret, and Secrets Manager repeats steps
-//! that fail. So createSecret takes `A = now + W + H + V + M` with a time `W` for the steps (`finish_within`), and
-//! finishSecret looks at its clock again and refuses when 1. does not hold any more.
+//! The value is made by createSecret, some time before it becomes current by finishSecret, and Secrets Manager repeats
+//! steps that fail. So createSecret takes `A = now + W + H + V + M` with a time `W` for the steps (`finish_within`),
+//! and finishSecret looks at its clock again and refuses when 1. does not hold any more.
 
 use crate::config::Config;
 use crate::secret_cache::HARD_AGE_SECONDS;

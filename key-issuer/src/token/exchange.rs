@@ -25,7 +25,7 @@ mod subject;
 
 pub(crate) use api_key::pepper;
 pub(super) use api_key::{is_usable, record as api_key_record};
-pub(super) use subject::{Subject, is_disabled};
+pub(super) use subject::Subject;
 
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";

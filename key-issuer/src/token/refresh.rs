@@ -16,7 +16,9 @@ use super::claims::{Grant, mint};
 use super::exchange::{self, Subject};
 use super::{TokenResponse, audience, client_of, scope};
 use crate::audit::Facts;
-use crate::client_auth::Client;
+use crate::client::ClientState;
+use crate::client_auth::{self, Client};
+use crate::client_cache::Age;
 use crate::confirmation::confirmation;
 use crate::event::{Request, Response};
 use crate::form::Form;
@@ -198,8 +200,14 @@ async fn withdrawn(issuer: &Inner, family: &Family) -> Result<Option<&'static st
             }
         }
     }
-    if owner != family.client_id && exchange::is_disabled(issuer, owner).await? {
-        return Ok(Some("is about a client that is disabled"));
+    if owner != family.client_id {
+        // A family lives for long, so the consent of its subject is asked for anew.
+        let record = client_auth::record(issuer, owner, Age::Any).await?;
+        let consents = record
+            .is_some_and(|record| record.state == ClientState::Active && record.may_act.contains(&family.client_id));
+        if !consents {
+            return Ok(Some("is about a client that is disabled, or lets this one act no more"));
+        }
     }
     if let Some(jti) = &family.subject_jti
         && revocations::is_listed(issuer, Revoked::Token(jti)).await?

@@ -125,8 +125,8 @@ impl Stored {
         }
     }
 
-    /// PutSecretValue: with the token of a version that has another value it fails, "because you can't modify an existing
-    /// version; you can only create new ones", and with the same value it does nothing.
+    /// PutSecretValue: with the token of a version that has another value it fails, "because you can't modify an
+    /// existing version; you can only create new ones", and with the same value it does nothing.
     fn put(&mut self, version: &str, value: &Secret<String>, stage: &str) -> Result<Put, &'static str> {
         if value.expose().len() > MAX_BYTES {
             return Err("ValidationException: the value has more than 65536 bytes");
@@ -145,9 +145,9 @@ impl Stored {
         Ok(Put::Done)
     }
 
-    /// UpdateSecretVersionStage: "If the staging label is already attached to a different version of the secret, then you
-    /// must also specify the RemoveFromVersionId parameter", and "If the label is attached and you either do not specify
-    /// this parameter, or the version ID does not match, then the operation fails".
+    /// UpdateSecretVersionStage: "If the staging label is already attached to a different version of the secret, then
+    /// you must also specify the RemoveFromVersionId parameter", and "If the label is attached and you either do not
+    /// specify this parameter, or the version ID does not match, then the operation fails".
     fn move_stage(&mut self, stage: &str, to: Option<&str>, from: Option<&str>) -> Result<(), &'static str> {
         let exists = |id: &&str| self.versions.iter().any(|version| version.id == **id);
         if !to.iter().chain(from.iter()).all(exists) {

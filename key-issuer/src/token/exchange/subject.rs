@@ -95,7 +95,7 @@ pub(super) async fn check_actor(issuer: &Inner, token: &str, requester: &str) ->
 
 /// Whether a client is disabled by now. There need not be a record: the registry of IAM roles and the table of API keys
 /// have clients too.
-pub(in crate::token) async fn is_disabled(issuer: &Inner, client_id: &str) -> Result<bool, Refusal> {
+async fn is_disabled(issuer: &Inner, client_id: &str) -> Result<bool, Refusal> {
     let record = client_auth::record(issuer, client_id, Age::Any).await?;
     Ok(record.is_some_and(|record| record.state != ClientState::Active))
 }
