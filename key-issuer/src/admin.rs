@@ -40,6 +40,7 @@ pub(crate) async fn answer(
         return leaks::report(issuer, request, facts).await;
     }
     let who = issuer.access.check(issuer, request, door, facts).await?;
+    needs_table(issuer, admin)?;
     let id = id.unwrap_or_default();
     let call = Call { issuer, request, who, facts };
     match (admin, request.method.as_str()) {
@@ -62,6 +63,22 @@ pub(crate) async fn answer(
             Ok(Response::private_json(200, status.to_string()))
         }
         (Admin::Leaks, _) => Err(Refusal::internal("a leak report came this far")),
+    }
+}
+
+/// An administrator is told which part is not there; nobody else is.
+fn needs_table(issuer: &Inner, admin: Admin) -> Result<(), Refusal> {
+    let tables = &issuer.deps.tables;
+    let missing = match admin {
+        Admin::ApiKeys | Admin::ApiKey | Admin::ApiKeyRotate | Admin::ApiKeyRevoke => {
+            (!tables.api_keys.is_configured()).then_some("CAUSEWAY_API_KEYS_TABLE")
+        }
+        Admin::Revocations => (!tables.revocations.is_configured()).then_some("CAUSEWAY_REVOCATIONS_TABLE"),
+        Admin::Clients | Admin::Client | Admin::ClientSecrets | Admin::Leaks | Admin::SigningKeys => None,
+    };
+    match missing {
+        Some(name) => Err(Refusal::new(501, "not_configured", format!("{name} is not set"))),
+        None => Ok(()),
     }
 }
 

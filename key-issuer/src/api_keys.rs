@@ -88,7 +88,7 @@ pub(crate) async fn create(call: Call<'_>) -> Result<Response, Refusal> {
         created_by: Some(call.who.principal.clone()),
         ..ApiKeyRecord::default()
     };
-    apply(&mut record, &body, &client, call.now())?;
+    apply(call.issuer, &mut record, &body, &client)?;
     if record.not_before.zip(record.expires_at).is_some_and(|(from, until)| from >= until) {
         return Err(wrong("not_before", "expected a time before expires_at"));
     }
@@ -127,7 +127,7 @@ pub(crate) async fn change(call: Call<'_>, id: &str) -> Result<Response, Refusal
         Some(_) => return Err(wrong("state", "expected active or disabled; a key is revoked by POST …/revoke")),
     }
     let client = client(call.issuer, &record.client_id).await?;
-    apply(&mut record, &body, &client, call.now())?;
+    apply(call.issuer, &mut record, &body, &client)?;
     let before = view(&held.value);
     let held = store(call.issuer, &held, record).await?;
     let held = usage_plans::settle(call.issuer, held).await;
@@ -191,8 +191,12 @@ pub(crate) async fn revoke_key(issuer: &Inner, held: Held<ApiKeyRecord>) -> Resu
     let mut held = held;
     for _ in 0..ATTEMPTS {
         if held.value.state == KeyState::Revoked {
-            revocations::revoke(issuer, Revoked::Key(&id), issuer.deps.clock.unix() + LISTED_SECONDS).await?;
-            return Ok(usage_plans::settle(issuer, held).await);
+            let held = usage_plans::settle(issuer, held).await;
+            // Without a list the record alone says it, as soon as verifiers read it again.
+            if issuer.deps.tables.revocations.is_configured() {
+                revocations::revoke(issuer, Revoked::Key(&id), issuer.deps.clock.unix() + LISTED_SECONDS).await?;
+            }
+            return Ok(held);
         }
         let record = ApiKeyRecord { state: KeyState::Revoked, ..held.value.clone() };
         held = match store(issuer, &held, record).await {
@@ -252,7 +256,7 @@ async fn store(
 }
 
 /// The members that both `POST` and `PATCH` take.
-fn apply(record: &mut ApiKeyRecord, body: &Body, client: &ClientRecord, now: u64) -> Result<(), Refusal> {
+fn apply(issuer: &Inner, record: &mut ApiKeyRecord, body: &Body, client: &ClientRecord) -> Result<(), Refusal> {
     if let Some(scopes) = body.list("scopes")? {
         fields::scopes(&scopes)?;
         subset("scopes", &scopes, &client.scopes)?;
@@ -265,7 +269,7 @@ fn apply(record: &mut ApiKeyRecord, body: &Body, client: &ClientRecord, now: u64
     }
     if body.get("expires_at").is_some() {
         record.expires_at = body.number("expires_at")?;
-        if record.expires_at.is_some_and(|at| at <= now) {
+        if record.expires_at.is_some_and(|at| at <= issuer.deps.clock.unix()) {
             return Err(wrong("expires_at", "expected a time to come, in seconds since 1970"));
         }
     }
@@ -277,6 +281,9 @@ fn apply(record: &mut ApiKeyRecord, body: &Body, client: &ClientRecord, now: u64
         }
     }
     if body.get("usage_plan").is_some() {
+        if issuer.usage_plans.is_none() && !body.is_null("usage_plan") {
+            return Err(wrong("usage_plan", "expected none: CAUSEWAY_USAGE_PLANS is not on"));
+        }
         record.usage_plan = body.text("usage_plan")?.map(str::to_owned);
         let fits = |id: &String| (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric());
         if record.usage_plan.as_ref().is_some_and(|id| !fits(id)) {

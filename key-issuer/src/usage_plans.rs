@@ -63,7 +63,11 @@ pub(crate) async fn remove(issuer: &Inner, record: &ApiKeyRecord) -> Result<(), 
     if record.usage_plan.is_none() && record.usage_plan_state.is_none() {
         return Ok(());
     }
-    let plans = plans(issuer).map_err(|error| Refusal::unavailable(error.to_string()))?;
+    let Ok(plans) = plans(issuer) else {
+        // They were switched off. The key that is left there stands for nothing.
+        complain(issuer, &record.id, "usage plans are off, so the key in API Gateway stays");
+        return Ok(());
+    };
     plans.remove(&record.id).await.map_err(|error| Refusal::unavailable(error.to_string()))
 }
 

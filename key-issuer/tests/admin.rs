@@ -208,3 +208,21 @@ fn a_bundle_that_cannot_be_used_stops_the_start() {
     std::fs::write(&path, empty).unwrap();
     assert!(open().is_err_and(|why| why.contains("access section")));
 }
+
+#[tokio::test]
+async fn what_is_not_configured_is_said_to_administrators_alone() {
+    let mut world = AdminWorld::new().await;
+    world.restart_without_tables();
+    for (method, path, body, status) in [
+        ("GET", "/v1/api-keys", None, 501),
+        ("POST", "/v1/revocations", Some(json!({"token": "a"})), 501),
+        ("GET", "/v1/clients", None, 200),
+        ("DELETE", "/v1/clients/reader", None, 204),
+    ] {
+        let answer = world.call(method, path, body).await;
+        assert_eq!(answer.status(), status, "{method} {path} {answer:?}");
+        let nobody = world.send(event(PUBLIC_API, method, path)).await;
+        assert_eq!(nobody.status(), 401, "{method} {path}");
+    }
+    assert_eq!(world.world.send(event(PUBLIC_API, "GET", "/revocations")).await.status(), 404);
+}

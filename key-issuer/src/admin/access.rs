@@ -1,6 +1,6 @@
 //! Who may administrate: the policies of the bundle, asked about the issuer as a workload.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use authz::{Decision, Given, KeySets, Peer, Policies, Reason, Revocations, Target};
 use platform::env::EnvError;
@@ -43,6 +43,8 @@ impl Administration {
 /// The gate in front of the administration.
 pub(crate) struct Access {
     policies: Option<Arc<Policies>>,
+    /// The key sets that the policies bring along, parsed at the first request.
+    embedded: OnceLock<KeySets>,
     /// Issuer of this very program, whose keys need not be fetched.
     issuer: String,
     host: String,
@@ -60,6 +62,7 @@ impl Access {
         let (namespace, labels) = config.admin_workload.clone();
         Self {
             policies,
+            embedded: OnceLock::new(),
             issuer: config.issuer.clone(),
             host,
             // Without an environment, so that no API key opens the administration: a key that leaks must not make others.
@@ -160,7 +163,13 @@ impl Access {
     /// The key sets at hand: our own, inline ones, and no other. Nothing is fetched here, and what was fetched when the
     /// bundle was made may be old.
     async fn keys(&self, issuer: &Inner, policies: &Policies) -> Result<KeySets, Refusal> {
-        let mut keys = KeySets::embedded(policies).map_err(|error| Refusal::internal(error.to_string()))?;
+        let mut keys = match self.embedded.get() {
+            Some(keys) => keys.clone(),
+            None => {
+                let keys = KeySets::embedded(policies).map_err(|error| Refusal::internal(error.to_string()))?;
+                self.embedded.get_or_init(|| keys).clone()
+            }
+        };
         let own = issuer.signing_keys().await?.verifying(issuer.deps.clock.unix()).map_err(Refusal::internal)?;
         let sources = || {
             let sources = policies.key_sources();

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use authz::{CompileOptions, Policies};
-use key_issuer::{Administration, ClientRecord, Config, Deps, KeyIssuer, PlanKey, UsagePlanError, UsagePlans};
+use key_issuer::{Administration, ClientRecord, Config, Deps, KeyIssuer, PlanKey, Tables, UsagePlanError, UsagePlans};
 use platform::BoxFuture;
 use platform::env::MapEnv;
 use platform::log::{Lines, Log};
 use platform::random::SystemRandom;
+use platform::table::{Table, Unconfigured};
 use serde_json::{Value, json};
 
 use super::common::*;
@@ -111,7 +112,7 @@ impl AdminWorld {
         };
         world.directory.put(&admin).await;
         let plans = Arc::new(FakePlans::default());
-        (world.issuer, world.lines) = issuer(&world, yaml, &plans);
+        (world.issuer, world.lines) = issuer(&world, yaml, Some(&plans), world.directory.tables());
         let token = token(&world, "grant_type=client_credentials&scope=issuer.admin").await;
         world.lines.drain();
         let secrets = Mutex::new(vec![token.clone(), ADMIN_SECRET.to_owned()]);
@@ -120,7 +121,16 @@ impl AdminWorld {
 
     /// Another execution environment of the same issuer.
     pub fn restart(&mut self) {
-        (self.world.issuer, self.world.lines) = issuer(&self.world, Some(POLICIES), &self.plans);
+        (self.world.issuer, self.world.lines) =
+            issuer(&self.world, Some(POLICIES), Some(&self.plans), self.world.directory.tables());
+    }
+
+    /// The same with clients, and nothing else.
+    pub fn restart_without_tables(&mut self) {
+        let none = |name| -> Arc<dyn Table> { Arc::new(Unconfigured(name)) };
+        let clients = self.world.directory.tables().clients;
+        let tables = Tables { clients, api_keys: none("A"), state: none("B"), revocations: none("C") };
+        (self.world.issuer, self.world.lines) = issuer(&self.world, Some(POLICIES), None, tables);
     }
 
     pub fn note(&self, secret: &str) {
@@ -181,7 +191,7 @@ impl AdminWorld {
     }
 }
 
-fn issuer(world: &World, yaml: Option<&str>, plans: &Arc<FakePlans>) -> (KeyIssuer, Lines) {
+fn issuer(world: &World, yaml: Option<&str>, plans: Option<&Arc<FakePlans>>, tables: Tables) -> (KeyIssuer, Lines) {
     let env = MapEnv::from([
         ("CAUSEWAY_ISSUER", ISSUER),
         ("CAUSEWAY_SIGNING_SECRET", "signing"),
@@ -193,15 +203,15 @@ fn issuer(world: &World, yaml: Option<&str>, plans: &Arc<FakePlans>) -> (KeyIssu
     ]);
     let (log, lines) = Log::memory();
     let deps = Deps {
-        tables: world.directory.tables(),
+        tables,
         secret_versions: None,
         secrets: world.vault.clone(),
         clock: world.clock.clone(),
         random: Arc::new(SystemRandom),
         log,
     };
-    let usage_plans: Arc<dyn UsagePlans> = plans.clone();
-    let administration = Administration { policies: yaml.map(policies), usage_plans: Some(usage_plans) };
+    let usage_plans = plans.cloned().map(|plans| -> Arc<dyn UsagePlans> { plans });
+    let administration = Administration { policies: yaml.map(policies), usage_plans };
     (KeyIssuer::with_administration(Config::from_env(&env).unwrap(), deps, administration), lines)
 }
 
