@@ -221,6 +221,8 @@ impl<'a> Clients<'a> {
         .await?;
         // Without an audience there is no token for it.
         self.with_random_secret("nobody", |record| ClientRecord { audiences: Vec::new(), ..record }).await?;
+        let broken = vec!["no hash".to_owned()];
+        self.with_random_secret("broken", |record| ClientRecord { secret_hashes: broken, ..record }).await?;
 
         self.with_key("assertion", AssertionKey::es256()?, AssertionAudience::IssuerOnly).await?;
         self.with_key("older-assertion", AssertionKey::rs256()?, AssertionAudience::IssuerOrTokenEndpoint).await?;

@@ -74,7 +74,8 @@ impl TlsDoor {
                     let certificates = stream.get_ref().1.peer_certificates();
                     let shown = certificates.and_then(<[CertificateDer<'_>]>::first).map(|der| STANDARD.encode(der));
                     let forward = service_fn(move |request| forward(request, upstream, shown.clone()));
-                    let served = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), forward);
+                    let served =
+                        hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), forward);
                     let _ = served.await;
                 });
             }
