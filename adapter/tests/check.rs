@@ -159,6 +159,7 @@ fn record(key: &ApiKey) -> ApiKeyRecord {
         state: KeyState::Active,
         not_before: None,
         expires_at: None,
+        ..ApiKeyRecord::default()
     }
 }
 

@@ -91,6 +91,13 @@ fn print_curl_lines(stack: &Stack, style: Style) {
             format!("curl -i -H 'x-api-key: {}' http://{ingress}/ratings/0", revoked.expose()),
         ),
         (
+            "the clients of the issuer, as its administrator: 200",
+            format!(
+                "curl -i -H \"authorization: Bearer $(curl -s -u admin:{} -d grant_type=client_credentials http://{issuer}/oauth2/token | sed 's/.*\"access_token\":\"\\([^\"]*\\)\".*/\\1/')\" http://{issuer}/v1/clients",
+                stack.admin_secret.expose()
+            ),
+        ),
+        (
             "the issuer's documents",
             format!("curl -s http://{issuer}/.well-known/openid-configuration http://{issuer}/jwks.json"),
         ),

@@ -2,6 +2,7 @@
 //! tests share.
 
 pub mod bundle;
+mod clients;
 mod configuration;
 pub mod demo;
 pub mod dev;
@@ -9,6 +10,8 @@ mod evaluate;
 mod explain;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+mod issuer;
+mod keys;
 mod lint;
 mod normalize;
 mod request_line;
@@ -50,6 +53,12 @@ enum Command {
     /// Print what a mesh makes of request paths
     #[command(after_help = normalize::EXAMPLES)]
     Normalize(normalize::Normalize),
+    /// Make, rotate and revoke API keys, and look at signing keys
+    #[command(after_help = keys::EXAMPLES)]
+    Keys(keys::Keys),
+    /// Make and change OAuth clients
+    #[command(after_help = clients::EXAMPLES)]
+    Clients(clients::Clients),
     /// Look at tokens
     Token(token::Token),
     /// Validate Istio YAML and compile it into the file that the Lambda programs read
@@ -66,6 +75,8 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Explain(command) => explain::run(*command),
         Command::Lint(command) => lint::run(command),
         Command::Normalize(command) => normalize::run(command),
+        Command::Keys(command) => keys::run(command),
+        Command::Clients(command) => clients::run(command),
         Command::Token(command) => token::run(command),
         Command::Bundle(command) => bundle::run(command),
     })

@@ -265,6 +265,7 @@ impl Session {
             state,
             not_before: None,
             expires_at,
+            ..ApiKeyRecord::default()
         })
     }
 }

@@ -53,6 +53,25 @@ pub(crate) struct Facts {
     pub(crate) serial: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) expires_at: Option<u64>,
+    /// The administrator, as far as the policies have proven who it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) principal: Option<String>,
+    /// Istio's id of the rule that let the administrator pass, or did not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) policy: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) change: Option<Change>,
+}
+
+/// What an administrator has changed. The states are what an administrator may see, and hold no secret.
+#[derive(Debug, Serialize)]
+pub(crate) struct Change {
+    pub(crate) action: &'static str,
+    pub(crate) id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) before: Option<serde_json::Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) after: Option<serde_json::Value>,
 }
 
 #[derive(Serialize)]
@@ -87,7 +106,7 @@ pub(crate) fn write(log: &Log, ts: u64, request: &Request, facts: &Facts, refusa
         ts,
         event,
         status: refusal.map_or(200, |refusal| refusal.status),
-        error: refusal.map(|refusal| refusal.error),
+        error: refusal.map(|refusal| refusal.error).filter(|error| !error.is_empty()),
         reason: refusal.map(|refusal| refusal.description.as_str()),
         detail: refusal.and_then(|refusal| refusal.detail.as_deref()),
         facts,

@@ -76,6 +76,14 @@ pub struct Config {
     pub svid_rate: u64,
     /// `CAUSEWAY_SVID_ED25519`: whether Ed25519 keys get certificates. Mesh proxies do not take them.
     pub svid_ed25519: bool,
+    /// `CAUSEWAY_BUNDLE`: the file with the policies that say who may administrate. Without it nobody may.
+    pub bundle: Option<String>,
+    /// `CAUSEWAY_ADMIN_WORKLOAD`, `NAMESPACE/LABEL=VALUE[,LABEL=VALUE]`: which workload the issuer is to those policies.
+    pub admin_workload: (String, Vec<(String, String)>),
+    /// `CAUSEWAY_USAGE_PLANS`, `on` or `off`: whether API keys may belong to usage plans of API Gateway.
+    pub usage_plans: bool,
+    /// `AWS_ENDPOINT_URL_API_GATEWAY`, else `AWS_ENDPOINT_URL`: for a local stand-in of the service.
+    pub apigateway_endpoint: Option<String>,
 }
 
 impl Config {
@@ -135,6 +143,21 @@ impl Config {
         let (slowest, fastest) = (*SVID_RATE.start(), *SVID_RATE.end());
         let svid_rate = env.number("CAUSEWAY_SVID_RATE", DEFAULT_SVID_RATE, slowest, fastest)?;
         let svid_ed25519 = env.parsed("CAUSEWAY_SVID_ED25519")?.unwrap_or(false);
+        let bundle = env.optional("CAUSEWAY_BUNDLE")?;
+        let admin_workload = env.checked("CAUSEWAY_ADMIN_WORKLOAD", workload)?;
+        let admin_workload = match admin_workload {
+            Some(workload) => workload,
+            None => ("causeway-system".to_owned(), vec![("app".to_owned(), "key-issuer".to_owned())]),
+        };
+        let usage_plans = env.checked("CAUSEWAY_USAGE_PLANS", |word| match word {
+            "on" => Ok(true),
+            "off" => Ok(false),
+            _ => Err("expected on or off".to_owned()),
+        })?;
+        let apigateway_endpoint = match env.optional("AWS_ENDPOINT_URL_API_GATEWAY")? {
+            None => env.optional("AWS_ENDPOINT_URL")?,
+            endpoint => endpoint,
+        };
         env.finish()?;
         Ok(Self {
             issuer: issuer_url,
@@ -157,6 +180,10 @@ impl Config {
             sts_endpoints,
             svid_rate,
             svid_ed25519,
+            bundle,
+            admin_workload,
+            usage_plans: usage_plans.unwrap_or(false),
+            apigateway_endpoint,
         })
     }
 
@@ -266,6 +293,24 @@ fn sts_endpoint(text: &str) -> Result<String, String> {
     }
 }
 
+/// `NAMESPACE/LABEL=VALUE[,LABEL=VALUE]`.
+fn workload(text: &str) -> Result<(String, Vec<(String, String)>), String> {
+    let expected = || "expected NAMESPACE/LABEL=VALUE[,LABEL=VALUE]".to_owned();
+    let is_word = |word: &str| {
+        (1..=253).contains(&word.len()) && word.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./".contains(&b))
+    };
+    let (namespace, labels) = text.split_once('/').ok_or_else(expected)?;
+    let labels: Option<Vec<(String, String)>> = labels
+        .split(',')
+        .map(|label| label.split_once('=').filter(|(name, value)| is_word(name) && is_word(value)))
+        .map(|label| label.map(|(name, value)| (name.to_owned(), value.to_owned())))
+        .collect();
+    match labels {
+        Some(labels) if is_word(namespace) => Ok((namespace.to_owned(), labels)),
+        _ => Err(expected()),
+    }
+}
+
 /// JSON text, or `@` and the path of a file with it.
 fn registry(value: &str, trust_domain: &TrustDomain) -> Result<Registry, EnvError> {
     let wrong = |why: String| EnvError::Invalid { name: "CAUSEWAY_REGISTRY".to_owned(), value: shortened(value), why };
@@ -323,6 +368,11 @@ mod tests {
         assert!(config.iam_door_ids.is_empty());
         assert_eq!((config.mtls_host(), config.mtls_door_ids.len()), (None, 0));
         assert_eq!((config.ca_secret, config.clients_table), (None, None));
+        assert_eq!((config.bundle, config.usage_plans, config.apigateway_endpoint), (None, false, None));
+        let label = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(config.admin_workload, ("causeway-system".to_owned(), vec![label("app", "key-issuer")]));
+        let config = Config::from_env(&minimal().with("CAUSEWAY_ADMIN_WORKLOAD", "ns/app=a,x.io/tier=b")).unwrap();
+        assert_eq!(config.admin_workload, ("ns".to_owned(), vec![label("app", "a"), label("x.io/tier", "b")]));
     }
 
     #[test]
@@ -447,6 +497,10 @@ mod tests {
             (minimal().with("CAUSEWAY_SVID_RATE", "1000001"), "CAUSEWAY_SVID_RATE"),
             (minimal().with("CAUSEWAY_SVID_ED25519", "yes"), "CAUSEWAY_SVID_ED25519"),
             (minimal().with("CAUSEWAY_TRUST_DOMAIN", "Cluster.Local"), "CAUSEWAY_TRUST_DOMAIN"),
+            (minimal().with("CAUSEWAY_USAGE_PLANS", "yes"), "CAUSEWAY_USAGE_PLANS"),
+            (minimal().with("CAUSEWAY_ADMIN_WORKLOAD", "app=issuer"), "CAUSEWAY_ADMIN_WORKLOAD"),
+            (minimal().with("CAUSEWAY_ADMIN_WORKLOAD", "ns/app"), "CAUSEWAY_ADMIN_WORKLOAD"),
+            (minimal().with("CAUSEWAY_ADMIN_WORKLOAD", "ns/app=a,"), "CAUSEWAY_ADMIN_WORKLOAD"),
             (minimal().with("CAUSEWAY_IAM_DOOR_IDS", "url1"), "CAUSEWAY_REGISTRY is not set"),
             (minimal().with("CAUSEWAY_REGISTRY", REGISTRY), "CAUSEWAY_IAM_DOOR_IDS is not set"),
             (minimal().with("CAUSEWAY_CA_SECRET", "ca"), "CAUSEWAY_IAM_DOOR_IDS is not set, but CAUSEWAY_CA_SECRET is"),

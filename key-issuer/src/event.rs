@@ -32,6 +32,9 @@ pub enum InvocationError {
     /// A step of the rotation of the signing keys failed. Secrets Manager repeats it.
     #[error("the rotation of the signing keys: {0}")]
     Rotation(String),
+    /// Usage plans could not be looked at. The next scheduled run does it.
+    #[error("the reconciliation of usage plans: {0}")]
+    Reconciliation(String),
 }
 
 /// A request as it came through one of the doors. Nothing in it is proven yet. `Debug` leaves out headers and body, which
@@ -78,6 +81,11 @@ pub(crate) struct Headers(Vec<(String, String)>);
 pub(crate) struct DuplicateHeader;
 
 impl Headers {
+    /// All of them, names in lower case, in no order that means anything.
+    pub(crate) fn lines(&self) -> &[(String, String)] {
+        &self.0
+    }
+
     /// The header's only value.
     ///
     /// Payload format 2.0 joins several headers of one name with commas, and an event can hold one name in two

@@ -19,10 +19,12 @@ use platform::log::Log;
 use platform::random::{Random, SystemRandom};
 use platform::secrets::{SecretVersions, Secrets, SecretsManager};
 use platform::table::{Table, TableOf, Unconfigured};
+use platform::usage_plans::ApiGateway;
 use serde_json::Value;
 
 mod admin;
 mod algorithm;
+mod api_keys;
 mod attestation;
 mod audit;
 pub mod bootstrap;
@@ -31,6 +33,7 @@ mod certificate;
 mod client;
 mod client_auth;
 mod client_cache;
+mod clients_admin;
 mod config;
 mod confirmation;
 mod dpop;
@@ -40,6 +43,7 @@ mod iam;
 mod introspection;
 mod jwks;
 mod jwt_svid;
+mod leaks;
 mod metadata;
 mod offers;
 mod own_token;
@@ -59,7 +63,9 @@ mod svid;
 #[path = "../tests/common/keys.rs"]
 mod test_keys;
 mod token;
+mod usage_plans;
 
+pub use admin::Administration;
 pub use algorithm::Algorithm;
 pub use attestation::{CallerIdentity, CallerIdentityError, Sts};
 pub use ca::SVID_LIFE_SECONDS;
@@ -73,6 +79,7 @@ pub use jwt_svid::{JWT_SVID_LIFE_SECONDS, MAX_AUDIENCES};
 pub use registry::{Registration, Registry};
 pub use rotation::signing_keys_text;
 pub use svid::MAX_CSR_BYTES;
+pub use usage_plans::{PlanKey, UsagePlanError, UsagePlans};
 
 use audit::Facts;
 use ca::Authority;
@@ -143,6 +150,11 @@ pub(crate) struct Inner {
     pub(crate) revoked: TableOf<revocations::Entry>,
     pub(crate) offers: offers::Offers,
     pub(crate) used: TableOf<Value>,
+    pub(crate) api_keys: TableOf<authz::ApiKeyRecord>,
+    pub(crate) access: admin::Access,
+    pub(crate) usage_plans: Option<Arc<dyn UsagePlans>>,
+    pub(crate) leaks: leaks::Bucket,
+    pub(crate) revocation_list: revocations::ListCache,
     pub(crate) throttle: client_auth::Throttle,
     /// SVIDs, by role.
     pub(crate) svid_rate: Rate,
@@ -155,8 +167,13 @@ pub(crate) struct Inner {
 }
 
 impl KeyIssuer {
-    /// An issuer. No secret is read before a request needs it.
+    /// An issuer that nobody administrates. No secret is read before a request needs it.
     pub fn new(config: Config, deps: Deps) -> Self {
+        Self::with_administration(config, deps, Administration::default())
+    }
+
+    /// An issuer whose administrators the policies name.
+    pub fn with_administration(config: Config, deps: Deps, administration: Administration) -> Self {
         let offers = offers::Offers::of(&config, &deps.tables);
         let metadata = metadata::Metadata::new(&config, offers).to_json();
         let signing_keys = SecretCache::new(&config.signing_secret, |secret, _| SigningKeys::from_secret(secret));
@@ -171,6 +188,9 @@ impl KeyIssuer {
         let families = TableOf::new("state", deps.tables.state.clone(), deps.clock.clone());
         let revoked = TableOf::new("revocations", deps.tables.revocations.clone(), deps.clock.clone());
         let used = TableOf::new("state", deps.tables.state.clone(), deps.clock.clone());
+        let api_keys = TableOf::new("api_keys", deps.tables.api_keys.clone(), deps.clock.clone());
+        let Administration { policies, usage_plans } = administration;
+        let access = admin::Access::new(&config, policies);
         let throttle = client_auth::Throttle::new();
         let svid_rate = Rate::new(config.svid_rate);
         let proof_rate = Rate::new(PROOFS_PER_SECOND);
@@ -182,6 +202,11 @@ impl KeyIssuer {
             revoked,
             offers,
             used,
+            api_keys,
+            access,
+            usage_plans,
+            leaks: leaks::Bucket::default(),
+            revocation_list: revocations::ListCache::default(),
             throttle,
             svid_rate,
             proof_rate,
@@ -212,6 +237,10 @@ impl KeyIssuer {
                 why: error.to_string(),
             })?)),
         };
+        let usage_plans = config.usage_plans.then(|| -> Arc<dyn UsagePlans> {
+            Arc::new(ApiGateway::new(aws.clone(), config.apigateway_endpoint.clone()))
+        });
+        let administration = Administration { policies: Administration::open(&config)?, usage_plans };
         let deps = Deps {
             tables: Tables {
                 clients: Arc::new(DynamoTable::new(table, aws.clone())),
@@ -226,17 +255,20 @@ impl KeyIssuer {
             random: Arc::new(SystemRandom),
             log: Log::stdout(),
         };
-        Ok(Self::new(config, deps))
+        Ok(Self::with_administration(config, deps, administration))
     }
 
-    /// Answers one event. Every HTTP event gets an HTTP answer; a step of the rotation of the signing keys gets one if
-    /// it is done.
+    /// Answers one event. Every HTTP event gets an HTTP answer; a step of the rotation of the signing keys gets one if it
+    /// is done, and a reconciliation of usage plans says what it did.
     ///
     /// # Errors
     /// When the event is neither, see [`UnsupportedEvent`], or when the step fails.
     pub async fn handle(&self, event: Value) -> Result<Value, InvocationError> {
         if rotation::is_event(&event) {
             return rotation::answer(&self.0, event).await;
+        }
+        if usage_plans::is_event(&event) {
+            return usage_plans::reconcile(&self.0).await.map_err(InvocationError::Reconciliation);
         }
         let request = Request::try_from(event)?;
         let issuer = &self.0;

@@ -71,6 +71,12 @@ impl Refusal {
     /// The answer. RFC 6749 §5.2: "Values for the 'error_description' parameter MUST NOT include characters outside
     /// the set %x20-21 / %x23-5B / %x5D-7E."
     pub(crate) fn response(&self) -> Response {
+        if self.error.is_empty() {
+            // RFC 6750 §3.1, see `admin::access`.
+            let mut response = Response::private_json(self.status, String::new());
+            response.headers.extend(self.header.clone());
+            return response;
+        }
         let description: String = self
             .description
             .chars()

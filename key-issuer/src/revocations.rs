@@ -1,10 +1,15 @@
 //! Revoked credentials: what is kept about them, and the signed list that verifiers load.
 
+mod by_id;
+mod list;
+
 use authz::Claims;
 use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Request, Response};
+pub(crate) use by_id::create;
+pub(crate) use list::{ListCache, answer};
+
 use crate::refusal::Refusal;
 use crate::{Inner, hex};
 
@@ -13,7 +18,6 @@ const ATTEMPTS: usize = 8;
 
 /// What is revoked.
 #[derive(Clone, Copy, Debug)]
-#[allow(dead_code, reason = "administrators revoke keys and clients")]
 pub(crate) enum Revoked<'a> {
     /// The token with this `jti`.
     Token(&'a str),
@@ -28,20 +32,48 @@ pub(crate) enum Revoked<'a> {
 impl Revoked<'_> {
     /// The id of its record. Ids of callers are hashed: they are of any length and hold any character.
     fn record_id(self) -> String {
-        let (kind, id) = match self {
-            Self::Token(jti) => ("token", jti),
-            Self::Key(id) => ("key", id),
-            Self::Client(id) => ("client", id),
-            Self::ClientBefore(id, _) => ("before", id),
-        };
-        format!("{kind}#{}", hex(digest(&SHA256, id.as_bytes()).as_ref()))
+        let (kind, id) = self.parts();
+        format!("{}#{}", kind.word(), hex(digest(&SHA256, id.as_bytes()).as_ref()))
+    }
+
+    fn parts(self) -> (Kind, String) {
+        match self {
+            Self::Token(jti) => (Kind::Token, jti.to_owned()),
+            Self::Key(id) => (Kind::Key, id.to_owned()),
+            Self::Client(id) => (Kind::Client, id.to_owned()),
+            Self::ClientBefore(id, _) => (Kind::Before, id.to_owned()),
+        }
+    }
+}
+
+/// What the id of an entry is the id of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Kind {
+    Token,
+    Key,
+    Client,
+    Before,
+}
+
+impl Kind {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::Key => "key",
+            Self::Client => "client",
+            Self::Before => "before",
+        }
     }
 }
 
 /// A record of the table of revocations.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Entry {
+    kind: Kind,
+    /// The `jti`, the key's public id or the client's id.
+    id: String,
     /// Until when it is kept, in seconds since 1970.
     until: u64,
     /// The moment of [`Revoked::ClientBefore`].
@@ -53,7 +85,7 @@ pub(crate) struct Entry {
 /// twice is doing it once; the later `expires_at` stays.
 ///
 /// # Errors
-/// 503 when the table does not answer.
+/// 503 when the table does not answer; 507 when the list that verifiers load has no room, for a list must not be cut.
 pub(crate) async fn revoke(issuer: &Inner, what: Revoked<'_>, expires_at: u64) -> Result<(), Refusal> {
     let id = what.record_id();
     let before = match what {
@@ -64,11 +96,17 @@ pub(crate) async fn revoke(issuer: &Inner, what: Revoked<'_>, expires_at: u64) -
         let held = issuer.revoked.get(&id).await.map_err(unavailable)?;
         let written = match held {
             None => {
-                let entry = Entry { until: expires_at, before };
+                let (kind, id_of) = what.parts();
+                let entry = Entry { kind, id: id_of, until: expires_at, before };
+                list::reserve(issuer, &entry).await?;
                 issuer.revoked.create(&id, &entry, Some(expires_at)).await
             }
             Some(held) => {
-                let entry = Entry { until: held.value.until.max(expires_at), before: held.value.before.max(before) };
+                let entry = Entry {
+                    until: held.value.until.max(expires_at),
+                    before: held.value.before.max(before),
+                    ..held.value.clone()
+                };
                 if entry == held.value {
                     return Ok(());
                 }
@@ -110,11 +148,6 @@ pub(crate) async fn is_revoked(issuer: &Inner, claims: &Claims) -> Result<bool, 
         }
     }
     Ok(false)
-}
-
-/// Answers a request for the list.
-pub(crate) async fn answer(_issuer: &Inner, _request: &Request) -> Result<Response, Refusal> {
-    Err(Refusal::internal("not built yet"))
 }
 
 fn unavailable(error: platform::store::StoreError) -> Refusal {

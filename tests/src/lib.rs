@@ -7,9 +7,13 @@ pub mod function;
 pub mod local_issuer;
 pub mod mesh;
 pub mod moto;
+pub mod pki;
 pub mod ports;
 pub mod process;
+pub mod public_issuer;
+pub mod rotating_issuer;
 pub mod tier;
+pub mod tls_door;
 pub mod world;
 
 use std::path::{Path, PathBuf};

@@ -29,6 +29,9 @@ use crate::moto::Moto;
 use crate::process::Process;
 use crate::{ports, program};
 
+/// The issuer's tables.
+pub const TABLES: [&str; 4] = ["clients", "api-keys", "state", "revocations"];
+
 const ACCOUNT: &str = "123456789012";
 const DOOR_ID: &str = "testdoor";
 const REGION: &str = "eu-central-1";
@@ -268,7 +271,7 @@ async fn seed(moto: &Moto) -> Result<Seeds, String> {
     for (id, secret) in [("signing", &signing), ("ca", &authority), ("pepper", &pepper)] {
         create_secret(moto, id, secret).await?;
     }
-    for table in ["clients", "api-keys"] {
+    for table in TABLES {
         create_table(moto, table).await?;
     }
     let table = Arc::new(DynamoTable::new("clients", aws(moto)));
@@ -359,15 +362,27 @@ fn issuer_environment(moto: &Moto, roles: &[Role]) -> Vec<(String, String)> {
         })
         .collect();
     let mut environment = moto.environment();
+    environment.extend(issuer_tables());
     environment.extend(texts([
         ("CAUSEWAY_ISSUER", stack::ISSUER),
         ("CAUSEWAY_SIGNING_SECRET", "signing"),
         ("CAUSEWAY_CA_SECRET", "ca"),
-        ("CAUSEWAY_CLIENTS_TABLE", "clients"),
         ("CAUSEWAY_IAM_DOOR_IDS", DOOR_ID),
         ("CAUSEWAY_REGISTRY", &json!(registry).to_string()),
     ]));
     environment
+}
+
+/// The variables that name [`TABLES`], and what the API keys among them need.
+pub fn issuer_tables() -> Vec<(String, String)> {
+    texts([
+        ("CAUSEWAY_CLIENTS_TABLE", "clients"),
+        ("CAUSEWAY_API_KEYS_TABLE", "api-keys"),
+        ("CAUSEWAY_PEPPER_SECRET", "pepper"),
+        ("CAUSEWAY_ENVIRONMENT", "dev"),
+        ("CAUSEWAY_STATE_TABLE", "state"),
+        ("CAUSEWAY_REVOCATIONS_TABLE", "revocations"),
+    ])
 }
 
 fn role(name: &'static str) -> Result<Role, String> {
@@ -386,6 +401,7 @@ fn caller(role: &Role) -> Caller {
     }
 }
 
-fn texts<const N: usize>(pairs: [(&str, &str); N]) -> Vec<(String, String)> {
+/// Pairs of a name and a value, as environments have them.
+pub fn texts<const N: usize>(pairs: [(&str, &str); N]) -> Vec<(String, String)> {
     pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec()
 }

@@ -117,6 +117,7 @@ pub fn record(key: &ApiKey) -> ApiKeyRecord {
         state: KeyState::Active,
         not_before: None,
         expires_at: None,
+        ..ApiKeyRecord::default()
     }
 }
 

@@ -40,6 +40,7 @@ pub(super) struct Seeds {
     pub(super) access_key: Secret<String>,
     pub(super) reader_secret: Secret<String>,
     pub(super) auditor_secret: Secret<String>,
+    pub(super) admin_secret: Secret<String>,
     pub(super) partner_key: ApiKey,
     pub(super) revoked_key: ApiKey,
 }
@@ -61,12 +62,14 @@ impl Seeds {
         secrets.put("ca", authority.expose().clone());
         secrets.put("pepper", pepper.expose().clone());
 
-        let (reader_secret, auditor_secret) = (random_text()?, random_text()?);
+        let (reader_secret, auditor_secret, admin_secret) = (random_text()?, random_text()?, random_text()?);
         let store = Embedded::in_memory();
         let clients = TableOf::new("clients", store.table("clients"), Arc::new(SystemClock));
-        for (client_id, secret, scope) in
-            [("reader", &reader_secret, "reviews.read"), ("auditor", &auditor_secret, "orders.read")]
-        {
+        for (client_id, secret, scope) in [
+            ("reader", &reader_secret, "reviews.read"),
+            ("auditor", &auditor_secret, "orders.read"),
+            ("admin", &admin_secret, "issuer.admin"),
+        ] {
             let client = ClientRecord {
                 secret_hashes: vec![key_issuer::secret_hash(secret)],
                 scopes: vec![scope.to_owned()],
@@ -90,6 +93,7 @@ impl Seeds {
             access_key,
             reader_secret,
             auditor_secret,
+            admin_secret,
             partner_key,
             revoked_key,
         })
@@ -112,6 +116,9 @@ impl Seeds {
             ("CAUSEWAY_CA_SECRET", "ca"),
             ("CAUSEWAY_TRUST_DOMAIN", TRUST_DOMAIN),
             ("CAUSEWAY_IAM_DOOR_IDS", DOOR_ID),
+            ("CAUSEWAY_API_KEYS_TABLE", platform::store::API_KEYS),
+            ("CAUSEWAY_PEPPER_SECRET", "pepper"),
+            ("CAUSEWAY_ENVIRONMENT", ENVIRONMENT),
         ])
         .with("CAUSEWAY_REGISTRY", registry.to_string());
         key_issuer::Config::from_env(&env).map_err(|error| StackError::Configuration(error.to_string()))
@@ -245,6 +252,7 @@ pub fn key_record(key: &ApiKey, client_id: &str, state: KeyState, pepper: &Secre
         state,
         not_before: None,
         expires_at: None,
+        ..ApiKeyRecord::default()
     }
 }
 

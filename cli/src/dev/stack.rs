@@ -14,7 +14,7 @@ use authz::Policies;
 use authz::api_key::ApiKey;
 use identity::Secret;
 use istio::{Resources, SourceFile};
-use key_issuer::KeyIssuer;
+use key_issuer::{Administration, KeyIssuer};
 use platform::bundle::{Bundle, Section};
 use platform::clock::{Clock, FixedClock, SystemClock};
 use platform::log::Log;
@@ -43,13 +43,14 @@ pub const RATINGS_URL: &str = "http://ratings.bookinfo.svc.cluster.local:9080/ra
 pub const DETAILS_URL: &str = "http://details.bookinfo.svc.cluster.local:9080/details/0";
 
 /// The configuration files of the examples, and what the local stack adds to them.
-pub const EXAMPLES: [(&str, &str); 7] = [
+pub const EXAMPLES: [(&str, &str); 8] = [
     ("examples/bookinfo/access.yaml", include_str!("../../../examples/bookinfo/access.yaml")),
     ("examples/bookinfo/egress.yaml", include_str!("../../../examples/bookinfo/egress.yaml")),
     ("examples/bookinfo/gateway.yaml", include_str!("../../../examples/bookinfo/gateway.yaml")),
     ("examples/bookinfo/mesh.yaml", include_str!("../../../examples/bookinfo/mesh.yaml")),
     ("examples/bookinfo/routes.yaml", include_str!("../../../examples/bookinfo/routes.yaml")),
     ("examples/bookinfo/services.yaml", include_str!("../../../examples/bookinfo/services.yaml")),
+    ("local/administration.yaml", include_str!("administration.yaml")),
     ("local/details.yaml", include_str!("details.yaml")),
 ];
 
@@ -125,6 +126,8 @@ pub struct Stack {
     pub reader_secret: Secret<String>,
     /// The secret of the client `auditor`, whose scope does not.
     pub auditor_secret: Secret<String>,
+    /// The secret of the client `admin`, whose scope administrates the issuer.
+    pub admin_secret: Secret<String>,
     /// A key of the client `partner`.
     pub partner_key: ApiKey,
     /// A key of the client `partner` that has been revoked.
@@ -144,8 +147,16 @@ impl Stack {
 
         // The issuer and its two doors.
         let issuer_config = credentials.issuer_config()?;
-        let issuer =
-            KeyIssuer::new(issuer_config.clone(), credentials.issuer_deps(clock.clone(), logs.of("key-issuer")));
+        // It knows its own keys, so the policies about its administrators need none embedded.
+        let administrators = bundle::build(&resources().map_err(configuration_refused)?, BTreeMap::new());
+        let administrators = Bundle::from_bytes(administrators.map_err(configuration_refused)?)
+            .map_err(|error| StackError::Configuration(error.to_string()))?;
+        let administration = Administration { policies: Some(Arc::new(policies(&administrators)?)), usage_plans: None };
+        let issuer = KeyIssuer::with_administration(
+            issuer_config.clone(),
+            credentials.issuer_deps(clock.clone(), logs.of("key-issuer")),
+            administration,
+        );
         let past: Arc<dyn Clock> = Arc::new(FixedClock::at(clock.unix() - 7_200));
         let past_issuer = KeyIssuer::new(issuer_config, credentials.issuer_deps(past, logs.of("key-issuer")));
         let invoker: Arc<dyn Invoker> = InProcess::service(issuer.clone());
@@ -235,7 +246,7 @@ impl Stack {
             let _ = bound.run(std::future::pending()).await;
         });
 
-        let Seeds { reader_secret, auditor_secret, partner_key, revoked_key, .. } = credentials;
+        let Seeds { reader_secret, auditor_secret, admin_secret, partner_key, revoked_key, .. } = credentials;
         Ok(Self {
             api,
             issuer: issuer_door,
@@ -245,6 +256,7 @@ impl Stack {
             ratings,
             reader_secret,
             auditor_secret,
+            admin_secret,
             partner_key,
             revoked_key,
             past_issuer,
@@ -294,6 +306,8 @@ pub fn issuer_api(issuer: Arc<dyn Invoker>) -> GatewayConfig {
         "GET /jwks.json",
         "GET /.well-known/openid-configuration",
         "GET /.well-known/oauth-authorization-server",
+        "GET /revocations",
+        "ANY /v1/{proxy+}",
     ];
     GatewayConfig {
         domains: vec!["issuer.bookinfo.example".to_owned()],
@@ -301,6 +315,10 @@ pub fn issuer_api(issuer: Arc<dyn Invoker>) -> GatewayConfig {
         integrations: vec![Integration::new("key-issuer", issuer)],
         ..GatewayConfig::new("issuer", "$default")
     }
+}
+
+fn configuration_refused(errors: Vec<String>) -> StackError {
+    StackError::Configuration(errors.join("; "))
 }
 
 /// The central API: everything guarded by the authorizer, no caching.

@@ -79,8 +79,24 @@ impl ApiKey {
     /// # Errors
     /// [`Malformed::Environment`].
     pub fn generate(environment: &str, random: &[u8; 48]) -> Result<Self, Malformed> {
-        check_environment(environment)?;
         let body = base62::<{ ID + SECRET }>(random);
+        Self::assemble(environment, &body)
+    }
+
+    /// Makes another value of the key `id`, for its rotation, from 48 random bytes.
+    ///
+    /// # Errors
+    /// [`Malformed::Environment`], and [`Malformed::Shape`] when `id` is no key's id.
+    pub fn generate_for(environment: &str, id: &str, random: &[u8; 48]) -> Result<Self, Malformed> {
+        if id.len() != ID {
+            return Err(Malformed::Shape);
+        }
+        let secret = base62::<SECRET>(random);
+        Self::assemble(environment, &format!("{id}{secret}"))
+    }
+
+    fn assemble(environment: &str, body: &str) -> Result<Self, Malformed> {
+        check_environment(environment)?;
         let covered = format!("{PREFIX}{environment}_{body}");
         let text = format!("{covered}{}", checksum_of(&covered));
         Self::parse(&text)
@@ -134,8 +150,8 @@ impl fmt::Debug for ApiKey {
     }
 }
 
-/// What the store knows about one API key.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+/// What the store knows about one API key. The default one is disabled and opens nothing.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ApiKeyRecord {
     /// The key's public handle.
@@ -160,15 +176,54 @@ pub struct ApiKeyRecord {
     /// Not valid from this moment on, in seconds since 1970.
     #[serde(default)]
     pub expires_at: Option<u64>,
+    /// The value before the last rotation, as long as it is accepted beside the one of `hashes`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<PreviousValue>,
+    /// What people call it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// When it was made, in seconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_at: Option<u64>,
+    /// The principal that made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_by: Option<String>,
+    /// The usage plan of API Gateway that counts its requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage_plan: Option<String>,
+    /// Whether API Gateway has heard of the last change; absent when it need not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage_plan_state: Option<UsagePlanState>,
+}
+
+/// A value that a newer one has replaced.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct PreviousValue {
+    /// Hex of [`ApiKey::hash`].
+    pub hash: String,
+    /// Not valid from this moment on, in seconds since 1970.
+    pub ends_at: u64,
+}
+
+/// Whether API Gateway's usage plans know what the record says.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UsagePlanState {
+    /// Not yet.
+    Pending,
+    /// They do.
+    Synced,
 }
 
 /// Whether an API key may be used.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum KeyState {
     /// It may.
     Active,
     /// Not at present.
+    #[default]
     Disabled,
     /// Never again.
     Revoked,
@@ -176,6 +231,7 @@ pub enum KeyState {
 
 /// What the store answered for a key's id.
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "there is one of them a decision, and most are found")]
 pub enum KeyRecordLookup {
     /// The record.
     Found(ApiKeyRecord),
@@ -225,17 +281,8 @@ pub fn check<'a>(
     if record.id != key.id {
         return Err(Refusal::Damaged);
     }
-    let hashes: Option<Vec<[u8; 32]>> = record.hashes.iter().map(|hex| unhex(hex)).collect();
-    let hashes = match hashes {
-        Some(hashes) if (1..=2).contains(&hashes.len()) => hashes,
-        _ => return Err(Refusal::Damaged),
-    };
-    // Every hash is compared, so that the time does not say which of the two it was.
-    let matches = hashes
-        .iter()
-        .map(|stored| constant_time::verify_slices_are_equal(&hash, stored).is_ok())
-        .fold(false, |any, equal| any | equal);
-    if !matches {
+    let matched = record.value_of(&hash).ok_or(Refusal::Damaged)?;
+    if matched == Value::None {
         return Err(Refusal::Unknown);
     }
     if record.client_id.is_empty() {
@@ -256,7 +303,52 @@ pub fn check<'a>(
     if record.expires_at.is_some_and(|expires_at| now >= expires_at) {
         return Err(Refusal::Expired);
     }
+    if let Value::Until(ends_at) = matched
+        && now >= ends_at
+    {
+        return Err(Refusal::Expired);
+    }
     Ok(record)
+}
+
+/// Which of a key's values a presented one is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Value {
+    None,
+    Current,
+    Until(u64),
+}
+
+impl ApiKeyRecord {
+    /// Whether `key` is one of the record's values, whatever the record's state, environment and times are: who shows it
+    /// knows the secret, and no more is said.
+    pub fn is_value(&self, key: &ApiKey, pepper: &Secret<Vec<u8>>) -> bool {
+        let value = self.value_of(&key.hash(pepper));
+        self.id == key.id && value.is_some_and(|value| value != Value::None)
+    }
+
+    /// `None` when the record is damaged.
+    fn value_of(&self, hash: &[u8; 32]) -> Option<Value> {
+        let values: Option<Vec<([u8; 32], Value)>> = self
+            .hashes
+            .iter()
+            .map(|hex| (hex.as_str(), Value::Current))
+            .chain(self.previous.iter().map(|previous| (previous.hash.as_str(), Value::Until(previous.ends_at))))
+            .map(|(hex, value)| unhex(hex).map(|hash| (hash, value)))
+            .collect();
+        let values = values.filter(|values| !self.hashes.is_empty() && values.len() <= 2)?;
+        // Every hash is compared, so that the time does not say which of the two it was.
+        let compared = values.into_iter().map(|(stored, value)| {
+            let equal = constant_time::verify_slices_are_equal(hash, &stored).is_ok();
+            if equal { value } else { Value::None }
+        });
+        // One that stands in both places is current.
+        Some(compared.fold(Value::None, |found, value| match (found, value) {
+            (Value::Current, _) | (_, Value::Current) => Value::Current,
+            (Value::None, other) => other,
+            (found, _) => found,
+        }))
+    }
 }
 
 /// Lower-case hex of a hash, as [`ApiKeyRecord::hashes`] has it.
@@ -367,6 +459,7 @@ mod tests {
             state: KeyState::Active,
             not_before: None,
             expires_at: None,
+            ..ApiKeyRecord::default()
         }
     }
 
@@ -378,6 +471,47 @@ mod tests {
         let read = ApiKey::parse(&text).unwrap();
         assert_eq!((read.id(), read.environment()), (key.id(), "dev"));
         assert!(!format!("{key:?}").contains(&text[20..52]), "Debug shows the secret");
+    }
+
+    #[test]
+    fn another_value_of_a_key_keeps_its_id() {
+        let first = key();
+        let second = ApiKey::generate_for("dev", first.id(), &[9; 48]).unwrap();
+        assert_eq!((second.id(), second.environment()), (first.id(), "dev"));
+        assert_ne!(second.text().expose(), first.text().expose());
+        for id in ["", "short", "thirteen-char", "with spaces!", "éééééé"] {
+            assert_eq!(ApiKey::generate_for("dev", id, &[9; 48]).err(), Some(Malformed::Shape), "{id}");
+        }
+    }
+
+    #[test]
+    fn the_value_before_a_rotation_ends_at_its_moment() {
+        let (old, pepper) = (key(), pepper());
+        let new = ApiKey::generate_for("dev", old.id(), &[9; 48]).unwrap();
+        let hash = |key: &ApiKey| hex(&key.hash(&pepper));
+        let previous = |hash: String| Some(PreviousValue { hash, ends_at: 100 });
+        let rotated = ApiKeyRecord { hashes: vec![hash(&new)], previous: previous(hash(&old)), ..record(&old) };
+        let verdict =
+            |key: &ApiKey, record: &ApiKeyRecord, now| check(key, Some(record), &pepper, Some("dev"), now).err();
+        assert_eq!(verdict(&old, &rotated, 99), None);
+        assert_eq!(verdict(&old, &rotated, 100), Some(Refusal::Expired));
+        assert_eq!(verdict(&new, &rotated, 100), None);
+        assert!(rotated.is_value(&old, &pepper) && rotated.is_value(&new, &pepper));
+        let other = ApiKey::generate_for("dev", old.id(), &[10; 48]).unwrap();
+        assert_eq!(verdict(&other, &rotated, 99), Some(Refusal::Unknown));
+        assert!(!rotated.is_value(&other, &pepper));
+        // Three values, none that is current, and one that is no hash: nobody can say what was meant.
+        for damaged in [
+            ApiKeyRecord { hashes: vec![hash(&new), hash(&other)], ..rotated.clone() },
+            ApiKeyRecord { hashes: Vec::new(), ..rotated.clone() },
+            ApiKeyRecord { previous: previous("xyz".to_owned()), ..rotated.clone() },
+        ] {
+            assert_eq!(verdict(&new, &damaged, 99), Some(Refusal::Damaged));
+            assert!(!damaged.is_value(&new, &pepper));
+        }
+        // What is the current value too does not end.
+        let same = ApiKeyRecord { previous: previous(hash(&new)), ..rotated };
+        assert_eq!(verdict(&new, &same, 100), None);
     }
 
     #[test]

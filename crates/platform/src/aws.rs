@@ -48,7 +48,7 @@ impl AwsConfig {
         })
     }
 
-    #[cfg(any(feature = "dynamodb", feature = "secrets"))]
+    #[cfg(any(feature = "apigateway", feature = "dynamodb", feature = "secrets"))]
     pub(crate) fn sdk_credentials(&self) -> aws_credential_types::Credentials {
         aws_credential_types::Credentials::new(
             self.credentials.access_key_id.clone(),
@@ -62,7 +62,7 @@ impl AwsConfig {
 
 /// The time limits of every AWS call: an authorizer has 10 s in all, and a caller is waiting. What the SDK sets by
 /// itself is no limit at all for an answer that does not come.
-#[cfg(any(feature = "dynamodb", feature = "secrets"))]
+#[cfg(any(feature = "apigateway", feature = "dynamodb", feature = "secrets"))]
 pub(crate) fn timeouts() -> aws_smithy_types::timeout::TimeoutConfig {
     use std::time::Duration;
     aws_smithy_types::timeout::TimeoutConfig::builder()
@@ -73,7 +73,7 @@ pub(crate) fn timeouts() -> aws_smithy_types::timeout::TimeoutConfig {
 }
 
 /// One more attempt, soon: a connection that was kept over a freeze is often dead.
-#[cfg(any(feature = "dynamodb", feature = "secrets"))]
+#[cfg(any(feature = "apigateway", feature = "dynamodb", feature = "secrets"))]
 pub(crate) fn retries() -> aws_smithy_types::retry::RetryConfig {
     aws_smithy_types::retry::RetryConfig::standard()
         .with_max_attempts(2)
@@ -81,7 +81,7 @@ pub(crate) fn retries() -> aws_smithy_types::retry::RetryConfig {
 }
 
 /// An SDK error in words, without the request that it belongs to.
-#[cfg(any(feature = "dynamodb", feature = "secrets"))]
+#[cfg(any(feature = "apigateway", feature = "dynamodb", feature = "secrets"))]
 pub(crate) fn describe<E, R>(error: &aws_smithy_runtime_api::client::result::SdkError<E, R>) -> String
 where
     E: aws_smithy_types::error::metadata::ProvideErrorMetadata,

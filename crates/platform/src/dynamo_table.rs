@@ -5,16 +5,21 @@ use std::sync::{Arc, OnceLock};
 
 use aws_sdk_dynamodb::config::{BehaviorVersion, Region};
 use aws_sdk_dynamodb::error::SdkError;
-use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
 use aws_sdk_dynamodb::{Client, Config};
 
 use crate::BoxFuture;
 use crate::aws::AwsConfig;
+use crate::random::Random;
 use crate::store::StoreError;
 use crate::table::{Only, Page, Record, Table, Written};
 
 /// One DynamoDB table. Its partition key is the string `id`; the record is JSON in the string `record`, `version` counts
-/// the writes, and `expires_at` (seconds since 1970) is the attribute for the table's time to live.
+/// the writes, `expires_at` (seconds since 1970) is the attribute for the table's time to live, and `write` is a random name
+/// of the last write.
+///
+/// A write whose answer is lost is sent again by the SDK, and then meets its own result. By that name it knows it.
 #[derive(Clone)]
 pub struct DynamoTable {
     table: String,
@@ -48,6 +53,13 @@ impl DynamoTable {
 
     fn unavailable(&self, why: String) -> StoreError {
         StoreError::Unavailable { store: self.table.clone(), why }
+    }
+
+    /// A name that no other write has.
+    fn name_of_write(&self) -> Result<String, StoreError> {
+        let mut bytes = [0; 16];
+        crate::random::SystemRandom.fill(&mut bytes).map_err(|error| self.unavailable(error.to_string()))?;
+        Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
     fn malformed(&self, id: &str, why: &str) -> StoreError {
@@ -96,6 +108,7 @@ impl Table for DynamoTable {
         only: Only,
     ) -> BoxFuture<'a, Result<Written, StoreError>> {
         Box::pin(async move {
+            let write = self.name_of_write()?;
             // An update and not a put, so that the version goes on counting over an expired record.
             let mut update = self
                 .client()
@@ -105,14 +118,18 @@ impl Table for DynamoTable {
                 .expression_attribute_names("#r", "record")
                 .expression_attribute_names("#v", "version")
                 .expression_attribute_names("#e", "expires_at")
+                .expression_attribute_names("#w", "write")
+                .expression_attribute_values(":w", text(&write))
                 .expression_attribute_values(":r", text(json))
                 .expression_attribute_values(":zero", number(0))
                 .expression_attribute_values(":one", number(1));
             update = match expires_at {
                 Some(at) => update
-                    .update_expression("SET #r = :r, #v = if_not_exists(#v, :zero) + :one, #e = :e")
+                    .update_expression("SET #r = :r, #v = if_not_exists(#v, :zero) + :one, #w = :w, #e = :e")
                     .expression_attribute_values(":e", number(at)),
-                None => update.update_expression("SET #r = :r, #v = if_not_exists(#v, :zero) + :one REMOVE #e"),
+                None => {
+                    update.update_expression("SET #r = :r, #v = if_not_exists(#v, :zero) + :one, #w = :w REMOVE #e")
+                }
             };
             update = match only {
                 Only::Absent { now } => update
@@ -124,7 +141,11 @@ impl Table for DynamoTable {
                     update.condition_expression("#v = :v").expression_attribute_values(":v", number(version))
                 }
             };
-            let output = update.return_values(aws_sdk_dynamodb::types::ReturnValue::UpdatedNew).send().await;
+            let output = update
+                .return_values(ReturnValue::UpdatedNew)
+                .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+                .send()
+                .await;
             match output {
                 Ok(output) => match output.attributes.as_ref().and_then(|item| item.get("version")) {
                     Some(AttributeValue::N(version)) => version
@@ -133,9 +154,14 @@ impl Table for DynamoTable {
                         .map_err(|_| self.malformed(id, "expected version to be an integer")),
                     _ => Err(self.unavailable("the answer to an update has no version".to_owned())),
                 },
-                Err(SdkError::ServiceError(error)) if error.err().is_conditional_check_failed_exception() => {
-                    Ok(Written::Conflict)
-                }
+                Err(SdkError::ServiceError(error)) => match error.err() {
+                    UpdateItemError::ConditionalCheckFailedException(failed) => {
+                        let found = failed.item().filter(|item| item.get("write") == Some(&text(&write)));
+                        let version = found.map(|item| self.record(id, item)).transpose()?;
+                        Ok(version.map_or(Written::Conflict, |record| Written::Version(record.version)))
+                    }
+                    _ => Err(self.unavailable(crate::aws::describe(&SdkError::ServiceError(error)))),
+                },
                 Err(error) => Err(self.unavailable(crate::aws::describe(&error))),
             }
         })

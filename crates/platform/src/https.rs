@@ -117,6 +117,15 @@ pub struct Answer {
     pub max_age: Option<u64>,
 }
 
+/// An answer, whatever its status.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Exchange {
+    /// Its status.
+    pub status: u16,
+    /// Its body.
+    pub body: Vec<u8>,
+}
+
 /// A request header whose value may be a credential.
 pub type Header = (String, Secret<String>);
 
@@ -169,7 +178,35 @@ impl Client {
         Ok(self.send(request, url).await?.body)
     }
 
+    /// Any exchange, whatever the status of its answer.
+    pub async fn exchange(
+        &self,
+        method: &str,
+        url: &reqwest::Url,
+        headers: &[Header],
+        body: Vec<u8>,
+    ) -> Result<Exchange, FetchError> {
+        let method = reqwest::Method::from_bytes(method.as_bytes()).map_err(|e| FetchError::Setup(e.to_string()))?;
+        let mut request = self.inner.request(method, url.clone()).body(body);
+        for (name, value) in headers {
+            request = request.header(name, value.expose());
+        }
+        self.receive(request, url).await.map(|(exchange, _)| exchange)
+    }
+
     async fn send(&self, request: reqwest::RequestBuilder, url: &reqwest::Url) -> Result<Answer, FetchError> {
+        let (Exchange { status, body }, max_age) = self.receive(request, url).await?;
+        if !(200..300).contains(&status) {
+            return Err(FetchError::Status { host: url.host_str().unwrap_or_default().to_owned(), status });
+        }
+        Ok(Answer { body, max_age })
+    }
+
+    async fn receive(
+        &self,
+        request: reqwest::RequestBuilder,
+        url: &reqwest::Url,
+    ) -> Result<(Exchange, Option<u64>), FetchError> {
         let host = url.host_str().unwrap_or_default().to_owned();
         // No resolver is asked about a literal address.
         if let Ok(address) = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
@@ -177,10 +214,7 @@ impl Client {
         }
         let unreachable = |error: reqwest::Error| FetchError::Unreachable { host: host.clone(), why: reason(&error) };
         let mut response = request.send().await.map_err(unreachable)?;
-        if !response.status().is_success() {
-            return Err(FetchError::Status { host, status: response.status().as_u16() });
-        }
-        let max_age = max_age(response.headers());
+        let (status, max_age) = (response.status().as_u16(), max_age(response.headers()));
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
             if body.len() + chunk.len() > self.max_bytes {
@@ -188,7 +222,7 @@ impl Client {
             }
             body.extend_from_slice(&chunk);
         }
-        Ok(Answer { body, max_age })
+        Ok((Exchange { status, body }, max_age))
     }
 }
 

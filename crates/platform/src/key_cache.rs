@@ -140,6 +140,7 @@ mod tests {
             state: KeyState::Active,
             not_before: None,
             expires_at: None,
+            ..ApiKeyRecord::default()
         }
     }
 

@@ -24,6 +24,7 @@ pub mod secrets;
 mod single_flight;
 pub mod store;
 pub mod table;
+pub mod usage_plans;
 
 #[cfg(feature = "aws")]
 pub mod aws;

@@ -133,6 +133,7 @@ fn record(id: &str) -> ApiKeyRecord {
         state: KeyState::Active,
         not_before: None,
         expires_at: None,
+        ..ApiKeyRecord::default()
     }
 }
 

@@ -97,6 +97,7 @@ impl World {
             state: KeyState::Active,
             not_before: None,
             expires_at: None,
+            ..ApiKeyRecord::default()
         };
         change(&mut record);
         self.put_key(key.id(), &record).await;

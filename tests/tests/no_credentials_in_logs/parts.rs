@@ -51,6 +51,7 @@ pub(crate) async fn records() -> Result<Arc<dyn ApiKeys>> {
             state,
             not_before: None,
             expires_at,
+            ..ApiKeyRecord::default()
         };
         ApiKeys::put(&store, &record).await.map_err(text)?;
     }

@@ -288,6 +288,7 @@ pub(crate) fn api_key(client: &str) -> (String, ApiKeyRecord) {
         state: KeyState::Active,
         not_before: None,
         expires_at: None,
+        ..ApiKeyRecord::default()
     };
     (key.text().expose().clone(), record)
 }

@@ -1,0 +1,107 @@
+//! `POST /v1/leaks`: whoever has found a credential where it should not be shows it, and it is revoked. Showing it is
+//! proof enough: who wants to harm its owner would rather use it. The answer is the same whatever was shown, so nobody
+//! learns here whether a credential is good.
+
+use std::sync::{Mutex, PoisonError};
+
+use authz::KeyState;
+use authz::api_key::ApiKey;
+
+use crate::admin::Body;
+use crate::admin::body::wrong;
+use crate::audit::{Change, Facts};
+use crate::event::{Request, Response};
+use crate::refusal::Refusal;
+use crate::revocations::{self, Revoked};
+use crate::{Inner, api_keys, own_token};
+
+/// The longest credential that is looked at, in bytes.
+const MAX_CREDENTIAL_BYTES: usize = 8 * 1024;
+const MAX_URL_BYTES: usize = 1024;
+/// Reports in a burst and in each second after it, in each execution environment: each may cost a table read.
+const BURST: u64 = 20;
+const PER_SECOND: u64 = 5;
+
+/// Takes a report.
+pub(crate) async fn report(issuer: &Inner, request: &Request, facts: &mut Facts) -> Result<Response, Refusal> {
+    let body = Body::read(request, &["credential", "url"])?;
+    let credential = body.required("credential")?.trim();
+    if credential.len() > MAX_CREDENTIAL_BYTES {
+        return Err(wrong("credential", format!("expected at most {MAX_CREDENTIAL_BYTES} bytes")));
+    }
+    let url = body.text("url")?.unwrap_or_default();
+    if url.len() > MAX_URL_BYTES {
+        return Err(wrong("url", format!("expected at most {MAX_URL_BYTES} bytes")));
+    }
+    if !issuer.leaks.take(issuer.deps.clock.unix()) {
+        return Err(
+            Refusal::new(429, "slow_down", "too many reports; try again in a second").with_header("Retry-After", "1")
+        );
+    }
+    if let Some((action, id)) = revoke(issuer, credential).await? {
+        facts.event = Some("leak_reported");
+        let after = (!url.is_empty()).then(|| serde_json::json!({ "url": printable(url) }));
+        facts.change = Some(Change { action, id, before: None, after });
+    }
+    Ok(Response::private_json(202, "{}".to_owned()))
+}
+
+/// Revokes what is a live credential of ours, and says what it was.
+async fn revoke(issuer: &Inner, credential: &str) -> Result<Option<(&'static str, String)>, Refusal> {
+    if let Ok(key) = ApiKey::parse(credential) {
+        if !issuer.deps.tables.api_keys.is_configured() {
+            return Ok(None);
+        }
+        let pepper = issuer.pepper().await?;
+        let found = api_keys::table(issuer).get(key.id()).await.map_err(crate::admin::unavailable)?;
+        let proven = found.filter(|held| held.value.is_value(&key, &pepper) && held.value.state != KeyState::Revoked);
+        let Some(held) = proven else { return Ok(None) };
+        api_keys::revoke_key(issuer, held).await?;
+        return Ok(Some(("api_key_revoked", key.id().to_owned())));
+    }
+    let Some(token) = own_token::read(issuer, credential).await? else { return Ok(None) };
+    revocations::revoke(issuer, Revoked::Token(&token.jti), token.expires_at).await?;
+    Ok(Some(("token_revoked", token.jti)))
+}
+
+/// Where it was found, as one line of plain characters and without what may be a credential in the query.
+fn printable(url: &str) -> String {
+    let place = url.split(['?', '#']).next().unwrap_or_default();
+    place.chars().map(|c| if (' '..='~').contains(&c) { c } else { '?' }).collect()
+}
+
+/// A token bucket on the wall clock.
+#[derive(Default)]
+pub(crate) struct Bucket(Mutex<Option<(u64, u64)>>);
+
+impl Bucket {
+    /// Takes one out; `false` when it is empty.
+    fn take(&self, now: u64) -> bool {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (left, at) = state.unwrap_or((BURST, now));
+        let left = left.saturating_add(now.saturating_sub(at).saturating_mul(PER_SECOND)).min(BURST);
+        *state = Some((left.saturating_sub(1), now));
+        left > 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bucket_empties_and_fills() {
+        let bucket = Bucket::default();
+        let taken = |now| (0..100).filter(|_| bucket.take(now)).count() as u64;
+        assert_eq!(taken(10), BURST);
+        assert_eq!(taken(11), PER_SECOND);
+        // A clock that is set back gives nothing.
+        assert_eq!(taken(1), 0);
+        assert_eq!(taken(1_000), BURST);
+    }
+
+    #[test]
+    fn places_of_leaks_are_plain_text() {
+        assert_eq!(printable("https://git.example/a\nb?token=x#y"), "https://git.example/a?b");
+    }
+}

@@ -1,0 +1,187 @@
+//! OAuth clients, as administrators make and change them.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::duplicate_mod)]
+
+#[path = "common/admin.rs"]
+mod admin;
+mod common;
+
+use admin::AdminWorld;
+use common::{CLIENT, basic, token_event};
+use serde_json::{Value, json};
+
+async fn status_of_token(world: &AdminWorld, client: &str, secret: &str) -> u64 {
+    let mut event = token_event("grant_type=client_credentials");
+    event["headers"]["Authorization"] = json!(basic(client, secret));
+    world.send(event).await.status()
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn from_the_first_secret_to_the_end() {
+    let world = AdminWorld::new().await;
+    let body = json!({"client_id": "partner", "scopes": ["orders.read"], "audiences": ["orders"]});
+    let made = world.call("POST", "/v1/clients", Some(body.clone())).await;
+    assert_eq!((made.status(), made.header("ETag")), (201, Some("\"1\"")), "{made:?}");
+    let first = text(&made.json()["client_secret"]);
+    assert_eq!(first.len(), 43, "256 bits in base64url");
+    assert_eq!(made.json()["secrets"], 1);
+    assert!(text(&made.json()["created_by"]).starts_with("https://issuer.bookinfo.example/"));
+    let change = world.changes().pop().unwrap();
+    assert_eq!((&change["event"], &change["change"]["action"]), (&json!("admin_change"), &json!("client_created")));
+    assert_eq!(change["change"]["after"]["scopes"], json!(["orders.read"]));
+    assert!(change["principal"].is_string() && change["policy"].is_string(), "{change}");
+    assert_eq!(world.call("POST", "/v1/clients", Some(body)).await.status(), 409);
+    assert_eq!(status_of_token(&world, "partner", &first).await, 200);
+
+    // A second secret beside the first; a third takes the place of the first.
+    let add = |body| world.call("POST", "/v1/clients/partner/secrets", body);
+    let second = text(&add(None).await.json()["client_secret"]);
+    assert_eq!(status_of_token(&world, "partner", &first).await, 200);
+    assert_eq!(status_of_token(&world, "partner", &second).await, 200);
+    let third = text(&add(Some(json!({}))).await.json()["client_secret"]);
+    assert_eq!(status_of_token(&world, "partner", &first).await, 401);
+    assert_eq!(status_of_token(&world, "partner", &second).await, 200);
+    let last = add(Some(json!({"revoke_others": true}))).await;
+    assert_eq!(last.json()["secrets"], 1);
+    for (secret, status) in [(&second, 401), (&third, 401), (&text(&last.json()["client_secret"]), 200)] {
+        assert_eq!(status_of_token(&world, "partner", secret).await, status);
+    }
+
+    // Reading never shows a secret again.
+    let read = world.call("GET", "/v1/clients/partner", None).await;
+    assert_eq!((read.status(), read.json()["client_secret"].is_null()), (200, true));
+    let version = read.header("ETag").unwrap().to_owned();
+    let disable = |etag: &str| {
+        let mut event = world.event("PATCH", "/v1/clients/partner", Some(json!({"state": "disabled"})));
+        event["headers"]["if-match"] = json!(etag);
+        event
+    };
+    assert_eq!(world.send(disable("\"1\"")).await.status(), 412);
+    assert_eq!(world.send(disable(&format!("W/{version}"))).await.status(), 412);
+    world.changes();
+    let disabled = world.send(disable(&version)).await;
+    assert_eq!((disabled.status(), disabled.json()["state"].clone()), (200, json!("disabled")));
+    let change = world.changes().pop().unwrap();
+    assert_eq!(change["change"]["before"]["state"], "active");
+    assert_eq!(change["change"]["after"]["state"], "disabled");
+    assert_eq!(status_of_token(&world, "partner", &text(&last.json()["client_secret"])).await, 401);
+
+    assert_eq!(world.call("DELETE", "/v1/clients/partner", None).await.status(), 204);
+    for (method, path) in [
+        ("GET", "/v1/clients/partner"),
+        ("PATCH", "/v1/clients/partner"),
+        ("DELETE", "/v1/clients/partner"),
+        ("POST", "/v1/clients/partner/secrets"),
+    ] {
+        let body = (method == "PATCH").then(|| json!({"state": "active"}));
+        assert_eq!(world.call(method, path, body).await.status(), 404, "{method} {path}");
+    }
+}
+
+#[tokio::test]
+async fn deleting_a_client_revokes_its_keys() {
+    let world = AdminWorld::new().await;
+    let (key, _) = world.new_key(json!({})).await;
+    assert_eq!(world.call("DELETE", &format!("/v1/clients/{CLIENT}"), None).await.status(), 204);
+    let read = world.call("GET", &format!("/v1/api-keys/{key}"), None).await;
+    assert_eq!(read.json()["state"], "revoked");
+}
+
+#[tokio::test]
+async fn a_change_merges_the_named_members() {
+    let world = AdminWorld::new().await;
+    let path = format!("/v1/clients/{CLIENT}");
+    let before = world.call("GET", &path, None).await.json();
+    let body = json!({"token_algorithm": "ES256", "token_ttl_seconds": 120, "dpop_bound_access_tokens": true});
+    let after = world.call("PATCH", &path, Some(body)).await.json();
+    assert_eq!((&after["scopes"], &after["secrets"]), (&before["scopes"], &before["secrets"]));
+    assert_eq!((&after["token_algorithm"], &after["token_ttl_seconds"]), (&json!("ES256"), &json!(120)));
+    let body = json!({"token_algorithm": null, "token_ttl_seconds": null, "dpop_bound_access_tokens": false});
+    let restored = world.call("PATCH", &path, Some(body)).await;
+    assert_eq!((restored.status(), restored.json()), (200, before));
+}
+
+#[tokio::test]
+async fn what_a_client_cannot_be() {
+    let world = AdminWorld::new().await;
+    let public = json!({"kty": "EC", "crv": "P-256", "kid": "a",
+        "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU", "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"});
+    let mut private = public.clone();
+    private["d"] = json!("jpsQnnGQmL-YBIffH1136cspYG6-0iY7X1fCE9-E9LI");
+    let jwt = |jwks: Value| json!({"authentication": "private_key_jwt", "jwks": jwks});
+    for (body, named) in [
+        (json!({"client_id": ""}), "client_id"),
+        (json!({"client_id": "a/b"}), "client_id"),
+        (json!({"client_id": "..".to_owned()}), "client_id"),
+        (json!({"client_id": "x".repeat(129)}), "client_id"),
+        (json!({"scopes": ["a b"]}), "scopes[0]"),
+        (json!({"scopes": ["a", "a"]}), "scopes[1]: is there twice"),
+        (json!({"scopes": (0..101).map(|n| n.to_string()).collect::<Vec<_>>()}), "scopes: expected at most 100"),
+        (json!({"audiences": [""]}), "audiences[0]"),
+        (json!({"grants": ["password"]}), "grants[0]"),
+        (json!({"token_ttl_seconds": 59}), "token_ttl_seconds"),
+        (json!({"token_ttl_seconds": 3601}), "token_ttl_seconds"),
+        (json!({"token_algorithm": "HS256"}), "token_algorithm"),
+        (json!({"state": "gone"}), "state"),
+        (json!({"authentication": "none"}), "authentication"),
+        (json!({"authentication": "iam"}), "registry"),
+        (json!({"jwks": {"keys": [public]}}), "jwks: expected none"),
+        (json!({"authentication": "private_key_jwt"}), "jwks: is missing"),
+        (jwt(json!({"keys": []})), "jwks"),
+        (jwt(json!({"keys": [private]})), "private member d"),
+        (jwt(json!({"keys": [{"kty": "oct", "k": "AAAA"}]})), "private member k"),
+        (jwt(json!({"keys": [{"kty": "XX"}]})), "jwks"),
+        (json!({"authentication": "self_signed_tls_client_auth", "jwks": {"keys": [public]}}), "x5c"),
+        (json!({"authentication": "tls_client_auth"}), "certificate: is missing"),
+        (json!({"authentication": "tls_client_auth", "certificate": {"san_dns": "a", "san_uri": "b"}}), "exactly one"),
+        (json!({"authentication": "tls_client_auth", "certificate": {}}), "exactly one"),
+        (json!({"authentication": "tls_client_auth", "certificate": {"san_ip": "a"}}), "certificate.san_ip"),
+        (json!({"certificate": {"san_dns": "a"}}), "certificate: expected none"),
+        (json!({"assertion_algorithms": ["ES256"]}), "assertion_algorithms"),
+        (json!({"may_act": [""]}), "may_act[0]"),
+    ] {
+        let answer = world.call("POST", "/v1/clients", Some(body.clone())).await;
+        assert_eq!((answer.status(), answer.error().as_str()), (400, "invalid_request"), "{body}");
+        let said = answer.json()["error_description"].to_string();
+        assert!(said.contains(named) && !said.contains("jpsQnn"), "{said}");
+    }
+    assert_eq!(world.changes().len(), 0);
+    for body in [
+        jwt(json!({"keys": [public]})),
+        json!({"authentication": "tls_client_auth", "certificate": {"san_uri": "spiffe://a/ns/b/sa/c"}}),
+    ] {
+        let answer = world.call("POST", "/v1/clients", Some(body)).await;
+        assert_eq!((answer.status(), answer.json()["client_secret"].is_null()), (201, true), "{answer:?}");
+        let path = format!("/v1/clients/{}", text(&answer.json()["client_id"]));
+        assert_eq!(world.call("POST", &format!("{path}/secrets"), None).await.status(), 409);
+        let to_secret = json!({"authentication": "client_secret", "jwks": null, "certificate": null});
+        assert_eq!(world.call("PATCH", &path, Some(to_secret)).await.status(), 400);
+    }
+}
+
+#[tokio::test]
+async fn lists_have_pages() {
+    let world = AdminWorld::new().await;
+    for place in 0..7 {
+        let body = json!({"client_id": format!("c{place}")});
+        assert_eq!(world.call("POST", "/v1/clients", Some(body)).await.status(), 201);
+    }
+    let (mut seen, mut after, mut pages) = (Vec::new(), String::new(), 0);
+    loop {
+        let page = world.call("GET", &format!("/v1/clients?limit=3{after}"), None).await.json();
+        seen.extend(page["clients"].as_array().unwrap().iter().map(|client| text(&client["client_id"])));
+        pages += 1;
+        match page["next"].as_str() {
+            Some(next) => after = format!("&after={next}"),
+            None => break,
+        }
+    }
+    assert_eq!(seen, ["admin", "c0", "c1", "c2", "c3", "c4", "c5", "c6", "reader"]);
+    assert!(pages >= 3, "{pages}");
+    for query in ["limit=0", "limit=101", "limit=x", "limit=1&limit=2"] {
+        assert_eq!(world.call("GET", &format!("/v1/clients?{query}"), None).await.status(), 400, "{query}");
+    }
+}

@@ -1,0 +1,160 @@
+//! The signed list of revoked credentials, read as authorizer and adapter read it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::duplicate_mod)]
+
+#[path = "common/admin.rs"]
+mod admin;
+mod common;
+
+use std::time::Duration;
+
+use admin::AdminWorld;
+use authz::jwt::{Expectation, UnverifiedToken};
+use authz::{Claims, Jwks, KeyOrigin, Mode, RevocationList, UnverifiedRevocationList};
+use common::{ISSUER, NOW, PUBLIC_API, SECRET, basic, event, token_event};
+use platform::clock::Clock;
+use serde_json::{Value, json};
+
+async fn list(world: &AdminWorld) -> RevocationList {
+    let answer = world.world.send(event(PUBLIC_API, "GET", "/revocations")).await;
+    assert_eq!(answer.status(), 200, "{answer:?}");
+    let jwks = keys(world).await;
+    let list = UnverifiedRevocationList::parse(answer.body()).unwrap();
+    list.verify(ISSUER, &[&jwks], world.world.clock.unix()).unwrap()
+}
+
+/// The claims of a new token of the client, which is made if there is none.
+async fn claims(world: &AdminWorld, client: &str) -> Claims {
+    world.world.directory.put(&common::client(client, &[SECRET])).await;
+    let mut event = token_event("grant_type=client_credentials");
+    event["headers"]["Authorization"] = json!(basic(client, SECRET));
+    let answer = world.world.send(event).await.json();
+    let keys = keys(world).await;
+    let expected = Expectation { issuer: ISSUER, audiences: &[], keys: Some(&keys) };
+    let token = UnverifiedToken::parse(answer["access_token"].as_str().unwrap(), Mode::Strict).unwrap();
+    token.verify(&expected, world.world.clock.unix()).unwrap()
+}
+
+async fn keys(world: &AdminWorld) -> Jwks {
+    let jwks = world.world.send(event(PUBLIC_API, "GET", "/jwks.json")).await;
+    Jwks::parse(jwks.body(), KeyOrigin::Fetched).unwrap()
+}
+
+async fn revoke(world: &AdminWorld, body: Value) -> u64 {
+    world.call("POST", "/v1/revocations", Some(body)).await.status()
+}
+
+#[tokio::test]
+async fn what_is_revoked_is_on_the_list() {
+    let world = AdminWorld::new().await;
+    let (key, _) = world.new_key(json!({})).await;
+    let (one, other) = (claims(&world, "a").await, claims(&world, "a").await);
+    let (evil, hasty) = (claims(&world, "evil").await, claims(&world, "hasty").await);
+    let jti = one.text("jti").unwrap();
+    world.changes();
+    for body in [
+        json!({"token": jti}),
+        json!({"token": jti}),
+        json!({"client": "evil"}),
+        json!({"client_before": "hasty", "moment": NOW - 10}),
+        json!({"client_before": "hasty"}),
+        json!({"client_before": "hasty", "moment": NOW - 20}),
+        json!({"key": key}),
+    ] {
+        assert_eq!(revoke(&world, body.clone()).await, 200, "{body}");
+    }
+    let actions: Vec<Value> = world.changes().into_iter().map(|line| line["change"]["action"].clone()).collect();
+    assert_eq!(actions.len(), 7, "{actions:?}");
+    // The list of this environment was made before; it is made anew after half a minute.
+    world.world.clock.advance(Duration::from_secs(30));
+    let now = NOW + 30;
+    let list = list(&world).await;
+    assert_eq!((list.len(), list.issued_at()), (3, now));
+    let (later, later_evil) = (claims(&world, "hasty").await, claims(&world, "evil").await);
+    for (claims, revoked) in
+        [(&one, true), (&other, false), (&evil, true), (&later_evil, true), (&hasty, true), (&later, false)]
+    {
+        assert_eq!(list.has_token(claims), revoked, "{:?}", claims.as_json());
+    }
+    let record = authz::ApiKeyRecord { id: key, client_id: "reader".to_owned(), ..Default::default() };
+    assert!(list.has_key(&record));
+    assert!(!list.has_key(&authz::ApiKeyRecord { id: "other".to_owned(), ..record }));
+}
+
+#[tokio::test]
+async fn entries_end_when_they_are_worth_nothing() {
+    let world = AdminWorld::new().await;
+    assert_eq!(revoke(&world, json!({"token": "t1"})).await, 200);
+    world.world.clock.advance(Duration::from_secs(3_599));
+    assert_eq!(list(&world).await.len(), 1);
+    world.world.clock.advance(Duration::from_secs(31));
+    assert_eq!(list(&world).await.len(), 0);
+}
+
+#[tokio::test]
+async fn the_list_is_cacheable() {
+    let world = AdminWorld::new().await;
+    let get = |etag: Option<&str>| {
+        let mut event = event(PUBLIC_API, "GET", "/revocations");
+        if let Some(etag) = etag {
+            event["headers"]["if-none-match"] = json!(etag);
+        }
+        world.world.send(event)
+    };
+    let first = get(None).await;
+    assert_eq!(first.header("Cache-Control"), Some("public, max-age=30"));
+    let etag = first.header("ETag").unwrap();
+    let known = get(Some(etag)).await;
+    assert_eq!((known.status(), known.body()), (304, ""));
+    // A list with a later end is another list, though nothing was added.
+    world.world.clock.advance(Duration::from_secs(30));
+    let later = get(Some(etag)).await;
+    assert_eq!(later.status(), 200);
+    assert_ne!(later.header("ETag"), Some(etag));
+}
+
+#[tokio::test]
+async fn what_cannot_be_revoked() {
+    let world = AdminWorld::new().await;
+    for (body, status) in [
+        (json!({}), 400),
+        (json!({"token": "a", "client": "b"}), 400),
+        (json!({"token": ""}), 400),
+        (json!({"token": "x".repeat(257)}), 400),
+        (json!({"client": "x".repeat(129)}), 400),
+        (json!({"client": "a", "moment": NOW}), 400),
+        (json!({"client_before": "a", "moment": NOW + 10_000_000}), 400),
+        (json!({"key": "nosuchkey"}), 404),
+        (json!({"what": "a"}), 400),
+    ] {
+        assert_eq!(revoke(&world, body.clone()).await, status, "{body}");
+    }
+    world.world.directory.out.store(true, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(revoke(&world, json!({"token": "a"})).await, 503);
+    let answer = world.world.send(event(PUBLIC_API, "GET", "/revocations")).await;
+    assert_eq!(answer.status(), 503);
+}
+
+#[tokio::test]
+async fn a_full_list_is_not_cut() {
+    use platform::table::Only;
+    let mut world = AdminWorld::new().await;
+    let hasty = claims(&world, "c77").await;
+    let table = world.world.directory.store.table("revocations");
+    for place in 0..10_000 {
+        let json =
+            json!({"kind": "before", "id": format!("c{place}"), "until": NOW + 500, "before": NOW + 1}).to_string();
+        table.put(&format!("before#{place}"), &json, Some(NOW + 500), Only::Absent { now: NOW }).await.unwrap();
+    }
+    world.restart();
+    let answer = world.call("POST", "/v1/revocations", Some(json!({"client_before": "one-more"}))).await;
+    assert_eq!((answer.status(), answer.error().as_str()), (507, "revocations_full"));
+    let alarm = world.world.lines.drain().into_iter().find(|line| line.contains("\"alarm\""));
+    assert!(alarm.is_some_and(|line| line.contains("revocations_full")));
+    // Ids have room still, and what is on the list can be changed.
+    assert_eq!(revoke(&world, json!({"token": "t"})).await, 200);
+    world.world.clock.advance(Duration::from_secs(30));
+    assert!(list(&world).await.has_token(&hasty));
+    // When they have expired there is room again.
+    world.world.clock.advance(Duration::from_secs(500));
+    assert_eq!(revoke(&world, json!({"client_before": "one-more"})).await, 200);
+}
