@@ -12,6 +12,7 @@ mod context;
 mod custom;
 mod denials;
 mod effects;
+mod environments;
 mod fields;
 mod finding;
 mod namespaces;
@@ -65,6 +66,7 @@ const TOPICS: &[(&[&Code], Check)] = &[
     (custom::CODES, custom::check),
     (denials::CODES, denials::check),
     (effects::CODES, effects::check),
+    (environments::CODES, environments::check),
     (namespaces::CODES, namespaces::check),
     (negations::CODES, negations::check),
     (operations::CODES, operations::check),

@@ -18,6 +18,7 @@ mod binding;
 pub mod claims;
 pub mod compile;
 pub mod compiled;
+pub mod context_key;
 mod custom;
 pub mod decision;
 mod evaluate;

@@ -105,8 +105,9 @@ impl Policies {
         self.set().key_sources.iter().map(KeySourceInfo::from)
     }
 
-    /// The `ApiGateway` document that covers an API: the one that names its id and stage; or, when none
-    /// names the id, the only one that names the domain, if it is for this stage.
+    /// The `ApiGateway` document that covers an API: the one that names its id and stage, and the domain where several do;
+    /// or, when none names the id, the only one that names the domain, if it is for this stage. None where id and stage
+    /// are of one environment and the domain is of another.
     pub fn api_gateway(&self, api_id: &str, stage: &str, domain: &str) -> Option<ApiGatewayInfo<'_>> {
         self.find_api_gateway(api_id, stage, domain).map(ApiGatewayInfo::from)
     }
@@ -115,9 +116,7 @@ impl Policies {
     /// differ in base path, or in API and stage.
     pub fn api_gateways_at(&self, domain: &str) -> impl Iterator<Item = ApiGatewayInfo<'_>> {
         let gateways = self.set().api_gateways.iter();
-        gateways
-            .filter(move |gateway| gateway.domains.iter().any(|own| own.as_str().eq_ignore_ascii_case(domain)))
-            .map(ApiGatewayInfo::from)
+        gateways.filter(move |gateway| answers_to(gateway, domain)).map(ApiGatewayInfo::from)
     }
 
     /// All `ApiGateway` documents.
@@ -145,15 +144,26 @@ impl Policies {
 
     pub(crate) fn find_api_gateway(&self, api_id: &str, stage: &str, domain: &str) -> Option<&ArchivedApiGateway> {
         let gateways = &self.set().api_gateways;
-        if gateways.iter().any(|gateway| gateway.api_id == *api_id) {
-            return gateways.iter().find(|gateway| gateway.api_id == *api_id && gateway.stage == *stage);
+        let mut of_api = gateways.iter().filter(|gateway| gateway.api_id == *api_id).peekable();
+        if of_api.peek().is_none() {
+            let mut named = gateways.iter().filter(|gateway| answers_to(gateway, domain));
+            return match (named.next(), named.next()) {
+                // Another stage of the domain may be another environment.
+                (Some(gateway), None) if gateway.stage == *stage => Some(gateway),
+                _ => None,
+            };
         }
-        let domain = domain.to_ascii_lowercase();
-        let mut named = gateways.iter().filter(|gateway| gateway.domains.iter().any(|own| own.as_str() == domain));
-        match (named.next(), named.next()) {
-            // Another stage of the domain may be another environment.
-            (Some(gateway), None) if gateway.stage == *stage => Some(gateway),
-            _ => None,
+        let mut of_stage = of_api.filter(|gateway| gateway.stage == *stage);
+        match (of_stage.next()?, of_stage.next()) {
+            (only, None) => {
+                // The stage says one environment, and the host another: who asks for it is in neither.
+                let is_of_another = |other: &ArchivedApiGateway| {
+                    other.environment != only.environment && answers_to(other, domain)
+                };
+                (answers_to(only, domain) || !gateways.iter().any(is_of_another)).then_some(only)
+            }
+            // Several share the stage, and only the host tells them apart.
+            (first, Some(second)) => [first, second].into_iter().chain(of_stage).find(|one| answers_to(one, domain)),
         }
     }
 
@@ -250,6 +260,11 @@ impl<'a> From<&'a ArchivedKeySource> for KeySourceInfo<'a> {
             timeout: Duration::from_millis(source.timeout_milliseconds.to_native()),
         }
     }
+}
+
+/// Whether `domain`, in any case, is one of the gateway's.
+fn answers_to(gateway: &ArchivedApiGateway, domain: &str) -> bool {
+    gateway.domains.iter().any(|own| own.as_str().eq_ignore_ascii_case(domain))
 }
 
 /// What a front needs to know of an `ApiGateway` document.

@@ -113,6 +113,15 @@ pub fn read_set(policies: &Policies, gateway: &str) -> Option<ReadSet> {
         collector.at = format!("ApiGateway {gateway}");
         collector.add(Read::Stage, "spec.stage");
     }
+    // A request that is another document's by its host is not this one's.
+    let told_apart_by_host = |other: &ArchivedApiGateway| {
+        other.name != found.name
+            && (other.environment != found.environment || (&other.api_id, &other.stage) == (&found.api_id, &found.stage))
+    };
+    if policies.archived_api_gateways().any(told_apart_by_host) {
+        collector.at = format!("ApiGateway {gateway}");
+        collector.add(Read::Host, "spec.domains");
+    }
     collector.routes(found);
     collector.hop = Hop::Gateway;
     collector.workload(hops::gateway_workload(found));

@@ -9,18 +9,6 @@ use crate::compiled::{ApiGateway, Destination, Label, Route, UriMatch, VirtualHo
 use crate::hops::covers;
 
 impl<'a> Compiler<'a> {
-    pub(super) fn check_api_gateways(&mut self) {
-        let gateways = &self.resources.api_gateways;
-        for (index, gateway) in gateways.iter().enumerate() {
-            for other in gateways.iter().take(index) {
-                if (&gateway.api_id, &gateway.stage) == (&other.api_id, &other.stage) {
-                    let origin = &other.meta.origin;
-                    self.error(&gateway.meta, format!("the same apiId and stage as the ApiGateway at {origin}"));
-                }
-            }
-        }
-    }
-
     pub(super) fn api_gateway(&mut self, gateway: &istio::ApiGateway) -> ApiGateway {
         let meta = &gateway.meta;
         let (port, virtual_hosts) = match self.find_gateway(&gateway.gateway) {
