@@ -157,10 +157,10 @@ impl Policies {
         match (of_stage.next()?, of_stage.next()) {
             (only, None) => {
                 // The stage says one environment, and the host another: who asks for it is in neither.
-                let is_of_another = |other: &ArchivedApiGateway| {
-                    other.environment != only.environment && answers_to(other, domain)
-                };
-                (answers_to(only, domain) || !gateways.iter().any(is_of_another)).then_some(only)
+                let is_of_another =
+                    |other: &ArchivedApiGateway| other.environment != only.environment && answers_to(other, domain);
+                let agree = answers_to(only, domain) || is_generated(domain) || !gateways.iter().any(is_of_another);
+                agree.then_some(only)
             }
             // Several share the stage, and only the host tells them apart.
             (first, Some(second)) => [first, second].into_iter().chain(of_stage).find(|one| answers_to(one, domain)),
@@ -260,6 +260,11 @@ impl<'a> From<&'a ArchivedKeySource> for KeySourceInfo<'a> {
             timeout: Duration::from_millis(source.timeout_milliseconds.to_native()),
         }
     }
+}
+
+/// Whether `domain` is one that API Gateway generates for an API. All stages have the same, and are told apart by the path.
+pub(crate) fn is_generated(domain: &str) -> bool {
+    domain.contains(".execute-api.")
 }
 
 /// Whether `domain`, in any case, is one of the gateway's.

@@ -116,7 +116,8 @@ pub fn read_set(policies: &Policies, gateway: &str) -> Option<ReadSet> {
     // A request that is another document's by its host is not this one's.
     let told_apart_by_host = |other: &ArchivedApiGateway| {
         other.name != found.name
-            && (other.environment != found.environment || (&other.api_id, &other.stage) == (&found.api_id, &found.stage))
+            && (other.environment != found.environment
+                || (&other.api_id, &other.stage) == (&found.api_id, &found.stage))
     };
     if policies.archived_api_gateways().any(told_apart_by_host) {
         collector.at = format!("ApiGateway {gateway}");

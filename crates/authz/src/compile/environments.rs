@@ -12,7 +12,7 @@ use istio::{ApiGateway, Meta, Resources};
 use super::Compiler;
 use crate::compiled::{ArchivedApiGateway, ArchivedJwtRule, ArchivedVirtualHost};
 use crate::hops;
-use crate::policies::{Labels, Policies, Workload};
+use crate::policies::{Labels, Policies, Workload, is_generated};
 
 /// A rule that accepts tokens which open two environments.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -33,7 +33,8 @@ impl Compiler<'_> {
         let gateways = &self.resources.api_gateways;
         for (index, gateway) in gateways.iter().enumerate() {
             for other in gateways.iter().take(index) {
-                let Some(domain) = gateway.domains.iter().find(|domain| other.domains.contains(domain)) else {
+                let common = || gateway.domains.iter().filter(|domain| other.domains.contains(domain));
+                let Some(domain) = common().find(|domain| !is_generated(domain)).or_else(|| common().next()) else {
                     continue;
                 };
                 let origin = &other.meta.origin;
@@ -43,7 +44,10 @@ impl Compiler<'_> {
                          one, or give each domains of its own"
                     );
                     self.error(&gateway.meta, message);
-                } else if gateway.environment != other.environment && gateway.base_path == other.base_path {
+                } else if !is_generated(domain)
+                    && gateway.environment != other.environment
+                    && gateway.base_path == other.base_path
+                {
                     // "An API mapping": one host and base path lead to one stage of one API.
                     let message = format!(
                         "the domain {domain} is of the environment {} here and of {} at {origin}, with the same basePath; \
@@ -68,7 +72,9 @@ impl Compiler<'_> {
                     self.complain(meta, format!("{path}: {message}; {instead}"));
                 }
             }
-            Err(error) => self.errors.push(super::CompileError { file: String::new(), line: 0, message: error.to_string() }),
+            Err(error) => {
+                self.errors.push(super::CompileError { file: String::new(), line: 0, message: error.to_string() })
+            }
         }
     }
 }
@@ -135,9 +141,7 @@ fn instead(accepting: &Accepting<'_>, other: &Accepting<'_>, one: &str, two: &st
     } else {
         "give each of the two rules audiences that the other does not have"
     };
-    format!(
-        "{apart}; where {one} and {two} are to share tokens, write sharesTokensWith in every ApiGateway of both"
-    )
+    format!("{apart}; where {one} and {two} are to share tokens, write sharesTokensWith in every ApiGateway of both")
 }
 
 /// Whether every document of each of the two environments names the other.
@@ -226,7 +230,7 @@ fn can_reach(host: &ArchivedVirtualHost, gateway: &ArchivedApiGateway, policies:
     let name = host.host.as_str();
     let is_of = |one: &ArchivedApiGateway| one.domains.iter().any(|domain| domain.as_str() == name);
     let mut others = policies.archived_api_gateways().filter(|other| other.environment != gateway.environment);
-    is_of(gateway) || !others.any(is_of)
+    is_of(gateway) || is_generated(name) || !others.any(is_of)
 }
 
 /// Whether every token that `rule` can find at a destination was verified by a rule of the gateway: where all of them look
@@ -265,9 +269,8 @@ impl<'a> Seen<'a> {
     /// Rules that accept a token which `rule` accepts too: one whose issuer both take (an empty one is any), for an
     /// audience that both take.
     fn overlapping(&self, rule: &'a ArchivedJwtRule) -> Vec<Accepting<'a>> {
-        let is_of = |wanted: &'a str| {
-            self.rules.range((wanted, None)..).take_while(move |((issuer, _), _)| *issuer == wanted)
-        };
+        let is_of =
+            |wanted: &'a str| self.rules.range((wanted, None)..).take_while(move |((issuer, _), _)| *issuer == wanted);
         let fits = |audience: Option<&str>| {
             let wanted = &rule.audiences;
             wanted.is_empty() || audience.is_none_or(|audience| wanted.iter().any(|one| one.as_str() == audience))

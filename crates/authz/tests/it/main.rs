@@ -4,6 +4,7 @@
 mod compiling;
 mod credentials;
 mod custom;
+mod environments;
 mod grants;
 mod grants_properties;
 mod hops;
