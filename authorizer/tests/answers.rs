@@ -377,7 +377,7 @@ async fn keys_are_fetched_when_a_token_first_needs_them() {
 #[tokio::test]
 async fn keys_of_the_bundle_need_no_fetch_until_the_issuer_rotates() {
     let (old, new) = (Issuer::new(), Issuer::new());
-    let (uri, fetched) = jwks_server(new.jwks().replace("k1", "k2"));
+    let (uri, fetched) = jwks_server(new.jwks().replace("\"k1\"", "\"k2\""));
     let options = CompileOptions { jwks: [(ISSUER.to_owned(), old.jwks())].into(), ..CompileOptions::default() };
     let policies = support::compiled(&with_uri(&uri), &options).with_keys_fetched_at(Some(NOW));
     let world = World::over(policies, old, None, |config| config);

@@ -347,6 +347,7 @@ spec:
   basePath: /v1/x
   gateway: g
   environment: dev
+  sharesTokensWith: [test, stage]
   workload: {namespace: istio-system, labels: {istio: g}, serviceAccount: sa}
 "#,
     );
@@ -360,6 +361,10 @@ spec:
     let gateway = resources.api_gateways.first().unwrap();
     assert_eq!(gateway.domains, ["api.example", "b.example"]);
     assert_eq!(gateway.gateway, "ns1/g");
+    assert_eq!(
+        (gateway.environment.as_str(), gateway.shares_tokens_with.as_slice()),
+        ("dev", &strings(&["test", "stage"])[..])
+    );
     assert_eq!(gateway.base_path.as_deref(), Some("/v1/x"));
     assert_eq!(gateway.workload.principal("td"), "td/ns/istio-system/sa/sa");
 }
