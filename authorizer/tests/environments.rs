@@ -1,6 +1,6 @@
 //! One authorizer for two environments: what opens one never opens the other, whatever was asked before.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 #[path = "../../tests/fixtures/environments/events.rs"]
 mod events;

@@ -528,11 +528,18 @@ proptest! {
 
     /// Whatever is accepted when compiled, the gate itself never accepts one token at both.
     #[test]
-    fn no_token_opens_both(documents in any_tokens(), own_workloads in prop::bool::weighted(0.9)) {
+    fn no_token_opens_both(
+        documents in any_tokens(),
+        own_workloads in prop::bool::weighted(0.9),
+        mode in select(vec![Mode::Strict, Mode::Istio]),
+    ) {
         let apis = if own_workloads { apart() } else { together("", "") };
         let documents = format!("{SHOP}{apis}{documents}");
         if refused(&documents).is_empty() {
-            let world = World::new(&documents);
+            // A bundle of the `istio` mode is held to the same.
+            let options = CompileOptions { mode, ..CompileOptions::default() };
+            let policies = open_with(&[("shop.yaml", &documents)], &options).unwrap();
+            let world = World { policies, ..World::new("") };
             let tokens = ISSUERS.iter().flat_map(|issuer| AUDIENCES.map(|audience| (*issuer, audience)));
             let mut shown: Vec<Option<(String, String)>> = vec![None];
             shown.extend(tokens.map(|(issuer, audience)| {
