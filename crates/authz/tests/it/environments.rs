@@ -1,15 +1,13 @@
 //! A credential of one environment never opens another.
 
 use authz::{CompileOptions, Decision, KeyRecordLookup, Mode, Reason, Request, Target, VerifiedTokens};
-use proptest::prelude::*;
-use proptest::sample::select;
 
 use crate::support::{
     ISSUER, JWKS_URI, NOW, World, api_key, bearer, open, open_with, pepper, request, token, with_header,
 };
 
 /// One shop, which the APIs of both environments lead to.
-const SHOP: &str = "
+pub(crate) const SHOP: &str = "
 apiVersion: networking.istio.io/v1
 kind: Gateway
 metadata: {name: front, namespace: shop}
@@ -70,7 +68,7 @@ spec: {ports: [{name: http, port: 80}], selector: {app: web-prod}}
 ";
 
 /// An `ApiGateway` of the API `a` at the stage `name`, with the domain `name.shop.example`.
-fn api(name: &str, environment: &str, labels: &str, more: &str) -> String {
+pub(crate) fn api(name: &str, environment: &str, labels: &str, more: &str) -> String {
     document(name, ("a", name), &format!("{name}.shop.example"), environment, labels, more)
 }
 
@@ -99,17 +97,17 @@ spec:
 }
 
 /// Both environments with a gateway workload of their own.
-fn apart() -> String {
+pub(crate) fn apart() -> String {
     api("dev", "dev", ", env: dev", "") + &api("prod", "prod", ", env: prod", "")
 }
 
 /// Both with the same one; `more` is in both documents.
-fn together(dev: &str, prod: &str) -> String {
+pub(crate) fn together(dev: &str, prod: &str) -> String {
     api("dev", "dev", "", dev) + &api("prod", "prod", "", prod)
 }
 
 /// A `RequestAuthentication` with rules; a rule is an issuer's audiences and more.
-fn tokens(name: &str, namespace: &str, labels: &str, rules: &[&str]) -> String {
+pub(crate) fn tokens(name: &str, namespace: &str, labels: &str, rules: &[&str]) -> String {
     let rules: Vec<String> = rules
         .iter()
         .map(|rule| format!("  - {{jwksUri: \"{JWKS_URI}\", forwardOriginalToken: true, {rule}}}\n"))
@@ -133,7 +131,7 @@ fn own_audiences() -> String {
         + &tokens("prod", "istio-system", "env: prod", &[&rule("prod")])
 }
 
-fn refused(documents: &str) -> Vec<String> {
+pub(crate) fn refused(documents: &str) -> Vec<String> {
     open(&[("shop.yaml", documents)]).err().unwrap_or_default()
 }
 
@@ -357,15 +355,15 @@ fn the_host_is_read_where_it_says_the_environment() {
     assert!(set.readers(&authz::read_set::Read::Host).iter().all(|reader| reader.field != "spec.domains"));
 }
 
-fn target(id: &str, stage: &str, domain: &str) -> Target {
+pub(crate) fn target(id: &str, stage: &str, domain: &str) -> Target {
     Target::ApiGateway { api_id: id.to_owned(), stage: stage.to_owned(), domain: domain.to_owned() }
 }
 
-fn at(host: &str) -> Request {
+pub(crate) fn at(host: &str) -> Request {
     Request { host: host.to_owned(), scheme: "https".to_owned(), headers_joined: true, ..request("GET", "/a") }
 }
 
-fn token_for(issuer: &str, audience: &str) -> String {
+pub(crate) fn token_for(issuer: &str, audience: &str) -> String {
     let exp = NOW + 600;
     token(&format!(r#"{{"iss":"{issuer}","sub":"{audience}","aud":"{audience}","exp":{exp}}}"#))
 }
@@ -450,153 +448,5 @@ spec: {selector: {matchLabels: {istio: ingressgateway}}, rules: [{from: [{source
                 assert_eq!(decision.reason(), expected, "{name}: {own} at {target:?}");
             });
         }
-    }
-}
-
-const ISSUERS: [&str; 2] = [ISSUER, "https://other.example"];
-const AUDIENCES: [&str; 2] = ["a", "b"];
-const HEADERS: [&str; 2] = ["authorization", "x-token"];
-
-/// A rule for tokens: whose, for whom (one of `audiences`), and where.
-fn any_rule(audiences: &'static [&'static str]) -> impl Strategy<Value = String> {
-    let issuer = select(vec![Some(ISSUERS[0]), Some(ISSUERS[0]), Some(ISSUERS[1]), None]);
-    let both = "fromHeaders: [{name: x-token}, {name: Authorization, prefix: \"Bearer \"}]";
-    let place = select(vec!["", "", "fromHeaders: [{name: x-token}]", both]);
-    (issuer, select(audiences), place).prop_map(|(issuer, audiences, place)| {
-        let issuer = issuer.map(|issuer| format!("issuer: \"{issuer}\""));
-        let audiences = (!audiences.is_empty()).then(|| format!("audiences: [{audiences}]"));
-        let place = (!place.is_empty()).then(|| place.to_owned());
-        [issuer, audiences, place].into_iter().flatten().collect::<Vec<_>>().join(", ")
-    })
-}
-
-/// Mostly what keeps two environments apart: rules of their own at their gateways, something at the shop, and now and then
-/// something else.
-fn any_tokens() -> impl Strategy<Value = String> {
-    let anywhere = select(vec![
-        ("istio-system", "env: dev"),
-        ("istio-system", "env: prod"),
-        ("istio-system", ""),
-        ("istio-system", "istio: ingressgateway"),
-        ("shop", "app: web"),
-    ]);
-    let at = |place: (&'static str, &'static str), audiences: &'static [&'static str], most: usize| {
-        (Just(place), prop::collection::vec(any_rule(audiences), 0..=most))
-    };
-    let usual = (
-        at(("istio-system", "env: dev"), &["a", "a", "a", "a", ""], 2),
-        at(("istio-system", "env: prod"), &["b", "b", "b", "b", "a, b"], 2),
-        at(("shop", "app: web"), &["", "a", "b", "a, b"], 1),
-    );
-    let other = (anywhere, prop::collection::vec(any_rule(&["", "a", "b", "a, b"]), 1..=1));
-    (usual, prop::option::weighted(0.2, other)).prop_map(|((dev, prod, web), other)| {
-        let documents = [dev, prod, web].into_iter().chain(other).enumerate();
-        let documents =
-            documents.filter(|(_, (_, rules))| !rules.is_empty()).map(|(index, ((namespace, labels), rules))| {
-                let rules: Vec<&str> = rules.iter().map(String::as_str).collect();
-                tokens(&format!("t{index}"), namespace, labels, &rules)
-            });
-        documents.collect()
-    })
-}
-
-/// The tokens that some hop of the API accepted in some request, by themselves or beside another one.
-fn accepted(world: &World, stage: &str, shown: &[Option<(String, String)>]) -> std::collections::BTreeSet<String> {
-    let host = format!("{stage}.shop.example");
-    let verified = VerifiedTokens::default();
-    let mut found = std::collections::BTreeSet::new();
-    for one in shown {
-        for two in shown {
-            let mut request = at(&host);
-            for (header, token) in HEADERS.into_iter().zip([one, two]) {
-                let Some((_, text)) = token else { continue };
-                let prefix = if header == "authorization" { "Bearer " } else { "" };
-                request.headers.push((header.to_owned(), format!("{prefix}{text}")));
-            }
-            let given = authz::Given { verified: Some(&verified), ..world.given() };
-            let (decision, trace) = authz::explain(&world.policies, &request, &target("a", stage, &host), &given);
-            if decision.is_allowed() {
-                found.extend(trace.hops.into_iter().filter_map(|hop| hop.principal));
-            }
-        }
-    }
-    found
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 192, ..ProptestConfig::default() })]
-
-    /// Whatever is accepted when compiled, the gate itself never accepts one token at both.
-    #[test]
-    fn no_token_opens_both(
-        documents in any_tokens(),
-        own_workloads in prop::bool::weighted(0.9),
-        mode in select(vec![Mode::Strict, Mode::Istio]),
-    ) {
-        let apis = if own_workloads { apart() } else { together("", "") };
-        let documents = format!("{SHOP}{apis}{documents}");
-        if refused(&documents).is_empty() {
-            // A bundle of the `istio` mode is held to the same.
-            let options = CompileOptions { mode, ..CompileOptions::default() };
-            let policies = open_with(&[("shop.yaml", &documents)], &options).unwrap();
-            let world = World { policies, ..World::new("") };
-            let tokens = ISSUERS.iter().flat_map(|issuer| AUDIENCES.map(|audience| (*issuer, audience)));
-            let mut shown: Vec<Option<(String, String)>> = vec![None];
-            shown.extend(tokens.map(|(issuer, audience)| {
-                Some((format!("{issuer}/{audience}"), token_for(issuer, audience)))
-            }));
-            let (dev, prod) = (accepted(&world, "dev", &shown), accepted(&world, "prod", &shown));
-            prop_assert!(dev.is_disjoint(&prod), "{:?} and {:?} by {}", dev, prod, documents);
-        }
-    }
-}
-
-#[test]
-fn each_output_header_has_a_context_key_of_its_own() {
-    let documents = |first: &str, second: &str| {
-        let authentication = |name: &str, outputs: &str| {
-            format!(
-                "---\napiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: {{name: {name}, namespace: shop}}\nspec:\n  \
-                     jwtRules: [{{issuer: i, jwksUri: \"{JWKS_URI}\", {outputs}}}]\n"
-            )
-        };
-        authentication("one", first) + &authentication("two", second)
-    };
-    let claim =
-        |header: &str| format!("outputClaimToHeaders: [{{header: x-a, claim: a}}, {{header: {header}, claim: b}}]");
-    let payload = |header: &str| format!("outputPayloadToHeader: {header}");
-    let twins = "so does x-role (spec.jwtRules[0].outputClaimToHeaders[1].header at shop.yaml:";
-    let rows = [
-        (claim("x-role"), claim("x-roles"), None),
-        (claim("x-role"), claim("X-Role"), None),
-        (claim("x-role"), claim("x_role"), Some(twins)),
-        (claim("x-role"), claim("X_ROLE"), Some(twins)),
-        (claim("x-role"), payload("x_role"), Some(twins)),
-        (claim("x-role"), payload("x.role"), Some(twins)),
-        (
-            claim("x_a"),
-            claim("x-b"),
-            Some("outputClaimToHeaders[1].header: the header x_a becomes the context key x_a"),
-        ),
-        (claim("claims"), claim("claims-header"), Some("so does claims (")),
-        (claim("x-role"), claim("Request-Id"), Some("the header request-id becomes the context key request_id")),
-        (claim("x-role"), payload("sub"), Some("spec.jwtRules[0].outputPayloadToHeader: the header sub becomes")),
-        (claim("x-role"), claim("x-sub"), None),
-    ];
-    let gateway = api("dev", "dev", "", "");
-    for (first, second, word) in rows {
-        let documents = documents(&first, &second);
-        let errors = refused(&format!("{SHOP}{gateway}{documents}"));
-        assert_eq!(errors.is_empty(), word.is_none(), "{second}: {errors:#?}");
-        assert!(errors.iter().any(|error| error.contains(word.unwrap_or_default())) || word.is_none(), "{errors:#?}");
-        assert!(errors.iter().all(|error| error.starts_with("shop.yaml:")), "{errors:#?}");
-        // They are headers like any other where there is no API, and in Envoy.
-        assert_eq!(refused(&format!("{SHOP}{documents}")), Vec::<String>::new());
-        let istio = CompileOptions { mode: Mode::Istio, ..CompileOptions::default() };
-        assert!(open_with(&[("shop.yaml", &format!("{SHOP}{gateway}{documents}"))], &istio).is_ok());
-    }
-    for key in authz::context_key::CONTEXT_KEYS {
-        let errors = refused(&format!("{SHOP}{gateway}{}", documents(&claim(key), &claim("x-b"))));
-        assert!(errors.iter().any(|error| error.contains("the authorizer's own")), "{key}: {errors:#?}");
     }
 }
