@@ -48,9 +48,10 @@ impl Parts {
         let id = self.certificate.as_ref().and_then(|certificate| certificate.id.as_ref());
         let unknown = Unknown {
             host: self.domain.is_none(),
-            headers: self.domain.is_none(),
-            // Envoy would ask DNS names and the subject too, with patterns that are made for SPIFFE IDs.
-            principal: self.certificate.is_some() && id.is_none(),
+            headers: self.domain.is_none() || self.headers.partial,
+            // Envoy would ask DNS names and the subject too, with patterns that are made for SPIFFE IDs. An event without
+            // a domain has no certificate either, whether the client showed one or not.
+            principal: self.domain.is_none() || (self.certificate.is_some() && id.is_none()),
         };
         let principal = id.map(|id| id.principal().to_owned());
         let domain = self.domain.unwrap_or_default();
