@@ -39,6 +39,13 @@ pub(super) struct Api<'a> {
     pub(super) destinations: Vec<usize>,
 }
 
+impl Api<'_> {
+    /// `NAMESPACE/NAME` of the document.
+    pub(super) fn name(&self) -> String {
+        format!("{}/{}", self.document.meta.namespace, self.document.meta.name)
+    }
+}
+
 /// An `AuthorizationPolicy`, with its lists of values and the workloads that it selects.
 #[derive(Debug)]
 pub(super) struct Policy<'a> {
