@@ -520,7 +520,7 @@ pub struct ApiGateway {
     /// `TRUST_DOMAIN/ns/NAMESPACE/sa/SERVICE_ACCOUNT` of the gateway workload: the peer that the
     /// destination sees.
     pub principal: String,
-    /// Port of the gateway workload, when its servers leave no choice.
+    /// Port of the gateway workload; unknown when its servers leave a choice.
     pub port: Option<u16>,
     /// Whether its servers let nobody in without a client certificate.
     pub mutual_tls: bool,

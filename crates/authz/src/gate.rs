@@ -307,7 +307,8 @@ impl<'a> Arrival<'a> {
             via: Some(gateway.name.as_str()),
             // API Gateway stands for the workload, whose address is nobody's.
             destination_ip: None,
-            port: port.or(request.destination_port),
+            // API Gateway's own port is none that a policy of the mesh speaks of.
+            port,
             ..Self::alone(hops::gateway_workload(gateway), Some(gateway.environment.as_str()), request)
         }
     }

@@ -48,7 +48,12 @@ impl<'a> Compiler<'a> {
                         ),
                     );
                 }
-                let ports: BTreeSet<u16> = http_servers(played).map(|server| server.port.number).collect();
+                // Clients reach an API by TLS alone: a server for plain HTTP beside is not what it plays.
+                let encrypted = http_servers(played).any(|server| server.tls.is_some());
+                let ports: BTreeSet<u16> = http_servers(played)
+                    .filter(|server| server.tls.is_some() || !encrypted)
+                    .map(|server| server.port.number)
+                    .collect();
                 let port = if ports.len() == 1 { ports.first().copied() } else { None };
                 (port, mutual_tls, self.virtual_hosts(&gateway.gateway, played))
             }

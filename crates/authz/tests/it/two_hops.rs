@@ -609,3 +609,36 @@ fn modes_of_tls_at_the_gateway() {
     };
     assert!(reads("MUTUAL") && !reads("SIMPLE"));
 }
+
+/// `destination.port` of the first hop is the server's of the Gateway, and not the 443 that API Gateway listens on.
+#[test]
+fn the_port_of_the_first_hop_is_the_gateway_s() {
+    let decide = |servers: &str, action: &str, port: u16| {
+        let policy = format!(
+            "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
+             metadata: {{ name: port, namespace: istio-system }}\nspec:\n  \
+             selector: {{ matchLabels: {{ istio: ingressgateway }} }}\n  action: {action}\n  \
+             rules: [{{ to: [{{ operation: {{ ports: [\"{port}\"] }} }}] }}]\n"
+        );
+        let mut files: Vec<(&str, String)> = FILES.iter().map(|(name, text)| (*name, (*text).to_owned())).collect();
+        for (_, text) in &mut files {
+            *text = text.replace("  servers:\n", &format!("  servers:\n{servers}"));
+            *text = text.replace("number: 443\n        name: https", "number: 8443\n        name: https");
+        }
+        files.push(("port.yaml", policy));
+        let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (*name, text.as_str())).collect();
+        let mut request = bearer(get("/productpage"), &reader());
+        request.destination_port = Some(443);
+        World::of_files(&files).decide(&request, &api()).is_allowed()
+    };
+    let plain = "    - port: { number: 80, name: http, protocol: HTTP }\n      hosts: [api.bookinfo.example]\n";
+    let second = "    - port: { number: 9443, name: second, protocol: HTTPS }\n      hosts: [api.bookinfo.example]\n      \
+                  tls: { mode: SIMPLE, credentialName: a }\n";
+    for servers in ["", plain] {
+        assert!(!decide(servers, "DENY", 8443) && decide(servers, "DENY", 443) && decide(servers, "DENY", 80));
+    }
+    // Which of two it would be nobody knows: every DENY on ports counts as met.
+    for port in [8443, 9443, 443] {
+        assert!(!decide(second, "DENY", port), "{port}");
+    }
+}
