@@ -1,7 +1,8 @@
 //! The local API Gateway: HTTP in, Lambda events out, and the functions' answers back.
 //!
 //! [`Gateway`] plays an HTTP API with Lambda authorizers, [`RestApi`] a REST API with REQUEST and TOKEN authorizers and API
-//! keys, [`FunctionUrl`] a Lambda function URL. All call functions through an [`Invoker`]: in this process ([`InProcess`]) or under the Lambda Runtime Interface Emulator ([`Rie`]).
+//! keys, [`WebSocketApi`] the handshake of a WebSocket API, [`FunctionUrl`] a Lambda function URL. All call functions through
+//! an [`Invoker`]: in this process ([`InProcess`]) or under the Lambda Runtime Interface Emulator ([`Rie`]).
 //! What they do follows AWS' documentation; each test quotes the sentence that it holds this code to. Where the
 //! documentation is silent, the comment at the branch says what is assumed.
 //!
@@ -40,7 +41,9 @@ use serde_json::{Value, json};
 pub use config::{Authorizer, ConfigError, GatewayConfig, Integration, PayloadFormat, Route};
 pub use function_url::{Caller, FunctionUrl, FunctionUrlConfig, UrlAuth};
 pub use invoke::{FunctionError, InProcess, InvokeError, InvokeOutcome, Invoker};
-pub use rest::{ApiKeySource, IdentitySource, RestApi, RestAuthorizer, RestConfig, RestMethod};
+pub use rest::{
+    ApiKeySource, IdentitySource, RestApi, RestAuthorizer, RestConfig, RestMethod, WebSocketApi, WebSocketConfig,
+};
 pub use rie::Rie;
 pub use server::{BindError, Bound};
 

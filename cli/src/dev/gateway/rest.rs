@@ -4,6 +4,7 @@
 mod authorizer;
 mod config;
 mod event;
+mod websocket;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -15,6 +16,8 @@ use platform::BoxFuture;
 use platform::clock::Clock;
 use platform::log::Log;
 use serde_json::json;
+
+pub use websocket::{WebSocketApi, WebSocketConfig};
 
 pub use config::{ApiKeySource, IdentitySource, RestAuthorizer, RestConfig, RestMethod};
 
@@ -51,6 +54,21 @@ struct RestCall<'a> {
     inner: Call<'a>,
     /// `path` of events: with the base path of a custom domain, and without the stage.
     shown: String,
+    /// The id of the connection that a WebSocket API is asked for.
+    connection: Option<&'a str>,
+}
+
+impl RestCall<'_> {
+    /// `methodArn`. That of a WebSocket API has a route where others have method and path.
+    fn arn(&self) -> String {
+        let Api { region, account_id, api_id, stage, .. } = self.inner.api;
+        match self.connection {
+            None => self.inner.arn(),
+            Some(_) => {
+                format!("arn:aws:execute-api:{region}:{account_id}:{api_id}/{stage}/{}", self.inner.route.key)
+            }
+        }
+    }
 }
 
 /// Where a request came to.
@@ -122,7 +140,7 @@ impl RestApi {
         note: &mut Note,
     ) -> Result<Answer, Refusal> {
         let request = request::read(request, peer, id, self.clock.now()).await?;
-        let Place { domain, below, shown } = self.locate(&request)?;
+        let Place { domain, below, shown } = locate(&self.api, &self.domains, &self.base_path, &request)?;
         let route = self.routes.find(&request.method, &below).ok_or(NO_METHOD)?;
         note.route_key = Some(route.key.to_owned());
         let integration = self.integrations.get(route.integration).ok_or(Refusal::INTERNAL)?;
@@ -142,6 +160,7 @@ impl RestApi {
                 route,
             },
             shown,
+            connection: None,
         };
         let granted = match guard {
             Some(guard) => Some(guard.authorize(&call, self.clock.as_ref(), note).await?),
@@ -167,33 +186,33 @@ impl RestApi {
             MALFORMED
         })
     }
+}
 
-    /// Which of the API's domain names the request came to, and its paths.
-    fn locate(&self, request: &Request) -> Result<Place, Refusal> {
-        let own = format!("{}.execute-api.{}.amazonaws.com", self.api.api_id, self.api.region);
-        let custom = if request.host == own {
-            None
-        } else if let Some(name) = self.domains.iter().find(|domain| serves(domain, &request.host)) {
-            Some(if name.starts_with('*') { request.host.clone() } else { name.clone() })
-        } else if request::is_direct(&request.host) {
-            self.domains.iter().find(|domain| !domain.starts_with('*')).cloned()
-        } else {
-            return Err(FORBIDDEN);
-        };
-        let before = if custom.is_some() { &self.base_path } else { &self.api.stage };
-        let below = match before.as_str() {
-            "" => Some(request.path.clone()),
-            before => request.path.strip_prefix('/').and_then(|path| path.strip_prefix(before)).and_then(|rest| {
-                let is_whole = rest.is_empty() || rest.starts_with('/');
-                is_whole.then(|| if rest.is_empty() { "/".to_owned() } else { rest.to_owned() })
-            }),
-        };
-        let below = below.ok_or(FORBIDDEN)?;
-        Ok(match custom {
-            Some(domain) => Place { domain, below, shown: request.path.clone() },
-            None => Place { domain: own, shown: below.clone(), below },
-        })
-    }
+/// Which of the API's domain names the request came to, and its paths.
+fn locate(api: &Api, domains: &[String], base_path: &str, request: &Request) -> Result<Place, Refusal> {
+    let own = format!("{}.execute-api.{}.amazonaws.com", api.api_id, api.region);
+    let custom = if request.host == own {
+        None
+    } else if let Some(name) = domains.iter().find(|domain| serves(domain, &request.host)) {
+        Some(if name.starts_with('*') { request.host.clone() } else { name.clone() })
+    } else if request::is_direct(&request.host) {
+        domains.iter().find(|domain| !domain.starts_with('*')).cloned()
+    } else {
+        return Err(FORBIDDEN);
+    };
+    let before = if custom.is_some() { base_path } else { api.stage.as_str() };
+    let below = match before {
+        "" => Some(request.path.clone()),
+        before => request.path.strip_prefix('/').and_then(|path| path.strip_prefix(before)).and_then(|rest| {
+            let is_whole = rest.is_empty() || rest.starts_with('/');
+            is_whole.then(|| if rest.is_empty() { "/".to_owned() } else { rest.to_owned() })
+        }),
+    };
+    let below = below.ok_or(FORBIDDEN)?;
+    Ok(match custom {
+        Some(domain) => Place { domain, below, shown: request.path.clone() },
+        None => Place { domain: own, shown: below.clone(), below },
+    })
 }
 
 impl Handler for RestApi {

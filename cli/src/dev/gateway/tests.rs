@@ -16,3 +16,4 @@ mod mappings;
 mod responses;
 mod rest;
 mod routes;
+mod websocket;

@@ -47,6 +47,7 @@ const UNAUTHORIZED: Refusal = Refusal::typed(StatusCode::UNAUTHORIZED, Some("Una
 /// "AUTHORIZER_CONFIGURATION_ERROR, 500" and "AUTHORIZER_FAILURE, 500" (Gateway response types for API Gateway); the message
 /// is null.
 const FAILED: Refusal = Refusal::typed(StatusCode::INTERNAL_SERVER_ERROR, None, "AuthorizerConfigurationException");
+const MAX_WEBSOCKET_ANSWER: usize = 8 * 1024;
 const EXPLICIT: &str = "User is not authorized to access this resource with an explicit deny";
 const IMPLICIT: &str = "User is not authorized to access this resource";
 
@@ -60,7 +61,7 @@ impl Authorizer {
         let sources = texts
             .iter()
             .map(|source| {
-                let common = match source.strip_prefix("method.") {
+                let common = match source.strip_prefix("method.").or_else(|| source.strip_prefix("route.")) {
                     Some(of_request) => format!("${of_request}"),
                     None => format!("${source}"),
                 };
@@ -109,7 +110,7 @@ impl Authorizer {
         }
         let answer = self.answer(call, &identity, clock, note).await?;
         // Also when it comes from the cache: the policy is kept, not the verdict.
-        let arn = call.inner.arn();
+        let arn = call.arn();
         if answer.policy.allows(&arn) {
             return Ok(answer.granted.clone());
         }
@@ -143,6 +144,11 @@ impl Authorizer {
             }
         })?;
         let size = payload.to_string().len();
+        // "WebSocket APIs: Lambda authorizer result size | 8 KB | No" (Quotas for configuring and running a WebSocket API)
+        if call.connection.is_some() && size > MAX_WEBSOCKET_ANSWER {
+            note.authorizer_error = Some(format!("an answer of {size} bytes, expected at most {MAX_WEBSOCKET_ANSWER}"));
+            return Err(FAILED);
+        }
         let answer = Arc::new(read(&payload).map_err(|wrong| {
             note.authorizer_error = Some(wrong);
             FAILED

@@ -9,15 +9,19 @@ use crate::dev::gateway::event_time;
 
 /// The event of a TOKEN authorizer: "the input format to a Lambda authorizer function of the TOKEN type".
 pub(super) fn token(call: &RestCall<'_>, token: &str) -> Value {
-    json!({ "type": "TOKEN", "methodArn": call.inner.arn(), "authorizationToken": token })
+    json!({ "type": "TOKEN", "methodArn": call.arn(), "authorizationToken": token })
 }
 
 /// The event of a REQUEST authorizer.
 pub(super) fn request(call: &RestCall<'_>) -> Value {
     let mut event = base(call);
     event.insert("type".to_owned(), json!("REQUEST"));
-    event.insert("methodArn".to_owned(), json!(call.inner.arn()));
-    event.insert("requestContext".to_owned(), Value::Object(context(call, None)));
+    event.insert("methodArn".to_owned(), json!(call.arn()));
+    let context = match call.connection {
+        None => context(call, None),
+        Some(connection) => connecting(call, connection),
+    };
+    event.insert("requestContext".to_owned(), Value::Object(context));
     // An authorizer's maps are empty where an integration's are null.
     for name in ["queryStringParameters", "multiValueQueryStringParameters", "pathParameters", "stageVariables"] {
         event.entry(name).and_modify(|value| {
@@ -26,7 +30,63 @@ pub(super) fn request(call: &RestCall<'_>) -> Value {
             }
         });
     }
+    if call.connection.is_some() {
+        // A connection has neither method nor path.
+        event.retain(|name, _| !matches!(name.as_str(), "resource" | "path" | "httpMethod" | "pathParameters"));
+    }
     Value::Object(event)
+}
+
+/// The event of the integration of `$connect`.
+pub(super) fn connect(call: &RestCall<'_>, granted: Option<&Granted>) -> Value {
+    let mut context = connecting(call, call.connection.unwrap_or_default());
+    if let Some(granted) = granted {
+        context.insert("authorizer".to_owned(), authorizer(granted));
+    }
+    let mut event = base(call);
+    event.retain(|name, _| matches!(name.as_str(), "headers" | "multiValueHeaders" | "queryStringParameters"));
+    event.insert("requestContext".to_owned(), Value::Object(context));
+    event.insert("isBase64Encoded".to_owned(), json!(false));
+    Value::Object(event)
+}
+
+/// What an answer tells the integration: all of it as text.
+fn authorizer(granted: &Granted) -> Value {
+    let mut told = Map::new();
+    told.insert("principalId".to_owned(), json!(granted.principal_id));
+    told.insert("integrationLatency".to_owned(), json!(0));
+    for (key, value) in &granted.context {
+        told.insert(key.clone(), json!(value));
+    }
+    Value::Object(told)
+}
+
+/// `requestContext` of `$connect`.
+fn connecting(call: &RestCall<'_>, connection: &str) -> Map<String, Value> {
+    let inner = &call.inner;
+    let (time, epoch) = event_time(inner.request.received);
+    let context = json!({
+        "routeKey": inner.route.key,
+        "eventType": "CONNECT",
+        "extendedRequestId": inner.request.id,
+        "requestTime": time,
+        "messageDirection": "IN",
+        "stage": inner.api.stage,
+        "connectedAt": epoch,
+        "requestTimeEpoch": epoch,
+        "identity": {
+            "sourceIp": inner.request.source_ip.to_string(),
+            "userAgent": inner.request.user_agent(),
+        },
+        "requestId": inner.request.id,
+        "domainName": inner.domain,
+        "connectionId": connection,
+        "apiId": inner.api.api_id,
+    });
+    match context {
+        Value::Object(context) => context,
+        _ => Map::new(),
+    }
 }
 
 /// The event of a Lambda proxy integration; `api_key` is the one of the usage plan.
@@ -34,13 +94,7 @@ pub(super) fn integration(call: &RestCall<'_>, granted: Option<&Granted>, api_ke
     let mut event = base(call);
     let mut context = context(call, api_key);
     if let Some(granted) = granted {
-        let mut authorizer = Map::new();
-        authorizer.insert("principalId".to_owned(), json!(granted.principal_id));
-        authorizer.insert("integrationLatency".to_owned(), json!(0));
-        for (key, value) in &granted.context {
-            authorizer.insert(key.clone(), json!(value));
-        }
-        context.insert("authorizer".to_owned(), Value::Object(authorizer));
+        context.insert("authorizer".to_owned(), authorizer(granted));
     }
     event.insert("requestContext".to_owned(), Value::Object(context));
     let (body, is_base64) = body(call.inner.request);

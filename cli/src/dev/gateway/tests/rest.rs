@@ -26,11 +26,11 @@ fn token() -> IdentitySource {
     IdentitySource::Token("Authorization".to_owned())
 }
 
-fn request(sources: &[&str]) -> IdentitySource {
+pub(super) fn request(sources: &[&str]) -> IdentitySource {
     IdentitySource::Request(sources.iter().map(|&source| source.to_owned()).collect())
 }
 
-fn policy(effect: &str, resource: &str) -> Value {
+pub(super) fn policy(effect: &str, resource: &str) -> Value {
     json!({
         "principalId": "user",
         "policyDocument": {"Version": "2012-10-17", "Statement": [{"Action": "execute-api:Invoke", "Effect": effect, "Resource": resource}]},
@@ -64,7 +64,7 @@ async fn serve(config: RestConfig) -> Served {
     start(RestApi::bind(config, loopback()).await.unwrap())
 }
 
-fn members(value: &Value) -> Vec<&String> {
+pub(super) fn members(value: &Value) -> Vec<&String> {
     value.as_object().unwrap().keys().collect()
 }
 
@@ -262,7 +262,7 @@ async fn wrong_configurations_are_refused() {
 const PEPPER: &str = "a pepper of the tests";
 
 /// The program itself, over the policies that the example events are judged by, with one API key.
-async fn authorizer(issuer: &Issuer, key: &ApiKey) -> Arc<dyn Invoker> {
+pub(super) async fn authorizer(issuer: &Issuer, key: &ApiKey) -> Arc<dyn Invoker> {
     let text = include_str!("../../../../../tests/fixtures/events/policies.yaml").replace("JWKS", &issuer.jwks());
     let file = istio::SourceFile { name: "policies.yaml".to_owned(), text };
     let compiled = authz::compile(&istio::parse(&[file]).unwrap(), &CompileOptions::default()).unwrap();
