@@ -107,3 +107,46 @@ pub(super) fn check(context: &Context<'_>, findings: &mut Findings) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::lint::tests::found;
+
+    /// The severity and code of what is said of a rule about peers at the gateway.
+    fn said(domain: &str, mode: &str, action: &str, field: &str) -> Vec<(&'static str, &'static str)> {
+        let text = format!(
+            "kind: Gateway\nmetadata: {{name: front, namespace: shop}}\nspec:\n  selector: {{istio: ingressgateway}}\n  \
+             servers:\n  - port: {{number: 443, name: https, protocol: HTTPS}}\n    hosts: [\"*\"]\n    \
+             tls: {{mode: {mode}, credentialName: shop}}\n---\nkind: ApiGateway\nmetadata: {{name: front, namespace: shop}}\n\
+             spec:\n  apiId: a\n  stage: $default\n  domain: {domain}\n  gateway: shop/front\n  \
+             workload: {{namespace: istio-system, labels: {{istio: ingressgateway}}, serviceAccount: gateway}}\n  \
+             environment: dev\n---\nkind: AuthorizationPolicy\nmetadata: {{name: peers, namespace: istio-system}}\nspec:\n  \
+             selector: {{matchLabels: {{istio: ingressgateway}}}}\n  action: {action}\n  rules:\n  \
+             - from: [{{source: {{{field}: [cluster.local/ns/a/sa/a]}}}}]\n"
+        );
+        let codes = ["api-gateway-allow-dead", "api-gateway-peer-missing", "api-gateway-peer-by-certificate"];
+        let findings = found(&text).into_iter().filter(|finding| codes.contains(&finding.code));
+        findings.map(|finding| (finding.severity.as_str(), finding.code)).collect()
+    }
+
+    #[test]
+    fn rules_about_peers_depend_on_who_shows_a_certificate() {
+        const OWN: &str = "a.execute-api.eu-central-1.amazonaws.com";
+        const CUSTOM: &str = "shop.example";
+        let perhaps = "api-gateway-peer-by-certificate";
+        for (domain, mode, action, field, expected) in [
+            (OWN, "SIMPLE", "ALLOW", "principals", Some(("error", "api-gateway-allow-dead"))),
+            (OWN, "SIMPLE", "DENY", "principals", Some(("warning", "api-gateway-peer-missing"))),
+            (CUSTOM, "SIMPLE", "ALLOW", "principals", Some(("info", perhaps))),
+            (CUSTOM, "SIMPLE", "ALLOW", "notPrincipals", Some(("warning", perhaps))),
+            (CUSTOM, "SIMPLE", "DENY", "principals", Some(("warning", perhaps))),
+            (CUSTOM, "SIMPLE", "DENY", "notPrincipals", Some(("info", perhaps))),
+            (CUSTOM, "OPTIONAL_MUTUAL", "DENY", "principals", Some(("warning", perhaps))),
+            (CUSTOM, "MUTUAL", "ALLOW", "principals", None),
+            (CUSTOM, "MUTUAL", "DENY", "principals", None),
+        ] {
+            let expected: Vec<_> = expected.into_iter().collect();
+            assert_eq!(said(domain, mode, action, field), expected, "{domain} {mode} {action} {field}");
+        }
+    }
+}

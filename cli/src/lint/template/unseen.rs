@@ -155,3 +155,80 @@ fn conditions(context: &Context<'_>, hop: (usize, bool), lacks: Lacks, whose: &s
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::lint::tests::found;
+
+    /// A REST or HTTP API with an authorizer of ours, and a policy at each hop that asks for everything.
+    fn said(authorizer: &str, action: &str) -> Vec<String> {
+        let rule = "  rules:
+  - from: [{source: {principals: [cluster.local/ns/a/sa/a], remoteIpBlocks: [192.0.2.0/24], ipBlocks: [192.0.2.0/24]}}]
+    to: [{operation: {hosts: [shop.example], methods: [GET], paths: [/a], notPorts: [\"80\"]}}]
+    when:
+    - {key: \"request.headers[x-a]\", values: [b]}
+    - {key: \"request.headers[:method]\", values: [GET]}
+    - {key: \"request.auth.claims[a]\", values: [b]}
+";
+        let policy = |namespace: &str, labels: &str| {
+            format!(
+                "---\nkind: AuthorizationPolicy\nmetadata: {{name: {namespace}, namespace: {namespace}}}\nspec:\n  \
+                 selector: {{matchLabels: {{{labels}}}}}\n  action: {action}\n{rule}"
+            )
+        };
+        let text = format!(
+            "Resources:
+  Guard: {{Type: AWS::Serverless::Function, Properties: {{Environment: {{Variables: {{CAUSEWAY_ENVIRONMENT: dev}}}}}}}}
+{authorizer}{}{}",
+            policy("istio-system", "istio: ingressgateway"),
+            policy("shop", "app: web")
+        );
+        let findings = found(&text).into_iter().filter(|finding| finding.code.starts_with("authorizer-event-"));
+        let mut said: Vec<String> = findings
+            .map(|finding| format!("{} {} {}", finding.severity.as_str(), finding.resource, finding.path))
+            .collect();
+        said.sort();
+        said
+    }
+
+    fn rest(kind: &str) -> String {
+        format!(
+            "  Api: {{Type: AWS::ApiGateway::RestApi}}
+  Authorizer:
+    Type: AWS::ApiGateway::Authorizer
+    Properties: {{RestApiId: !Ref Api, Type: {kind}, AuthorizerUri: !GetAtt Guard.Arn, AuthorizerResultTtlInSeconds: 0}}
+"
+        )
+    }
+
+    fn http(format: &str) -> String {
+        format!(
+            "  Api: {{Type: AWS::ApiGatewayV2::Api, Properties: {{ProtocolType: HTTP}}}}
+  Authorizer:
+    Type: AWS::ApiGatewayV2::Authorizer
+    Properties: {{ApiId: !Ref Api, AuthorizerType: REQUEST, AuthorizerUri: !GetAtt Guard.Arn, AuthorizerPayloadFormatVersion: \"{format}\"}}
+"
+        )
+    }
+
+    #[test]
+    fn each_condition_on_what_is_not_shown_is_named_at_its_hop() {
+        let first = ["from[0].source.ipBlocks", "from[0].source.principals"];
+        let both = ["from[0].source.remoteIpBlocks", "to[0].operation.hosts", "when[0].values"];
+        for (action, severity) in [("ALLOW", "error"), ("DENY", "warning"), ("AUDIT", "warning")] {
+            let mut expected: Vec<String> = Vec::new();
+            let mut add = |policy: &str, field: &str| {
+                expected.push(format!("{severity} AuthorizationPolicy {policy} spec.rules[0].{field}"));
+            };
+            first.iter().chain(&both).for_each(|field| add("istio-system/istio-system", field));
+            both.iter().for_each(|field| add("shop/shop", field));
+            expected.sort();
+            assert_eq!(said(&rest("TOKEN"), action), expected);
+            let lines: Vec<String> = expected.iter().filter(|line| line.ends_with("when[0].values")).cloned().collect();
+            assert_eq!(said(&http("1.0"), action), lines);
+            for authorizer in [rest("REQUEST"), http("2.0")] {
+                assert_eq!(said(&authorizer, action), [""; 0], "{authorizer}");
+            }
+        }
+    }
+}
