@@ -235,7 +235,7 @@ async fn a_token_event_knows_no_host_no_header_and_no_address() {
     }
 }
 
-/// HTTP APIs send format 1.0 without `multiValueHeaders`: of a header that comes twice the last line is all there is.
+/// AWS documents format 1.0 without `multiValueHeaders`: of a header that comes twice the last line is all there is.
 #[tokio::test]
 async fn a_header_that_may_have_been_written_twice_is_not_believed() {
     let event = |world: &World, complete: bool| {

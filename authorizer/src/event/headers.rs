@@ -42,8 +42,9 @@ impl Headers {
 
     /// The two forms of all events but those of payload format 2.0: the last line of each name, and a list of all.
     ///
-    /// HTTP APIs send authorizers of payload format 1.0 the first form alone. A client that writes a header twice then
-    /// shows what it likes and hides the rest, so nothing that policies ask of headers may count on it.
+    /// AWS documents the first form alone for authorizers of HTTP APIs with payload format 1.0. A client that writes
+    /// a header twice then shows what it likes and hides the rest, so nothing that policies ask of headers may count
+    /// on it.
     pub(super) fn of_both(single: Vec<(String, String)>, multi: Vec<(String, Vec<String>)>) -> Result<Self, Why> {
         let mut headers = Self::default();
         // The first form counts where the complete list has nothing.
@@ -72,8 +73,8 @@ impl Headers {
 }
 
 /// Headers that only a proxy may write, and that a client writes here: Istio's gateways replace
-/// `x-forwarded-client-cert` (`SANITIZE_SET`), and Envoy's edge removes its own `x-envoy-` headers from requests of the
-/// outside. A policy must not read in them what the client claims.
+/// `x-forwarded-client-cert` (`SANITIZE_SET`), and Envoy's edge removes its own `x-envoy-` headers from requests of
+/// the outside. A policy must not read in them what the client claims.
 fn is_of_a_proxy(name: &str) -> bool {
     name == "x-forwarded-client-cert" || name.starts_with("x-envoy-")
 }

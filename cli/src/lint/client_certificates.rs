@@ -1,4 +1,5 @@
-//! Client certificates at the gateway that an API plays: who shows one, and what that makes of the Gateway's `tls.mode`.
+//! Client certificates at the gateway that an API plays: who shows one, and what that makes of the Gateway's
+//! `tls.mode`.
 
 use istio::{ApiGateway, Resources, ServerTlsMode};
 
@@ -27,10 +28,11 @@ static OPTIONAL: Code = Code {
     name: "gateway-optional-mutual",
     severity: Severity::Warning,
     what: "an API that plays a Gateway with `tls.mode: OPTIONAL_MUTUAL`",
-    why: "Istio's gateway asks for a certificate and takes a client without one. A domain of API Gateway asks and takes \
-          nobody without one, or it does not ask: a client with a certificate and one without need two domains.",
-    instead: "write MUTUAL where every client has a certificate, SIMPLE where none has; or give the API one domain of each \
-              kind, and leave it as it is",
+    why: "Istio's gateway asks for a certificate and takes a client without one. A domain of API Gateway asks and \
+          takes nobody without one, or it does not ask: a client with a certificate and one without need two \
+          domains.",
+    instead: "write MUTUAL where every client has a certificate, SIMPLE where none has; or give the API one domain \
+          of each kind, and leave it as it is",
     wrong: gateway!("OPTIONAL_MUTUAL", "shop.example"),
     right: gateway!("MUTUAL", "shop.example"),
 };
@@ -39,8 +41,8 @@ static WITHOUT_DOMAIN: Code = Code {
     name: "gateway-mutual-at-execute-api",
     severity: Severity::Warning,
     what: "an ApiGateway with an `execute-api` domain whose Gateway has `tls.mode: MUTUAL`",
-    why: "Only a custom domain asks clients for certificates. At the endpoint `execute-api` nobody has one, and every \
-          request there is denied (`configuration_invalid`).",
+    why: "Only a custom domain asks clients for certificates. At the endpoint `execute-api` nobody has one, and \
+          every request there is denied (`configuration_invalid`).",
     instead: "leave the domain out, and switch the endpoint off (`DisableExecuteApiEndpoint`)",
     wrong: gateway!("MUTUAL", "a.execute-api.eu-central-1.amazonaws.com"),
     right: gateway!("MUTUAL", "shop.example"),

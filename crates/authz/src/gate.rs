@@ -410,9 +410,8 @@ impl<'a> Way<'a> {
     /// The gateway that an API plays, and the destination behind it. Both must allow.
     fn pass_two(&mut self, gateway: &'a ArchivedApiGateway) -> Result<AllowParts, Deny> {
         let request = self.request;
-        // `MUTUAL`: "Secure connections to the downstream using mutual TLS by presenting server certificates for
-        // authentication" and asking for the client's: Istio's gateway ends the handshake of a client without one. API
-        // Gateway does so at a custom domain with mutual TLS, and nowhere else.
+        // Istio's gateway with the mode `MUTUAL` ends the handshake of a client without a certificate. API Gateway does so
+        // at a custom domain with mutual TLS, and nowhere else.
         if gateway.mutual_tls && request.client_certificate.is_none() && request.source.principal.is_none() {
             return Err(Deny::new(
                 Reason::ConfigurationInvalid,

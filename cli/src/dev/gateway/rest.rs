@@ -1,5 +1,5 @@
-//! A REST API of Amazon API Gateway, played on a local socket: Lambda proxy integrations, REQUEST and TOKEN authorizers
-//! with IAM answers, and API keys of a usage plan.
+//! A REST API of Amazon API Gateway, played on a local socket: Lambda proxy integrations, REQUEST and TOKEN
+//! authorizers with IAM answers, and API keys of a usage plan.
 
 mod authorizer;
 mod config;
@@ -79,8 +79,8 @@ struct Place {
 }
 
 const FORBIDDEN: Refusal = Refusal::typed(StatusCode::FORBIDDEN, Some("Forbidden"), "ForbiddenException");
-/// "MISSING_AUTHENTICATION_TOKEN, 403: … including the cases when the client attempts to invoke an unsupported API method or
-/// resource" (Gateway response types for API Gateway)
+/// "MISSING_AUTHENTICATION_TOKEN, 403: … including the cases when the client attempts to invoke an unsupported API
+/// method or resource" (Gateway response types for API Gateway)
 const NO_METHOD: Refusal =
     Refusal::typed(StatusCode::FORBIDDEN, Some("Missing Authentication Token"), "MissingAuthenticationTokenException");
 /// "INTEGRATION_TIMEOUT, 504" (same page)
@@ -170,8 +170,8 @@ impl RestApi {
             ApiKeySource::Header => call.inner.header("x-api-key"),
             ApiKeySource::Authorizer => granted.as_ref().and_then(|granted| granted.usage_key.clone()),
         };
-        // "INVALID_API_KEY, 403: The gateway response for an invalid API key submitted for a method that requires an API
-        // key" (Gateway response types for API Gateway). Where none is required nobody looks.
+        // "INVALID_API_KEY, 403: The gateway response for an invalid API key submitted for a method that requires an
+        // API key" (Gateway response types for API Gateway). Where none is required nobody looks.
         let required = self.key_required.contains(call.inner.route.key);
         if required && !key.as_ref().is_some_and(|key| self.keys.contains(key)) {
             return Err(FORBIDDEN);

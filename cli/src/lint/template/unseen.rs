@@ -1,5 +1,6 @@
-//! What the event of an authorizer does not show: of a TOKEN authorizer nearly everything, of payload format 1.0 the
-//! repeated lines of a header. Conditions on it are settled by Istio's rule for attributes that cannot be known.
+//! What the event of an authorizer does not show: of a TOKEN authorizer nearly everything, of payload format 1.0
+//! perhaps not the repeated lines of a header. Conditions on it are settled by Istio's rule for attributes that
+//! cannot be known.
 
 use authz::api::{Api, Authorizer, AuthorizerKind, Text};
 use istio::Action;
@@ -49,11 +50,12 @@ static DEAD_ALLOW: Code = Code {
     name: "authorizer-event-allow-dead",
     severity: Severity::Error,
     what: "an ALLOW rule that needs what the event of an authorizer does not show",
-    why: "A TOKEN authorizer is told one header and the method's ARN: no host, no other header, no query, no address and no \
-          certificate of the client. Payload format 1.0 shows one line of a header that was sent twice. What cannot be known \
-          matches no ALLOW rule.",
-    instead: "use a REQUEST authorizer, at an HTTP API with payload format 2.0; or ask for what the event shows: tokens, \
-              method and path",
+    why: "A TOKEN authorizer is told one header and the method's ARN: no host, no other header, no query, no address \
+          and no certificate of the client. What cannot be known matches no ALLOW rule. (A warning for payload \
+          format 1.0, of which AWS documents one line of a header that was sent twice, and no list of all: without \
+          it no header is known.)",
+    instead: "use a REQUEST authorizer, at an HTTP API with payload format 2.0; or ask for what the event shows: \
+          tokens, method and path",
     wrong: rest!("TOKEN", "ALLOW", "to: [{operation: {hosts: [shop.example]}}]"),
     right: rest!("REQUEST", "ALLOW", "to: [{operation: {hosts: [shop.example]}}]"),
 };
@@ -62,10 +64,10 @@ static WIDENED: Code = Code {
     name: "authorizer-event-widened",
     severity: Severity::Warning,
     what: "a DENY, AUDIT or CUSTOM rule with a condition on what the event of an authorizer does not show",
-    why: "What cannot be known counts as met in such a rule: it loses the condition and matches more than it does in the \
-          mesh, and than it does behind a REQUEST authorizer.",
-    instead: "use a REQUEST authorizer, at an HTTP API with payload format 2.0; or ask for what the event shows: tokens, \
-              method and path",
+    why: "What cannot be known counts as met in such a rule: it loses the condition and matches more than it does in \
+          the mesh, and than it does behind a REQUEST authorizer.",
+    instead: "use a REQUEST authorizer, at an HTTP API with payload format 2.0; or ask for what the event shows: \
+          tokens, method and path",
     wrong: rest!("TOKEN", "DENY", "when: [{key: remote.ip, values: [192.0.2.0/24]}]"),
     right: rest!("REQUEST", "DENY", "when: [{key: remote.ip, values: [192.0.2.0/24]}]"),
 };
@@ -143,13 +145,18 @@ fn conditions(context: &Context<'_>, hop: (usize, bool), lacks: Lacks, whose: &s
         for field in &policy.fields {
             let Some(key) = lacks.hides(field.attribute, is_first) else { continue };
             let place = policy.at(field.path.clone());
+            let (cannot, is_sure) = match lacks {
+                Lacks::Most => ("cannot", true),
+                Lacks::Lines => ("may not", false),
+            };
             if policy.action() == Action::Allow {
-                let message = format!("`{key}` cannot be known from {whose}: the rule never matches there");
-                findings.add(&DEAD_ALLOW, place, message, DEAD_ALLOW.instead);
+                let message = format!("`{key}` {cannot} be known from {whose}: the rule never matches then");
+                let severity = if is_sure { DEAD_ALLOW.severity } else { Severity::Warning };
+                findings.add_as(&DEAD_ALLOW, severity, place, message, DEAD_ALLOW.instead);
             } else {
                 let action = policy.action().as_str();
                 let message =
-                    format!("`{key}` cannot be known from {whose}: the {action} rule loses it and matches more");
+                    format!("`{key}` {cannot} be known from {whose}: the {action} rule loses it then and matches more");
                 findings.add(&WIDENED, place, message, WIDENED.instead);
             }
         }
@@ -224,7 +231,8 @@ mod tests {
             both.iter().for_each(|field| add("shop/shop", field));
             expected.sort();
             assert_eq!(said(&rest("TOKEN"), action), expected);
-            let lines: Vec<String> = expected.iter().filter(|line| line.ends_with("when[0].values")).cloned().collect();
+            let lines = expected.iter().filter(|line| line.ends_with("when[0].values"));
+            let lines: Vec<String> = lines.map(|line| line.replace("error", "warning")).collect();
             assert_eq!(said(&http("1.0"), action), lines);
             for authorizer in [rest("REQUEST"), http("2.0")] {
                 assert_eq!(said(&authorizer, action), [""; 0], "{authorizer}");

@@ -28,7 +28,8 @@ pub(super) struct KeySources<'a> {
     documents: HashMap<(&'a str, bool), Document>,
 }
 
-/// What two equal sources have in common: issuer, `jwksUri`, discovery document, fingerprint of the key set, time-out.
+/// What two equal sources have in common: issuer, `jwksUri`, discovery document, fingerprint of the key set,
+/// time-out.
 type Identity = (String, Option<String>, Option<String>, Option<String>, u64);
 
 /// A key set that was read.
@@ -93,9 +94,9 @@ impl Fault {
     }
 }
 
-/// Whether an issuer's discovery document can be asked for: "URL using the https scheme that contains scheme, host, and
-/// optionally, port number and path components and no query or fragment components" (OpenID Connect Discovery 1.0,
-/// section 1.2). Plain http is for this very host, in development, as for every URL that is fetched.
+/// Whether an issuer's discovery document can be asked for: "URL using the https scheme that contains scheme, host,
+/// and optionally, port number and path components and no query or fragment components" (OpenID Connect Discovery
+/// 1.0, section 1.2). Plain http is for this very host, in development, as for every URL that is fetched.
 fn is_discoverable(issuer: &str) -> bool {
     let (loopback, rest) = match (issuer.strip_prefix("https://"), issuer.strip_prefix("http://")) {
         (Some(rest), _) => (false, rest),

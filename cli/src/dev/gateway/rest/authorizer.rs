@@ -32,7 +32,7 @@ pub(super) struct Authorizer {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Granted {
     pub(super) principal_id: String,
-    /// "You can't set a JSON object or array as a valid value of any key in the context map", and all are shown as text.
+    /// Objects and lists are refused, and all other values are shown as text.
     pub(super) context: Vec<(String, String)>,
     /// `usageIdentifierKey`
     pub(super) usage_key: Option<String>,
@@ -44,8 +44,8 @@ struct Answer {
 }
 
 const UNAUTHORIZED: Refusal = Refusal::typed(StatusCode::UNAUTHORIZED, Some("Unauthorized"), "UnauthorizedException");
-/// "AUTHORIZER_CONFIGURATION_ERROR, 500" and "AUTHORIZER_FAILURE, 500" (Gateway response types for API Gateway); the message
-/// is null.
+/// "AUTHORIZER_CONFIGURATION_ERROR, 500" and "AUTHORIZER_FAILURE, 500" (Gateway response types for API Gateway); the
+/// message is null.
 const FAILED: Refusal = Refusal::typed(StatusCode::INTERNAL_SERVER_ERROR, None, "AuthorizerConfigurationException");
 const MAX_WEBSOCKET_ANSWER: usize = 8 * 1024;
 const EXPLICIT: &str = "User is not authorized to access this resource with an explicit deny";
@@ -72,7 +72,7 @@ impl Authorizer {
                 })
             })
             .collect::<Result<Vec<_>, _>>()?;
-        // "A REQUEST authorizer: required if authorization caching is enabled." (identitySource, CreateAuthorizer)
+        // "For the REQUEST authorizer, this is required when authorization caching is enabled." (same place)
         if config.ttl_seconds > 3_600 || (config.ttl_seconds > 0 && sources.is_empty()) {
             let expected = "0 to 3600 seconds, and 0 without an identity source";
             return Err(ConfigError::new(&part("ttl"), &config.ttl_seconds.to_string(), expected));
@@ -100,8 +100,8 @@ impl Authorizer {
     ) -> Result<Granted, Refusal> {
         let mut identity = Vec::with_capacity(self.sources.len());
         for source in &self.sources {
-            // "If a specified identity source is missing, null, or empty, API Gateway returns a 401 Unauthorized response
-            // without calling the authorizer Lambda function." (identitySource, CreateAuthorizer)
+            // "Only when this is true does the authorizer invoke the authorizer Lambda function, otherwise, it returns
+            // a 401 Unauthorized response without calling the Lambda function." (identitySource, CreateAuthorizer)
             let Some(value) = source.value(&call.inner).filter(|value| !value.is_empty()) else {
                 note.authorizer = Some("identity_source_missing");
                 return Err(UNAUTHORIZED);
@@ -138,13 +138,13 @@ impl Authorizer {
         let payload = invoke::call(&self.invoker, event, self.timeout).await.map_err(|failure| {
             note.authorizer_error = Some(failure.to_string());
             match failure {
-                // "To return a 401 Unauthorized response to the client, throw an exception with that message."
+                // AWS' sample functions fail with this very word for a 401.
                 Failure::Function(error) if error.error_message == "Unauthorized" => UNAUTHORIZED,
                 _ => FAILED,
             }
         })?;
         let size = payload.to_string().len();
-        // "WebSocket APIs: Lambda authorizer result size | 8 KB | No" (Quotas for configuring and running a WebSocket API)
+        // AWS' quota for WebSocket APIs; there is none for REST APIs.
         if call.connection.is_some() && size > MAX_WEBSOCKET_ANSWER {
             note.authorizer_error = Some(format!("an answer of {size} bytes, expected at most {MAX_WEBSOCKET_ANSWER}"));
             return Err(FAILED);
@@ -164,7 +164,7 @@ impl Authorizer {
     }
 }
 
-/// "The output must include the principal identifier (principalId) and a policy document (policyDocument)."
+/// An answer must have `principalId` and `policyDocument` (Output from an API Gateway Lambda authorizer).
 fn read(payload: &Value) -> Result<Answer, String> {
     let Some(Value::String(principal_id)) = payload.get("principalId") else {
         return Err("the authorizer's principalId is not text".to_owned());

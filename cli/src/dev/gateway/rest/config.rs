@@ -17,9 +17,11 @@ pub struct RestConfig {
     pub api_id: String,
     /// The stage.
     pub stage: String,
-    /// Custom domain names mapped to the stage, in lower case. A request that addresses the listener itself counts as one to the first.
+    /// Custom domain names mapped to the stage, in lower case. A request that addresses the listener itself counts as
+    /// one to the first.
     pub domains: Vec<String>,
-    /// What stands in front of the API's own paths at the custom domains, without slashes around it; empty for nothing.
+    /// What stands in front of the API's own paths at the custom domains, without slashes around it; empty for
+    /// nothing.
     pub base_path: String,
     /// The region, as ARNs and domain names show it.
     pub region: String,
@@ -86,13 +88,13 @@ pub struct RestAuthorizer {
 pub enum IdentitySource {
     /// `TOKEN`: the value of this header, and nothing else of the request.
     Token(String),
-    /// `REQUEST`: the request. `method.request.header.NAME`, `method.request.querystring.NAME`, `stageVariables.NAME` or
-    /// `context.VARIABLE`: what a request must have, and the cache's key.
+    /// `REQUEST`: the request. `method.request.header.NAME`, `method.request.querystring.NAME`, `stageVariables.NAME`
+    /// or `context.VARIABLE`: what a request must have, and the cache's key.
     Request(Vec<String>),
 }
 
-/// "Integration timeout for Regional APIs | 50 milliseconds - 29 seconds" (Quotas for configuring and running a REST API); an
-/// authorizer's is not documented and taken for the same.
+/// "Integration timeout for Regional APIs | 50 milliseconds - 29 seconds" (Quotas for configuring and running a REST
+/// API); an authorizer's is not documented and taken for the same.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(29);
 
 impl RestConfig {

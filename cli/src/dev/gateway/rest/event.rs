@@ -7,7 +7,7 @@ use super::authorizer::Granted;
 use crate::dev::gateway::event::{body, last_and_all};
 use crate::dev::gateway::event_time;
 
-/// The event of a TOKEN authorizer: "the input format to a Lambda authorizer function of the TOKEN type".
+/// The event of a TOKEN authorizer.
 pub(super) fn token(call: &RestCall<'_>, token: &str) -> Value {
     json!({ "type": "TOKEN", "methodArn": call.arn(), "authorizationToken": token })
 }

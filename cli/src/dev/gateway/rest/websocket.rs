@@ -1,5 +1,5 @@
-//! A WebSocket API: `$connect`, the only route that an authorizer is asked about. What comes after the handshake is not
-//! played: the connection is closed.
+//! A WebSocket API: `$connect`, the only route that an authorizer is asked about. What comes after the handshake is
+//! not played: the connection is closed.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -89,7 +89,7 @@ impl WebSocketApi {
             return Err(ConfigError::new("stage", &config.stage, "letters, digits, - and _"));
         }
         if let Some(authorizer) = &config.authorizer {
-            // "Lambda authorizers for WebSocket APIs: only REQUEST authorizers; you can't use them for other routes."
+            // A WebSocket API has no other kind, and asks once a connection.
             let is_request = matches!(authorizer.identity, IdentitySource::Request(_));
             if !is_request || authorizer.ttl_seconds > 0 {
                 let expected = "a REQUEST authorizer without caching";

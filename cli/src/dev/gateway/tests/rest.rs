@@ -1,5 +1,5 @@
-//! REST APIs: "Input to an API Gateway Lambda authorizer", "Output from an API Gateway Lambda authorizer" and "Gateway response
-//! types for API Gateway".
+//! REST APIs: "Input to an API Gateway Lambda authorizer", "Output from an API Gateway Lambda authorizer" and
+//! "Gateway response types for API Gateway".
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -109,7 +109,7 @@ async fn a_request_authorizer_is_told_what_the_service_tells() {
     );
 }
 
-/// "path" has no stage, "requestContext.path" has; at a custom domain both have the base path. Nothing is decoded.
+/// `path` has no stage, `requestContext.path` has; at a custom domain both have the base path. Nothing is decoded.
 #[tokio::test]
 async fn paths_are_shown_as_they_were_sent() {
     const OWN: (&str, &str) = ("Host", "bookinfor1.execute-api.eu-central-1.amazonaws.com");
@@ -139,12 +139,12 @@ async fn paths_are_shown_as_they_were_sent() {
     assert_eq!(guard.calls(), calls);
 }
 
-/// "For a Lambda authorizer of the TOKEN type, API Gateway passes the source token to the Lambda function as a JSON input."
+/// One header's value, and the ARN of the method.
 #[tokio::test]
 async fn a_token_authorizer_is_told_the_token_and_the_arn() {
     let guard = Function::returning(policy("Allow", &format!("{ARN}/GET/reviews/0")));
     let server = serve(api(guard.invoker.clone(), token())).await;
-    // "If a specified identity source is missing, null, or empty, API Gateway returns a 401 Unauthorized response."
+    // "… otherwise, it returns a 401 Unauthorized response without calling the Lambda function."
     for headers in [&[HOST][..], &[HOST, ("authorization", "")]] {
         let reply = get(&server, "/shop/reviews/0", headers).await;
         assert_eq!(reply.refusal(), (401, json!({"message": "Unauthorized"})));
@@ -182,7 +182,7 @@ async fn what_is_no_allow_is_refused_as_the_service_does() {
     }
 }
 
-/// "API Gateway caches the policy", and evaluates it for each request.
+/// The policy is kept, and evaluated for each request.
 #[tokio::test]
 async fn a_cached_policy_is_asked_about_each_request() {
     let guard = Function::returning(policy("Allow", &format!("{ARN}/GET/reviews/0")));
