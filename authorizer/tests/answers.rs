@@ -334,9 +334,15 @@ async fn an_api_that_no_document_covers_is_refused() {
 
 /// Answers every connection with a key set, and counts them.
 fn jwks_server(document: String) -> (String, Arc<std::sync::atomic::AtomicU32>) {
+    let (origin, count) = json_server(move || document.clone());
+    (format!("{origin}/jwks.json"), count)
+}
+
+/// Answers every connection with a document, whatever the path, and counts them.
+fn json_server(document: impl Fn() -> String + Send + 'static) -> (String, Arc<std::sync::atomic::AtomicU32>) {
     use std::io::{Read, Write};
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let uri = format!("http://{}/jwks.json", listener.local_addr().unwrap());
+    let origin = format!("http://{}", listener.local_addr().unwrap());
     let count = Arc::new(std::sync::atomic::AtomicU32::new(0));
     let counted = count.clone();
     std::thread::spawn(move || {
@@ -344,6 +350,7 @@ fn jwks_server(document: String) -> (String, Arc<std::sync::atomic::AtomicU32>) 
             let mut stream = stream.unwrap();
             counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
             let _ = stream.read(&mut [0; 4096]);
+            let document = document();
             let _ = write!(
                 stream,
                 "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{document}",
@@ -351,7 +358,7 @@ fn jwks_server(document: String) -> (String, Arc<std::sync::atomic::AtomicU32>) 
             );
         }
     });
-    (uri, count)
+    (origin, count)
 }
 
 fn with_uri(uri: &str) -> String {
@@ -372,6 +379,31 @@ async fn keys_are_fetched_when_a_token_first_needs_them() {
         assert_eq!(answer.unwrap()["isAuthorized"], true, "{line}");
         assert_eq!(fetches(), 1);
     }
+}
+
+/// A rule that names an issuer alone, whose keys Istio finds by OpenID Connect Discovery.
+#[tokio::test]
+async fn keys_of_a_rule_without_a_place_are_discovered() {
+    let issuer = Issuer::new();
+    let (keys, fetched) = jwks_server(issuer.jwks());
+    let (asked, told) = (Arc::new(std::sync::Mutex::new(String::new())), keys.clone());
+    let served = asked.clone();
+    let (name, visits) = json_server(move || served.lock().unwrap().clone());
+    *asked.lock().unwrap() = json!({"issuer": name, "jwks_uri": told}).to_string();
+    let text = include_str!("../../tests/fixtures/events/policies.yaml");
+    let text = text.replace("jwks: 'JWKS'", "").replace(ISSUER, &name);
+    let world = World::over(support::compiled(&text, &CompileOptions::default()), issuer, None, |config| config);
+    for _ in 0..2 {
+        let (answer, line) = world.ask(&bearer(&world, &with(reader(), "iss", json!(name)))).await;
+        assert_eq!(answer.unwrap()["isAuthorized"], true, "{line}");
+    }
+    let count = |of: &std::sync::atomic::AtomicU32| of.load(std::sync::atomic::Ordering::SeqCst);
+    assert_eq!((count(&visits), count(&fetched)), (1, 1));
+    // The metadata of another issuer is nobody's word.
+    *asked.lock().unwrap() = json!({"issuer": "https://else.example", "jwks_uri": keys}).to_string();
+    let world = World::over(support::compiled(&text, &CompileOptions::default()), Issuer::new(), None, |c| c);
+    let (answer, line) = world.ask(&bearer(&world, &with(reader(), "iss", json!(name)))).await;
+    assert_eq!((answer, line["reason"].as_str()), (None, Some("jwks_unavailable")));
 }
 
 #[tokio::test]

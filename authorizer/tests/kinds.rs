@@ -201,7 +201,7 @@ async fn an_arn_has_limits_and_belongs_to_its_request() {
 
 #[tokio::test]
 async fn a_token_event_knows_no_host_no_header_and_no_address() {
-    let unknown = authz::Unknown { host: true, headers: true, principal: false };
+    let unknown = authz::Unknown { host: true, headers: true, principal: true };
     let request = parsed(&fixture("rest-token")).request;
     assert_eq!((request.unknown, request.source.remote_ip, request.path.as_str()), (unknown, None, "/reviews/0"));
     // Matching conditions, whatever they are about: an ALLOW rule dies of them, a DENY rule keeps the rest.
@@ -210,6 +210,7 @@ async fn a_token_event_knows_no_host_no_header_and_no_address() {
         "when: [{key: 'request.headers[x]', notValues: [v]}]",
         "when: [{key: remote.ip, values: [0.0.0.0/0]}]",
         "from: [{source: {remoteIpBlocks: [0.0.0.0/0]}}]",
+        "from: [{source: {notPrincipals: [cluster.local/ns/a/sa/a]}}]",
     ] {
         let world = world_with(&gateway_policy("ALLOW", condition));
         let token = world.issuer.token(&reader());
@@ -222,6 +223,8 @@ async fn a_token_event_knows_no_host_no_header_and_no_address() {
         "to: [{operation: {hosts: [else.example]}}]",
         "when: [{key: 'request.headers[x]', values: [v]}]",
         "from: [{source: {remoteIpBlocks: [192.0.2.0/24]}}]",
+        // The client may have shown a certificate, which the event would not say.
+        "from: [{source: {principals: [cluster.local/ns/a/sa/a]}}]",
     ] {
         let world = world_with(&gateway_policy("DENY", condition));
         let token = world.issuer.token(&reader());
@@ -229,6 +232,59 @@ async fn a_token_event_knows_no_host_no_header_and_no_address() {
         assert_eq!(line["reason"], "denied_by_policy", "{condition}: {line}");
         let (_, line) = world.ask(&with_token(fixture("rest-request"), &token)).await;
         assert_eq!(line["reason"], "allowed_by_policy", "{condition}: {line}");
+    }
+}
+
+/// AWS documents format 1.0 without `multiValueHeaders`: of a header that comes twice the last line is all there is.
+#[tokio::test]
+async fn a_header_that_may_have_been_written_twice_is_not_believed() {
+    let event = |world: &World, complete: bool| {
+        let mut event = with_token(fixture("http-1.0"), &world.issuer.token(&reader()));
+        event["headers"]["X-Role"] = "reader".into();
+        event["multiValueHeaders"]["X-Role"] = json!(["banned", "reader"]);
+        if !complete {
+            let event = event.as_object_mut().unwrap();
+            event.remove("multiValueHeaders");
+            event.remove("multiValueQueryStringParameters");
+        }
+        event
+    };
+    for (action, values, complete, reason) in [
+        ("DENY", "banned", true, "denied_by_policy"),
+        ("DENY", "banned", false, "denied_by_policy"),
+        ("DENY", "else", true, "allowed_by_policy"),
+        ("DENY", "else", false, "denied_by_policy"),
+        ("ALLOW", "reader", true, "allowed_by_policy"),
+        ("ALLOW", "reader", false, "denied_no_match"),
+    ] {
+        let condition = format!("when: [{{key: 'request.headers[x-role]', values: [{values}]}}]");
+        let world = world_with(&gateway_policy(action, &condition));
+        let (_, line) = world.ask(&event(&world, complete)).await;
+        assert_eq!(line["reason"], reason, "{action} {values} {complete}: {line}");
+    }
+    // Without such a condition nothing changes.
+    let world = World::with(Arc::new(Down), |config| config);
+    let (_, line) = world.ask(&event(&world, false)).await;
+    assert_eq!(line["reason"], "allowed_by_policy", "{line}");
+}
+
+/// `tls.mode: MUTUAL`: Istio's gateway lets no client in that shows no certificate.
+#[tokio::test]
+async fn a_gateway_with_mutual_tls_asks_every_client_for_a_certificate() {
+    let issuer = Issuer::new();
+    let text = include_str!("../../tests/fixtures/events/policies.yaml").replace("JWKS", &issuer.jwks());
+    let policies = support::compiled(&text.replace("mode: SIMPLE", "mode: MUTUAL"), &CompileOptions::default());
+    let world = World::over(policies, issuer, None, |config| config);
+    let token = world.issuer.token(&reader());
+    for name in ["http-2.0-mtls", "rest-request-mtls"] {
+        let (_, line) = world.ask(&with_token(fixture(name), &token)).await;
+        assert_eq!(line["reason"], "allowed_by_policy", "{name}: {line}");
+    }
+    for name in KINDS.iter().filter(|name| !name.ends_with("mtls")) {
+        let (answer, line) = world.ask(&with_token(fixture(name), &token)).await;
+        assert_eq!((line["reason"].as_str(), line["allowed"].as_bool()), (Some("configuration_invalid"), Some(false)));
+        assert!(line["detail"].as_str().unwrap().contains("domain with mutual TLS"), "{name}: {line}");
+        assert!(answer.unwrap().to_string().contains(if name.starts_with("http-2") { "false" } else { "Deny" }));
     }
 }
 

@@ -163,11 +163,14 @@ async fn headers_and_query_arrive_as_the_client_sent_them() {
     assert_eq!(one.source.ip, Some("203.0.113.7".parse().unwrap()));
     assert_eq!(one.source.ip, one.source.remote_ip);
 
-    // What the list lacks is known in the other form only.
+    assert!(!one.unknown.headers);
+
+    // What the list lacks is known in the other form only: joined, or its last line alone.
     let mut partly = fixture("http-1.0");
     partly["multiValueHeaders"].as_object_mut().unwrap().remove("X-Team");
     partly["headers"]["X-Team"] = "a,b".into();
-    assert!(parse(&partly).request.headers_joined);
+    let partly = parse(&partly).request;
+    assert!(partly.headers_joined && partly.unknown.headers && partly.headers.contains(&line("x-team", "a,b")));
 
     let two = parse(&fixture("http-2.0-stage")).request;
     assert_eq!(two.path, "/reviews/0");

@@ -371,19 +371,33 @@ fn open_bundle(path: &Path, reading: &ReadingArgs) -> Result<Policies, Vec<Strin
 
 /// Fetches the key sets that the policies of a bundle lack; what cannot be had is in the result.
 fn fetch_missing(policies: &Policies, keys: &mut KeySets) -> Vec<String> {
-    let missing: BTreeSet<&str> = policies
-        .key_sources()
-        .filter(|source| source.document.is_none())
-        .filter_map(|source| source.jwks_uri)
-        .collect();
-    let mut warnings = Vec::new();
-    for (uri, document) in fetch::documents(&missing) {
+    // The gate looks a set up by the URL that its rule names, or by the issuer's discovery document.
+    let mut places: BTreeMap<&str, String> = BTreeMap::new();
+    let mut discovered: BTreeMap<&str, &str> = BTreeMap::new();
+    for source in policies.key_sources().filter(|source| source.document.is_none()) {
+        match (source.jwks_uri, source.discovery) {
+            (Some(uri), _) => drop(places.insert(uri, uri.to_owned())),
+            (None, Some(document)) => drop(discovered.insert(source.issuer, document)),
+            (None, None) => {}
+        }
+    }
+    let (found, mut warnings) = fetch::discover(&discovered.keys().copied().collect());
+    for (issuer, uri) in found {
+        if let Some(document) = discovered.get(issuer) {
+            places.insert(document, uri);
+        }
+    }
+    let fetched = fetch::documents(&places.values().map(String::as_str).collect());
+    let mut said = BTreeSet::new();
+    for (place, uri) in &places {
+        let document = fetched.get(uri.as_str()).cloned().unwrap_or_else(|| Err(format!("{uri}: not fetched")));
         let parsed =
             document.and_then(|text| Jwks::parse(&text, KeyOrigin::Fetched).map_err(|error| format!("{uri}: {error}")));
         match parsed {
-            Ok(jwks) => keys.insert(uri, Arc::new(jwks)),
-            Err(why) => warnings.push(why),
+            Ok(jwks) => keys.insert(place, Arc::new(jwks)),
+            Err(why) => drop(said.insert(why)),
         }
     }
+    warnings.extend(said);
     warnings
 }

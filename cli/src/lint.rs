@@ -7,6 +7,7 @@ mod addresses;
 mod api_gateway;
 mod authentication;
 mod claims;
+mod client_certificates;
 mod codes;
 mod context;
 mod custom;
@@ -63,6 +64,7 @@ const TOPICS: &[(&[&Code], Check)] = &[
     (api_gateway::CODES, api_gateway::check),
     (authentication::CODES, authentication::check),
     (claims::CODES, claims::check),
+    (client_certificates::CODES, client_certificates::check),
     (custom::CODES, custom::check),
     (denials::CODES, denials::check),
     (effects::CODES, effects::check),

@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 use e2e::{root, tier, tool};
 
 /// What goes wrong with the template (text, its replacement), and how `check.py` names it.
-const MISTAKES: [(&str, &str, &str); 32] = [
+const MISTAKES: [(&str, &str, &str); 34] = [
     ("AuthType: AWS_IAM", "AuthType: NONE", "KeyIssuerUrl is not KeyIssuer's with AWS_IAM"),
     ("      PrincipalOrgID: !Ref OrganizationId\n", "", "IamDoorPermission lets somebody else invoke KeyIssuer"),
     ("      InvokedViaFunctionUrl: true\n", "", "IamDoorInvokePermission lets somebody else invoke KeyIssuer"),
@@ -84,6 +84,12 @@ const MISTAKES: [(&str, &str, &str); 32] = [
         "MetricName: Errors",
         "UndecidedAlarm does not count the invocations without a decision",
     ),
+    (
+        "CAUSEWAY_REVOCATIONS_MAX_AGE: !If [RevocationsAreFetched, !Ref RevocationsMaxAge, !Ref AWS::NoValue]",
+        "CAUSEWAY_REVOCATIONS_MAX_AGE: !Ref RevocationsMaxAge",
+        "CAUSEWAY_REVOCATIONS_MAX_AGE does not go with the URL",
+    ),
+    ("          CAUSEWAY_ENVIRONMENT: !Ref EnvironmentName\n", "", "Authorizer serves every environment"),
     ("\"widgets\": [", "\"widgets\": [[", "Dashboard is no dashboard"),
     ("\"Throttles\", \"Func", "\"Throttle\", \"Func", "Dashboard does not show ('AWS/Lambda', 'Throttles')"),
 ];

@@ -17,8 +17,8 @@ pub(super) struct Parts {
     pub(super) query: String,
     pub(super) headers: Headers,
     pub(super) source_ip: Option<String>,
-    /// The domain that the request came in by; `None` when the event does not say, and then nothing is known of headers
-    /// and query either, but what `headers` holds.
+    /// The domain that the request came in by; `None` when the event does not say, and then nothing is known of
+    /// headers and query either, but what `headers` holds.
     pub(super) domain: Option<String>,
     pub(super) certificate: Option<ClientCertificate>,
     /// The ARN to answer about, and to whom; `None` for simple responses.
@@ -48,9 +48,10 @@ impl Parts {
         let id = self.certificate.as_ref().and_then(|certificate| certificate.id.as_ref());
         let unknown = Unknown {
             host: self.domain.is_none(),
-            headers: self.domain.is_none(),
-            // Envoy would ask DNS names and the subject too, with patterns that are made for SPIFFE IDs.
-            principal: self.certificate.is_some() && id.is_none(),
+            headers: self.domain.is_none() || self.headers.partial,
+            // Envoy would ask DNS names and the subject too, with patterns that are made for SPIFFE IDs. An event
+            // without a domain has no certificate either, whether the client showed one or not.
+            principal: self.domain.is_none() || (self.certificate.is_some() && id.is_none()),
         };
         let principal = id.map(|id| id.principal().to_owned());
         let domain = self.domain.unwrap_or_default();

@@ -151,6 +151,10 @@ pub const KINDS: [&str; 8] = [
 /// `event` with a header.
 pub fn with_header(mut event: Value, name: &str, value: &str) -> Value {
     event["headers"][name] = value.into();
+    if let Some(lists) = event.get_mut("multiValueHeaders").and_then(Value::as_object_mut) {
+        lists.retain(|listed, _| !listed.eq_ignore_ascii_case(name));
+        lists.insert(name.to_owned(), [value].as_slice().into());
+    }
     event
 }
 

@@ -67,7 +67,7 @@ fn api_version(kind: &str) -> &'static str {
 }
 
 /// The findings in `text`, with the shop around it.
-fn found(text: &str) -> Vec<Finding> {
+pub(super) fn found(text: &str) -> Vec<Finding> {
     let (template, own): (Vec<&str>, Vec<&str>) =
         text.split("---\n").partition(|document| document.starts_with("Resources:"));
     let kinds: BTreeSet<&str> = own.iter().map(|document| kind(document)).collect();

@@ -307,7 +307,8 @@ impl<'a> Arrival<'a> {
             via: Some(gateway.name.as_str()),
             // API Gateway stands for the workload, whose address is nobody's.
             destination_ip: None,
-            port: port.or(request.destination_port),
+            // API Gateway's own port is none that a policy of the mesh speaks of.
+            port,
             ..Self::alone(hops::gateway_workload(gateway), Some(gateway.environment.as_str()), request)
         }
     }
@@ -409,6 +410,19 @@ impl<'a> Way<'a> {
     /// The gateway that an API plays, and the destination behind it. Both must allow.
     fn pass_two(&mut self, gateway: &'a ArchivedApiGateway) -> Result<AllowParts, Deny> {
         let request = self.request;
+        // Istio's gateway with the mode `MUTUAL` ends the handshake of a client without a certificate. API Gateway does so
+        // at a custom domain with mutual TLS, and nowhere else.
+        if gateway.mutual_tls && request.client_certificate.is_none() && request.source.principal.is_none() {
+            return Err(Deny::new(
+                Reason::ConfigurationInvalid,
+                Hop::Request,
+                format!(
+                    "the Gateway of {} lets nobody in without a client certificate (tls.mode MUTUAL), and the event has \
+                     none: call the API by a domain with mutual TLS, and switch its other endpoints off",
+                    gateway.name
+                ),
+            ));
+        }
         let arrival = Arrival { area: self.area, ..Arrival::at_gateway(gateway, request) };
         let first = self.pass(&arrival, Visible::of(request))?;
         let Some(route) = hops::route_of_all(gateway, known_host(request), &first.visible.path, self.area) else {
@@ -539,7 +553,8 @@ fn stages(
     }
 
     // A peer certificate of the client is a credential; the gateway's own is not the client's.
-    let by_certificate = || arrival.peer.is_some() || arrival.unknown.principal;
+    let by_certificate =
+        || arrival.peer.is_some() || (arrival.unknown.principal && request.client_certificate.is_some());
     let presented = presented || arrival.before.map_or_else(by_certificate, |before| before.presented);
     let (reason, policy, detail) = match verdict {
         Verdict::AllowedBy(policy) => {

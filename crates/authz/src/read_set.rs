@@ -124,6 +124,9 @@ pub fn read_set(policies: &Policies, gateway: &str) -> Option<ReadSet> {
         collector.add(Read::Host, "spec.domains");
     }
     collector.routes(found);
+    if found.mutual_tls {
+        collector.add(Read::ClientCertificate, "tls.mode MUTUAL of its Gateway");
+    }
     collector.hop = Hop::Gateway;
     collector.workload(hops::gateway_workload(found));
     collector.hop = Hop::Destination;

@@ -11,7 +11,7 @@ use crate::hops::covers;
 impl<'a> Compiler<'a> {
     pub(super) fn api_gateway(&mut self, gateway: &istio::ApiGateway) -> ApiGateway {
         let meta = &gateway.meta;
-        let (port, virtual_hosts) = match self.find_gateway(&gateway.gateway) {
+        let (port, mutual_tls, virtual_hosts) = match self.find_gateway(&gateway.gateway) {
             Some(played) => {
                 if !played.selector.selects(&gateway.workload.labels) {
                     self.error(
@@ -22,27 +22,33 @@ impl<'a> Compiler<'a> {
                         ),
                     );
                 }
-                if http_servers(played)
-                    .any(|server| server.tls.as_ref().is_some_and(|tls| tls.mode == ServerTlsMode::Mutual))
-                {
-                    // Nobody here would ask for the certificate that the Gateway demands.
+                let demands =
+                    |server: &istio::Server| server.tls.as_ref().is_some_and(|tls| tls.mode == ServerTlsMode::Mutual);
+                let mutual_tls = http_servers(played).any(demands);
+                if mutual_tls && !http_servers(played).all(demands) {
+                    // An event does not say which of them the request would have come to.
                     self.error(
                         meta,
                         format!(
-                            "the Gateway {} at {} asks clients for certificates (tls.mode MUTUAL), which is not \
-                             supported yet for an API; use SIMPLE",
+                            "the Gateway {} at {} has servers with tls.mode MUTUAL and others, and an API cannot tell \
+                             them apart; write a Gateway and an ApiGateway for each",
                             gateway.gateway, played.meta.origin
                         ),
                     );
                 }
-                let ports: BTreeSet<u16> = http_servers(played).map(|server| server.port.number).collect();
+                // Clients reach an API by TLS alone: a server for plain HTTP beside is not what it plays.
+                let encrypted = http_servers(played).any(|server| server.tls.is_some());
+                let ports: BTreeSet<u16> = http_servers(played)
+                    .filter(|server| server.tls.is_some() || !encrypted)
+                    .map(|server| server.port.number)
+                    .collect();
                 let port = if ports.len() == 1 { ports.first().copied() } else { None };
-                (port, self.virtual_hosts(&gateway.gateway, played))
+                (port, mutual_tls, self.virtual_hosts(&gateway.gateway, played))
             }
             None => {
                 let name = &gateway.gateway;
                 self.error(meta, format!("there is no Gateway {name}; add it or name another"));
-                (None, Vec::new())
+                (None, false, Vec::new())
             }
         };
         let labels = label_list(&gateway.workload.labels);
@@ -59,6 +65,7 @@ impl<'a> Compiler<'a> {
             labels,
             principal: gateway.workload.principal(&self.resources.mesh.trust_domain),
             port,
+            mutual_tls,
             virtual_hosts,
         }
     }
@@ -253,8 +260,10 @@ fn http_servers(gateway: &Gateway) -> impl Iterator<Item = &istio::Server> {
         let http = ["HTTP", "HTTP2", "HTTPS", "GRPC", "GRPC-WEB"]
             .iter()
             .any(|protocol| server.port.protocol.eq_ignore_ascii_case(protocol));
-        let ended =
-            server.tls.as_ref().is_none_or(|tls| matches!(tls.mode, ServerTlsMode::Simple | ServerTlsMode::Mutual));
+        let ended = server.tls.as_ref().is_none_or(|tls| match tls.mode {
+            ServerTlsMode::Simple | ServerTlsMode::Mutual | ServerTlsMode::OptionalMutual => true,
+            ServerTlsMode::Passthrough | ServerTlsMode::AutoPassthrough => false,
+        });
         http && ended
     })
 }

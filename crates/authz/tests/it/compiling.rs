@@ -288,10 +288,19 @@ fn keys_are_checked_when_compiled() {
     let published = authentication("ns1", &format!(", jwksUri: \"{JWKS_URI}\""));
     let symmetric = jwks(&[oct]);
     assert!(refused(&published, &options(&[(ISSUER, &symmetric)])).contains("symmetric"));
-    // Keys that have to be discovered must be given.
+    // Keys that a rule names no place of are discovered when they are needed, unless they are given.
     let discovered = authentication("ns1", "");
-    assert!(refused(&discovered, &none).contains("let `--fetch` find its keys by discovery"));
-    assert!(open_with(&[("p", &discovered)], &options(&[(ISSUER, &issuer_jwks())])).is_ok());
+    for options in [none, options(&[(ISSUER, &issuer_jwks())])] {
+        let policies = open_with(&[("p", &discovered)], &options).unwrap();
+        let source = policies.key_sources().next().unwrap();
+        assert_eq!(source.discovery, Some(&*format!("{ISSUER}/.well-known/openid-configuration")));
+        assert_eq!(source.document.is_some(), !options.jwks.is_empty());
+    }
+    // An issuer that is no URL has no such document.
+    let unnamed = discovered.replace(ISSUER, "testing@secure.istio.io");
+    assert!(refused(&unnamed, &CompileOptions::default()).contains("name its jwksUri"));
+    let istio = CompileOptions { mode: authz::Mode::Istio, ..CompileOptions::default() };
+    assert!(open_with(&[("p", &unnamed)], &istio).is_ok());
 }
 
 #[test]

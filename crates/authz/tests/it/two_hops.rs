@@ -420,7 +420,12 @@ fn routes_are_resolved_when_compiled() {
             "      istio: other\n    serviceAccount",
             "does not select",
         ),
-        ("mode: SIMPLE", "mode: MUTUAL", "asks clients for certificates"),
+        (
+            "  servers:\n",
+            "  servers:\n    - port: { number: 444, name: partners, protocol: HTTPS }\n      hosts: ['*']\n      \
+             tls: { mode: MUTUAL, credentialName: a }\n",
+            "has servers with tls.mode MUTUAL and others",
+        ),
         (
             "      app: reviews\n  action",
             "      app: reviews\n      version: v2\n  action",
@@ -569,4 +574,71 @@ spec:
     // Only in the mesh is a peer identity missed.
     let errors = opened(", labels: { app: legacy }", "MESH_INTERNAL").unwrap_err();
     assert!(errors.contains("turns mutual TLS to legacy.example off"), "{errors}");
+}
+
+/// At an API the custom domain ends TLS, in whatever mode, and `MUTUAL` means that nobody comes without a certificate.
+#[test]
+fn modes_of_tls_at_the_gateway() {
+    let world = |mode: &str| {
+        let files = FILES.map(|(name, text)| (name, text.replace("mode: SIMPLE", &format!("mode: {mode}"))));
+        World::of_files(&files.each_ref().map(|(name, text)| (*name, text.as_str())))
+    };
+    let plain = bearer(get("/productpage"), &reader());
+    let mut certified = plain.clone();
+    certified.client_certificate = Some([7; 32]);
+    certified.unknown.principal = true;
+    let mut peer = plain.clone();
+    peer.source.principal = Some("cluster.local/ns/partners/sa/one".to_owned());
+    let mut unseen = plain.clone();
+    unseen.unknown.principal = true;
+    for (mode, request, expected) in [
+        ("SIMPLE", &plain, Reason::AllowedByPolicy),
+        ("OPTIONAL_MUTUAL", &plain, Reason::AllowedByPolicy),
+        ("OPTIONAL_MUTUAL", &certified, Reason::AllowedByPolicy),
+        ("MUTUAL", &plain, Reason::ConfigurationInvalid),
+        // Whether there was one is not known: it counts as none.
+        ("MUTUAL", &unseen, Reason::ConfigurationInvalid),
+        ("MUTUAL", &certified, Reason::AllowedByPolicy),
+        ("MUTUAL", &peer, Reason::AllowedByPolicy),
+    ] {
+        assert_eq!(world(mode).decide(request, &api()).reason(), expected, "{mode} {request:?}");
+    }
+    let reads = |mode: &str| {
+        let set = authz::read_set(&world(mode).policies, "bookinfo/bookinfo").unwrap();
+        !set.readers(&authz::read_set::Read::ClientCertificate).is_empty()
+    };
+    assert!(reads("MUTUAL") && !reads("SIMPLE"));
+}
+
+/// `destination.port` of the first hop is the server's of the Gateway, and not the 443 that API Gateway listens on.
+#[test]
+fn the_port_of_the_first_hop_is_the_gateway_s() {
+    let decide = |servers: &str, action: &str, port: u16| {
+        let policy = format!(
+            "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
+             metadata: {{ name: port, namespace: istio-system }}\nspec:\n  \
+             selector: {{ matchLabels: {{ istio: ingressgateway }} }}\n  action: {action}\n  \
+             rules: [{{ to: [{{ operation: {{ ports: [\"{port}\"] }} }}] }}]\n"
+        );
+        let mut files: Vec<(&str, String)> = FILES.iter().map(|(name, text)| (*name, (*text).to_owned())).collect();
+        for (_, text) in &mut files {
+            *text = text.replace("  servers:\n", &format!("  servers:\n{servers}"));
+            *text = text.replace("number: 443\n        name: https", "number: 8443\n        name: https");
+        }
+        files.push(("port.yaml", policy));
+        let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (*name, text.as_str())).collect();
+        let mut request = bearer(get("/productpage"), &reader());
+        request.destination_port = Some(443);
+        World::of_files(&files).decide(&request, &api()).is_allowed()
+    };
+    let plain = "    - port: { number: 80, name: http, protocol: HTTP }\n      hosts: [api.bookinfo.example]\n";
+    let second = "    - port: { number: 9443, name: second, protocol: HTTPS }\n      hosts: [api.bookinfo.example]\n      \
+                  tls: { mode: SIMPLE, credentialName: a }\n";
+    for servers in ["", plain] {
+        assert!(!decide(servers, "DENY", 8443) && decide(servers, "DENY", 443) && decide(servers, "DENY", 80));
+    }
+    // Which of two it would be nobody knows: every DENY on ports counts as met.
+    for port in [8443, 9443, 443] {
+        assert!(!decide(second, "DENY", port), "{port}");
+    }
 }
