@@ -10,7 +10,8 @@ use super::cache_codes::{DEFAULT_TTL, KEY, LIMITED, LONG, NEVER, NO_CREDENTIAL, 
 use super::{Deployment, is_http, routes_of};
 use crate::lint::finding::{Code, Findings};
 
-pub(in crate::lint) const CODES: &[&Code] = &[&KEY, &NEVER, &NO_CREDENTIAL, &DEFAULT_TTL, &LIMITED, &LONG, &PREFLIGHT, &RESPONSE];
+pub(in crate::lint) const CODES: &[&Code] =
+    &[&KEY, &NEVER, &NO_CREDENTIAL, &DEFAULT_TTL, &LIMITED, &LONG, &PREFLIGHT, &RESPONSE];
 
 /// Longer than this an answer should not live, in seconds.
 const LONG_TTL: u32 = 300;
