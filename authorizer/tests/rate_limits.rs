@@ -14,9 +14,9 @@ use platform::clock::FixedClock;
 use platform::jwks::{JwksSettings, JwksSource};
 use platform::log::{Lines, Log};
 use platform::metrics::Emf;
-use platform::rate_limit::{InMemory, Outage, RateLimits, RateTable, Update, Updated};
+use platform::rate_limit::{InMemory, Outage, RateLimits, RateTable, RateTableError, Update, Updated};
 use platform::secrets;
-use platform::store::{self, ApiKeys, StoreError};
+use platform::store::{self, ApiKeys};
 use serde_json::{Value, json};
 use support::issuer::{ISSUER, Issuer, NOW, reader, with};
 use support::{KINDS, api_key, fixture, record, with_header, with_token};
@@ -213,10 +213,10 @@ struct Out {
 }
 
 impl RateTable for Out {
-    fn update<'a>(&'a self, update: &'a Update<'a>) -> BoxFuture<'a, Result<Updated, StoreError>> {
+    fn update<'a>(&'a self, update: &'a Update<'a>) -> BoxFuture<'a, Result<Updated, RateTableError>> {
         Box::pin(async move {
             assert!(!self.is_broken, "a bug, met with {}", update.id);
-            Err(StoreError::Unavailable { store: "limits".to_owned(), why: "cannot connect".to_owned() })
+            Err(RateTableError::Table { table: "limits".to_owned(), why: "cannot connect".to_owned() })
         })
     }
 }

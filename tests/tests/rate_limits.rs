@@ -31,6 +31,7 @@ use platform::jwks::JwksSource;
 use platform::log::{Lines, Log};
 use platform::rate_limit::{Outage, RETRY_AFTER, RateLimitConfig, RateLimits};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const POLICIES: &str = "
 apiVersion: security.istio.io/v1
@@ -243,7 +244,7 @@ async fn a_client_can_have_a_limit_of_its_own() -> Result<(), String> {
         world.clock.advance(Duration::from_secs(60));
     }
     let lines = world.lines.drain().join("\n");
-    assert!(lines.contains("rate_limit_damaged") && lines.contains(&id("x")), "{lines}");
+    assert!(lines.contains("rate_limit_unavailable") && lines.contains(&id("x")), "{lines}");
     Ok(())
 }
 
@@ -280,18 +281,16 @@ async fn the_table_goes_and_comes_back() -> Result<(), String> {
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_table_that_never_answers_is_waited_for_once() -> Result<(), String> {
-    // It takes connections, and says nothing.
-    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.map_err(|error| error.to_string())?;
-    let address = silent.local_addr().map_err(|error| error.to_string())?;
-    let accepted = tokio::spawn(async move {
-        let mut connections = Vec::new();
-        while let Ok((connection, _)) = silent.accept().await {
-            connections.push(connection);
+/// A stand-in for DynamoDB that gives every request the same answer, or none.
+async fn stand_in(answer: Option<&'static str>) -> Result<AwsConfig, String> {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.map_err(|error| error.to_string())?;
+    let address = listener.local_addr().map_err(|error| error.to_string())?;
+    tokio::spawn(async move {
+        while let Ok((connection, _)) = listener.accept().await {
+            tokio::spawn(serve(connection, answer));
         }
     });
-    let aws = AwsConfig {
+    Ok(AwsConfig {
         region: "eu-central-1".to_owned(),
         credentials: platform::aws::Credentials {
             access_key_id: "AKIDLOCAL".to_owned(),
@@ -300,12 +299,52 @@ async fn a_table_that_never_answers_is_waited_for_once() -> Result<(), String> {
         },
         dynamodb_endpoint: Some(format!("http://{address}")),
         secretsmanager_endpoint: None,
-    };
-    let world = World::with(None, aws, "1/m,5", Outage::Allow)?;
+    })
+}
+
+async fn serve(mut connection: tokio::net::TcpStream, answer: Option<&'static str>) -> Result<(), std::io::Error> {
+    let (mut text, mut buffer) = (String::new(), [0; 8_192]);
+    loop {
+        let read = connection.read(&mut buffer).await?;
+        if read == 0 {
+            return Ok(());
+        }
+        text.push_str(&String::from_utf8_lossy(&buffer[..read]));
+        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+        let length = head.to_ascii_lowercase();
+        let length = length.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+        if let (Some(answer), true) = (answer, length.is_none_or(|length: usize| body.len() >= length)) {
+            let head = "HTTP/1.1 400 Bad Request\r\ncontent-type: application/x-amz-json-1.0\r\nconnection: close";
+            let answer = format!("{head}\r\ncontent-length: {}\r\n\r\n{answer}", answer.len());
+            return connection.write_all(answer.as_bytes()).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_never_answers_is_waited_for_once() -> Result<(), String> {
+    let world = World::with(None, stand_in(None).await?, "1/m,5", Outage::Allow)?;
     assert_eq!(world.ask(0, "a", 9).await?, 5);
+    assert_eq!(world.ask(0, "b", 9).await?, 5);
     let lines = world.lines.drain();
     assert!(lines.len() == 1 && lines[0].contains("no answer in time"), "{lines:?}");
-    accepted.abort();
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_throttled_is_no_outage_for_others() -> Result<(), String> {
+    for (code, event) in [
+        ("ProvisionedThroughputExceededException", "rate_limit_unavailable"),
+        ("ThrottlingException", "rate_limit_unavailable"),
+        ("ResourceNotFoundException", "rate_limits_unavailable"),
+        ("AccessDeniedException", "rate_limits_unavailable"),
+    ] {
+        let answer = format!("{{\"__type\":\"com.amazonaws.dynamodb.v20120810#{code}\",\"message\":\"no\"}}");
+        let world = World::with(None, stand_in(Some(answer.leak())).await?, "1/m,5", Outage::Allow)?;
+        assert_eq!(world.ask(0, "a", 9).await?, 5, "{code}");
+        let lines = world.lines.drain();
+        assert!(lines.len() == 1 && lines[0].contains(event) && lines[0].contains(code), "{lines:?}");
+    }
     Ok(())
 }
 

@@ -25,7 +25,6 @@ use crate::clock::Clock;
 use crate::log::Log;
 use crate::outage_log::OutageLog;
 use crate::single_flight::SingleFlight;
-use crate::store::StoreError;
 use bucket::Plan;
 use clients::{Client, Clients};
 #[cfg(feature = "dynamodb")]
@@ -35,7 +34,7 @@ pub use limit::Limit;
 pub use settings::Outage;
 #[cfg(feature = "dynamodb")]
 pub use settings::RateLimitConfig;
-pub use table::{Bucket, Change, InMemory, RateTable, Update, Updated};
+pub use table::{Bucket, Change, InMemory, RateTable, RateTableError, Update, Updated};
 
 /// Clients that a sandbox remembers; the least recently seen goes, and with it what it had leased.
 pub const MAX_CLIENTS: usize = 10_000;
@@ -46,14 +45,15 @@ pub const LEASE_LIFE: u64 = 1_000_000_000;
 /// A request waits so long for the table. Then it is decided without.
 pub const WAIT: Duration = Duration::from_millis(500);
 
-/// After a failure the table is not asked for this time, for any client; after a record that cannot be read, for that one.
+/// After a failure the table is not asked for this time, for any client; after one of a single record, for that one.
 pub const RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// Writes that are tried for one request, when others are faster.
 pub const MAX_ATTEMPTS: u32 = 3;
 
 /// A refusal is believed without asking again until there can be a token, and at least for this long or a tenth of the
-/// time in which the bucket fills, whichever is less: what is denied costs a write, too.
+/// time in which the bucket fills, whichever is less; for twice that after the next refusal, and so on. What is denied
+/// costs a write, too.
 const REFUSED_FOR: u64 = 100_000_000;
 
 /// A refusal is not believed for longer, since an operator may have raised the limit.
@@ -103,7 +103,7 @@ pub(crate) struct RateLimiter {
     flights: SingleFlight,
     /// The table cannot be used.
     outage: OutageLog,
-    /// A record can be had, but not read.
+    /// A record cannot be used.
     damage: OutageLog,
     /// When the table failed; it is not asked for a while.
     failed_at: Mutex<Option<u64>>,
@@ -130,7 +130,7 @@ impl RateLimiter {
         let lines = |event| OutageLog::new(event, clock.clone(), log.clone());
         Self {
             outage: lines("rate_limits_unavailable"),
-            damage: lines("rate_limit_damaged"),
+            damage: lines("rate_limit_unavailable"),
             limits,
             clients: Mutex::new(Clients::new()),
             clock,
@@ -174,8 +174,8 @@ impl RateLimiter {
                 self.works();
                 self.with(id, |client| {
                     let now = self.now();
-                    let least = now + REFUSED_FOR.min(client.limit.capacity() / 10);
-                    client.refuse(now, until.max(least).min(now + REFUSED_FOR_AT_MOST));
+                    let least = REFUSED_FOR.min(client.limit.capacity() / 10) << client.refusals().min(4);
+                    client.refuse(now, until.max(now + least).min(now + REFUSED_FOR_AT_MOST));
                     Err(Refused::UsedUp(client.limit))
                 })
             }
@@ -251,8 +251,8 @@ impl RateLimiter {
                     }
                 }
                 Ok(Updated::Refused(bucket)) => Bucket { full_at, own_limit } = bucket,
-                Err(error @ StoreError::Unavailable { .. }) => return Err(Failed::Table(error.to_string())),
-                Err(error @ StoreError::Malformed { .. }) => return Err(Failed::Record(error.to_string())),
+                Err(error @ RateTableError::Table { .. }) => return Err(Failed::Table(error.to_string())),
+                Err(error @ RateTableError::Record { .. }) => return Err(Failed::Record(error.to_string())),
             }
         }
     }

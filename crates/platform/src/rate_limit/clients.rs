@@ -30,6 +30,7 @@ pub(crate) struct Client {
     pub(crate) own_bucket: OwnBucket,
     lease: Lease,
     refused: Span,
+    refusals: u32,
     alone: Span,
     demand: Demand,
 }
@@ -85,6 +86,7 @@ impl Client {
             own_bucket: OwnBucket::default(),
             lease: Lease::default(),
             refused: Span::default(),
+            refusals: 0,
             alone: Span::default(),
             demand: Demand::default(),
         }
@@ -105,7 +107,7 @@ impl Client {
     /// So many tokens were taken at `now`, and one of them is used.
     pub(crate) fn leased(&mut self, tokens: u64, now: u64) {
         self.lease = Lease { from: now, left: tokens.saturating_sub(1) };
-        self.refused = Span::default();
+        (self.refused, self.refusals) = (Span::default(), 0);
         self.demand.at(now).count += 1;
     }
 
@@ -120,6 +122,12 @@ impl Client {
     /// There is no token until `to`.
     pub(crate) fn refuse(&mut self, now: u64, to: u64) {
         self.refused = Span { from: now, to };
+        self.refusals = self.refusals.saturating_add(1);
+    }
+
+    /// How often there was no token since there was one.
+    pub(crate) fn refusals(&self) -> u32 {
+        self.refusals
     }
 
     /// Whether the table need not be asked, since it had nothing a moment ago.

@@ -7,14 +7,17 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use aws_sdk_dynamodb::config::{BehaviorVersion, Region};
+use aws_sdk_dynamodb::error::ProvideErrorMetadata;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
 use aws_sdk_dynamodb::{Client, Config};
 
-use super::table::{Bucket, Change, RateTable, Update, Updated};
+use super::table::{Bucket, Change, RateTable, RateTableError, Update, Updated};
 use crate::BoxFuture;
 use crate::aws::AwsConfig;
-use crate::store::StoreError;
+
+/// What DynamoDB says when a key, or the table, is written too often.
+const THROTTLED: [&str; 2] = ["ProvisionedThroughputExceededException", "ThrottlingException"];
 
 /// A DynamoDB table whose partition key is the string `id`.
 #[derive(Clone)]
@@ -46,7 +49,7 @@ impl DynamoDbTable {
         })
     }
 
-    async fn change(&self, update: &Update<'_>) -> Result<Updated, StoreError> {
+    async fn change(&self, update: &Update<'_>) -> Result<Updated, RateTableError> {
         let Expressions { set, condition, values } = expressions(update);
         let sent = self
             .client()
@@ -64,39 +67,43 @@ impl DynamoDbTable {
         match sent {
             Ok(output) => {
                 let bucket = self.bucket(update.id, output.attributes.as_ref())?;
-                let missing = || self.malformed(update.id, "an answer without full_at");
+                let missing = || self.of_record(update.id, "an answer without full_at");
                 bucket.full_at.map(|full_at| Updated::Done { full_at }).ok_or_else(missing)
             }
             Err(error) => match error.as_service_error() {
                 Some(UpdateItemError::ConditionalCheckFailedException(refused)) => {
                     Ok(Updated::Refused(self.bucket(update.id, refused.item())?))
                 }
-                _ => Err(StoreError::Unavailable { store: self.table.clone(), why: crate::aws::describe(&error) }),
+                // A key takes 1,000 writes a second. Who asks that much is no reason to give up on the others.
+                Some(other) if other.code().is_some_and(|code| THROTTLED.contains(&code)) => {
+                    Err(self.of_record(update.id, &crate::aws::describe(&error)))
+                }
+                _ => Err(RateTableError::Table { table: self.table.clone(), why: crate::aws::describe(&error) }),
             },
         }
     }
 
     /// What an item says; there may be none.
-    fn bucket(&self, id: &str, item: Option<&HashMap<String, AttributeValue>>) -> Result<Bucket, StoreError> {
+    fn bucket(&self, id: &str, item: Option<&HashMap<String, AttributeValue>>) -> Result<Bucket, RateTableError> {
         let attribute = |name: &str| item.and_then(|item| item.get(name));
         let full_at = match attribute("full_at") {
             None => None,
             Some(AttributeValue::N(number)) => match number.parse() {
                 Ok(full_at) => Some(full_at),
-                Err(_) => return Err(self.malformed(id, "expected full_at to be nanoseconds since 1970")),
+                Err(_) => return Err(self.of_record(id, "expected full_at to be nanoseconds since 1970")),
             },
-            Some(_) => return Err(self.malformed(id, "expected full_at to be a number")),
+            Some(_) => return Err(self.of_record(id, "expected full_at to be a number")),
         };
         let own_limit = match attribute("rate_limit") {
             None => None,
             Some(AttributeValue::S(limit)) => Some(limit.clone()),
-            Some(_) => return Err(self.malformed(id, "expected rate_limit to be a string")),
+            Some(_) => return Err(self.of_record(id, "expected rate_limit to be a string")),
         };
         Ok(Bucket { full_at, own_limit })
     }
 
-    fn malformed(&self, id: &str, why: &str) -> StoreError {
-        StoreError::Malformed { store: self.table.clone(), id: id.to_owned(), why: why.to_owned() }
+    fn of_record(&self, id: &str, why: &str) -> RateTableError {
+        RateTableError::Record { table: self.table.clone(), id: id.to_owned(), why: why.to_owned() }
     }
 }
 
@@ -148,7 +155,7 @@ fn expressions(update: &Update<'_>) -> Expressions {
 }
 
 impl RateTable for DynamoDbTable {
-    fn update<'a>(&'a self, update: &'a Update<'a>) -> BoxFuture<'a, Result<Updated, StoreError>> {
+    fn update<'a>(&'a self, update: &'a Update<'a>) -> BoxFuture<'a, Result<Updated, RateTableError>> {
         Box::pin(self.change(update))
     }
 }

@@ -9,6 +9,10 @@ const MAX_RATE: u64 = 10_000;
 /// The largest burst, in requests.
 const MAX_BURST: u64 = 1_000_000;
 
+/// A sandbox takes a tenth of a burst at a time, and DynamoDB 1,000 writes a second of one key. With this many seconds'
+/// parts of a rate in a burst, a client at its limit needs half of that.
+const RATES_IN_BURST: u64 = 50;
+
 /// An empty bucket is full again after this time at the latest, in seconds.
 const MAX_FILL: u64 = 86_400;
 
@@ -76,6 +80,9 @@ impl FromStr for Limit {
         if limit.capacity() > MAX_FILL * NANOS {
             return Err("expected a burst that the rate fills within a day".to_owned());
         }
+        if limit.unit == Unit::Second && limit.rate > 500 && limit.burst < limit.rate.div_ceil(RATES_IN_BURST) {
+            return Err(format!("expected a burst of at least {}", limit.rate.div_ceil(RATES_IN_BURST)));
+        }
         Ok(limit)
     }
 }
@@ -141,6 +148,8 @@ mod tests {
             let error = text.parse::<Limit>().unwrap_err();
             assert!(error.starts_with("expected RATE/s,BURST"), "{text}: {error}");
         }
+        assert!("501/s,11".parse::<Limit>().is_ok() && "500/s,1".parse::<Limit>().is_ok());
+        assert_eq!("501/s,10".parse::<Limit>().unwrap_err(), "expected a burst of at least 11");
         for text in ["1/m,1441", "1/s,86401"] {
             assert_eq!(
                 text.parse::<Limit>().unwrap_err(),

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use crate::BoxFuture;
-use crate::store::StoreError;
 
 /// A change of one bucket, which happens wholly or not at all.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -68,12 +67,35 @@ pub struct Bucket {
     pub own_limit: Option<String>,
 }
 
+/// Why the table does not say how a bucket is.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum RateTableError {
+    /// It does not answer, or refuses.
+    #[error("the table {table} cannot be used: {why}")]
+    Table {
+        /// Its name.
+        table: String,
+        /// What it said.
+        why: String,
+    },
+    /// One record cannot be used, whatever becomes of the others: it cannot be read, or is asked for too often.
+    #[error("the record {id:?} in {table} cannot be used: {why}")]
+    Record {
+        /// The table's name.
+        table: String,
+        /// The record.
+        id: String,
+        /// What is wrong.
+        why: String,
+    },
+}
+
 /// The table of buckets.
 pub trait RateTable: Send + Sync {
     /// Changes a bucket if it is as `update` says.
     ///
     /// An update whose answer is lost may have happened: its tokens are lost, and nobody gets more.
-    fn update<'a>(&'a self, update: &'a Update<'a>) -> BoxFuture<'a, Result<Updated, StoreError>>;
+    fn update<'a>(&'a self, update: &'a Update<'a>) -> BoxFuture<'a, Result<Updated, RateTableError>>;
 }
 
 /// A table inside the process: for the local stack, and for tests.
@@ -106,7 +128,7 @@ impl InMemory {
 }
 
 impl RateTable for InMemory {
-    fn update<'a>(&'a self, update: &'a Update<'a>) -> BoxFuture<'a, Result<Updated, StoreError>> {
+    fn update<'a>(&'a self, update: &'a Update<'a>) -> BoxFuture<'a, Result<Updated, RateTableError>> {
         Box::pin(async { Ok(self.change(update)) })
     }
 }
