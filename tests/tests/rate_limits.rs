@@ -2,12 +2,7 @@
 //! in which the table can be gone. The authorizer is configured by its variables and a bundle, as in Lambda.
 
 #[path = "../fixtures/issuer.rs"]
-#[allow(
-    dead_code,
-    unreachable_pub,
-    clippy::unwrap_used,
-    reason = "the issuer of the authorizer's tests; a part is used"
-)]
+#[allow(clippy::unwrap_used, reason = "the issuer of the authorizer's tests")]
 mod issuer;
 
 use std::collections::HashMap;
