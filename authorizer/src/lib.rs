@@ -17,7 +17,10 @@
 //! | `CAUSEWAY_REVOCATIONS_URL` | where the issuer publishes its signed list of revoked credentials | no list but the bundle's | with the next |
 //! | `CAUSEWAY_REVOCATIONS_ISSUER` | the issuer that signs the list | no list but the bundle's | with the one before |
 //! | `CAUSEWAY_REVOCATIONS_MAX_AGE` | how old the list may be, in seconds from when it was signed; 120 to 86400 | 900 | no |
-//! | `AWS_REGION`, `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN` | Region and credentials; Lambda sets them | | with the two before |
+//! | `CAUSEWAY_RATE_LIMITS_TABLE` | the DynamoDB table of [rate limits](platform::rate_limit) | clients are not limited | with the next |
+//! | `CAUSEWAY_RATE_LIMIT` | what each client may ask: `50/s,100` is 50 requests a second, and 100 at once; `/m` is a minute | clients are not limited | with the one before |
+//! | `CAUSEWAY_RATE_LIMIT_OUTAGE` | while that table cannot be used: `allow` (each sandbox limits by itself) or `deny` | `allow` | no |
+//! | `AWS_REGION`, `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN` | Region and credentials; Lambda sets them | | with a table |
 //! | `AWS_ENDPOINT_URL`, `AWS_ENDPOINT_URL_DYNAMODB`, `AWS_ENDPOINT_URL_SECRETS_MANAGER` | stand-ins for the AWS services | AWS | no |
 
 pub mod config;
@@ -41,6 +44,7 @@ use platform::env::{Env, EnvError};
 use platform::front::{self, Front, FrontError};
 use platform::log::Log;
 use platform::panics;
+use platform::rate_limit::RateLimits;
 use platform::revocations::RevocationsSetup;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -130,7 +134,9 @@ impl Authorizer {
         let policies = Policies::open(bundle.section(Section::Access)?)?.with_keys_fetched_at(bundle.made_at());
         let log = log.with_metrics(config.metrics.clone());
         let revocations = RevocationsSetup::new(config.revocations.clone(), &bundle)?;
-        let deps = Deps { revocations, ..Deps::in_aws(config.api_keys.as_ref(), config.jwks.clone(), log) };
+        let rate_limits = config.rate_limits.as_ref().map(RateLimits::in_aws);
+        let aws = Deps::in_aws(config.api_keys.as_ref(), config.jwks.clone(), log);
+        let deps = Deps { revocations, rate_limits, ..aws };
         let apis = bundle.optional_section(Section::Api)?.map(<[u8]>::to_vec);
         Self::with_apis(config, policies, apis, deps)
     }
@@ -149,6 +155,10 @@ impl Authorizer {
                 let decision = match self.environment(&event) {
                     Ok(()) => {
                         let then = |policies: &Policies, given: &Given<'_>, decision: &Decision| {
+                            // Where rates are limited, each request takes a token of its own.
+                            if front.limits_rates() {
+                                return Resources::default();
+                            }
                             apis.grants(&event, policies, given, decision, front.log())
                         };
                         let (decision, found) = front.decide_and(&event.request, &event.target, then).await;

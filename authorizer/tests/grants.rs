@@ -50,6 +50,7 @@ fn world(response: ResponseKind, apis: Option<Vec<u8>>) -> (Authorizer, Issuer, 
         api_keys: None,
         jwks: Arc::new(JwksSource::new(clock.clone())),
         revocations: Default::default(),
+        rate_limits: None,
         clock,
         log,
     };
@@ -62,6 +63,7 @@ fn world(response: ResponseKind, apis: Option<Vec<u8>>) -> (Authorizer, Issuer, 
         jwks: JwksSettings::default(),
         metrics: None,
         revocations: None,
+        rate_limits: None,
     };
     let authorizer = Authorizer::with_apis(config, support::policies(&issuer), apis, deps).unwrap();
     (authorizer, issuer, lines)

@@ -185,6 +185,45 @@ fn cache(rule: &str, authorizer: &str, route: &str) -> (Vec<String>, String) {
     (found.iter().map(|finding| text(finding, "code")).collect(), said.collect::<Vec<_>>().join("\n"))
 }
 
+/// The codes that are found for an authorizer with this TTL, whose function has these properties.
+fn rate_limits(globals: &str, properties: &str, ttl: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let (config, template) = (folder.path().join("p.yaml"), folder.path().join("t.yaml"));
+    std::fs::write(&config, format!("{SHOP}  - {ANYONE}\n")).unwrap();
+    let text = format!(
+        "Globals: {{Function: {{{globals}}}}}
+Resources:
+  Guard: {{Type: AWS::Serverless::Function, Properties: {{{properties}}}}}
+  Api:
+    Type: AWS::Serverless::Api
+    Properties:
+      StageName: $default
+      Auth: {{DefaultAuthorizer: Own, Authorizers: {{Own: {{
+        FunctionArn: !GetAtt Guard.Arn, FunctionPayloadType: REQUEST,
+        Identity: {{Headers: [Authorization], Context: [domainName] {ttl}}}}}}}}}
+      DefinitionBody: {{paths: {{/a: {{get: {{}}}}}}}}
+"
+    );
+    std::fs::write(&template, text).unwrap();
+    let output = lint(&["--config", config.to_str().unwrap(), "--template", template.to_str().unwrap(), "--json"]);
+    let printed = printed(&output);
+    let found = printed.lines().filter(|line| line.contains("cache-of-rate-limited"));
+    found.map(str::to_owned).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn no_cache_in_front_of_rate_limits() {
+    let on = "Environment: {Variables: {CAUSEWAY_RATE_LIMITS_TABLE: !If [Limited, !Ref Table, !Ref AWS::NoValue]}}";
+    let off = "Environment: {Variables: {CAUSEWAY_ENVIRONMENT: dev}}";
+    let found = rate_limits("", on, ", ReauthorizeEvery: 60");
+    assert!(found.contains("cached for 60 seconds, and Guard limits rates") && found.contains("\"error\""), "{found}");
+    assert!(rate_limits(on, off, ", ReauthorizeEvery: 60").contains("60 seconds"), "of all functions");
+    assert!(rate_limits("", on, "").contains("300 seconds"), "a REST API caches where nothing is said");
+    for (globals, own, ttl) in [("", on, ", ReauthorizeEvery: 0"), ("", off, ", ReauthorizeEvery: 60"), ("", off, "")] {
+        assert_eq!(rate_limits(globals, own, ttl), "", "{globals} {own} {ttl}");
+    }
+}
+
 const ANYONE: &str = "from: [{source: {requestPrincipals: [\"*\"]}}]";
 
 fn key(form: &str, sources: &[&str]) -> String {

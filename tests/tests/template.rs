@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 use e2e::{root, tier, tool};
 
 /// What goes wrong with the template (text, its replacement), and how `check.py` names it.
-const MISTAKES: [(&str, &str, &str); 34] = [
+const MISTAKES: [(&str, &str, &str); 40] = [
     ("AuthType: AWS_IAM", "AuthType: NONE", "KeyIssuerUrl is not KeyIssuer's with AWS_IAM"),
     ("      PrincipalOrgID: !Ref OrganizationId\n", "", "IamDoorPermission lets somebody else invoke KeyIssuer"),
     ("      InvokedViaFunctionUrl: true\n", "", "IamDoorInvokePermission lets somebody else invoke KeyIssuer"),
@@ -90,6 +90,20 @@ const MISTAKES: [(&str, &str, &str); 34] = [
         "CAUSEWAY_REVOCATIONS_MAX_AGE does not go with the URL",
     ),
     ("          CAUSEWAY_ENVIRONMENT: !Ref EnvironmentName\n", "", "Authorizer serves every environment"),
+    ("    Condition: RatesAreLimited\n", "", "RateLimitsTable is there without rate limits"),
+    ("!Equals [!Ref RateLimit, \"\"]", "!Equals [!Ref RateLimit, x]", "the condition RatesAreLimited"),
+    ("AttributeName: expires, Enabled: true", "AttributeName: ttl, Enabled: true", "RateLimitsTable keeps records"),
+    (
+        "!If [RatesAreLimited, !Ref RateLimitOutage, !Ref AWS::NoValue]",
+        "!Ref RateLimitOutage",
+        "Authorizer's CAUSEWAY_RATE_LIMIT_OUTAGE has no condition",
+    ),
+    ("Action: dynamodb:UpdateItem", "Action: dynamodb:*", "AuthorizerRole may do dynamodb:*"),
+    (
+        "Action: dynamodb:UpdateItem",
+        "Action: [dynamodb:UpdateItem, dynamodb:PutItem]",
+        "AuthorizerRole may not take tokens",
+    ),
     ("\"widgets\": [", "\"widgets\": [[", "Dashboard is no dashboard"),
     ("\"Throttles\", \"Func", "\"Throttle\", \"Func", "Dashboard does not show ('AWS/Lambda', 'Throttles')"),
 ];

@@ -56,7 +56,7 @@ impl World {
         // Generous: no test here is about what happens when it is over.
         let settings = JwksSettings { wait: std::time::Duration::from_secs(30), ..JwksSettings::private() };
         let jwks = Arc::new(JwksSource::with_settings(settings, clock.clone()));
-        let deps = Deps { api_keys, jwks, revocations: Default::default(), clock, log };
+        let deps = Deps { api_keys, jwks, revocations: Default::default(), rate_limits: None, clock, log };
         let config = Config {
             bundle: "unused".into(),
             response: authorizer::event::ResponseKind::Simple,
@@ -66,6 +66,7 @@ impl World {
             jwks: JwksSettings::default(),
             metrics: None,
             revocations: None,
+            rate_limits: None,
         };
         let authorizer = Authorizer::new(configure(config), policies, deps).unwrap();
         Self { authorizer, issuer, lines }

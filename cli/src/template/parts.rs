@@ -14,6 +14,8 @@ pub(crate) struct Function {
     pub(crate) is_causeway: bool,
     /// `CAUSEWAY_RESPONSE`.
     pub(crate) response: Option<Text>,
+    /// Whether it has `CAUSEWAY_RATE_LIMITS_TABLE`, be it under a condition.
+    pub(crate) limits_rates: bool,
 }
 
 /// An integration that sends requests on over HTTP.
@@ -65,7 +67,8 @@ impl Reader<'_> {
         let response =
             all.iter().find(|member| member.name == "CAUSEWAY_RESPONSE").map(|member| self.text(&member.node));
         let is_causeway = all.iter().any(|member| member.name.starts_with("CAUSEWAY_"));
-        self.functions.push(Function { name: resource.name.clone(), is_causeway, response });
+        let limits_rates = all.iter().any(|member| member.name == "CAUSEWAY_RATE_LIMITS_TABLE");
+        self.functions.push(Function { name: resource.name.clone(), is_causeway, response, limits_rates });
     }
 
     pub(super) fn v2_integration(&mut self, resource: &Member) {

@@ -37,6 +37,8 @@ pub mod key_sets;
 #[cfg(feature = "jwks")]
 mod outage_log;
 #[cfg(feature = "jwks")]
+pub mod rate_limit;
+#[cfg(feature = "jwks")]
 pub mod revocations;
 #[cfg(feature = "aws")]
 pub mod sigv4;

@@ -325,7 +325,7 @@ fn front(issuer: &Issuer, setup: RevocationsSetup) -> (Result<Front, FrontError>
     let (log, lines) = Log::memory();
     let clock = Arc::new(FixedClock::at(NOW));
     let jwks = Arc::new(JwksSource::new(clock.clone()));
-    let deps = Deps { api_keys: None, jwks, revocations: setup, clock: clock.clone(), log };
+    let deps = Deps { api_keys: None, jwks, revocations: setup, rate_limits: None, clock: clock.clone(), log };
     (Front::new(policies(issuer), deps), clock, lines)
 }
 

@@ -6,11 +6,12 @@
 use authz::api::{Api, ApiKind, Authorizer, AuthorizerKind, Text};
 use authz::read_set::{Read, ReadSet, Reader};
 
-use super::cache_codes::{DEFAULT_TTL, KEY, LONG, NEVER, NO_CREDENTIAL, PREFLIGHT, RESPONSE};
+use super::cache_codes::{DEFAULT_TTL, KEY, LIMITED, LONG, NEVER, NO_CREDENTIAL, PREFLIGHT, RESPONSE};
 use super::{Deployment, is_http, routes_of};
 use crate::lint::finding::{Code, Findings};
 
-pub(in crate::lint) const CODES: &[&Code] = &[&KEY, &NEVER, &NO_CREDENTIAL, &DEFAULT_TTL, &LONG, &PREFLIGHT, &RESPONSE];
+pub(in crate::lint) const CODES: &[&Code] =
+    &[&KEY, &NEVER, &NO_CREDENTIAL, &DEFAULT_TTL, &LIMITED, &LONG, &PREFLIGHT, &RESPONSE];
 
 /// Longer than this an answer should not live, in seconds.
 const LONG_TTL: u32 = 300;
@@ -97,6 +98,14 @@ impl One<'_> {
         let ttl = self.ttl();
         if ttl == 0 {
             return;
+        }
+        if let Some(function) = self.deployment.function(self.authorizer).filter(|function| function.limits_rates) {
+            let message = format!(
+                "answers are cached for {ttl} seconds, and {} limits rates: a cached answer takes no token, so that its \
+                 client is not limited",
+                function.name
+            );
+            findings.in_template(&LIMITED, place, name.clone(), message, LIMITED.instead);
         }
         if ttl > LONG_TTL {
             let message = format!("answers are cached for {ttl} seconds, whatever expires or is revoked in between");

@@ -136,6 +136,51 @@ pub(super) static LONG: Code = Code {
     ),
 };
 
+/// The same template, whose function limits rates.
+macro_rules! limited {
+    ($authorizer:literal) => {
+        concat!(
+            "Resources:
+  Guard:
+    Type: AWS::Serverless::Function
+    Properties:
+      Environment: {Variables: {CAUSEWAY_RATE_LIMITS_TABLE: limits, CAUSEWAY_RATE_LIMIT: \"50/s,100\"}}
+  Api:
+    Type: AWS::ApiGatewayV2::Api
+    Properties: {ProtocolType: HTTP}
+  Authorizer:
+    Type: AWS::ApiGatewayV2::Authorizer
+    Properties:
+      ApiId: !Ref Api
+      AuthorizerType: REQUEST
+      AuthorizerUri: !GetAtt Guard.Arn
+      AuthorizerPayloadFormatVersion: \"2.0\"
+      EnableSimpleResponses: true
+",
+            $authorizer,
+            "  Route:
+    Type: AWS::ApiGatewayV2::Route
+    Properties: {ApiId: !Ref Api, RouteKey: GET /a, AuthorizationType: CUSTOM, AuthorizerId: !Ref Authorizer}
+"
+        )
+    };
+}
+
+pub(super) static LIMITED: Code = Code {
+    name: "cache-of-rate-limited",
+    severity: Severity::Error,
+    what: "an authorizer whose answers are cached although its function limits the rate of each client",
+    why: "API Gateway does not ask about a request that it has an answer for: nothing is counted, and the limit does not hold. \
+          A denial for a rate that is used up is given again as long as it is cached, when the client may ask again.",
+    instead: "set the TTL to 0, or take the function's CAUSEWAY_RATE_LIMITS_TABLE away",
+    wrong: limited!(
+        "      AuthorizerResultTtlInSeconds: 60
+      IdentitySource: [$request.header.Authorization, $request.querystring.access_token, $context.routeKey, $context.domainName]
+"
+    ),
+    right: limited!("      AuthorizerResultTtlInSeconds: 0\n"),
+};
+
 pub(super) static PREFLIGHT: Code = Code {
     name: "cache-of-preflights",
     severity: Severity::Error,

@@ -32,11 +32,15 @@ pub struct Totals {
     pub token_hits: u64,
     /// Tokens whose signature had to be verified.
     pub token_misses: u64,
+    /// Writes to the table of rate limits.
+    pub rate_limit_updates: u64,
+    /// Requests whose rate was limited without the table, since it could not be used.
+    pub rate_limit_unavailable: u64,
 }
 
 impl Totals {
     /// The metrics' names, with what was counted.
-    fn named(self) -> [(&'static str, u64); 6] {
+    fn named(self) -> [(&'static str, u64); 8] {
         [
             ("ApiKeyCacheHits", self.api_key_hits),
             ("ApiKeyCacheMisses", self.api_key_misses),
@@ -44,6 +48,8 @@ impl Totals {
             ("ApiKeyUnavailable", self.api_key_unavailable),
             ("TokenCacheHits", self.token_hits),
             ("TokenCacheMisses", self.token_misses),
+            ("RateLimitUpdates", self.rate_limit_updates),
+            ("RateLimitUnavailable", self.rate_limit_unavailable),
         ]
     }
 }
@@ -156,10 +162,12 @@ mod tests {
             api_key_unavailable: 1,
             token_hits: 1,
             token_misses: 3,
+            rate_limit_updates: 1,
+            rate_limit_unavailable: 1,
         };
         JwksState::ALL.into_iter().for_each(|state| jwks.counters().add(state));
         let line = write(500, all);
-        assert_eq!(check_emf(&line[0]).unwrap().len(), 14, "a clock that was set back holds nothing up");
+        assert_eq!(check_emf(&line[0]).unwrap().len(), 16, "a clock that was set back holds nothing up");
     }
 
     #[test]

@@ -291,6 +291,7 @@ pub(super) async fn authorizer(issuer: &Issuer, key: &ApiKey) -> Arc<dyn Invoker
     let deps = authorizer::Deps {
         api_keys: Some(api_keys),
         jwks,
+        rate_limits: None,
         revocations: Default::default(),
         clock,
         log: Log::memory().0,
