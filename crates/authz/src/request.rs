@@ -57,7 +57,8 @@ pub struct Unknown {
     pub host: bool,
     /// All headers, and the query. Credentials are still read from those that [`Request::headers`] and the path hold.
     pub headers: bool,
-    /// [`Peer::principal`]: the peer has proven a certificate that says nothing which policies could be asked about.
+    /// [`Peer::principal`]: the peer has proven a certificate that says nothing which policies could be asked about, or
+    /// nobody says whether it has proven one.
     pub principal: bool,
 }
 
