@@ -105,8 +105,8 @@ impl Policies {
         self.set().key_sources.iter().map(KeySourceInfo::from)
     }
 
-    /// The `ApiGateway` document that covers an API: the one that names its id and stage; or, when none
-    /// names the id, the only one that names the domain, if it is for this stage.
+    /// The `ApiGateway` document that covers an API: the one that names its id and stage. That a document names the domain
+    /// is not enough: by its mappings a domain leads to many APIs, and this one's document may be missing.
     pub fn api_gateway(&self, api_id: &str, stage: &str, domain: &str) -> Option<ApiGatewayInfo<'_>> {
         self.find_api_gateway(api_id, stage, domain).map(ApiGatewayInfo::from)
     }
@@ -143,18 +143,9 @@ impl Policies {
         names
     }
 
-    pub(crate) fn find_api_gateway(&self, api_id: &str, stage: &str, domain: &str) -> Option<&ArchivedApiGateway> {
+    pub(crate) fn find_api_gateway(&self, api_id: &str, stage: &str, _domain: &str) -> Option<&ArchivedApiGateway> {
         let gateways = &self.set().api_gateways;
-        if gateways.iter().any(|gateway| gateway.api_id == *api_id) {
-            return gateways.iter().find(|gateway| gateway.api_id == *api_id && gateway.stage == *stage);
-        }
-        let domain = domain.to_ascii_lowercase();
-        let mut named = gateways.iter().filter(|gateway| gateway.domains.iter().any(|own| own.as_str() == domain));
-        match (named.next(), named.next()) {
-            // Another stage of the domain may be another environment.
-            (Some(gateway), None) if gateway.stage == *stage => Some(gateway),
-            _ => None,
-        }
+        gateways.iter().find(|gateway| gateway.api_id == *api_id && gateway.stage == *stage)
     }
 
     /// What becomes of a path before it is judged.
