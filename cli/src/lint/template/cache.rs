@@ -6,12 +6,12 @@
 use authz::api::{Api, ApiKind, Authorizer, AuthorizerKind, Text};
 use authz::read_set::{Read, ReadSet, Reader};
 
-use super::cache_codes::{CERTIFICATE, DEFAULT_TTL, KEY, LONG, NEVER, NO_CREDENTIAL, PREFLIGHT, RESPONSE};
+use super::cache_codes::{CERTIFICATE, DEFAULT_TTL, KEY, LONG, NEVER, NO_CREDENTIAL, PREFLIGHT, REPEATED, RESPONSE};
 use super::{Deployment, is_http, routes_of};
 use crate::lint::finding::{Code, Findings};
 
 pub(in crate::lint) const CODES: &[&Code] =
-    &[&KEY, &NEVER, &NO_CREDENTIAL, &CERTIFICATE, &DEFAULT_TTL, &LONG, &PREFLIGHT, &RESPONSE];
+    &[&KEY, &NEVER, &NO_CREDENTIAL, &CERTIFICATE, &REPEATED, &DEFAULT_TTL, &LONG, &PREFLIGHT, &RESPONSE];
 
 /// Longer than this an answer should not live, in seconds.
 const LONG_TTL: u32 = 300;
@@ -117,6 +117,16 @@ impl One<'_> {
             }
         }
         for (read, readers) in set.iter() {
+            // Of a credential that comes twice, no answer is an allow that others could meet.
+            let may_repeat = matches!(read, Read::Header(_)) && !set.credentials().contains(read);
+            if may_repeat && self.api.kind == Some(ApiKind::Rest) && self.is_in_key(read) {
+                let message = format!(
+                    "{} is read ({}), and it is not known whether the key has all lines of it where it is repeated",
+                    shown(read),
+                    self.because(readers)
+                );
+                findings.in_template(&REPEATED, place, name.clone(), message, REPEATED.instead);
+            }
             if self.is_covered(read) {
                 continue;
             }
