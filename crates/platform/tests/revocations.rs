@@ -4,7 +4,7 @@
 
 #[path = "../../../tests/fixtures/issuer.rs"]
 mod issuer;
-#[allow(dead_code, reason = "only its server is used here")]
+#[allow(dead_code, unreachable_pub, reason = "only its server is used here")]
 #[path = "jwks/issuer.rs"]
 mod tls;
 
