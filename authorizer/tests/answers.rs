@@ -208,6 +208,61 @@ async fn policies_name_this_request_only() {
     }
 }
 
+/// An answer is cached: what cannot be read in one request says nothing of the caller's others.
+#[tokio::test]
+async fn a_refused_event_denies_its_own_arn() {
+    let world = World::with(Arc::new(Down), iam);
+    let arn = |path: &str| format!("arn:aws:execute-api:eu-central-1:123456789012:bookinfo1/$default/GET{path}");
+    let named = |name: &str, field: &str, arn: &str| {
+        let mut event = fixture(name);
+        event[field] = arn.into();
+        event["headers"]["a b"] = "not a header name".into();
+        event
+    };
+    let all = "*".to_owned();
+    let wildcard = arn("/reviews/*");
+    for (event, denied) in [
+        (named("http-1.0", "methodArn", &arn("/reviews/0")), arn("/reviews/0")),
+        (named("http-2.0", "routeArn", &arn("/reviews/0")), arn("/reviews/0")),
+        (named("rest-request", "methodArn", &arn("/reviews/0")), arn("/reviews/0")),
+        // What no policy can name exactly.
+        (named("http-2.0", "routeArn", &wildcard), all.clone()),
+        (named("http-2.0", "routeArn", &arn(&format!("/{}", "x".repeat(512)))), all.clone()),
+        (named("http-2.0", "routeArn", "arn:aws:s3:::bucket/*"), all.clone()),
+        (named("http-2.0", "routeArn", "arn:aws:execute-api:r:a:api"), all),
+    ] {
+        let (answer, line) = world.ask(&event).await;
+        let statement = json!([{"Action": "execute-api:Invoke", "Effect": "Deny", "Resource": denied}]);
+        assert_eq!(answer.unwrap()["policyDocument"]["Statement"], statement, "{line}");
+    }
+}
+
+/// Format 1.0 says method and path twice, and the ARN says them again.
+#[tokio::test]
+async fn what_format_1_0_says_twice_must_agree() {
+    let world = World::with(Arc::new(Down), |config| config);
+    let authorization = format!("Bearer {}", world.issuer.token(&reader()));
+    let base = "arn:aws:execute-api:eu-central-1:123456789012:bookinfo1/$default/";
+    for (pointer, value, reason) in [
+        ("/requestContext/path", "/v1/reviews/0", "allowed_by_policy"),
+        ("/requestContext/path", "/reviews/1", "path_not_canonical"),
+        ("/requestContext/path", "/admin", "path_not_canonical"),
+        ("/requestContext/httpMethod", "POST", "request_invalid"),
+        ("/httpMethod", "POST", "request_invalid"),
+        ("/methodArn", &format!("{base}GET/v1/reviews/0"), "allowed_by_policy"),
+        ("/methodArn", &format!("{base}POST/reviews/0"), "request_invalid"),
+        ("/methodArn", &format!("{base}GET/reviews/1"), "path_not_canonical"),
+        ("/methodArn", &format!("{base}$default"), "request_invalid"),
+        ("/methodArn", &base.replace("bookinfo1", "other"), "request_invalid"),
+        ("/methodArn", "x", "request_invalid"),
+    ] {
+        let mut event = with_header(fixture("http-1.0"), "authorization", &authorization);
+        *event.pointer_mut(pointer).unwrap() = value.into();
+        let (_, line) = world.ask(&event).await;
+        assert_eq!(line["reason"], reason, "{pointer} {value}: {line}");
+    }
+}
+
 /// A key that is missing could be filled in by the client: an integration maps context keys to headers of its choice.
 #[tokio::test]
 async fn every_context_key_is_always_there() {
@@ -294,6 +349,9 @@ async fn paths_that_can_be_read_in_two_ways_are_refused() {
         (routed("GET /reviews/{id}", json!({"id": "0"})), true),
         (routed("ANY /{proxy+}", json!({"proxy": "reviews/0"})), true),
         (routed("GET /reviews/0", Value::Null), true),
+        // A slash in one segment was sent as %2F, which a backend may decode or not.
+        (at(routed("GET /{id}", json!({"id": "reviews/0"})), "/reviews/0"), false),
+        (at(routed("GET /{a}/{b}", json!({"a": "reviews", "b": "0"})), "/reviews/0"), true),
         (routed("GET /reviews/{id}", json!({"id": "1"})), false),
         (routed("GET /reviews/{id}", json!({})), false),
         (routed("GET /reviews/{id}", json!({"id": "0", "more": "x"})), false),

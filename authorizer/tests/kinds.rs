@@ -107,6 +107,14 @@ async fn rest_paths_are_judged_as_they_were_sent() {
         event["pathParameters"]["id"] = id.into();
         event
     };
+    // The same path in every field of the event.
+    let same = |path: &str| {
+        let mut event = at(path, path, path, "");
+        event["resource"] = "/{id+}".into();
+        event["pathParameters"]["id"] = path[1..].into();
+        event
+    };
+    assert_eq!(world.ask(&same("/reviews/0")).await.1["reason"], "allowed_by_policy");
     for (event, judged) in [
         // With the base path of the custom domain, and without; with the stage in the context.
         (at("/shop/reviews/0", "/shop/reviews/0", "/reviews/0", "0"), "/reviews/0"),
@@ -115,7 +123,7 @@ async fn rest_paths_are_judged_as_they_were_sent() {
         // Encoded stays encoded, whether the other forms are decoded or not.
         (at("/shop/reviews/a%20b", "/shop/reviews/a%20b", "/reviews/a%20b", "a b"), "/reviews/a%20b"),
         (at("/shop/reviews/%C3%A9", "/shop/reviews/%C3%A9", "/reviews/é", "é"), "/reviews/%C3%A9"),
-        (at("/shop/reviews/a%2Fb", "/shop/reviews/a%2Fb", "/reviews/a%2Fb", "a%2Fb"), "/reviews/a%2Fb"),
+        (at("/shop/reviews/a%3Ab", "/shop/reviews/a%3Ab", "/reviews/a%3Ab", "a%3Ab"), "/reviews/a%3Ab"),
     ] {
         let (answer, line) = world.ask(&event).await;
         assert_eq!(
@@ -136,6 +144,26 @@ async fn rest_paths_are_judged_as_they_were_sent() {
         at("/shop/reviews/%2e%2e", "/shop/reviews/%2e%2e", "/reviews/%2e%2e", "%2e%2e"),
         at("/shop/reviews/a;b/../c", "/shop/reviews/a;b/../c", "/reviews/a;b/../c", "a;b/../c"),
         at("/shop/reviews/%41", "/shop/reviews/%41", "/reviews/A", "A"),
+        // All forms agree, and the backend could still read another path in it.
+        same("/a%2Fb"),
+        same("/x%2f..%2Fadmin"),
+        same("/x%5C..%5Cadmin"),
+        same("/x\\admin"),
+        same("//admin"),
+        same("/a//b"),
+        same("/admin;x"),
+        same("/admin%3Bx"),
+        same("/x/..;/admin"),
+        same("/x/%2e%2e;/admin"),
+        same("/admin%00"),
+        same("/admin%0a"),
+        same("/admin%7F"),
+        same("/admin%23x"),
+        same("/admin%3Fx"),
+        same("/admin%253Fx"),
+        same("/admin%"),
+        same("/admin%zz"),
+        same("/admin%C0%AF"),
     ] {
         let (answer, line) = world.ask(&event).await;
         assert_eq!(line["reason"], "path_not_canonical", "{line}");
@@ -210,7 +238,7 @@ async fn a_token_event_knows_no_host_no_header_and_no_address() {
         "when: [{key: 'request.headers[x]', notValues: [v]}]",
         "when: [{key: remote.ip, values: [0.0.0.0/0]}]",
         "from: [{source: {remoteIpBlocks: [0.0.0.0/0]}}]",
-        "from: [{source: {notPrincipals: [cluster.local/ns/a/sa/a]}}]",
+        "from: [{source: {notPrincipals: [cluster.local/ns/a/sa/b]}}]",
     ] {
         let world = world_with(&gateway_policy("ALLOW", condition));
         let token = world.issuer.token(&reader());
@@ -223,8 +251,8 @@ async fn a_token_event_knows_no_host_no_header_and_no_address() {
         "to: [{operation: {hosts: [else.example]}}]",
         "when: [{key: 'request.headers[x]', values: [v]}]",
         "from: [{source: {remoteIpBlocks: [192.0.2.0/24]}}]",
-        // The client may have shown a certificate, which the event would not say.
-        "from: [{source: {principals: [cluster.local/ns/a/sa/a]}}]",
+        // The client may have shown the certificate that is denied: the event would not say so.
+        "from: [{source: {principals: [cluster.local/ns/bookinfo/sa/bookinfo-reviews]}}]",
     ] {
         let world = world_with(&gateway_policy("DENY", condition));
         let token = world.issuer.token(&reader());

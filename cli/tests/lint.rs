@@ -160,6 +160,16 @@ spec:
 
 /// The codes that are found with this rule, kind of API, authorizer and route key; and what is said of the cache.
 fn cache(rule: &str, authorizer: &str, route: &str) -> (Vec<String>, String) {
+    cache_at(
+        "  Domain: {Type: AWS::ApiGatewayV2::DomainName, Properties: {DomainName: Shop.example}}\n",
+        rule,
+        authorizer,
+        route,
+    )
+}
+
+/// As [`cache`], with these domains.
+fn cache_at(domain: &str, rule: &str, authorizer: &str, route: &str) -> (Vec<String>, String) {
     let folder = tempfile::tempdir().unwrap();
     let (config, template) = (folder.path().join("p.yaml"), folder.path().join("t.yaml"));
     std::fs::write(&config, format!("{SHOP}  - {rule}\n")).unwrap();
@@ -172,7 +182,7 @@ fn cache(rule: &str, authorizer: &str, route: &str) -> (Vec<String>, String) {
   Route:
     Type: AWS::ApiGatewayV2::Route
     Properties: {{ApiId: !Ref Api, RouteKey: '{route}', AuthorizationType: CUSTOM, AuthorizerId: !Ref Own}}
-"
+{domain}"
     );
     std::fs::write(&template, text).unwrap();
     let output = lint(&["--config", config.to_str().unwrap(), "--template", template.to_str().unwrap(), "--json"]);
@@ -296,6 +306,39 @@ fn what_a_key_must_have() {
     // Without a cache nothing is wrong.
     for ttl in ["EnableSimpleResponses: true", "EnableSimpleResponses: true, AuthorizerResultTtlInSeconds: 0"] {
         assert_eq!(cache(&path, ttl, "ANY /a/{proxy+}").0, Vec::<String>::new(), "{ttl}");
+    }
+}
+
+/// A token may be bound to the client's certificate, so whoever can show one must be in the key by it.
+#[test]
+fn certificates_must_be_in_the_key_where_there_may_be_any() {
+    let (token, host, certificate) =
+        ("$request.header.authorization", "$context.domainName", "$context.identity.clientCert.clientCertPem");
+    let domain = |kind: &str, properties: &str| format!("  Domain: {{Type: {kind}, Properties: {{{properties}}}}}\n");
+    let (v1, v2) = ("AWS::ApiGateway::DomainName", "AWS::ApiGatewayV2::DomainName");
+    let mutual = "MutualTlsAuthentication: {TruststoreUri: s3://a/b}";
+    let sam = |properties: &str| {
+        format!("  Sam: {{Type: AWS::Serverless::HttpApi, Properties: {{Domain: {{{properties}}}}}}}\n")
+    };
+    let (unknown, too_small) = ("cache-certificate-unknown", "cache-key-too-small");
+    let rows: [(String, &[&str], &[&str]); 12] = [
+        (String::new(), &[token, host], &[unknown]),
+        (String::new(), &[token, host, certificate], &[]),
+        (domain(v2, "DomainName: shop.example"), &[token, host], &[]),
+        (domain(v1, "DomainName: shop.example"), &[token, host], &[]),
+        (domain(v2, "DomainName: other.example"), &[token, host], &[unknown]),
+        (domain(v2, "DomainName: !Ref Name"), &[token, host], &[unknown]),
+        (domain(v2, &format!("DomainName: other.example, {mutual}")), &[token, host], &[unknown]),
+        (domain(v2, &format!("DomainName: shop.example, {mutual}")), &[token, host], &[too_small]),
+        (domain(v1, &format!("DomainName: !Ref Name, {mutual}")), &[token, host], &[too_small]),
+        (domain(v2, &format!("DomainName: shop.example, {mutual}")), &[token, host, certificate], &[]),
+        (sam("DomainName: shop.example"), &[token, host], &[]),
+        (sam(&format!("DomainName: shop.example, {mutual}")), &[token, host], &[too_small]),
+    ];
+    for (domain, sources, codes) in rows {
+        let (found, said) = cache_at(&domain, ANYONE, &key("false", sources), "GET /a");
+        assert_eq!(found, codes, "{domain} {sources:?}: {said}");
+        assert!(codes != [too_small] || said.contains(certificate), "{said}");
     }
 }
 

@@ -3,6 +3,7 @@
 use authz::Reason;
 use serde_json::Value;
 
+use super::arn::{self, Arn};
 use super::{Api, Form, MAX_TEXT, ResponseKind, Seen};
 
 /// An event that is denied without asking the gate.
@@ -76,15 +77,24 @@ pub(super) fn probe(json: &str, kind: ResponseKind) -> (Form, Seen) {
         stage: text("/requestContext/stage"),
     };
     let version = value.get("version").and_then(Value::as_str);
-    (form(value.get("methodArn").is_some(), version, value.get("type").is_some(), kind), seen)
+    let arn = value.get("methodArn").or(value.get("routeArn")).and_then(Value::as_str);
+    let has_method_arn = value.get("methodArn").is_some();
+    (form((has_method_arn, arn), version, value.get("type").is_some(), kind), seen)
 }
 
-/// A refusal needs no more than a policy that denies everything, where a policy is what API Gateway reads. Events of REST
-/// and WebSocket APIs state a type and no version.
-pub(super) fn form(has_method_arn: bool, version: Option<&str>, has_type: bool, kind: ResponseKind) -> Form {
+/// A refusal needs no more than a policy that denies, where a policy is what API Gateway reads. It denies what the ARN of the
+/// event says, if a policy can: it is cached, and says nothing of the caller's other requests. Events of REST and WebSocket
+/// APIs state a type and no version.
+pub(super) fn form(
+    (has_method_arn, arn): (bool, Option<&str>),
+    version: Option<&str>,
+    has_type: bool,
+    kind: ResponseKind,
+) -> Form {
     let of_http = version == Some("2.0") && kind == ResponseKind::Iam;
     if has_method_arn || of_http || (version.is_none() && has_type) {
-        Form::Policy { arn: "*".to_owned(), api: Api::Http }
+        let own = arn.filter(|arn| Arn::parse(arn).is_ok()).and_then(|arn| arn::nameable(arn.to_owned()).ok());
+        Form::Policy { arn: own.unwrap_or_else(|| "*".to_owned()), api: Api::Http }
     } else {
         Form::Simple
     }

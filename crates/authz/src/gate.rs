@@ -9,7 +9,7 @@ use identity::Secret;
 use crate::api_key::KeyRecordLookup;
 use crate::authenticate::{self, Authenticated, KeyContext, Visible};
 use crate::claims::{Claims, Json};
-use crate::compiled::ArchivedApiGateway;
+use crate::compiled::{ArchivedApiGateway, Mode};
 use crate::custom;
 use crate::decision::{Allow, AllowParts, Decision, Deny, Hop, Shadow};
 use crate::evaluate::{self, Attributes, Outcome, Verdict};
@@ -215,11 +215,15 @@ fn pass_all(
         }
         Target::ApiGateway { api_id, stage, domain } => {
             let gateway = policies.find_api_gateway(api_id, stage, domain).ok_or_else(|| {
-                Deny::new(
-                    Reason::GatewayUnknown,
-                    Hop::Request,
-                    format!("no ApiGateway document covers the API {api_id}, stage {stage}, domain {domain}"),
-                )
+                let nobody = format!("no ApiGateway document covers the API {api_id}, stage {stage}, domain {domain}");
+                let detail = match policies.api_gateways_at(domain).next() {
+                    None => nobody,
+                    Some(other) => format!(
+                        "{nobody}; {} has the domain, and is for the API {}, stage {}",
+                        other.name, other.api_id, other.stage
+                    ),
+                };
+                Deny::new(Reason::GatewayUnknown, Hop::Request, detail)
             })?;
             way.pass_two(gateway)
         }
@@ -444,6 +448,14 @@ impl<'a> Way<'a> {
         {
             authenticate::same_client(one, other)
                 .map_err(|refused| first.denied_later(Deny::new(refused.reason, Hop::Destination, refused.detail)))?;
+        } else if let (Some(one), Some(other)) = (&first.claims, &second.claims)
+            && self.policies.mode() == Mode::Strict
+            && ["iss", "sub"].iter().any(|name| one.get(name) != other.get(name))
+        {
+            // Nor a token that only the first hop reads and one that only the second does.
+            let detail =
+                "the token that the gateway reads and the one that the destination reads name different callers";
+            return Err(first.denied_later(Deny::new(Reason::CredentialMismatch, Hop::Destination, detail)));
         }
         let reason = match (first.verdict_reason(), second.verdict_reason()) {
             (Reason::AllowedNoPolicy, Reason::AllowedNoPolicy) => Reason::AllowedNoPolicy,
@@ -553,8 +565,7 @@ fn stages(
     }
 
     // A peer certificate of the client is a credential; the gateway's own is not the client's.
-    let by_certificate =
-        || arrival.peer.is_some() || (arrival.unknown.principal && request.client_certificate.is_some());
+    let by_certificate = || arrival.peer.is_some() || request.client_certificate.is_some();
     let presented = presented || arrival.before.map_or_else(by_certificate, |before| before.presented);
     let (reason, policy, detail) = match verdict {
         Verdict::AllowedBy(policy) => {

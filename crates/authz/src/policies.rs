@@ -105,9 +105,9 @@ impl Policies {
         self.set().key_sources.iter().map(KeySourceInfo::from)
     }
 
-    /// The `ApiGateway` document that covers an API: the one that names its id and stage, and the domain where several do;
-    /// or, when none names the id, the only one that names the domain, if it is for this stage. None where id and stage
-    /// are of one environment and the domain is of another.
+    /// The `ApiGateway` document that covers an API: the one that names its id and stage, and the domain where several do.
+    /// That a document names the domain is not enough: by its mappings a domain leads to many APIs, and this one's document
+    /// may be missing. None where id and stage are of one environment and the domain is of another.
     pub fn api_gateway(&self, api_id: &str, stage: &str, domain: &str) -> Option<ApiGatewayInfo<'_>> {
         self.find_api_gateway(api_id, stage, domain).map(ApiGatewayInfo::from)
     }
@@ -144,16 +144,8 @@ impl Policies {
 
     pub(crate) fn find_api_gateway(&self, api_id: &str, stage: &str, domain: &str) -> Option<&ArchivedApiGateway> {
         let gateways = &self.set().api_gateways;
-        let mut of_api = gateways.iter().filter(|gateway| gateway.api_id == *api_id).peekable();
-        if of_api.peek().is_none() {
-            let mut named = gateways.iter().filter(|gateway| answers_to(gateway, domain));
-            return match (named.next(), named.next()) {
-                // Another stage of the domain may be another environment.
-                (Some(gateway), None) if gateway.stage == *stage => Some(gateway),
-                _ => None,
-            };
-        }
-        let mut of_stage = of_api.filter(|gateway| gateway.stage == *stage);
+        let mut of_stage =
+            gateways.iter().filter(|gateway| gateway.api_id == *api_id).filter(|gateway| gateway.stage == *stage);
         match (of_stage.next()?, of_stage.next()) {
             (only, None) => {
                 // The stage says one environment, and the host another: who asks for it is in neither.

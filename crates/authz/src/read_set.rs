@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::compiled::{
     ArchivedApiGateway, ArchivedAuthorizationPolicy, ArchivedCondition, ArchivedJwtRule, ArchivedOperation,
-    ArchivedRule, ArchivedSource, ArchivedUriMatch, ArchivedValues,
+    ArchivedRule, ArchivedSource, ArchivedUriMatch, ArchivedValues, Mode,
 };
 use crate::decision::Hop;
 use crate::hops;
@@ -162,6 +162,10 @@ impl Collector<'_> {
         if !any_host {
             self.add(Read::Host, "hosts of its VirtualServices");
         }
+        // It is taken off at a custom domain, and not at the domain that API Gateway gives the API.
+        if gateway.base_path.as_ref().is_some_and(|base_path| !base_path.is_empty()) {
+            self.add(Read::Host, "spec.basePath");
+        }
         let mut matches =
             gateway.virtual_hosts.iter().flat_map(|host| host.routes.iter()).flat_map(|r| r.matches.iter());
         if matches.any(|uri| !matches!(uri, ArchivedUriMatch::Any)) {
@@ -205,6 +209,10 @@ impl Collector<'_> {
         }
         self.add(Read::Preflight, "tokens of a CORS preflight are not looked at");
         self.add(Read::Time, "tokens expire and are revoked");
+        // Any token may have `cnf`, and only `strict` looks at it.
+        if self.policies.mode() == Mode::Strict {
+            self.add(Read::ClientCertificate, "tokens may be bound to a certificate (`cnf`)");
+        }
     }
 
     fn policy(&mut self, policy: &ArchivedAuthorizationPolicy) {

@@ -11,6 +11,8 @@ mod source;
 
 use std::time::Duration;
 
+use authz::revocation::KeySourceError;
+
 use crate::bundle::{Bundle, BundleError, Section};
 use crate::env::{EnvError, Reader};
 use crate::https::checked_url;
@@ -89,11 +91,15 @@ impl RevocationsSetup {
 /// The configuration of the list makes no sense. It stops the start.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum RevocationsError {
-    /// The policies have no keys to verify the list with.
-    #[error(
-        "{ISSUER}={0:?}: no RequestAuthentication of the bundle names this issuer, so that its list cannot be verified"
-    )]
-    NoKeys(String),
+    /// The policies do not say with which keys the list is to be verified.
+    #[error("{ISSUER}={issuer:?}: {why}")]
+    Keys {
+        /// The issuer that is configured.
+        issuer: String,
+        /// Why not.
+        #[source]
+        why: KeySourceError,
+    },
 }
 
 #[cfg(test)]

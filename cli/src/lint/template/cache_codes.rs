@@ -91,6 +91,81 @@ pub(super) static NO_CREDENTIAL: Code = Code {
     right: KEY.right,
 };
 
+pub(super) static CERTIFICATE: Code = Code {
+    name: "cache-certificate-unknown",
+    severity: Severity::Error,
+    what: "an authorizer that caches, and an API whose clients may show certificates",
+    why: "A token with `cnf` is good together with one client certificate. With the token alone in the key, the answer to its \
+          owner serves a thief who has the token and another certificate. Only a custom domain with mutual TLS asks for \
+          certificates, and the template does not say whether the domain of the ApiGateway is one.",
+    instead: "give the template that has the domain as well; if no domain of the API has mutual TLS, `--allow` this code; \
+              otherwise add the certificate to the identity sources, or set the TTL to 0",
+    wrong: KEY.right,
+    right: concat!(
+        http!(
+            "      EnableSimpleResponses: true
+      AuthorizerResultTtlInSeconds: 60
+      IdentitySource: [$request.header.Authorization, $request.querystring.access_token, $context.routeKey, $context.domainName]
+",
+            "GET /a"
+        ),
+        "  Domain:
+    Type: AWS::ApiGatewayV2::DomainName
+    Properties: {DomainName: shop.example}
+"
+    ),
+};
+
+pub(super) static REPEATED: Code = Code {
+    name: "cache-header-repeated",
+    severity: Severity::Warning,
+    what: "a cache key of a REST API that has to cover a header which a policy looks at",
+    why: "A policy looks at every line of a repeated header. AWS does not say whether the identity source \
+          `method.request.header.X` takes all of them or one: if it takes one, the answer to a request with that line serves \
+          a request with that line and another one, which the policy may deny.",
+    instead: "decide by a claim instead of the header, let the API refuse requests that repeat the header, or set the TTL to 0",
+    wrong: "kind: AuthorizationPolicy
+metadata: {name: example, namespace: shop}
+spec:
+  selector: {matchLabels: {app: web}}
+  action: DENY
+  rules:
+  - when: [{key: \"request.headers[x-tenant]\", values: [closed]}]
+---
+Resources:
+  Api:
+    Type: AWS::Serverless::Api
+    Properties:
+      StageName: $default
+      Auth:
+        Authorizers:
+          Own:
+            FunctionArn: arn
+            FunctionPayloadType: REQUEST
+            Identity: {Headers: [Authorization, X-Tenant], ReauthorizeEvery: 60}
+",
+    right: "kind: AuthorizationPolicy
+metadata: {name: example, namespace: shop}
+spec:
+  selector: {matchLabels: {app: web}}
+  action: DENY
+  rules:
+  - when: [{key: \"request.auth.claims[tenant]\", values: [closed]}]
+---
+Resources:
+  Api:
+    Type: AWS::Serverless::Api
+    Properties:
+      StageName: $default
+      Auth:
+        Authorizers:
+          Own:
+            FunctionArn: arn
+            FunctionPayloadType: REQUEST
+            Identity: {Headers: [Authorization, X-Tenant], ReauthorizeEvery: 60}
+",
+};
+
 pub(super) static DEFAULT_TTL: Code = Code {
     name: "cache-ttl-not-said",
     severity: Severity::Warning,

@@ -318,8 +318,10 @@ fn apis_that_no_document_covers() {
         ("bookinfo", "$default", "other.example", true),
         ("bookinfo", "prod", "api.bookinfo.example", false),
         ("other", "prod", "api.bookinfo.example", false),
-        ("other", "$default", "api.bookinfo.example", true),
-        ("other", "$default", "API.bookinfo.example", true),
+        // A domain leads to many APIs: the document is not this one's.
+        ("other", "$default", "api.bookinfo.example", false),
+        ("other", "$default", "API.bookinfo.example", false),
+        ("", "$default", "api.bookinfo.example", false),
         ("other", "$default", "other.example", false),
     ];
     for (api_id, stage, domain, known) in cases {
@@ -330,6 +332,9 @@ fn apis_that_no_document_covers() {
         assert_eq!(decision.reason(), expected, "{api_id} {stage} {domain}");
         let info = world().policies.api_gateway(api_id, stage, domain).map(|info| info.environment.to_owned());
         assert_eq!(info.as_deref(), known.then_some("dev"));
+        let Decision::Deny(deny) = decision else { continue };
+        let hint = "bookinfo/bookinfo has the domain, and is for the API bookinfo, stage $default";
+        assert_eq!(deny.detail.contains(hint), !domain.starts_with("other"), "{}", deny.detail);
     }
 }
 
