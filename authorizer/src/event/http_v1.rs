@@ -18,7 +18,8 @@ pub(super) fn parts(wire: Wire, context: Context, seen: &Seen, reading: &Reading
     };
     Ok(Parts {
         method: wire.http_method,
-        path: path::of_http(&shown, &seen.stage, reading.base_path(seen, &domain), &route)?,
+        path: path::of_http(&shown, &seen.stage, reading.base_path(seen, &domain), &route)
+            .map_err(|why| reading.blame(why, seen, &domain))?,
         query: query(members(wire.query_string_parameters), members(wire.multi_value_query_string_parameters)),
         headers: Headers::of_both(members(wire.headers), members(wire.multi_value_headers))?,
         source_ip: identity.source_ip,

@@ -34,7 +34,8 @@ pub(super) fn parts(wire: Wire, context: Context, seen: &Seen, reading: &Reading
     let arn = arn::of_event(wire.route_arn, "routeArn")?;
     Ok(Parts {
         method: http.method,
-        path: path::of_http(&raw_path, &seen.stage, reading.base_path(seen, &domain), &route)?,
+        path: path::of_http(&raw_path, &seen.stage, reading.base_path(seen, &domain), &route)
+            .map_err(|why| reading.blame(why, seen, &domain))?,
         query: wire.raw_query_string.unwrap_or_default(),
         headers,
         source_ip: http.source_ip,

@@ -215,11 +215,8 @@ fn pass_all(
         }
         Target::ApiGateway { api_id, stage, domain } => {
             let gateway = policies.find_api_gateway(api_id, stage, domain).ok_or_else(|| {
-                Deny::new(
-                    Reason::GatewayUnknown,
-                    Hop::Request,
-                    format!("no ApiGateway document covers the API {api_id}, stage {stage}, domain {domain}"),
-                )
+                let detail = policies.uncovered(api_id, stage, domain).unwrap_or_default();
+                Deny::new(Reason::GatewayUnknown, Hop::Request, detail)
             })?;
             way.pass_two(gateway)
         }
