@@ -23,7 +23,7 @@ pub(crate) const EXAMPLES: &str = "Examples:
   causeway bundle policies/ --fetch --template template.yaml -o mesh.bundle
 
 The mode is strict unless --mode says otherwise, and it is the bundle's from then on. --fetch embeds the key sets that
-the policies name by jwksUri, or by an issuer alone; one that cannot be had refuses the bundle.
+the policies name by jwksUri, or by an issuer alone; one that is unavailable refuses the bundle.
 
 What `causeway lint` calls an error, with --template what `causeway lint --template` does, is refused unless
 --allow-lint-errors is given.

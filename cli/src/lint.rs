@@ -23,6 +23,7 @@ mod patterns;
 mod peers;
 mod reach;
 mod request_principals;
+mod root_namespace;
 mod shadowed;
 mod split_rules;
 mod template;
@@ -74,6 +75,7 @@ const TOPICS: &[(&[&Code], Check)] = &[
     (patterns::CODES, patterns::check),
     (peers::CODES, peers::check),
     (request_principals::CODES, request_principals::check),
+    (root_namespace::CODES, root_namespace::check),
     (shadowed::CODES, shadowed::check),
     (split_rules::CODES, split_rules::check),
     (workloads::CODES, workloads::check),

@@ -454,7 +454,12 @@ fn routes_are_resolved_when_compiled() {
     };
     let cases = [
         ("host: reviews\n", "host: reviewz\n", "reviewz.bookinfo.svc.cluster.local is neither a Service"),
-        ("number: 9080\n    - name: reviews", "number: 9081\n    - name: reviews", "has no port 9081"),
+        (
+            "number: 9080\n    - name: reviews",
+            "number: 9081\n    - name: reviews",
+            "routes.yaml:3: bookinfo/bookinfo: spec.http[0].route[0]: the destination \
+             productpage.bookinfo.svc.cluster.local has no port 9081; it has 9080",
+        ),
         ("gateway: bookinfo/bookinfo-gateway", "gateway: bookinfo/other", "there is no Gateway bookinfo/other"),
         (
             "      istio: ingressgateway\n    serviceAccount",

@@ -46,7 +46,7 @@ enum Refused {
     List(#[from] RevocationListError),
     #[error("no RequestAuthentication of the bundle names the issuer of the revocation list")]
     NoIssuer,
-    #[error("the keys for the revocation list cannot be had")]
+    #[error("the keys for the revocation list are unavailable")]
     NoKeys,
     #[error("the revocation list is older than the limit of {0} s")]
     TooOld(u64),
