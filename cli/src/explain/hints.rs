@@ -7,7 +7,7 @@ use istio::StringMatch;
 use super::nearest::Case;
 use super::ranking::{self, Candidate};
 use super::tokens::{Kind, Presented};
-use super::{Verdict, text};
+use super::{Verdict, text, workloads};
 
 /// Hints, at most: more of them are noise.
 const MAX_HINTS: usize = 8;
@@ -68,44 +68,11 @@ fn of_open_door(hints: &mut Hints, case: &Case<'_>, hop: &HopTrace) {
     hints.add(if dry {
         format!("every ALLOW policy of {place} is a dry run, so none is enforced and everybody may")
     } else {
-        match unknown_workload(case, hop) {
+        match workloads::unknown(case.resources, hop) {
             None => format!("no ALLOW policy applies to {place}: a misspelt namespace or label looks the same"),
             Some(what) => format!("no ALLOW policy applies to {place}, and {what}: is it misspelt?"),
         }
     });
-}
-
-/// That no document tells of a workload that was named, and which ones its namespace has.
-fn unknown_workload(case: &Case<'_>, hop: &HopTrace) -> Option<String> {
-    const MOST: usize = 6;
-    let resources = case.resources.filter(|_| hop.hop == Hop::Workload)?;
-    let has = |labels: &std::collections::BTreeMap<String, String>| {
-        let given = |(name, value): (&String, &String)| hop.labels.iter().any(|own| (&own.0, &own.1) == (name, value));
-        !labels.is_empty() && labels.iter().all(given)
-    };
-    let services = || resources.services.iter().filter(|service| service.meta.namespace == hop.namespace);
-    let mut entries = resources.service_entries.iter().map(|entry| (&entry.meta.namespace, &entry.meta.labels));
-    let mut gateways = resources.api_gateways.iter().map(|api| (&api.workload.namespace, &api.workload.labels));
-    let is_own = |(namespace, labels): (&String, _)| *namespace == hop.namespace && has(labels);
-    if services().any(|service| has(&service.selector)) || entries.any(is_own) || gateways.any(is_own) {
-        return None;
-    }
-    let mut known: Vec<String> =
-        services().flat_map(|service| service.selector.iter().map(|(name, value)| format!("{name}={value}"))).collect();
-    known.sort_unstable();
-    known.dedup();
-    let more = if known.len() > MOST { ", …" } else { "" };
-    known.truncate(MOST);
-    let namespace = text::plain(&hop.namespace);
-    Some(match known.is_empty() {
-        true => format!("no Service of the namespace {namespace} is known"),
-        false => {
-            format!(
-                "no Service of {namespace} has these labels (it has {}{more})",
-                text::plain(&known.join(", "))
-            )
-        }
-    })
 }
 
 /// Routes that take nearly this path.

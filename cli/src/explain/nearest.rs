@@ -137,7 +137,7 @@ pub(crate) fn changes(case: &Case<'_>) -> Vec<Change> {
                     found.retain(|change| {
                         let is_the_same = changes.iter().any(|said| said.is_of_the_same_trial(change));
                         let is_doubtful = change.of == Subject::Credential && change.outcome == Outcome::PassesRule;
-                        !is_the_same && !(is_said && is_doubtful)
+                        !(is_the_same || is_said && is_doubtful)
                     });
                     changes.extend(found);
                 }
