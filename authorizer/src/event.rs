@@ -130,6 +130,12 @@ impl<'a> Reading<'a> {
         let gateway = self.policies.api_gateway(&seen.api_id, &seen.stage, domain);
         gateway.and_then(|gateway| gateway.base_path).unwrap_or_default().trim_start_matches('/')
     }
+
+    /// Why a path is refused, for whoever runs this: a document that is missing or wrong comes before the client's fault.
+    fn blame(&self, why: Why, seen: &Seen, domain: &str) -> Why {
+        let gateway = self.policies.api_gateway(&seen.api_id, &seen.stage, domain);
+        why.about_path(gateway, self.policies.uncovered(&seen.api_id, &seen.stage, domain))
+    }
 }
 
 impl Event {

@@ -169,6 +169,19 @@ async fn rest_paths_are_judged_as_they_were_sent() {
         assert_eq!(line["reason"], "path_not_canonical", "{line}");
         assert_eq!(answer.unwrap()["policyDocument"]["Statement"][0]["Effect"], "Deny");
     }
+    // Nothing is taken off without the document that has the base path, and what is left looks like another path.
+    let detail = |line: &Value| line["detail"].as_str().unwrap_or_default().to_owned();
+    let (_, line) = world.ask(&at("/other/reviews/0", "/other/reviews/0", "/reviews/0", "0")).await;
+    let expected = "path and methodArn differ (the ApiGateway bookinfo/rest has the basePath /shop)";
+    assert_eq!(detail(&line), expected, "{line}");
+    let mut unknown = at("/shop/reviews/0", "/shop/reviews/0", "/reviews/0", "0");
+    unknown["requestContext"]["apiId"] = "other".into();
+    unknown["requestContext"]["domainName"] = "other.example".into();
+    unknown["methodArn"] = arn(&unknown).replace("bookinfor1", "other").into();
+    let (answer, line) = world.ask(&unknown).await;
+    assert_eq!(line["reason"], "gateway_unknown", "{line}");
+    assert!(detail(&line).ends_with("none names this apiId or has this domain"), "{line}");
+    assert_eq!(answer.unwrap()["policyDocument"]["Statement"][0]["Effect"], "Deny");
 }
 
 /// In a policy these are patterns, and a cached policy would open other paths.

@@ -859,3 +859,20 @@ fn a_bound_token_needs_the_certificate_of_the_line() {
         assert!(said[0]["error"].as_str().unwrap().contains("expected 64 hexadecimal digits"), "{said:?}");
     }
 }
+
+#[test]
+fn the_example_of_the_readme_denies_one_and_allows_one() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let start = "causeway evaluate --config examples/bookinfo --requests - <<'END'\n";
+    let requests = readme.split_once(start).and_then(|(_, rest)| rest.split_once("END\n")).unwrap().0;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_causeway"));
+    command.args(["evaluate", "--config", "examples/bookinfo", "--requests", "-"]).current_dir(root);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(requests.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let answers: Vec<Value> = printed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let said: Vec<(&Value, &Value)> = answers.iter().map(|answer| (&answer["allowed"], &answer["reason"])).collect();
+    assert_eq!(said, [(&json!(false), &json!("no_credential")), (&json!(true), &json!("allowed_by_policy"))]);
+}

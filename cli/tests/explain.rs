@@ -49,6 +49,31 @@ fn event(path: &str) -> Value {
 }
 
 #[test]
+fn what_the_authorizer_cannot_read_is_a_verdict_too() {
+    let output = explain(&["--event", "-"], r#"{"a":1}"#);
+    assert!(output.status.success(), "{}", err(&output));
+    assert!(out(&output).starts_with("denied 400 request_invalid"), "{}", out(&output));
+    let output = explain(&["--event", "/nonexistent"], "");
+    assert_eq!(output.status.code(), Some(1), "{}", err(&output));
+}
+
+#[test]
+fn a_workload_that_no_document_has_is_asked_about() {
+    let to = |workload: &str| out(&explain(&["--workload", workload, "--curl", "curl http://ratings/"], ""));
+    let text = to("bookinfo/app=ratingz");
+    assert!(text.contains("no Service of bookinfo has these labels (it has app=productpage, "), "{text}");
+    let text = to("bookinfos/app=ratings");
+    assert!(text.contains("no Service of the namespace bookinfos is known"), "{text}");
+}
+
+#[test]
+fn a_remedy_is_said_once() {
+    let event = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/events/http-2.0.json");
+    let text = out(&explain(&["--event", event.to_str().unwrap()], ""));
+    assert_eq!(text.matches("for rule 0 of istio-system/gateway-clients").count(), 1, "{text}");
+}
+
+#[test]
 fn a_denial_is_explained_with_exit_0_from_each_way_in() {
     let request = ratings("a").to_string();
     let by_argument = explain(&["--request", &request], "");

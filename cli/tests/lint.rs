@@ -389,3 +389,28 @@ fn a_template_that_was_not_rendered_is_named_as_one() {
         assert_eq!(said.contains("p.yaml:1: `{{` looks like a template that was not rendered"), found, "{said}");
     }
 }
+
+#[test]
+fn files_that_say_nothing_are_findings() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("p.yaml"), POLICIES).unwrap();
+    std::fs::write(folder.path().join("deny.json"), "{}").unwrap();
+    std::fs::write(folder.path().join("deny.YAML"), POLICIES).unwrap();
+    std::fs::write(folder.path().join("empty.yaml"), "# later\n").unwrap();
+    let folder = folder.path().to_str().unwrap();
+    let output = lint(&["--config", folder, "--json", "--allow", "path-without-twins"]);
+    let printed = printed(&output);
+    let findings: Vec<serde_json::Value> = printed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let found: Vec<(&str, &str)> =
+        findings.iter().map(|one| (one["code"].as_str().unwrap(), one["file"].as_str().unwrap())).collect();
+    let name = |name: &str| format!("{folder}/{name}");
+    let (upper, json, empty) = (name("deny.YAML"), name("deny.json"), name("empty.yaml"));
+    let expected =
+        [("file-not-read", upper.as_str()), ("file-not-read", json.as_str()), ("file-empty", empty.as_str())];
+    assert_eq!(found, expected, "{printed}");
+    // As a finding, and not as a note as well.
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    let denied = lint(&["--config", folder, "--deny", "file-not-read"]);
+    assert_eq!(denied.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&denied.stderr).contains("2 errors, 2 warnings, 0 infos"), "{denied:?}");
+}

@@ -18,7 +18,8 @@ pub(super) fn parts(wire: Wire, context: Context, seen: &Seen, reading: &Reading
         pattern: wire.resource.filter(|resource| resource.starts_with('/')),
         parameters: members(wire.path_parameters),
     };
-    let path = path::of_http(&shown, &seen.stage, base_path, &route)?;
+    let path =
+        path::of_http(&shown, &seen.stage, base_path, &route).map_err(|why| reading.blame(why, seen, &domain))?;
     if context.http_method.is_some_and(|method| wire.http_method.as_ref() != Some(&method)) {
         return Err(Why::disagree("httpMethod and requestContext.httpMethod differ"));
     }

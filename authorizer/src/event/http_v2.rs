@@ -34,7 +34,8 @@ pub(super) fn parts(wire: Wire, context: Context, seen: &Seen, reading: &Reading
     };
     let arn = arn::of_event(wire.route_arn, "routeArn")?;
     let base_path = reading.base_path(seen, &domain);
-    let path = path::of_http(&raw_path, &seen.stage, base_path, &route)?;
+    let path =
+        path::of_http(&raw_path, &seen.stage, base_path, &route).map_err(|why| reading.blame(why, seen, &domain))?;
     let is_iam = reading.response == ResponseKind::Iam;
     if is_iam {
         Arn::parse(&arn)?.check_http(seen, (http.method.as_deref(), &path), base_path)?;

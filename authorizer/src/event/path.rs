@@ -22,7 +22,7 @@ pub(super) fn of_http(path: &str, stage: &str, base_path: &str, route: &Route) -
     match route.path()? {
         // What was taken off may have been the API's own; then this is another path than the one that was routed.
         Some(routed) if routed != path => {
-            Err(Why::not_canonical("the path is not what route and pathParameters add up to"))
+            Err(Why::paths_differ("the path is not what route and pathParameters add up to"))
         }
         _ => Ok(authz::path::encode(path).into_owned()),
     }
@@ -39,14 +39,14 @@ pub(super) fn of_rest(
 ) -> Result<String, Why> {
     let own = |path| [path, without(path, base_path), without(path, stage)];
     let judged = own(path).into_iter().find(|own| agree(own, routed));
-    let judged = judged.ok_or_else(|| Why::not_canonical("path and methodArn differ"))?;
+    let judged = judged.ok_or_else(|| Why::paths_differ("path and methodArn differ"))?;
     authz::path::canonical_encoded(judged).map_err(not_canonical)?;
     if context_path.is_some_and(|path| !own(path).iter().any(|own| agree(judged, own))) {
-        return Err(Why::not_canonical("path and requestContext.path differ"));
+        return Err(Why::paths_differ("path and requestContext.path differ"));
     }
     match route.path()? {
         Some(resource) if agree(judged, &resource) => Ok(judged.to_owned()),
-        Some(_) => Err(Why::not_canonical("the path is not what resource and pathParameters add up to")),
+        Some(_) => Err(Why::paths_differ("the path is not what resource and pathParameters add up to")),
         None => Err(Why::missing("resource")),
     }
 }

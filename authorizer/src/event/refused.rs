@@ -1,6 +1,6 @@
 //! Events that are denied without asking the gate.
 
-use authz::Reason;
+use authz::{ApiGatewayInfo, Reason};
 use serde_json::Value;
 
 use super::arn::{self, Arn};
@@ -24,11 +24,17 @@ pub struct Refused {
 pub(super) struct Why {
     reason: Reason,
     detail: String,
+    /// Whether two readings of the path differ, which is what a wrong base path looks like, too.
+    paths_differ: bool,
 }
 
 impl Why {
+    fn new(reason: Reason, detail: impl Into<String>) -> Self {
+        Self { reason, detail: detail.into(), paths_differ: false }
+    }
+
     pub(super) fn event(detail: impl Into<String>) -> Self {
-        Self { reason: Reason::RequestInvalid, detail: detail.into() }
+        Self::new(Reason::RequestInvalid, detail)
     }
 
     pub(super) fn missing(field: &str) -> Self {
@@ -40,11 +46,29 @@ impl Why {
     }
 
     pub(super) fn too_large(detail: impl Into<String>) -> Self {
-        Self { reason: Reason::RequestTooLarge, detail: detail.into() }
+        Self::new(Reason::RequestTooLarge, detail)
     }
 
     pub(super) fn not_canonical(detail: &str) -> Self {
-        Self { reason: Reason::PathNotCanonical, detail: detail.to_owned() }
+        Self::new(Reason::PathNotCanonical, detail)
+    }
+
+    pub(super) fn paths_differ(detail: &str) -> Self {
+        Self { paths_differ: true, ..Self::not_canonical(detail) }
+    }
+
+    /// The same, said of the document that the path was read by; of an API without one there is nothing else to say.
+    pub(super) fn about_path(self, gateway: Option<ApiGatewayInfo<'_>>, uncovered: Option<String>) -> Self {
+        match (gateway, uncovered) {
+            _ if self.reason != Reason::PathNotCanonical => self,
+            (_, Some(uncovered)) => Self::new(Reason::GatewayUnknown, uncovered),
+            (Some(ApiGatewayInfo { name, base_path, .. }), None) if self.paths_differ => {
+                let base_path =
+                    base_path.map_or_else(|| "no basePath".to_owned(), |path| format!("the basePath {path}"));
+                Self { detail: format!("{} (the ApiGateway {name} has {base_path})", self.detail), ..self }
+            }
+            _ => self,
+        }
     }
 
     pub(super) fn into_refused(self, form: Form, seen: Seen) -> Box<Refused> {

@@ -215,14 +215,7 @@ fn pass_all(
         }
         Target::ApiGateway { api_id, stage, domain } => {
             let gateway = policies.find_api_gateway(api_id, stage, domain).ok_or_else(|| {
-                let nobody = format!("no ApiGateway document covers the API {api_id}, stage {stage}, domain {domain}");
-                let detail = match policies.api_gateways_at(domain).next() {
-                    None => nobody,
-                    Some(other) => format!(
-                        "{nobody}; {} has the domain, and is for the API {}, stage {}",
-                        other.name, other.api_id, other.stage
-                    ),
-                };
+                let detail = policies.uncovered(api_id, stage, domain).unwrap_or_default();
                 Deny::new(Reason::GatewayUnknown, Hop::Request, detail)
             })?;
             way.pass_two(gateway)

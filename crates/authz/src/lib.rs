@@ -36,6 +36,7 @@ pub mod reason;
 pub mod request;
 pub mod revocation;
 pub mod trace;
+mod uncovered;
 pub mod verified;
 
 pub use api_key::{ApiKey, ApiKeyRecord, KeyRecordLookup, KeyState};

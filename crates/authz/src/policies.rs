@@ -15,6 +15,7 @@ use crate::compiled::{
     ArchivedRequestAuthentication, ArchivedTargetRef, Mode, PathNormalization, VERSION,
 };
 use crate::index::{Action, Table};
+use crate::uncovered::Uncovered;
 
 /// The longest section that is opened, in bytes: that of a whole bundle.
 pub const MAX_BYTES: usize = 32 * 1024 * 1024;
@@ -110,6 +111,12 @@ impl Policies {
     /// may be missing. None where id and stage are of one environment and the domain is of another.
     pub fn api_gateway(&self, api_id: &str, stage: &str, domain: &str) -> Option<ApiGatewayInfo<'_>> {
         self.find_api_gateway(api_id, stage, domain).map(ApiGatewayInfo::from)
+    }
+
+    /// Why no `ApiGateway` document covers an API, in one sentence; nothing where one does.
+    pub fn uncovered(&self, api_id: &str, stage: &str, domain: &str) -> Option<String> {
+        let is_covered = self.find_api_gateway(api_id, stage, domain).is_some();
+        (!is_covered).then(|| Uncovered { policies: self, api_id, stage, domain }.to_string())
     }
 
     /// The `ApiGateway` documents that answer to `domain`, in any case and without a port; several may share one and

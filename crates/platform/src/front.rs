@@ -236,6 +236,7 @@ impl Front {
     fn totals(&self) -> Totals {
         let keys = self.api_keys.counters();
         Totals {
+            revocations_failed: self.revocations.as_ref().map_or(0, |source| source.failures()),
             api_key_hits: keys.hits(),
             api_key_misses: keys.misses(),
             api_key_stale: keys.stale_hits(),

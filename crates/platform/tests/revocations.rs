@@ -308,6 +308,7 @@ async fn an_outage_is_survived_until_the_limit() {
     world.pass(1);
     assert_eq!((world.ask().await, world.server.visits()), (None, 6));
     assert_eq!(world.said(), [line("revocations_unavailable", "fetch")]);
+    assert_eq!(world.source.failures(), 5);
     world.server.serve(list(&world.issuer, NOW + 901, &["a", "b"]));
     world.pass(2);
     assert_eq!(world.ask().await, Some(2));

@@ -170,7 +170,8 @@ impl One<'_> {
             let message =
                 format!("answers are cached for {ttl} seconds, and the key has too little: {}", why.join(", "));
             let instead = format!(
-                "add the identity sources {}, each of which every request must then have, or set the TTL to 0",
+                "set the TTL to 0, or see docs/caching.md and add the identity sources {}, each of which every request must \
+                 then have",
                 missing.join(", ")
             );
             findings.in_template(&KEY, place, name, message, instead);

@@ -40,7 +40,7 @@ pub(super) static KEY: Code = Code {
     what: "an authorizer whose answers are cached under less than its verdicts depend on",
     why: "API Gateway gives the answer to one request to every other one with the same identity sources, for as long as the \
           TTL says. What the policies look at and the identity sources leave out is then looked at once, for all.",
-    instead: "add the identity sources that the finding names, or set the TTL to 0",
+    instead: "set the TTL to 0, or see docs/caching.md and add the identity sources that the finding names",
     wrong: http!(
         "      EnableSimpleResponses: true
       AuthorizerResultTtlInSeconds: 60

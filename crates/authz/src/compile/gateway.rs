@@ -110,7 +110,7 @@ impl<'a> Compiler<'a> {
 
     fn routes(&mut self, service: &VirtualService) -> Vec<Route> {
         let mut routes = Vec::new();
-        for route in &service.http {
+        for (index, route) in service.http.iter().enumerate() {
             let matches = route
                 .matches
                 .iter()
@@ -129,7 +129,14 @@ impl<'a> Compiler<'a> {
                     self.check_selectors(what, &destination.namespace, &destination.labels);
                     routes.push(Route { matches, destination });
                 }
-                Err(message) => self.error(&service.meta, message),
+                Err(message) => {
+                    // The only destination of a route is its first one.
+                    let error = super::at(&service.meta, format!("spec.http[{index}].route[0]: {message}"));
+                    // The routes of a host are looked at once for each host, and for each API.
+                    if !self.errors.contains(&error) {
+                        self.errors.push(error);
+                    }
+                }
             }
         }
         routes
@@ -193,8 +200,8 @@ impl<'a> Compiler<'a> {
             }
             (Some(service), []) => {
                 let wanted = |port: &&istio::ServicePort| destination.port.is_none_or(|number| port.port == number);
-                let port =
-                    one(service.ports.iter().filter(wanted)).ok_or_else(|| port_message(&host, destination.port))?;
+                let port = one(service.ports.iter().filter(wanted))
+                    .ok_or_else(|| port_message(&host, destination.port, service.ports.iter().map(|port| port.port)))?;
                 Ok(Destination {
                     host,
                     namespace: service.meta.namespace.clone(),
@@ -214,8 +221,8 @@ impl<'a> Compiler<'a> {
             )),
             (None, [entry]) => {
                 let wanted = |port: &&istio::Port| destination.port.is_none_or(|number| port.number == number);
-                let port =
-                    one(entry.ports.iter().filter(wanted)).ok_or_else(|| port_message(&host, destination.port))?;
+                let port = one(entry.ports.iter().filter(wanted))
+                    .ok_or_else(|| port_message(&host, destination.port, entry.ports.iter().map(|port| port.number)))?;
                 let seen: BTreeSet<u16> = entry
                     .endpoints
                     .iter()
@@ -242,10 +249,18 @@ impl<'a> Compiler<'a> {
     }
 }
 
-fn port_message(host: &str, port: Option<u16>) -> String {
-    match port {
-        Some(port) => format!("the destination {host} has no port {port}"),
-        None => format!("the destination {host} has several ports; name one"),
+fn port_message(host: &str, port: Option<u16>, known: impl Iterator<Item = u16>) -> String {
+    const MOST: usize = 8;
+    let mut known: Vec<String> = known.map(|port| port.to_string()).collect();
+    if known.len() > MOST {
+        known.truncate(MOST);
+        known.push("…".to_owned());
+    }
+    let known = known.join(", ");
+    match (port, known.is_empty()) {
+        (_, true) => format!("the destination {host} has no port at all; add one to its document"),
+        (Some(port), false) => format!("the destination {host} has no port {port}; it has {known}"),
+        (None, false) => format!("the destination {host} has several ports, {known}; name one"),
     }
 }
 

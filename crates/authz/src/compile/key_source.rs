@@ -82,7 +82,11 @@ impl Fault {
             Ok(jwks) if jwks.is_empty() => {
                 let why: BTreeSet<&str> = jwks.skipped().iter().map(|key| key.why).collect();
                 let why: Vec<&str> = why.into_iter().collect();
-                Some(Self { message: format!(" has no usable key: {}", why.join(", ")), is_loaded: true })
+                let message = match why.as_slice() {
+                    [] => " has no key: its list `keys` is empty".to_owned(),
+                    why => format!(" has no usable key: {}", why.join(", ")),
+                };
+                Some(Self { message, is_loaded: true })
             }
             Ok(_) => None,
             // Istio's validation refuses inline text that is no key set at all ("jwks parse error").

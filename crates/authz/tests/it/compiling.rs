@@ -284,6 +284,7 @@ fn keys_are_checked_when_compiled() {
     let twice = jwks(&[p256.clone(), p256.clone()]);
     assert!(refused(&inline(&twice), &none).contains("has the kid \"a\" twice"));
     assert!(refused(&inline(&jwks(&[p256.replace("P-256", "P-999")])), &none).contains("no usable key: its curve"));
+    assert!(refused(&inline(&jwks(&[])), &none).contains(" has no key: its list `keys` is empty"));
     // Keys given for a published set are checked as published ones.
     let published = authentication("ns1", &format!(", jwksUri: \"{JWKS_URI}\""));
     let symmetric = jwks(&[oct]);

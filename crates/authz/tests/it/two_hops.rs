@@ -339,6 +339,47 @@ fn apis_that_no_document_covers() {
 }
 
 #[test]
+fn an_api_that_no_document_covers_is_told_why() {
+    let document = |name: &str, api_id: &str, stage: &str, more: &str| {
+        format!(
+            "---\napiVersion: causeway.dev/v1alpha1\nkind: ApiGateway\nmetadata: {{name: {name}, namespace: bookinfo}}\n\
+             spec: {{apiId: {api_id}, stage: {stage}, {more}, gateway: bookinfo/bookinfo-gateway, environment: dev, \
+             workload: {{namespace: istio-system, labels: {{istio: ingressgateway}}, serviceAccount: g}}}}\n"
+        )
+    };
+    let text = [
+        document("one", "a", "$default", "domain: one.example"),
+        document("two", "b", "$default", "domain: two.example"),
+        document("again", "c", "prod", "domain: two.example, basePath: /v2"),
+        "---\napiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: bookinfo-gateway, namespace: bookinfo}\n\
+         spec: {selector: {istio: ingressgateway}, servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ['*']}]}\n"
+            .to_owned(),
+    ];
+    let resources = istio::parse(&[istio::SourceFile { name: "f.yaml".to_owned(), text: text.concat() }]).unwrap();
+    let compiled = authz::compile(&resources, &authz::CompileOptions::default()).unwrap();
+    let policies = authz::Policies::open(&compiled.section).unwrap();
+    let cases = [
+        ("a", "$default", "one.example", None),
+        ("x", "$default", "one.example", None),
+        ("a", "dev", "one.example", Some("bookinfo/one names this apiId for another stage")),
+        (
+            "x",
+            "dev",
+            "one.example",
+            Some("bookinfo/one has this domain for the stage $default, and none names this apiId"),
+        ),
+        ("x", "$default", "TWO.example", Some("2 documents have this domain and none names this apiId")),
+        ("x", "$default", "three.example", Some("none names this apiId or has this domain")),
+    ];
+    for (api_id, stage, domain, expected) in cases {
+        let expected = expected.map(|why| {
+            format!("no ApiGateway document covers the API {api_id}, stage {stage}, domain {domain}: {why}")
+        });
+        assert_eq!(policies.uncovered(api_id, stage, domain), expected, "{api_id} {stage} {domain}");
+    }
+}
+
+#[test]
 fn in_the_mesh_ratings_asks_for_peer_and_token_or_for_the_partner() {
     let mut world = world();
     let reviews = token(&claims_of("bookinfo-reviews", "ratings.read"));
@@ -418,7 +459,12 @@ fn routes_are_resolved_when_compiled() {
     };
     let cases = [
         ("host: reviews\n", "host: reviewz\n", "reviewz.bookinfo.svc.cluster.local is neither a Service"),
-        ("number: 9080\n    - name: reviews", "number: 9081\n    - name: reviews", "has no port 9081"),
+        (
+            "number: 9080\n    - name: reviews",
+            "number: 9081\n    - name: reviews",
+            "routes.yaml:3: bookinfo/bookinfo: spec.http[0].route[0]: the destination \
+             productpage.bookinfo.svc.cluster.local has no port 9081; it has 9080",
+        ),
         ("gateway: bookinfo/bookinfo-gateway", "gateway: bookinfo/other", "there is no Gateway bookinfo/other"),
         (
             "      istio: ingressgateway\n    serviceAccount",

@@ -1,4 +1,4 @@
-//! Counters of what goes on behind the decisions: key sets, API keys, verified tokens.
+//! Counters of what goes on behind the decisions: key sets, revocation lists, API keys, verified tokens.
 //!
 //! They are written by requests, since a Lambda is frozen between them: a line of their own after a decision, at most
 //! one in a minute, and none when nothing has changed. What an environment has counted since its last line is lost when
@@ -20,6 +20,8 @@ pub const SECONDS_PER_LINE: u64 = 60;
 /// What was counted since the start.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Totals {
+    /// Attempts that brought no revocation list.
+    pub revocations_failed: u64,
     /// API keys whose record was at hand.
     pub api_key_hits: u64,
     /// API keys whose record was read from the store.
@@ -40,8 +42,9 @@ pub struct Totals {
 
 impl Totals {
     /// The metrics' names, with what was counted.
-    fn named(self) -> [(&'static str, u64); 8] {
+    fn named(self) -> [(&'static str, u64); 9] {
         [
+            ("RevocationsFailed", self.revocations_failed),
             ("ApiKeyCacheHits", self.api_key_hits),
             ("ApiKeyCacheMisses", self.api_key_misses),
             ("ApiKeyCacheStale", self.api_key_stale),
@@ -156,6 +159,7 @@ mod tests {
         assert!(line.get("JwksFailed").is_none() && line.get("TokenCacheMisses").is_none());
         assert!(write(2_000, more).is_empty(), "nothing has changed");
         let all = Totals {
+            revocations_failed: 1,
             api_key_hits: 10,
             api_key_misses: 1,
             api_key_stale: 1,
@@ -167,7 +171,7 @@ mod tests {
         };
         JwksState::ALL.into_iter().for_each(|state| jwks.counters().add(state));
         let line = write(500, all);
-        assert_eq!(check_emf(&line[0]).unwrap().len(), 16, "a clock that was set back holds nothing up");
+        assert_eq!(check_emf(&line[0]).unwrap().len(), 17, "a clock that was set back holds nothing up");
     }
 
     #[test]

@@ -46,7 +46,7 @@ enum Refused {
     List(#[from] RevocationListError),
     #[error(transparent)]
     Source(#[from] KeySourceError),
-    #[error("the keys for the revocation list cannot be had")]
+    #[error("the keys for the revocation list are unavailable")]
     NoKeys,
     #[error("the revocation list is older than the limit of {0} s")]
     TooOld(u64),
@@ -104,6 +104,7 @@ struct State {
     list: Option<Arc<RevocationList>>,
     fetched_at: Option<u64>,
     failed_at: Option<u64>,
+    failures: u64,
     /// Why the last attempt failed: its kind and its sentence.
     failure: Option<(&'static str, String)>,
     flight: Option<Flight>,
@@ -207,6 +208,11 @@ impl RevocationSource {
         while self.state().flight.is_some() && changes.changed().await.is_ok() {}
     }
 
+    /// Attempts that brought no list, since the start.
+    pub fn failures(&self) -> u64 {
+        self.state().failures
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -277,6 +283,7 @@ impl RevocationSource {
         let now = self.clock.unix();
         let mut state = self.state();
         state.failed_at = Some(now);
+        state.failures += 1;
         state.failure = Some((refused.kind(), refused.to_string()));
         let said = match self.usable(&state, now) {
             Some(_) => Said::Stale(refused.kind()),
