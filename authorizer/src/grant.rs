@@ -81,7 +81,9 @@ impl KnownApis {
 
 impl std::fmt::Debug for KnownApis {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("KnownApis").field("bytes", &self.section.as_deref().map(|section| section.as_ref().len())).finish()
+        f.debug_struct("KnownApis")
+            .field("bytes", &self.section.as_deref().map(|section| section.as_ref().len()))
+            .finish()
     }
 }
 

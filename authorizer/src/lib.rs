@@ -127,7 +127,8 @@ impl Authorizer {
     /// The bundle cannot be read or used.
     pub fn from_config(config: Config, log: Log) -> Result<Self, Error> {
         let bundle = Bundle::open(&config.bundle)?;
-        let policies = Policies::open_shared(bundle.shared_section(Section::Access)?)?.with_keys_fetched_at(bundle.made_at());
+        let policies =
+            Policies::open_shared(bundle.shared_section(Section::Access)?)?.with_keys_fetched_at(bundle.made_at());
         let log = log.with_metrics(config.metrics.clone());
         let revocations = RevocationsSetup::new(config.revocations.clone(), &bundle)?;
         let deps = Deps { revocations, ..Deps::in_aws(config.api_keys.as_ref(), config.jwks.clone(), log) };

@@ -66,7 +66,10 @@ pub(crate) fn machine() {
     let model = processors.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("\t: unknown processor");
     let count = processors.lines().filter(|line| line.starts_with("processor")).count();
     let load = load.split(' ').next().and_then(|load| load.parse::<f64>().ok()).unwrap_or(0.0);
-    println!("\nmachine: {count} processors,{}; load before the start {load:.2}", model.trim_start_matches(['\t', ':']));
+    println!(
+        "\nmachine: {count} processors,{}; load before the start {load:.2}",
+        model.trim_start_matches(['\t', ':'])
+    );
     if load > 0.5 {
         println!("other work is running: compare the ratios, and measure again on a quiet machine");
     }

@@ -19,6 +19,9 @@ mod world;
 
 use world::World;
 
+/// Prints its tables, or says why it cannot.
+type Section<'a> = &'a dyn Fn() -> Result<(), String>;
+
 fn main() {
     // `cargo test --benches` asks for a list of tests.
     if std::env::args().any(|argument| argument == "--list") {
@@ -27,7 +30,7 @@ fn main() {
     figures::machine();
     let world = World::new();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let sections: [(&str, &dyn Fn() -> Result<(), String>); 6] = [
+    let sections: [(&str, Section<'_>); 6] = [
         ("size", &|| size::print(&world)),
         ("decisions", &|| decisions::print(&world)),
         ("cold start", &|| cold::without_emulator(&world)),

@@ -34,7 +34,8 @@ impl Quota {
             }
         };
         let group = root.join(format!("causeway-bench-{}", std::process::id()));
-        let wrong = |what: &Path, error: std::io::Error| format!("no processor quota here: {}: {error}", what.display());
+        let wrong =
+            |what: &Path, error: std::io::Error| format!("no processor quota here: {}: {error}", what.display());
         std::fs::create_dir_all(&group).map_err(|error| wrong(&group, error))?;
         let made = Self { home: root.join(own.trim_start_matches('/')), group };
         for (file, value) in settings {

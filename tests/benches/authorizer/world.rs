@@ -32,6 +32,9 @@ pub(crate) const POLICIES: usize = 1_000;
 
 const PEPPER: &str = "a pepper of the benchmark";
 
+/// Variables of a process.
+pub(crate) type Environment = Vec<(String, String)>;
+
 #[derive(Clone, Copy)]
 pub(crate) enum Algorithm {
     Es256,
@@ -83,7 +86,7 @@ impl World {
     }
 
     /// The two programs that are compared, with what each needs in its environment; bare comes first.
-    pub(crate) fn functions(&self) -> Result<[(&Path, Vec<(String, String)>); 2], String> {
+    pub(crate) fn functions(&self) -> Result<[(&Path, Environment); 2], String> {
         for program in [&self.bare, &self.authorizer] {
             if !program.exists() {
                 return Err(format!("{} is not there; `make bench` builds it", program.display()));
