@@ -14,6 +14,7 @@ mod memory;
 mod quota;
 mod runtime_api;
 mod size;
+mod steps;
 mod warm;
 mod world;
 
@@ -30,9 +31,10 @@ fn main() {
     figures::machine();
     let world = World::new();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let sections: [(&str, Section<'_>); 6] = [
+    let sections: [(&str, Section<'_>); 7] = [
         ("size", &|| size::print(&world)),
         ("decisions", &|| decisions::print(&world)),
+        ("steps of a start", &|| steps::print(&world)),
         ("cold start", &|| cold::without_emulator(&world)),
         ("cold start under the emulator", &|| runtime.block_on(cold::under_emulator(&world))),
         ("warm invocation", &|| {
