@@ -24,7 +24,8 @@ pub(crate) async fn under_emulator(world: &World) -> Result<(), String> {
             let mut function = Emulated::start(program, environment).await?;
             let (answer, took) = function.invoke(&event)?;
             if !answer.contains("\"isAuthorized\":true") {
-                return Err(format!("expected to be allowed, found {answer}"));
+                let (name, log) = (program.display(), function.log());
+                return Err(format!("{name}: expected to be allowed, found {answer}\n{log}"));
             }
             inits[i].push(function.init_report().await?);
             answers[i].push(milliseconds(took));

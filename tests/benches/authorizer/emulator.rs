@@ -58,6 +58,11 @@ impl Emulated {
         lines.iter().filter_map(duration).collect()
     }
 
+    /// All that the emulator and the function have printed.
+    pub(crate) fn log(&self) -> String {
+        self.function.process().lines().join("\n")
+    }
+
     /// The process of the function. The emulator gives it a number of its own namespace, so it is found by its program.
     pub(crate) fn process(&self) -> Result<u32, String> {
         let wanted = self.program.canonicalize().map_err(|error| error.to_string())?;
