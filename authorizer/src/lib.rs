@@ -37,7 +37,7 @@ use std::task::{Context, Poll};
 use authz::grants::Resources;
 use authz::{Decision, Deny, Given, Hop, Policies, Reason, Target};
 use lambda_runtime::LambdaEvent;
-use platform::bundle::{Bundle, BundleError, Section};
+use platform::bundle::{Bundle, BundleError, Section, SharedBytes};
 use platform::clock::Clock;
 use platform::decision_line::Seen;
 use platform::env::{Env, EnvError};
@@ -118,7 +118,7 @@ impl Authorizer {
     ///
     /// # Errors
     /// [`Error::Keys`].
-    pub fn with_apis(config: Config, policies: Policies, apis: Option<Vec<u8>>, deps: Deps) -> Result<Self, Error> {
+    pub fn with_apis(config: Config, policies: Policies, apis: Option<SharedBytes>, deps: Deps) -> Result<Self, Error> {
         let outputs = policies.output_headers();
         let clock = deps.clock.clone();
         let front = Front::new(policies, deps)?;
@@ -131,13 +131,14 @@ impl Authorizer {
     /// The bundle cannot be read or used.
     pub fn from_config(config: Config, log: Log) -> Result<Self, Error> {
         let bundle = Bundle::open(&config.bundle)?;
-        let policies = Policies::open(bundle.section(Section::Access)?)?.with_keys_fetched_at(bundle.made_at());
+        let policies =
+            Policies::open_shared(bundle.shared_section(Section::Access)?)?.with_keys_fetched_at(bundle.made_at());
         let log = log.with_metrics(config.metrics.clone());
         let revocations = RevocationsSetup::new(config.revocations.clone(), &bundle)?;
         let rate_limits = config.rate_limits.as_ref().map(RateLimits::in_aws);
         let aws = Deps::in_aws(config.api_keys.as_ref(), config.jwks.clone(), log);
         let deps = Deps { revocations, rate_limits, ..aws };
-        let apis = bundle.optional_section(Section::Api)?.map(<[u8]>::to_vec);
+        let apis = bundle.optional_shared_section(Section::Api)?;
         Self::with_apis(config, policies, apis, deps)
     }
 

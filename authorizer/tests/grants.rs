@@ -7,6 +7,7 @@ use authorizer::event::ResponseKind;
 use authorizer::{Authorizer, Config, Deps};
 use authz::api::{Access, Api, ApiKind, ApiSet, Route, Text, VERSION};
 use authz::grants::UNREADABLE;
+use platform::bundle::SharedBytes;
 use platform::clock::FixedClock;
 use platform::jwks::{JwksSettings, JwksSource};
 use platform::log::{Lines, Log};
@@ -65,6 +66,7 @@ fn world(response: ResponseKind, apis: Option<Vec<u8>>) -> (Authorizer, Issuer, 
         revocations: None,
         rate_limits: None,
     };
+    let apis = apis.map(|apis| Arc::new(apis) as SharedBytes);
     let authorizer = Authorizer::with_apis(config, support::policies(&issuer), apis, deps).unwrap();
     (authorizer, issuer, lines)
 }

@@ -49,7 +49,7 @@ pub use gate::{
 };
 pub use grants::{Grants, grants};
 pub use jwk::{Jwks, JwksError, KeyOrigin, KeySets};
-pub use policies::{ApiGatewayInfo, OpenError, Policies};
+pub use policies::{ApiGatewayInfo, OpenError, Policies, SharedBytes};
 pub use read_set::{ReadSet, read_set};
 pub use reason::Reason;
 pub use request::{Attribute, PathHandling, Peer, Request, Target, UNAVAILABLE_AT_API_GATEWAY, Unknown};

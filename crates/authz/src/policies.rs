@@ -20,10 +20,16 @@ use crate::uncovered::Uncovered;
 /// The longest section that is opened, in bytes: that of a whole bundle.
 pub const MAX_BYTES: usize = 32 * 1024 * 1024;
 
+/// Bytes that several own, such as a part of a file that was read.
+pub type SharedBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
+
+/// Where compiled policies may begin: they are used where they lie.
+const ALIGN: usize = AlignedVec::<16>::ALIGNMENT;
+
 /// Compiled policies, checked once and then evaluated where they lie. Cheap to clone.
 #[derive(Clone)]
 pub struct Policies {
-    set: Yoke<&'static ArchivedPolicySet, Arc<AlignedVec>>,
+    set: Yoke<&'static ArchivedPolicySet, SharedBytes>,
     keys_fetched_at: Option<u64>,
 }
 
@@ -54,10 +60,27 @@ impl Policies {
         if bytes.len() > MAX_BYTES {
             return Err(OpenError::TooLarge(bytes.len()));
         }
-        let mut aligned = AlignedVec::with_capacity(bytes.len());
+        let mut aligned = AlignedVec::<ALIGN>::with_capacity(bytes.len());
         aligned.extend_from_slice(bytes);
-        let set = Yoke::try_attach_to_cart(Arc::new(aligned), |bytes| {
-            rkyv::access::<ArchivedPolicySet, rancor::Error>(bytes)
+        Self::attach(Arc::new(aligned))
+    }
+
+    /// As [`open`](Self::open), without a copy, unless the bytes begin where they cannot be used. A Lambda function
+    /// starts with this: copying the half megabyte of a thousand policies costs as much as reading it.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_shared(bytes: SharedBytes) -> Result<Self, OpenError> {
+        let slice = bytes.as_ref().as_ref();
+        if slice.len() > MAX_BYTES || slice.as_ptr().align_offset(ALIGN) != 0 {
+            return Self::open(slice);
+        }
+        Self::attach(bytes)
+    }
+
+    fn attach(bytes: SharedBytes) -> Result<Self, OpenError> {
+        let set = Yoke::try_attach_to_cart(bytes, |bytes| {
+            rkyv::access::<ArchivedPolicySet, rancor::Error>(bytes.as_ref())
                 .map_err(|error| OpenError::Damaged(error.to_string()))
         })?;
         let policies = Self { set, keys_fetched_at: None };

@@ -38,7 +38,7 @@ pub struct Deps {
     pub log: Log,
 }
 
-#[cfg(all(feature = "dynamodb", feature = "secrets"))]
+#[cfg(feature = "aws")]
 impl Deps {
     /// The surroundings of a program in AWS. Connects to nobody yet.
     pub fn in_aws(

@@ -93,6 +93,7 @@ impl Shared {
             max_bytes: authz::jwk::MAX_BYTES,
             reach: self.settings.reach,
             roots: self.settings.roots.clone(),
+            keep_alive: false,
         })?;
         Ok(self.client.get_or_init(|| client))
     }

@@ -24,6 +24,8 @@ pub mod store;
 
 #[cfg(feature = "aws")]
 pub mod aws;
+#[cfg(all(feature = "aws", feature = "jwks"))]
+mod aws_json;
 #[cfg(feature = "jwks")]
 pub mod front;
 #[cfg(feature = "https")]
@@ -34,6 +36,8 @@ pub mod jwks;
 mod key_cache;
 #[cfg(feature = "jwks")]
 pub mod key_sets;
+#[cfg(all(feature = "aws", feature = "jwks"))]
+mod key_store;
 #[cfg(feature = "jwks")]
 mod outage_log;
 #[cfg(feature = "jwks")]

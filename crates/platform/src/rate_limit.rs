@@ -10,7 +10,7 @@
 
 mod bucket;
 mod clients;
-#[cfg(feature = "dynamodb")]
+#[cfg(feature = "aws")]
 mod dynamodb;
 mod id;
 mod limit;
@@ -27,12 +27,12 @@ use crate::outage_log::OutageLog;
 use crate::single_flight::SingleFlight;
 use bucket::Plan;
 use clients::{Client, Clients};
-#[cfg(feature = "dynamodb")]
+#[cfg(feature = "aws")]
 pub use dynamodb::DynamoDbTable;
 pub(crate) use id::client_id;
 pub use limit::Limit;
 pub use settings::Outage;
-#[cfg(feature = "dynamodb")]
+#[cfg(feature = "aws")]
 pub use settings::RateLimitConfig;
 pub use table::{Bucket, Change, InMemory, RateTable, RateTableError, Update, Updated};
 
@@ -75,7 +75,7 @@ pub struct RateLimits {
     pub outage: Outage,
 }
 
-#[cfg(feature = "dynamodb")]
+#[cfg(feature = "aws")]
 impl RateLimits {
     /// Limits with their buckets in AWS. Connects to nobody yet.
     pub fn in_aws(config: &RateLimitConfig) -> Self {

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use authz::revocation::KeySourceError;
 
-use crate::bundle::{Bundle, BundleError, Section};
+use crate::bundle::{Bundle, BundleError, Section, SharedBytes};
 use crate::env::{EnvError, Reader};
 use crate::https::checked_url;
 
@@ -74,7 +74,7 @@ pub struct RevocationsSetup {
     pub config: Option<RevocationsConfig>,
     /// The one that came with the policies, as its issuer signed it. Without a `config` it is relied on until its
     /// `exp`.
-    pub embedded: Option<Vec<u8>>,
+    pub embedded: Option<SharedBytes>,
 }
 
 impl RevocationsSetup {
@@ -83,7 +83,7 @@ impl RevocationsSetup {
     /// # Errors
     /// The bundle is damaged.
     pub fn new(config: Option<RevocationsConfig>, bundle: &Bundle) -> Result<Self, BundleError> {
-        let embedded = bundle.optional_section(Section::Revocations)?.map(<[u8]>::to_vec);
+        let embedded = bundle.optional_shared_section(Section::Revocations)?;
         Ok(Self { config, embedded })
     }
 }

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use authz::revocation::{LIST_TYPE, MAX_LIST_BYTES, encode_payload};
 use authz::{Decision, Policies, Reason, Request, RevokedId, Target};
+use platform::bundle::SharedBytes;
 use platform::clock::FixedClock;
 use platform::front::{Deps, Front, FrontError};
 use platform::jwks::{JwksSettings, JwksSource};
@@ -28,6 +29,10 @@ use serde_json::{Value, json};
 use issuer::{ISSUER, Issuer, NOW, reader};
 
 const LONG: Duration = Duration::from_secs(60);
+
+fn shared(list: String) -> SharedBytes {
+    Arc::new(list)
+}
 
 /// Serves one body and counts its visitors; without a body it fails, and it may leave them waiting.
 #[derive(Clone)]
@@ -121,7 +126,7 @@ impl World {
             issuer: ISSUER.to_owned(),
             max_age: Duration::from_secs(900),
         };
-        let embedded = embedded.map(|make| make(&issuer).into_bytes());
+        let embedded = embedded.map(|make| shared(make(&issuer)));
         let (source, clock, lines) = source(&issuer, RevocationsSetup { config: Some(config), embedded }, max_wait);
         Self { issuer, server, clock, source, lines }
     }
@@ -440,7 +445,7 @@ async fn a_front_refuses_what_the_list_names() {
     let issuer = Issuer::new();
     let token = issuer.token(&issuer::with(reader(), "exp", json!(NOW + 10_000)));
     for (jtis, allowed) in [(vec!["t1"], false), (vec!["t2"], true)] {
-        let embedded = Some(list(&issuer, NOW, &jtis).into_bytes());
+        let embedded = Some(shared(list(&issuer, NOW, &jtis)));
         let (front, clock, lines) = front(&issuer, RevocationsSetup { config: None, embedded });
         let front = front.unwrap();
         let decision = ask(&front, Some(&token)).await;

@@ -353,6 +353,26 @@ fn the_generation_of_key_sets_says_what_is_in_them() {
 }
 
 #[test]
+fn shared_bytes_are_used_wherever_they_begin() {
+    struct From(Vec<u8>, usize);
+    impl AsRef<[u8]> for From {
+        fn as_ref(&self) -> &[u8] {
+            &self.0[self.1..]
+        }
+    }
+    let resources = policy(Action::Deny, operation(|o| o.paths = vec!["/admin".to_owned()]));
+    let good = compile(&resources, &CompileOptions::default()).unwrap().section;
+    for begin in 0..16 {
+        let bytes = [vec![0; begin], good.clone()].concat();
+        let policies = Policies::open_shared(Arc::new(From(bytes, begin))).unwrap();
+        let world = World { policies, ..World::new("") };
+        assert!(!world.decide(&request("GET", "/admin"), &workload()).is_allowed(), "{begin}");
+    }
+    assert!(matches!(Policies::open_shared(Arc::new(good[..16].to_vec())), Err(OpenError::Damaged(_))));
+    assert!(matches!(Policies::open_shared(Arc::new(vec![0; 32 * 1024 * 1024 + 1])), Err(OpenError::TooLarge(_))));
+}
+
+#[test]
 fn damaged_policies_are_not_opened() {
     let resources = policy(Action::Deny, operation(|o| o.paths = vec!["/admin".to_owned()]));
     let good = compile(&resources, &CompileOptions::default()).unwrap().section;

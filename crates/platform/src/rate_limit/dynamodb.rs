@@ -3,18 +3,16 @@
 //! A record has the string `id`, the number `full_at` (nanoseconds since 1970), the number `expires` (seconds since 1970,
 //! the table's TTL attribute) and, where an operator has given the client a limit of its own, the string `rate_limit`.
 
-use std::collections::HashMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use aws_sdk_dynamodb::config::{BehaviorVersion, Region};
-use aws_sdk_dynamodb::error::ProvideErrorMetadata;
-use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
-use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
-use aws_sdk_dynamodb::{Client, Config};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
 
 use super::table::{Bucket, Change, RateTable, RateTableError, Update, Updated};
 use crate::BoxFuture;
 use crate::aws::AwsConfig;
+use crate::aws_json::{AwsJson, CallError, DYNAMODB};
+use crate::clock::SystemClock;
 
 /// What DynamoDB says when a key, or the table, is written too often.
 const THROTTLED: [&str; 2] = ["ProvisionedThroughputExceededException", "ThrottlingException"];
@@ -23,80 +21,84 @@ const THROTTLED: [&str; 2] = ["ProvisionedThroughputExceededException", "Throttl
 #[derive(Clone)]
 pub struct DynamoDbTable {
     table: String,
-    aws: AwsConfig,
-    // Built at the first call, not at the start.
-    client: Arc<OnceLock<Client>>,
+    aws: Arc<AwsJson>,
+}
+
+/// An item's attributes, as far as they are ours.
+#[derive(Default, Deserialize)]
+struct Item {
+    full_at: Option<Attribute>,
+    rate_limit: Option<Attribute>,
+}
+
+/// Of another type, an attribute has another member.
+#[derive(Deserialize)]
+struct Attribute {
+    #[serde(rename = "N")]
+    number: Option<String>,
+    #[serde(rename = "S")]
+    text: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct UpdateItem {
+    #[serde(rename = "Attributes")]
+    attributes: Option<Item>,
 }
 
 impl DynamoDbTable {
     /// The table `table` in the account and Region of `aws`. Connects to nobody yet.
     pub fn new(table: impl Into<String>, aws: AwsConfig) -> Self {
-        Self { table: table.into(), aws, client: Arc::default() }
-    }
-
-    fn client(&self) -> &Client {
-        self.client.get_or_init(|| {
-            let mut config = Config::builder()
-                .behavior_version(BehaviorVersion::latest())
-                .region(Region::new(self.aws.region.clone()))
-                .credentials_provider(self.aws.sdk_credentials())
-                .timeout_config(crate::aws::timeouts())
-                .retry_config(crate::aws::retries());
-            if let Some(endpoint) = &self.aws.dynamodb_endpoint {
-                config = config.endpoint_url(endpoint);
-            }
-            Client::from_conf(config.build())
-        })
+        Self { table: table.into(), aws: Arc::new(AwsJson::new(aws, Arc::new(SystemClock))) }
     }
 
     async fn change(&self, update: &Update<'_>) -> Result<Updated, RateTableError> {
         let Expressions { set, condition, values } = expressions(update);
-        let sent = self
-            .client()
-            .update_item()
-            .table_name(&self.table)
-            .key("id", AttributeValue::S(update.id.to_owned()))
-            .update_expression(set)
-            .condition_expression(condition)
-            .set_expression_attribute_values(Some(values))
-            .return_values(ReturnValue::UpdatedNew)
+        let input = json!({
+            "TableName": self.table,
+            "Key": {"id": {"S": update.id}},
+            "UpdateExpression": set,
+            "ConditionExpression": condition,
+            "ExpressionAttributeValues": values,
+            "ReturnValues": "UPDATED_NEW",
             // Why it did not happen, without another request.
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
-            .send()
-            .await;
-        match sent {
-            Ok(output) => {
-                let bucket = self.bucket(update.id, output.attributes.as_ref())?;
+            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+        });
+        match self.aws.call(DYNAMODB, "UpdateItem", &input).await {
+            Ok(answer) => {
+                // Not what serde says: it quotes the answer.
+                let output: UpdateItem = serde_json::from_slice(answer.expose())
+                    .map_err(|_| self.of_table("the answer cannot be read".to_owned()))?;
+                let bucket = self.bucket(update.id, output.attributes.unwrap_or_default())?;
                 let missing = || self.of_record(update.id, "an answer without full_at");
                 bucket.full_at.map(|full_at| Updated::Done { full_at }).ok_or_else(missing)
             }
-            Err(error) => match error.as_service_error() {
-                Some(UpdateItemError::ConditionalCheckFailedException(refused)) => {
-                    Ok(Updated::Refused(self.bucket(update.id, refused.item())?))
-                }
-                // A key takes 1,000 writes a second. Who asks that much is no reason to give up on the others.
-                Some(other) if other.code().is_some_and(|code| THROTTLED.contains(&code)) => {
-                    Err(self.of_record(update.id, &crate::aws::describe(&error)))
-                }
-                _ => Err(RateTableError::Table { table: self.table.clone(), why: crate::aws::describe(&error) }),
-            },
+            Err(CallError::Condition { item }) => {
+                let unreadable = |_| self.of_record(update.id, "the record cannot be read");
+                let item = item.map(serde_json::from_value).transpose().map_err(unreadable)?;
+                Ok(Updated::Refused(self.bucket(update.id, item.unwrap_or_default())?))
+            }
+            // A key takes 1,000 writes a second. Who asks that much is no reason to give up on the others.
+            Err(error @ CallError::Refused { .. }) if is_throttled(&error) => {
+                Err(self.of_record(update.id, &error.to_string()))
+            }
+            Err(error) => Err(self.of_table(error.to_string())),
         }
     }
 
     /// What an item says; there may be none.
-    fn bucket(&self, id: &str, item: Option<&HashMap<String, AttributeValue>>) -> Result<Bucket, RateTableError> {
-        let attribute = |name: &str| item.and_then(|item| item.get(name));
-        let full_at = match attribute("full_at") {
+    fn bucket(&self, id: &str, item: Item) -> Result<Bucket, RateTableError> {
+        let full_at = match item.full_at {
             None => None,
-            Some(AttributeValue::N(number)) => match number.parse() {
+            Some(Attribute { number: Some(number), .. }) => match number.parse() {
                 Ok(full_at) => Some(full_at),
                 Err(_) => return Err(self.of_record(id, "expected full_at to be nanoseconds since 1970")),
             },
             Some(_) => return Err(self.of_record(id, "expected full_at to be a number")),
         };
-        let own_limit = match attribute("rate_limit") {
+        let own_limit = match item.rate_limit {
             None => None,
-            Some(AttributeValue::S(limit)) => Some(limit.clone()),
+            Some(Attribute { text: Some(limit), .. }) => Some(limit),
             Some(_) => return Err(self.of_record(id, "expected rate_limit to be a string")),
         };
         Ok(Bucket { full_at, own_limit })
@@ -105,16 +107,24 @@ impl DynamoDbTable {
     fn of_record(&self, id: &str, why: &str) -> RateTableError {
         RateTableError::Record { table: self.table.clone(), id: id.to_owned(), why: why.to_owned() }
     }
+
+    fn of_table(&self, why: String) -> RateTableError {
+        RateTableError::Table { table: self.table.clone(), why }
+    }
+}
+
+fn is_throttled(error: &CallError) -> bool {
+    matches!(error, CallError::Refused { code, .. } if THROTTLED.contains(&code.as_str()))
 }
 
 struct Expressions {
     set: &'static str,
     condition: String,
-    values: HashMap<String, AttributeValue>,
+    values: Map<String, Value>,
 }
 
 fn expressions(update: &Update<'_>) -> Expressions {
-    let number = |number: u64| AttributeValue::N(number.to_string());
+    let number = |number: u64| json!({"N": number.to_string()});
     let is_kept = update.own_limit.is_some();
     // A record with a limit of its own must not be deleted with the bucket.
     let (to, later) = if is_kept {
@@ -139,7 +149,7 @@ fn expressions(update: &Update<'_>) -> Expressions {
     };
     let on_limit = match update.own_limit {
         Some(limit) => {
-            values.push((":rate_limit", AttributeValue::S(limit.to_owned())));
+            values.push((":rate_limit", json!({"S": limit})));
             "rate_limit = :rate_limit"
         }
         None => {

@@ -10,10 +10,10 @@ pub enum Outage {
     Deny,
 }
 
-#[cfg(feature = "dynamodb")]
+#[cfg(feature = "aws")]
 pub use aws::RateLimitConfig;
 
-#[cfg(feature = "dynamodb")]
+#[cfg(feature = "aws")]
 mod aws {
     use super::Outage;
     use crate::aws::AwsConfig;

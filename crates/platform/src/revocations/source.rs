@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::{MAX_WAIT, REFRESH_AFTER, RETRY_AFTER, RevocationsConfig, RevocationsError, RevocationsSetup};
+use crate::bundle::SharedBytes;
 use crate::clock::{Clock, rfc3339};
 use crate::https::{Client, ClientOptions, FetchError, UrlError, checked_url};
 use crate::key_sets::KeySetSource;
@@ -100,7 +101,7 @@ enum Said {
 #[derive(Default)]
 struct State {
     /// The list of the bundle, until it has been looked at.
-    embedded: Option<Arc<[u8]>>,
+    embedded: Option<SharedBytes>,
     list: Option<Arc<RevocationList>>,
     fetched_at: Option<u64>,
     failed_at: Option<u64>,
@@ -161,7 +162,7 @@ impl RevocationSource {
         if let Some(RevocationsConfig { issuer, .. }) = &config {
             key_source(&policies, issuer).map_err(|why| RevocationsError::Keys { issuer: issuer.clone(), why })?;
         }
-        let state = State { embedded: embedded.map(Arc::from), ..State::default() };
+        let state = State { embedded, ..State::default() };
         let (client, state, changes) = (OnceLock::new(), Mutex::new(state), watch::Sender::new(()));
         Ok(Some(Self { clock, client, config, key_sets, log, max_wait: MAX_WAIT, policies, state, changes }))
     }
@@ -255,7 +256,7 @@ impl RevocationSource {
         let embedded = self.state().embedded.clone();
         let mut outcome = Ok(());
         if let Some(bytes) = embedded {
-            outcome = self.accept(&bytes, "bundle").await;
+            outcome = self.accept(bytes.as_ref().as_ref(), "bundle").await;
             if !outcome.as_ref().is_err_and(Refused::may_pass) {
                 self.state().embedded = None;
             }
