@@ -64,7 +64,8 @@ impl World {
             revocations: None,
             rate_limits: None,
         };
-        let authorizer = Authorizer::with_apis(config, support::policies(&issuer), Some(Arc::new(routes())), deps).unwrap();
+        let authorizer =
+            Authorizer::with_apis(config, support::policies(&issuer), Some(Arc::new(routes())), deps).unwrap();
         Self { authorizer, issuer, clock, lines }
     }
 

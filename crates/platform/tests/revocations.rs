@@ -248,6 +248,7 @@ spec: {{jwtRules: [{{issuer: '{ISSUER}', {keys}}}]}}
         let clock = Arc::new(FixedClock::at(NOW));
         let jwks = Arc::new(JwksSource::new(clock.clone()));
         let keys = KeySetSource::new(&policies, jwks, clock.clone(), log.clone()).unwrap();
+        let embedded = embedded.map(|list| -> platform::bundle::SharedBytes { Arc::new(list) });
         let setup = RevocationsSetup { config, embedded };
         (RevocationSource::new(setup, policies, Arc::new(keys), clock, log), lines)
     };
