@@ -300,8 +300,8 @@ fn host_and_stage_say_which_environment() {
         ("h", "$default", "h.execute-api.eu-central-1.amazonaws.com", None),
         ("h", "$default", "", None),
         ("h", "dev", "dev.shop.example", None),
-        // An API that no document names: by a host that one document has.
-        ("x", "$default", "prod.shop.example", Some(("prod", None))),
+        // An API that no document names, at hosts that documents have.
+        ("x", "$default", "prod.shop.example", None),
         ("x", "dev", "prod.shop.example", None),
         ("x", "dev", "a.shop.example", None),
         ("x", "prod", "a.shop.example", None),
