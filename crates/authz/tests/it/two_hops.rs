@@ -360,19 +360,9 @@ fn an_api_that_no_document_covers_is_told_why() {
     let policies = authz::Policies::open(&compiled.section).unwrap();
     let cases = [
         ("a", "$default", "one.example", None),
-        (
-            "x",
-            "$default",
-            "one.example",
-            Some("bookinfo/one has this domain, and is for the API a, stage $default"),
-        ),
+        ("x", "$default", "one.example", Some("bookinfo/one has this domain, and is for the API a, stage $default")),
         ("a", "dev", "one.example", Some("bookinfo/one names this apiId for another stage")),
-        (
-            "x",
-            "dev",
-            "one.example",
-            Some("bookinfo/one has this domain, and is for the API a, stage $default"),
-        ),
+        ("x", "dev", "one.example", Some("bookinfo/one has this domain, and is for the API a, stage $default")),
         ("x", "$default", "TWO.example", Some("2 documents have this domain and none names this apiId")),
         ("x", "$default", "three.example", Some("none names this apiId or has this domain")),
     ];
