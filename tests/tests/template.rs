@@ -9,11 +9,11 @@ use std::process::{Command, Output};
 use e2e::{root, tier, tool};
 
 /// What goes wrong with the template (text, its replacement), and how `check.py` names it.
-const MISTAKES: [(&str, &str, &str); 44] = [
+const MISTAKES: [(&str, &str, &str); 77] = [
     ("AuthType: AWS_IAM", "AuthType: NONE", "KeyIssuerUrl is not KeyIssuer's with AWS_IAM"),
     ("      PrincipalOrgID: !Ref OrganizationId\n", "", "IamDoorPermission lets somebody else invoke KeyIssuer"),
     ("      InvokedViaFunctionUrl: true\n", "", "IamDoorInvokePermission lets somebody else invoke KeyIssuer"),
-    ("Path: /oauth2/token", "Path: /v1/svid", "IssuerApi has the routes"),
+    ("Path: /oauth2/token", "Path: /v1/other", "IssuerApi has the routes"),
     ("Action: dynamodb:GetItem", "Action: dynamodb:*", "AuthorizerRole may do dynamodb:*"),
     ("Resource: !Ref PepperSecret", "Resource: \"*\"", "AuthorizerRole may use *"),
     ("      Role: !GetAtt KeyIssuerRole.Arn\n", "", "DuplicateLogicalId"),
@@ -112,6 +112,103 @@ const MISTAKES: [(&str, &str, &str); 44] = [
         "Action: [dynamodb:UpdateItem, dynamodb:PutItem]",
         "AuthorizerRole may not take tokens",
     ),
+    ("          CAUSEWAY_STATE_TABLE: !Ref StateTable\n", "", "KeyIssuer's CAUSEWAY_STATE_TABLE is None"),
+    ("!If [MtlsDoorIsOpen, !Ref MtlsApi, !Ref AWS::NoValue]", "!Ref MtlsApi", "KeyIssuer's CAUSEWAY_MTLS_DOOR_IDS is"),
+    ("!If [IamDoorIsOpen, !Ref CaSecret, !Ref AWS::NoValue]", "!Ref CaSecret", "KeyIssuer's CAUSEWAY_CA_SECRET is"),
+    (
+        "!And [!Condition IamDoorIsOpen, !Not [!Equals [!Ref StsEndpoints, \"\"]]]",
+        "!Not [!Equals [!Ref StsEndpoints, \"\"]]",
+        "the condition StsEndpointsAreGiven",
+    ),
+    (
+        "      # The policies that say who may administrate.\n      Layers: [!Ref ConfigurationLayer]\n",
+        "",
+        "KeyIssuer has no policies",
+    ),
+    (
+        "dynamodb:DeleteItem, dynamodb:Scan]",
+        "dynamodb:DeleteItem, dynamodb:Scan, dynamodb:PutItem]",
+        "KeyIssuerRole has the grant (['dynamodb:GetItem'",
+    ),
+    ("Resource: !GetAtt StateTable.Arn", "Resource: !GetAtt ClientsTable.Arn", "KeyIssuerRole lacks the grant"),
+    (
+        "- Sid: RevokeAndList\n                Effect: Allow",
+        "- Sid: RevokeAndList\n                Effect: Deny",
+        "KeyIssuerRole has a statement of the effect Deny",
+    ),
+    (
+        "                Resource: !Ref SigningSecret\n",
+        "                Resource: [!Ref SigningSecret, !Ref CaSecret]\n",
+        "KeyIssuerRole has the grant (['secretsmanager:DescribeSecret'",
+    ),
+    (
+        "- UsagePlansAreOn\n                - Sid: FindUsagePlanKeys",
+        "- IamDoorIsOpen\n                - Sid: FindUsagePlanKeys",
+        "KeyIssuerRole has the grant (['apigateway:GET']",
+    ),
+    ("::/apikeys/*", "::/*", "KeyIssuerRole may use"),
+    ("!Equals [!Ref UsagePlans, \"on\"]", "!Equals [!Ref UsagePlans, \"off\"]", "the condition UsagePlansAreOn"),
+    (
+        "    Type: AWS::Events::Rule\n    Condition: UsagePlansAreOn\n",
+        "    Type: AWS::Events::Rule\n",
+        "UsagePlansSchedule is there without usage plans",
+    ),
+    ("{\"reconcile\":\"usage-plans\"}", "{\"Step\":\"finishSecret\"}", "UsagePlansSchedule calls"),
+    (
+        "      SourceArn: !GetAtt UsagePlansSchedule.Arn\n",
+        "",
+        "UsagePlansPermission lets somebody else invoke KeyIssuer",
+    ),
+    ("      SourceAccount: !Ref AWS::AccountId\n", "", "RotationPermission lets somebody else invoke KeyIssuer"),
+    ("SecretId: !Ref SigningSecret", "SecretId: !Ref CaSecret", "SigningKeyRotation rotates another secret"),
+    (
+        "AutomaticallyAfterDays: !Ref SigningKeyRotationDays",
+        "AutomaticallyAfterDays: 1000",
+        "SigningKeyRotation rotates by the rules",
+    ),
+    (
+        "RotateImmediatelyOnUpdate: false",
+        "RotateImmediatelyOnUpdate: true",
+        "SigningKeyRotation rotates with each change",
+    ),
+    (
+        "    Condition: SigningKeysAreRotated\n    DependsOn",
+        "    DependsOn",
+        "SigningKeyRotation is there without a rotation",
+    ),
+    (
+        "!Equals [!Ref SigningKeyRotationDays, 0]",
+        "!Equals [!Ref SigningKeyRotationDays, 1]",
+        "the condition SigningKeysAreRotated",
+    ),
+    ("DisableExecuteApiEndpoint: true", "DisableExecuteApiEndpoint: false", "MtlsApi has a name where nobody asks"),
+    ("        TruststoreUri: !Ref MtlsTruststoreUri\n", "", "MtlsDomain asks nobody for a certificate"),
+    ("SecurityPolicy: TLS_1_2", "SecurityPolicy: TLS_1_0", "MtlsDomain has ['TLS_1_0']"),
+    ("RouteKey: ANY /oauth2/introspect", "RouteKey: $default", "MtlsApi has the routes"),
+    ("${MtlsApi}/*/*/oauth2/*", "${MtlsApi}/*", "MtlsPermission lets other APIs invoke KeyIssuer"),
+    ("      ApiId: !Ref MtlsApi\n      DomainName:", "      ApiId: !Ref Api\n      DomainName:", "the domains lead to"),
+    (
+        "IntegrationUri: !GetAtt KeyIssuer.Arn",
+        "IntegrationUri: !GetAtt Authorizer.Arn",
+        "MtlsIntegration is not KeyIssuer's",
+    ),
+    (
+        "    Type: AWS::ApiGatewayV2::Api\n    Condition: MtlsDoorIsOpen\n",
+        "    Type: AWS::ApiGatewayV2::Api\n",
+        "MtlsApi is there without a domain",
+    ),
+    ("Path: /v1/leaks", "Path: \"/{proxy+}\"", "IssuerApi has the routes"),
+    (
+        "      SSESpecification: { SSEEnabled: true }\n      TimeToLiveSpecification: { AttributeName: expires_at",
+        "      SSESpecification: { SSEEnabled: true }\n      PointInTimeRecoverySpecification: { PointInTimeRecoveryEnabled: true }\n      TimeToLiveSpecification: { AttributeName: expires_at",
+        "StateTable could be set back",
+    ),
+    (
+        "AttributeName: expires_at, Enabled: true",
+        "AttributeName: expires, Enabled: true",
+        "StateTable deletes records by another attribute",
+    ),
+    ("$.event = \"secret_refresh_failed\"", "$.event = \"secret\"", "no alarm for the issuer's lines"),
     ("\"widgets\": [", "\"widgets\": [[", "Dashboard is no dashboard"),
     ("\"Throttles\", \"Func", "\"Throttle\", \"Func", "Dashboard does not show ('AWS/Lambda', 'Throttles')"),
 ];
