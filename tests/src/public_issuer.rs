@@ -1,12 +1,14 @@
 //! The issuer as its clients see it: https at its own name, a door with mutual TLS beside it, and clients of every kind.
 //! Behind the doors are the gateway of `causeway dev`, the program under the emulator, and moto.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use authz::api_key::KeyState;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use causeway::bundle;
 use causeway::dev::gateway::{Gateway, GatewayConfig, Integration, Invoker, Rie, Route};
 use causeway::dev::seeds;
 use identity::Secret;
@@ -30,6 +32,24 @@ const MTLS_DOOR_ID: &str = "mtlsdoor";
 /// Every character that a form has to encode, in one secret.
 const AWKWARD_SECRET: &str = "se+cr%et: w\u{e9}ith a space & more=/";
 const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+/// The scope `issuer.admin` administrates.
+const POLICIES: &str = "
+apiVersion: security.istio.io/v1
+kind: RequestAuthentication
+metadata: { name: issuer, namespace: causeway-system }
+spec:
+  jwtRules:
+    - { issuer: '{{ISSUER}}', jwksUri: '{{ISSUER}}/jwks.json', audiences: [causeway-admin] }
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: { name: administrators, namespace: causeway-system }
+spec:
+  selector: { matchLabels: { app: key-issuer } }
+  rules:
+    - from: [{ source: { requestPrincipals: ['{{ISSUER}}/*'] } }]
+      when: [{ key: 'request.auth.claims[scope]', values: [issuer.admin] }]
+";
 
 /// True if what the issuer needs is there, and the tools of the test, see [`crate::tier::available`].
 pub fn available(tools: &[&str]) -> bool {
@@ -80,6 +100,8 @@ impl PublicIssuer {
         clients.add_all(&authority, own).await?;
         let api_key = api_key(&moto, &pepper).await?;
 
+        let file = folder.path().join("policies.bundle");
+        std::fs::write(&file, policies(&url)?).map_err(|error| error.to_string())?;
         let mut environment = moto.environment();
         environment.extend(world::issuer_tables());
         environment.extend(world::texts([
@@ -87,6 +109,7 @@ impl PublicIssuer {
             ("CAUSEWAY_SIGNING_SECRET", "signing"),
             ("CAUSEWAY_MTLS_DOOR_IDS", MTLS_DOOR_ID),
             ("CAUSEWAY_MTLS_ISSUER", &mtls_url),
+            ("CAUSEWAY_BUNDLE", &file.display().to_string()),
         ]));
         let command = program("key-issuer");
         let command = command.to_str().ok_or("the path of the program is not text")?;
@@ -180,6 +203,14 @@ pub fn script_command(script: &str, folder: &Path) -> Result<Command, String> {
     Ok(command)
 }
 
+/// The compiled policies.
+fn policies(issuer: &str) -> Result<Vec<u8>, String> {
+    let text = POLICIES.replace("{{ISSUER}}", issuer);
+    let source = istio::SourceFile { name: "policies.yaml".to_owned(), text };
+    let resources = istio::parse(&[source]).map_err(|errors| format!("{errors:?}"))?;
+    bundle::build(&resources, BTreeMap::new()).map_err(|errors| errors.join("; "))
+}
+
 async fn api_key(moto: &Moto, pepper: &Secret<String>) -> Result<String, String> {
     let key = seeds::new_key().map_err(|error| error.to_string())?;
     let pepper = Secret::new(pepper.expose().clone().into_bytes());
@@ -216,6 +247,12 @@ impl<'a> Clients<'a> {
             audiences: vec!["orders".to_owned()],
             grants: ["client_credentials", EXCHANGE, "refresh_token"].map(str::to_owned).to_vec(),
             introspects_all: true,
+            ..record
+        })
+        .await?;
+        self.with_random_secret("admin", |record| ClientRecord {
+            scopes: vec!["issuer.admin".to_owned()],
+            audiences: vec!["causeway-admin".to_owned()],
             ..record
         })
         .await?;
