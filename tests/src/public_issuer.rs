@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use authz::api_key::KeyState;
 use base64::Engine;
@@ -72,7 +72,7 @@ pub struct PublicIssuer {
     pub function: Function,
     /// The tables and secrets.
     pub moto: Moto,
-    credentials: Mutex<Credentials>,
+    credentials: Credentials,
 }
 
 impl PublicIssuer {
@@ -136,7 +136,7 @@ impl PublicIssuer {
         [&api_key, pepper.expose()].into_iter().for_each(|text| credentials.note(text));
         let settings = json!({"issuer": url, "mtls": mtls_url, "authority": file, "clients": clients.settings,
             "api_key": api_key});
-        Ok(Self { url, mtls_url, settings, folder, function, moto, credentials: credentials.into() })
+        Ok(Self { url, mtls_url, settings, folder, function, moto, credentials })
     }
 
     /// The secret of a client.
@@ -160,17 +160,12 @@ impl PublicIssuer {
         }
     }
 
-    /// Remembers a credential, to look for it in the logs.
-    pub fn note(&self, credential: &str) {
-        self.credentials.lock().unwrap_or_else(PoisonError::into_inner).note(credential);
-    }
-
     /// The first line of a log that holds a credential, or anything that looks like one.
     pub fn credential_in_logs(&self) -> Option<String> {
         let mut lines = self.function.process().lines();
         assert!(lines.iter().any(|line| line.contains("\"token_issued\"")), "the issuer has logged no token");
         lines.extend(self.moto.process().lines());
-        self.credentials.lock().unwrap_or_else(PoisonError::into_inner).line_with_one(&lines).cloned()
+        self.credentials.line_with_one(&lines).cloned()
     }
 }
 
