@@ -116,7 +116,9 @@ impl World {
     }
 
     /// Puts a record on the table of revocations as the issuer writes it.
-    pub async fn list(&self, kind: &str, id: &str, entry: Value) {
+    pub async fn list(&self, kind: &str, id: &str, mut entry: Value) {
+        entry["kind"] = kind.into();
+        entry["id"] = id.into();
         let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, id.as_bytes());
         let hash: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
         let table = self.directory.store.table("revocations");
