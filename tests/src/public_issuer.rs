@@ -1,4 +1,4 @@
-//! The issuer as its clients see it: https at its own name, a door with mutual TLS beside it, and clients of every kind.
+//! The issuer as its clients see it: https at its own name, a door with mutual TLS beside it, clients of every kind.
 //! Behind the doors are the gateway of `causeway dev`, the program under the emulator, and moto.
 
 use std::collections::BTreeMap;
@@ -26,7 +26,7 @@ use crate::function::Function;
 use crate::moto::Moto;
 use crate::pki::{AssertionKey, Authority, Identity};
 use crate::tls_door::{TlsDoor, WithCertificate};
-use crate::{path, ports, program, root, tool, world};
+use crate::{path, ports, program, root, stores, tool};
 
 const MTLS_DOOR_ID: &str = "mtlsdoor";
 /// Every character that a form has to encode, in one secret.
@@ -91,10 +91,10 @@ impl PublicIssuer {
         let signing = bootstrap::new_signing_secret_of(&[Algorithm::Es256, Algorithm::Rs256, Algorithm::EdDsa]);
         let pepper = seeds::random_text().map_err(|error| error.to_string())?;
         for (id, secret) in [("signing", &signing.map_err(|error| error.to_string())?), ("pepper", &pepper)] {
-            world::create_secret(&moto, id, secret).await?;
+            stores::create_secret(&moto, id, secret).await?;
         }
-        for table in world::TABLES {
-            world::create_table(&moto, table).await?;
+        for table in stores::TABLES {
+            stores::create_table(&moto, table).await?;
         }
         let mut clients = Clients::new(&moto, folder.path());
         clients.add_all(&authority, own).await?;
@@ -103,8 +103,8 @@ impl PublicIssuer {
         let file = folder.path().join("policies.bundle");
         std::fs::write(&file, policies(&url)?).map_err(|error| error.to_string())?;
         let mut environment = moto.environment();
-        environment.extend(world::issuer_tables());
-        environment.extend(world::texts([
+        environment.extend(stores::issuer_tables());
+        environment.extend(stores::texts([
             ("CAUSEWAY_ISSUER", &url),
             ("CAUSEWAY_SIGNING_SECRET", "signing"),
             ("CAUSEWAY_MTLS_DOOR_IDS", MTLS_DOOR_ID),
@@ -169,8 +169,8 @@ impl PublicIssuer {
     }
 }
 
-/// The command for a script of `tests/fixtures/clients/`: Python with the packages of `tests/tools/requirements.txt`, or
-/// Node.js with those of `package.json`, which it looks for beside the script; so it runs from a copy in `folder`.
+/// The command for a script of `tests/fixtures/clients/`: Python with the packages of `requirements.txt`, or Node.js with
+/// those of `package.json`. Node.js looks for them beside the script, so it runs from a copy in `folder`.
 pub fn script_command(script: &str, folder: &Path) -> Result<Command, String> {
     let fixtures = root().join("tests/fixtures/clients");
     let mut command = if script.ends_with(".mjs") {
@@ -210,7 +210,7 @@ async fn api_key(moto: &Moto, pepper: &Secret<String>) -> Result<String, String>
     let key = seeds::new_key().map_err(|error| error.to_string())?;
     let pepper = Secret::new(pepper.expose().clone().into_bytes());
     let record = seeds::key_record(&key, "partner", KeyState::Active, &pepper);
-    let keys = DynamoDb::new("api-keys", world::aws(moto));
+    let keys = DynamoDb::new("api-keys", stores::aws(moto));
     ApiKeys::put(&keys, &record).await.map_err(|error| error.to_string())?;
     Ok(key.text().expose().clone())
 }
@@ -225,7 +225,7 @@ struct Clients<'a> {
 
 impl<'a> Clients<'a> {
     fn new(moto: &Moto, folder: &'a Path) -> Self {
-        let table = Arc::new(DynamoTable::new("clients", world::aws(moto)));
+        let table = Arc::new(DynamoTable::new("clients", stores::aws(moto)));
         let table = TableOf::new("clients", table, Arc::new(SystemClock));
         Self { table, folder, settings: Map::new(), credentials: Credentials::default() }
     }

@@ -1,5 +1,5 @@
-//! The issuer in the test's own process, behind the gateway of `causeway dev`, with a clock that the test sets: for what
-//! takes hours, such as a rotation of its keys under the caches of verifiers.
+//! The issuer in the test's own process, behind the gateway of `causeway dev`, with a clock that the test sets: for
+//! what takes hours, such as a rotation of its keys under the caches of verifiers.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -43,8 +43,8 @@ pub struct RotatingIssuer {
 type Fetches = Arc<Mutex<Vec<(String, u64)>>>;
 
 impl RotatingIssuer {
-    /// An issuer with a key of each algorithm and tokens that live for an hour, the longest life, at this time. It counts
-    /// on verifiers that keep its keys for two hours.
+    /// An issuer with a key of each algorithm and tokens that live for an hour, the longest life, at this time. It
+    /// counts on verifiers that keep its keys for two hours.
     pub async fn start(now: u64) -> Result<Self, String> {
         Self::start_for(now, 7200).await
     }

@@ -17,8 +17,8 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 const NOW: u64 = 1_893_456_000;
-/// From a rotation to the first token of its keys, beside the time for verifiers: half an hour for the steps, an hour for
-/// other environments of the function, five minutes for clocks.
+/// From a rotation to the first token of its keys, beside the time for verifiers: half an hour for the steps, an hour
+/// for other environments of the function, five minutes for clocks.
 const STEPS_AND_CLOCKS: u64 = 1800 + 3600 + 300;
 /// The same with the two hours that the issuer gives verifiers by default.
 const ACTIVATION: u64 = STEPS_AND_CLOCKS + 7200;
@@ -147,8 +147,8 @@ async fn a_verifier_that_is_slower_than_declared_is_left_behind() -> Result<(), 
     Ok(())
 }
 
-/// Envoy's clock is the machine's, so the rotation has taken place when the test begins: a second ago the old keys signed
-/// for the last time.
+/// Envoy's clock is the machine's, so the rotation has taken place when the test begins: a second ago the old keys
+/// signed for the last time.
 #[tokio::test(flavor = "multi_thread")]
 async fn envoy_follows_the_keys() -> Result<(), String> {
     if !tier::available(&[&tool("envoy")]) {
