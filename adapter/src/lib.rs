@@ -13,7 +13,7 @@
 //! | `CAUSEWAY_API_KEYS_TABLE` | the DynamoDB table of API keys | API keys are refused | with the next |
 //! | `CAUSEWAY_PEPPER_SECRET` | the Secrets Manager id of the pepper that API keys are hashed with | API keys are refused | with the one before |
 //! | `CAUSEWAY_ALLOW_PRIVATE_ISSUERS` | `true`: key sets may be fetched from this host and private networks | `false` | no |
-//! | `CAUSEWAY_ISSUER_ROOTS` | a PEM file with root certificates to trust when key sets are fetched | Mozilla's alone | no |
+//! | `CAUSEWAY_ISSUER_ROOTS` | a PEM file with root certificates to trust when key sets and the revocation list are fetched | Mozilla's alone | no |
 //! | `CAUSEWAY_METRICS` | `emf` or `off`: whether CloudWatch finds metrics in the log (embedded metric format) | `off` | no |
 //! | `CAUSEWAY_REVOCATIONS_URL` | where the issuer publishes its signed list of revoked credentials | no list but the bundle's | with the next |
 //! | `CAUSEWAY_REVOCATIONS_ISSUER` | the issuer that signs the list | no list but the bundle's | with the one before |

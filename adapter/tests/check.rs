@@ -109,6 +109,7 @@ impl World {
             api_keys,
             jwks: Arc::new(JwksSource::new(clock.clone())),
             revocations: Default::default(),
+            rate_limits: None,
             clock,
             log,
         };
@@ -511,6 +512,7 @@ async fn a_port_that_is_taken_is_named() {
         api_keys: None,
         jwks: Arc::new(JwksSource::new(clock.clone())),
         revocations: Default::default(),
+        rate_limits: None,
         clock,
         log: Log::memory().0,
     };

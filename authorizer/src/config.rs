@@ -7,6 +7,7 @@ use platform::bundle;
 use platform::env::{Env, EnvError, Reader, environment_from_env};
 use platform::jwks::JwksSettings;
 use platform::metrics::{Emf, Metrics};
+use platform::rate_limit::RateLimitConfig;
 use platform::revocations::RevocationsConfig;
 
 use crate::event::{ResponseKind, TOKEN_HEADER};
@@ -30,6 +31,8 @@ pub struct Config {
     pub metrics: Option<Emf>,
     /// Where the list of revoked credentials is fetched from; without it, there is none but the bundle's.
     pub revocations: Option<RevocationsConfig>,
+    /// How clients are limited; without it, they are not.
+    pub rate_limits: Option<RateLimitConfig>,
 }
 
 impl Config {
@@ -55,6 +58,7 @@ impl Config {
         let jwks = JwksSettings::from_env(&env)?;
         let metrics = Emf::from_env(&env, Metrics::Emf, "authorizer", environment.as_deref())?;
         let revocations = RevocationsConfig::from_env(&env)?;
+        let rate_limits = RateLimitConfig::from_env(&env)?;
         env.finish()?;
         Ok(Self {
             bundle: bundle.map_or_else(|| PathBuf::from(bundle::DEFAULT_PATH), PathBuf::from),
@@ -65,6 +69,7 @@ impl Config {
             jwks,
             metrics,
             revocations,
+            rate_limits,
         })
     }
 }
@@ -81,7 +86,7 @@ mod tests {
         assert_eq!(config.bundle, PathBuf::from("/opt/causeway/mesh.bundle"));
         assert_eq!(config.response, ResponseKind::Simple);
         assert_eq!(config.token_header, "authorization");
-        assert!(config.api_keys.is_none());
+        assert!(config.api_keys.is_none() && config.rate_limits.is_none());
         assert_eq!(config.metrics, Some(Emf::new("authorizer", None)));
     }
 
@@ -97,6 +102,9 @@ mod tests {
             ("CAUSEWAY_PEPPER_SECRET", "pepper"),
             ("CAUSEWAY_REVOCATIONS_URL", "https://issuer.example/revocations"),
             ("CAUSEWAY_REVOCATIONS_ISSUER", "https://issuer.example"),
+            ("CAUSEWAY_RATE_LIMITS_TABLE", "rate-limits"),
+            ("CAUSEWAY_RATE_LIMIT", "50/s,100"),
+            ("CAUSEWAY_RATE_LIMIT_OUTAGE", "deny"),
             ("AWS_REGION", "eu-central-1"),
             ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"),
             ("AWS_SECRET_ACCESS_KEY", "hunter2"),
@@ -110,6 +118,9 @@ mod tests {
         let store = config.api_keys.as_ref().unwrap();
         assert_eq!((store.table.as_str(), store.pepper_secret.as_str()), ("api-keys", "pepper"));
         assert_eq!(config.revocations.as_ref().unwrap().issuer, "https://issuer.example");
+        let limits = config.rate_limits.as_ref().unwrap();
+        assert_eq!((limits.table.as_str(), limits.outage), ("rate-limits", platform::rate_limit::Outage::Deny));
+        assert_eq!(limits.limit.to_string(), "50/s,100");
         assert!(!format!("{config:?}").contains("hunter2"));
     }
 
@@ -129,6 +140,8 @@ mod tests {
                 MapEnv::from([("CAUSEWAY_REVOCATIONS_URL", "https://a.example/")]),
                 "CAUSEWAY_REVOCATIONS_ISSUER is not set",
             ),
+            (MapEnv::from([("CAUSEWAY_RATE_LIMITS_TABLE", "t")]), "CAUSEWAY_RATE_LIMIT is not set"),
+            (MapEnv::from([("CAUSEWAY_RATE_LIMIT", "fast")]), "CAUSEWAY_RATE_LIMIT=\"fast\" is not valid"),
             (MapEnv::from([("CAUSEWAY_BUNDEL", "x")]), "did you mean CAUSEWAY_BUNDLE?"),
         ] {
             let error = Config::from_env(&env).unwrap_err().to_string();

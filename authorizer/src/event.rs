@@ -130,6 +130,12 @@ impl<'a> Reading<'a> {
         let gateway = self.policies.api_gateway(&seen.api_id, &seen.stage, domain);
         gateway.and_then(|gateway| gateway.base_path).unwrap_or_default().trim_start_matches('/')
     }
+
+    /// Why a path is refused, for whoever runs this: a document that is missing or wrong comes before the client's fault.
+    fn blame(&self, why: Why, seen: &Seen, domain: &str) -> Why {
+        let gateway = self.policies.api_gateway(&seen.api_id, &seen.stage, domain);
+        why.about_path(gateway, self.policies.uncovered(&seen.api_id, &seen.stage, domain))
+    }
 }
 
 impl Event {
@@ -193,7 +199,8 @@ fn read(mut wire: Wire, reading: &Reading<'_>) -> Result<Event, Box<Refused>> {
         api_id: bounded(context.api_id.as_deref()),
         stage: bounded(context.stage.as_deref()),
     };
-    let form = refused::form(wire.method_arn.is_some(), wire.version.as_deref(), wire.kind.is_some(), reading.response);
+    let arn = (wire.method_arn.is_some(), wire.method_arn.as_deref().or(wire.route_arn.as_deref()));
+    let form = refused::form(arn, wire.version.as_deref(), wire.kind.is_some(), reading.response);
     let parts = source(&wire, &context).and_then(|source| match source {
         Source::HttpV1 => http_v1::parts(wire, context, &seen, reading),
         Source::HttpV2 => http_v2::parts(wire, context, &seen, reading),

@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use authz::api::Apis;
 use authz::grants::Resources;
 use authz::{Decision, Given, Policies, Request, Target};
+use platform::bundle::SharedBytes;
 use platform::log::Log;
 use serde::Serialize;
 
@@ -36,18 +37,18 @@ enum Resource {
 
 /// The APIs of the bundle. They are opened when the first answer can use them, which is not at the start.
 pub(crate) struct KnownApis {
-    section: Option<Vec<u8>>,
+    section: Option<SharedBytes>,
     opened: OnceLock<Option<Apis>>,
 }
 
 impl KnownApis {
     /// The section of the bundle; a bundle that was made without templates has none.
-    pub(crate) fn new(section: Option<Vec<u8>>) -> Self {
+    pub(crate) fn new(section: Option<SharedBytes>) -> Self {
         Self { section, opened: OnceLock::new() }
     }
 
     fn get(&self, log: &Log) -> Option<&Apis> {
-        let open = || match Apis::open(self.section.as_deref()?) {
+        let open = || match Apis::open(self.section.as_deref()?.as_ref()) {
             Ok(apis) => Some(apis),
             Err(error) => {
                 // Without them an answer is for its request alone, which is always right.
@@ -80,7 +81,9 @@ impl KnownApis {
 
 impl std::fmt::Debug for KnownApis {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("KnownApis").field("bytes", &self.section.as_ref().map(Vec::len)).finish()
+        f.debug_struct("KnownApis")
+            .field("bytes", &self.section.as_deref().map(|section| section.as_ref().len()))
+            .finish()
     }
 }
 

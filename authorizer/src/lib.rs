@@ -12,12 +12,15 @@
 //! | `CAUSEWAY_API_KEYS_TABLE` | the DynamoDB table of API keys | API keys are refused | with the next |
 //! | `CAUSEWAY_PEPPER_SECRET` | the Secrets Manager id of the pepper that API keys are hashed with | API keys are refused | with the one before |
 //! | `CAUSEWAY_ALLOW_PRIVATE_ISSUERS` | `true`: key sets may be fetched from this host and private networks | `false` | no |
-//! | `CAUSEWAY_ISSUER_ROOTS` | a PEM file with root certificates to trust when key sets are fetched | Mozilla's alone | no |
+//! | `CAUSEWAY_ISSUER_ROOTS` | a PEM file with root certificates to trust when key sets and the revocation list are fetched | Mozilla's alone | no |
 //! | `CAUSEWAY_METRICS` | `emf` or `off`: whether CloudWatch finds metrics in the log (embedded metric format) | `emf` | no |
 //! | `CAUSEWAY_REVOCATIONS_URL` | where the issuer publishes its signed list of revoked credentials | no list but the bundle's | with the next |
 //! | `CAUSEWAY_REVOCATIONS_ISSUER` | the issuer that signs the list | no list but the bundle's | with the one before |
 //! | `CAUSEWAY_REVOCATIONS_MAX_AGE` | how old the list may be, in seconds from when it was signed; 120 to 86400 | 900 | no |
-//! | `AWS_REGION`, `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN` | Region and credentials; Lambda sets them | | with the two before |
+//! | `CAUSEWAY_RATE_LIMITS_TABLE` | the DynamoDB table of [rate limits](platform::rate_limit) | clients are not limited | with the next |
+//! | `CAUSEWAY_RATE_LIMIT` | what each client may ask: `50/s,100` is 50 requests a second, and 100 at once; `/m` is a minute | clients are not limited | with the one before |
+//! | `CAUSEWAY_RATE_LIMIT_OUTAGE` | while that table cannot be used: `allow` (each sandbox limits by itself) or `deny` | `allow` | no |
+//! | `AWS_REGION`, `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN` | Region and credentials; Lambda sets them | | with a table |
 //! | `AWS_ENDPOINT_URL`, `AWS_ENDPOINT_URL_DYNAMODB`, `AWS_ENDPOINT_URL_SECRETS_MANAGER` | stand-ins for the AWS services | AWS | no |
 
 pub mod config;
@@ -34,13 +37,14 @@ use std::task::{Context, Poll};
 use authz::grants::Resources;
 use authz::{Decision, Deny, Given, Hop, Policies, Reason, Target};
 use lambda_runtime::LambdaEvent;
-use platform::bundle::{Bundle, BundleError, Section};
+use platform::bundle::{Bundle, BundleError, Section, SharedBytes};
 use platform::clock::Clock;
 use platform::decision_line::Seen;
 use platform::env::{Env, EnvError};
 use platform::front::{self, Front, FrontError};
 use platform::log::Log;
 use platform::panics;
+use platform::rate_limit::RateLimits;
 use platform::revocations::RevocationsSetup;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -114,7 +118,7 @@ impl Authorizer {
     ///
     /// # Errors
     /// [`Error::Keys`].
-    pub fn with_apis(config: Config, policies: Policies, apis: Option<Vec<u8>>, deps: Deps) -> Result<Self, Error> {
+    pub fn with_apis(config: Config, policies: Policies, apis: Option<SharedBytes>, deps: Deps) -> Result<Self, Error> {
         let outputs = policies.output_headers();
         let clock = deps.clock.clone();
         let front = Front::new(policies, deps)?;
@@ -127,11 +131,14 @@ impl Authorizer {
     /// The bundle cannot be read or used.
     pub fn from_config(config: Config, log: Log) -> Result<Self, Error> {
         let bundle = Bundle::open(&config.bundle)?;
-        let policies = Policies::open(bundle.section(Section::Access)?)?.with_keys_fetched_at(bundle.made_at());
+        let policies =
+            Policies::open_shared(bundle.shared_section(Section::Access)?)?.with_keys_fetched_at(bundle.made_at());
         let log = log.with_metrics(config.metrics.clone());
         let revocations = RevocationsSetup::new(config.revocations.clone(), &bundle)?;
-        let deps = Deps { revocations, ..Deps::in_aws(config.api_keys.as_ref(), config.jwks.clone(), log) };
-        let apis = bundle.optional_section(Section::Api)?.map(<[u8]>::to_vec);
+        let rate_limits = config.rate_limits.as_ref().map(RateLimits::in_aws);
+        let aws = Deps::in_aws(config.api_keys.as_ref(), config.jwks.clone(), log);
+        let deps = Deps { revocations, rate_limits, ..aws };
+        let apis = bundle.optional_shared_section(Section::Api)?;
         Self::with_apis(config, policies, apis, deps)
     }
 
@@ -149,6 +156,10 @@ impl Authorizer {
                 let decision = match self.environment(&event) {
                     Ok(()) => {
                         let then = |policies: &Policies, given: &Given<'_>, decision: &Decision| {
+                            // Where rates are limited, each request takes a token of its own.
+                            if front.limits_rates() {
+                                return Resources::default();
+                            }
                             apis.grants(&event, policies, given, decision, front.log())
                         };
                         let (decision, found) = front.decide_and(&event.request, &event.target, then).await;

@@ -11,18 +11,16 @@
 use std::collections::BTreeMap;
 
 use authz::claims::Json;
+use authz::context_key::context_key;
 use authz::grants::Resources;
 use authz::{Allow, Decision, Deny, Reason};
 use lambda_runtime::Diagnostic;
 use serde::Serialize;
 
+pub use authz::context_key::CONTEXT_KEYS;
+
 use crate::event::{Api, Form};
 use crate::grant::{self, Statement};
-
-/// The context keys of every answer, always all there: a key that is missing would leave a header of the same name that
-/// a client sent as it is, where the integration maps the key to that header.
-pub const CONTEXT_KEYS: [&str; 9] =
-    ["aud", "client_id", "iss", "policy", "principal", "reason", "request_id", "scope", "sub"];
 
 /// The most bytes of one context value. A cut value could be somebody else's name, so a longer one denies.
 const MAX_VALUE: usize = 2_048;
@@ -195,15 +193,6 @@ fn context(decision: &Decision, request_id: &str, outputs: &[String]) -> BTreeMa
 fn output<'a>(allow: &'a Allow, header: &str) -> Option<&'a str> {
     // A header of this name may also be the client's own, where the rule that makes it is another workload's.
     allow.claim_headers().find(|(name, _)| *name == header).map(|(_, value)| value)
-}
-
-/// `x-jwt-iss` is `x_jwt_iss`: context keys are `[a-z0-9_]`. The key `claims` is API Gateway's own in payload format 1.0
-/// and at REST APIs; a header of that name is `claims_header`.
-fn context_key(header: &str) -> String {
-    if header.eq_ignore_ascii_case("claims") {
-        return "claims_header".to_owned();
-    }
-    header.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' }).collect()
 }
 
 /// The audiences with spaces between, since a context value is a string.

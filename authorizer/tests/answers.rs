@@ -208,6 +208,61 @@ async fn policies_name_this_request_only() {
     }
 }
 
+/// An answer is cached: what cannot be read in one request says nothing of the caller's others.
+#[tokio::test]
+async fn a_refused_event_denies_its_own_arn() {
+    let world = World::with(Arc::new(Down), iam);
+    let arn = |path: &str| format!("arn:aws:execute-api:eu-central-1:123456789012:bookinfo1/$default/GET{path}");
+    let named = |name: &str, field: &str, arn: &str| {
+        let mut event = fixture(name);
+        event[field] = arn.into();
+        event["headers"]["a b"] = "not a header name".into();
+        event
+    };
+    let all = "*".to_owned();
+    let wildcard = arn("/reviews/*");
+    for (event, denied) in [
+        (named("http-1.0", "methodArn", &arn("/reviews/0")), arn("/reviews/0")),
+        (named("http-2.0", "routeArn", &arn("/reviews/0")), arn("/reviews/0")),
+        (named("rest-request", "methodArn", &arn("/reviews/0")), arn("/reviews/0")),
+        // What no policy can name exactly.
+        (named("http-2.0", "routeArn", &wildcard), all.clone()),
+        (named("http-2.0", "routeArn", &arn(&format!("/{}", "x".repeat(512)))), all.clone()),
+        (named("http-2.0", "routeArn", "arn:aws:s3:::bucket/*"), all.clone()),
+        (named("http-2.0", "routeArn", "arn:aws:execute-api:r:a:api"), all),
+    ] {
+        let (answer, line) = world.ask(&event).await;
+        let statement = json!([{"Action": "execute-api:Invoke", "Effect": "Deny", "Resource": denied}]);
+        assert_eq!(answer.unwrap()["policyDocument"]["Statement"], statement, "{line}");
+    }
+}
+
+/// Format 1.0 says method and path twice, and the ARN says them again.
+#[tokio::test]
+async fn what_format_1_0_says_twice_must_agree() {
+    let world = World::with(Arc::new(Down), |config| config);
+    let authorization = format!("Bearer {}", world.issuer.token(&reader()));
+    let base = "arn:aws:execute-api:eu-central-1:123456789012:bookinfo1/$default/";
+    for (pointer, value, reason) in [
+        ("/requestContext/path", "/v1/reviews/0", "allowed_by_policy"),
+        ("/requestContext/path", "/reviews/1", "path_not_canonical"),
+        ("/requestContext/path", "/admin", "path_not_canonical"),
+        ("/requestContext/httpMethod", "POST", "request_invalid"),
+        ("/httpMethod", "POST", "request_invalid"),
+        ("/methodArn", &format!("{base}GET/v1/reviews/0"), "allowed_by_policy"),
+        ("/methodArn", &format!("{base}POST/reviews/0"), "request_invalid"),
+        ("/methodArn", &format!("{base}GET/reviews/1"), "path_not_canonical"),
+        ("/methodArn", &format!("{base}$default"), "request_invalid"),
+        ("/methodArn", &base.replace("bookinfo1", "other"), "request_invalid"),
+        ("/methodArn", "x", "request_invalid"),
+    ] {
+        let mut event = with_header(fixture("http-1.0"), "authorization", &authorization);
+        *event.pointer_mut(pointer).unwrap() = value.into();
+        let (_, line) = world.ask(&event).await;
+        assert_eq!(line["reason"], reason, "{pointer} {value}: {line}");
+    }
+}
+
 /// A key that is missing could be filled in by the client: an integration maps context keys to headers of its choice.
 #[tokio::test]
 async fn every_context_key_is_always_there() {
@@ -294,6 +349,9 @@ async fn paths_that_can_be_read_in_two_ways_are_refused() {
         (routed("GET /reviews/{id}", json!({"id": "0"})), true),
         (routed("ANY /{proxy+}", json!({"proxy": "reviews/0"})), true),
         (routed("GET /reviews/0", Value::Null), true),
+        // A slash in one segment was sent as %2F, which a backend may decode or not.
+        (at(routed("GET /{id}", json!({"id": "reviews/0"})), "/reviews/0"), false),
+        (at(routed("GET /{a}/{b}", json!({"a": "reviews", "b": "0"})), "/reviews/0"), true),
         (routed("GET /reviews/{id}", json!({"id": "1"})), false),
         (routed("GET /reviews/{id}", json!({})), false),
         (routed("GET /reviews/{id}", json!({"id": "0", "more": "x"})), false),
@@ -334,9 +392,15 @@ async fn an_api_that_no_document_covers_is_refused() {
 
 /// Answers every connection with a key set, and counts them.
 fn jwks_server(document: String) -> (String, Arc<std::sync::atomic::AtomicU32>) {
+    let (origin, count) = json_server(move || document.clone());
+    (format!("{origin}/jwks.json"), count)
+}
+
+/// Answers every connection with a document, whatever the path, and counts them.
+fn json_server(document: impl Fn() -> String + Send + 'static) -> (String, Arc<std::sync::atomic::AtomicU32>) {
     use std::io::{Read, Write};
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let uri = format!("http://{}/jwks.json", listener.local_addr().unwrap());
+    let origin = format!("http://{}", listener.local_addr().unwrap());
     let count = Arc::new(std::sync::atomic::AtomicU32::new(0));
     let counted = count.clone();
     std::thread::spawn(move || {
@@ -344,6 +408,7 @@ fn jwks_server(document: String) -> (String, Arc<std::sync::atomic::AtomicU32>) 
             let mut stream = stream.unwrap();
             counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
             let _ = stream.read(&mut [0; 4096]);
+            let document = document();
             let _ = write!(
                 stream,
                 "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{document}",
@@ -351,7 +416,7 @@ fn jwks_server(document: String) -> (String, Arc<std::sync::atomic::AtomicU32>) 
             );
         }
     });
-    (uri, count)
+    (origin, count)
 }
 
 fn with_uri(uri: &str) -> String {
@@ -374,10 +439,35 @@ async fn keys_are_fetched_when_a_token_first_needs_them() {
     }
 }
 
+/// A rule that names an issuer alone, whose keys Istio finds by OpenID Connect Discovery.
+#[tokio::test]
+async fn keys_of_a_rule_without_a_place_are_discovered() {
+    let issuer = Issuer::new();
+    let (keys, fetched) = jwks_server(issuer.jwks());
+    let (asked, told) = (Arc::new(std::sync::Mutex::new(String::new())), keys.clone());
+    let served = asked.clone();
+    let (name, visits) = json_server(move || served.lock().unwrap().clone());
+    *asked.lock().unwrap() = json!({"issuer": name, "jwks_uri": told}).to_string();
+    let text = include_str!("../../tests/fixtures/events/policies.yaml");
+    let text = text.replace("jwks: 'JWKS'", "").replace(ISSUER, &name);
+    let world = World::over(support::compiled(&text, &CompileOptions::default()), issuer, None, |config| config);
+    for _ in 0..2 {
+        let (answer, line) = world.ask(&bearer(&world, &with(reader(), "iss", json!(name)))).await;
+        assert_eq!(answer.unwrap()["isAuthorized"], true, "{line}");
+    }
+    let count = |of: &std::sync::atomic::AtomicU32| of.load(std::sync::atomic::Ordering::SeqCst);
+    assert_eq!((count(&visits), count(&fetched)), (1, 1));
+    // The metadata of another issuer is nobody's word.
+    *asked.lock().unwrap() = json!({"issuer": "https://else.example", "jwks_uri": keys}).to_string();
+    let world = World::over(support::compiled(&text, &CompileOptions::default()), Issuer::new(), None, |c| c);
+    let (answer, line) = world.ask(&bearer(&world, &with(reader(), "iss", json!(name)))).await;
+    assert_eq!((answer, line["reason"].as_str()), (None, Some("jwks_unavailable")));
+}
+
 #[tokio::test]
 async fn keys_of_the_bundle_need_no_fetch_until_the_issuer_rotates() {
     let (old, new) = (Issuer::new(), Issuer::new());
-    let (uri, fetched) = jwks_server(new.jwks().replace("k1", "k2"));
+    let (uri, fetched) = jwks_server(new.jwks().replace("\"k1\"", "\"k2\""));
     let options = CompileOptions { jwks: [(ISSUER.to_owned(), old.jwks())].into(), ..CompileOptions::default() };
     let policies = support::compiled(&with_uri(&uri), &options).with_keys_fetched_at(Some(NOW));
     let world = World::over(policies, old, None, |config| config);

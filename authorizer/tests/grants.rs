@@ -7,6 +7,7 @@ use authorizer::event::ResponseKind;
 use authorizer::{Authorizer, Config, Deps};
 use authz::api::{Access, Api, ApiKind, ApiSet, Route, Text, VERSION};
 use authz::grants::UNREADABLE;
+use platform::bundle::SharedBytes;
 use platform::clock::FixedClock;
 use platform::jwks::{JwksSettings, JwksSource};
 use platform::log::{Lines, Log};
@@ -50,6 +51,7 @@ fn world(response: ResponseKind, apis: Option<Vec<u8>>) -> (Authorizer, Issuer, 
         api_keys: None,
         jwks: Arc::new(JwksSource::new(clock.clone())),
         revocations: Default::default(),
+        rate_limits: None,
         clock,
         log,
     };
@@ -62,7 +64,9 @@ fn world(response: ResponseKind, apis: Option<Vec<u8>>) -> (Authorizer, Issuer, 
         jwks: JwksSettings::default(),
         metrics: None,
         revocations: None,
+        rate_limits: None,
     };
+    let apis = apis.map(|apis| Arc::new(apis) as SharedBytes);
     let authorizer = Authorizer::with_apis(config, support::policies(&issuer), apis, deps).unwrap();
     (authorizer, issuer, lines)
 }
@@ -95,16 +99,23 @@ async fn otherwise_it_is_this_request_alone() {
     for (name, apis) in [("none", None), ("another stage", Some(section("prod")))] {
         assert!(alone(&statements(apis, |_| ()).await.0), "{name}");
     }
-    // An ARN that is not of this path, stage or API.
-    for arn in ["GET/v1/reviews/0", "POST/reviews/0", "GET/reviews/1"] {
+    // An ARN with the base path in front; one that is not of this method, path, stage or API denies itself.
+    for (arn, effect) in [
+        ("GET/v1/reviews/0", "Allow"),
+        ("POST/reviews/0", "Deny"),
+        ("GET/reviews/1", "Deny"),
+        ("GET/prod/reviews/0", "Deny"),
+        ("$default", "Deny"),
+    ] {
         let (found, _) =
             statements(Some(section("$default")), |event| event["routeArn"] = format!("{BASE}{arn}").into()).await;
-        assert!(alone(&found), "{arn}: {found}");
+        assert!(alone(&found) && found[0]["Effect"] == effect, "{arn}: {found}");
+        assert_eq!(found[0]["Resource"], format!("{BASE}{arn}"));
     }
     for base in ["bookinfo2/$default/", "bookinfo1/prod/", "bookinfo1/$default/x/"] {
         let arn = format!("arn:aws:execute-api:eu-central-1:123456789012:{base}GET/reviews/0");
         let (found, _) = statements(Some(section("$default")), |event| event["routeArn"] = arn.clone().into()).await;
-        assert!(alone(&found), "{arn}: {found}");
+        assert!(alone(&found) && found[0]["Effect"] == "Deny", "{arn}: {found}");
     }
     // A denial denies its request.
     let (found, _) =

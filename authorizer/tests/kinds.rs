@@ -107,6 +107,14 @@ async fn rest_paths_are_judged_as_they_were_sent() {
         event["pathParameters"]["id"] = id.into();
         event
     };
+    // The same path in every field of the event.
+    let same = |path: &str| {
+        let mut event = at(path, path, path, "");
+        event["resource"] = "/{id+}".into();
+        event["pathParameters"]["id"] = path[1..].into();
+        event
+    };
+    assert_eq!(world.ask(&same("/reviews/0")).await.1["reason"], "allowed_by_policy");
     for (event, judged) in [
         // With the base path of the custom domain, and without; with the stage in the context.
         (at("/shop/reviews/0", "/shop/reviews/0", "/reviews/0", "0"), "/reviews/0"),
@@ -115,7 +123,7 @@ async fn rest_paths_are_judged_as_they_were_sent() {
         // Encoded stays encoded, whether the other forms are decoded or not.
         (at("/shop/reviews/a%20b", "/shop/reviews/a%20b", "/reviews/a%20b", "a b"), "/reviews/a%20b"),
         (at("/shop/reviews/%C3%A9", "/shop/reviews/%C3%A9", "/reviews/é", "é"), "/reviews/%C3%A9"),
-        (at("/shop/reviews/a%2Fb", "/shop/reviews/a%2Fb", "/reviews/a%2Fb", "a%2Fb"), "/reviews/a%2Fb"),
+        (at("/shop/reviews/a%3Ab", "/shop/reviews/a%3Ab", "/reviews/a%3Ab", "a%3Ab"), "/reviews/a%3Ab"),
     ] {
         let (answer, line) = world.ask(&event).await;
         assert_eq!(
@@ -136,11 +144,44 @@ async fn rest_paths_are_judged_as_they_were_sent() {
         at("/shop/reviews/%2e%2e", "/shop/reviews/%2e%2e", "/reviews/%2e%2e", "%2e%2e"),
         at("/shop/reviews/a;b/../c", "/shop/reviews/a;b/../c", "/reviews/a;b/../c", "a;b/../c"),
         at("/shop/reviews/%41", "/shop/reviews/%41", "/reviews/A", "A"),
+        // All forms agree, and the backend could still read another path in it.
+        same("/a%2Fb"),
+        same("/x%2f..%2Fadmin"),
+        same("/x%5C..%5Cadmin"),
+        same("/x\\admin"),
+        same("//admin"),
+        same("/a//b"),
+        same("/admin;x"),
+        same("/admin%3Bx"),
+        same("/x/..;/admin"),
+        same("/x/%2e%2e;/admin"),
+        same("/admin%00"),
+        same("/admin%0a"),
+        same("/admin%7F"),
+        same("/admin%23x"),
+        same("/admin%3Fx"),
+        same("/admin%253Fx"),
+        same("/admin%"),
+        same("/admin%zz"),
+        same("/admin%C0%AF"),
     ] {
         let (answer, line) = world.ask(&event).await;
         assert_eq!(line["reason"], "path_not_canonical", "{line}");
         assert_eq!(answer.unwrap()["policyDocument"]["Statement"][0]["Effect"], "Deny");
     }
+    // Nothing is taken off without the document that has the base path, and what is left looks like another path.
+    let detail = |line: &Value| line["detail"].as_str().unwrap_or_default().to_owned();
+    let (_, line) = world.ask(&at("/other/reviews/0", "/other/reviews/0", "/reviews/0", "0")).await;
+    let expected = "path and methodArn differ (the ApiGateway bookinfo/rest has the basePath /shop)";
+    assert_eq!(detail(&line), expected, "{line}");
+    let mut unknown = at("/shop/reviews/0", "/shop/reviews/0", "/reviews/0", "0");
+    unknown["requestContext"]["apiId"] = "other".into();
+    unknown["requestContext"]["domainName"] = "other.example".into();
+    unknown["methodArn"] = arn(&unknown).replace("bookinfor1", "other").into();
+    let (answer, line) = world.ask(&unknown).await;
+    assert_eq!(line["reason"], "gateway_unknown", "{line}");
+    assert!(detail(&line).ends_with("none names this apiId or has this domain"), "{line}");
+    assert_eq!(answer.unwrap()["policyDocument"]["Statement"][0]["Effect"], "Deny");
 }
 
 /// In a policy these are patterns, and a cached policy would open other paths.
@@ -201,7 +242,7 @@ async fn an_arn_has_limits_and_belongs_to_its_request() {
 
 #[tokio::test]
 async fn a_token_event_knows_no_host_no_header_and_no_address() {
-    let unknown = authz::Unknown { host: true, headers: true, principal: false };
+    let unknown = authz::Unknown { host: true, headers: true, principal: true };
     let request = parsed(&fixture("rest-token")).request;
     assert_eq!((request.unknown, request.source.remote_ip, request.path.as_str()), (unknown, None, "/reviews/0"));
     // Matching conditions, whatever they are about: an ALLOW rule dies of them, a DENY rule keeps the rest.
@@ -210,6 +251,7 @@ async fn a_token_event_knows_no_host_no_header_and_no_address() {
         "when: [{key: 'request.headers[x]', notValues: [v]}]",
         "when: [{key: remote.ip, values: [0.0.0.0/0]}]",
         "from: [{source: {remoteIpBlocks: [0.0.0.0/0]}}]",
+        "from: [{source: {notPrincipals: [cluster.local/ns/a/sa/b]}}]",
     ] {
         let world = world_with(&gateway_policy("ALLOW", condition));
         let token = world.issuer.token(&reader());
@@ -222,6 +264,8 @@ async fn a_token_event_knows_no_host_no_header_and_no_address() {
         "to: [{operation: {hosts: [else.example]}}]",
         "when: [{key: 'request.headers[x]', values: [v]}]",
         "from: [{source: {remoteIpBlocks: [192.0.2.0/24]}}]",
+        // The client may have shown the certificate that is denied: the event would not say so.
+        "from: [{source: {principals: [cluster.local/ns/bookinfo/sa/bookinfo-reviews]}}]",
     ] {
         let world = world_with(&gateway_policy("DENY", condition));
         let token = world.issuer.token(&reader());
@@ -229,6 +273,59 @@ async fn a_token_event_knows_no_host_no_header_and_no_address() {
         assert_eq!(line["reason"], "denied_by_policy", "{condition}: {line}");
         let (_, line) = world.ask(&with_token(fixture("rest-request"), &token)).await;
         assert_eq!(line["reason"], "allowed_by_policy", "{condition}: {line}");
+    }
+}
+
+/// AWS documents format 1.0 without `multiValueHeaders`: of a header that comes twice the last line is all there is.
+#[tokio::test]
+async fn a_header_that_may_have_been_written_twice_is_not_believed() {
+    let event = |world: &World, complete: bool| {
+        let mut event = with_token(fixture("http-1.0"), &world.issuer.token(&reader()));
+        event["headers"]["X-Role"] = "reader".into();
+        event["multiValueHeaders"]["X-Role"] = json!(["banned", "reader"]);
+        if !complete {
+            let event = event.as_object_mut().unwrap();
+            event.remove("multiValueHeaders");
+            event.remove("multiValueQueryStringParameters");
+        }
+        event
+    };
+    for (action, values, complete, reason) in [
+        ("DENY", "banned", true, "denied_by_policy"),
+        ("DENY", "banned", false, "denied_by_policy"),
+        ("DENY", "else", true, "allowed_by_policy"),
+        ("DENY", "else", false, "denied_by_policy"),
+        ("ALLOW", "reader", true, "allowed_by_policy"),
+        ("ALLOW", "reader", false, "denied_no_match"),
+    ] {
+        let condition = format!("when: [{{key: 'request.headers[x-role]', values: [{values}]}}]");
+        let world = world_with(&gateway_policy(action, &condition));
+        let (_, line) = world.ask(&event(&world, complete)).await;
+        assert_eq!(line["reason"], reason, "{action} {values} {complete}: {line}");
+    }
+    // Without such a condition nothing changes.
+    let world = World::with(Arc::new(Down), |config| config);
+    let (_, line) = world.ask(&event(&world, false)).await;
+    assert_eq!(line["reason"], "allowed_by_policy", "{line}");
+}
+
+/// `tls.mode: MUTUAL`: Istio's gateway lets no client in that shows no certificate.
+#[tokio::test]
+async fn a_gateway_with_mutual_tls_asks_every_client_for_a_certificate() {
+    let issuer = Issuer::new();
+    let text = include_str!("../../tests/fixtures/events/policies.yaml").replace("JWKS", &issuer.jwks());
+    let policies = support::compiled(&text.replace("mode: SIMPLE", "mode: MUTUAL"), &CompileOptions::default());
+    let world = World::over(policies, issuer, None, |config| config);
+    let token = world.issuer.token(&reader());
+    for name in ["http-2.0-mtls", "rest-request-mtls"] {
+        let (_, line) = world.ask(&with_token(fixture(name), &token)).await;
+        assert_eq!(line["reason"], "allowed_by_policy", "{name}: {line}");
+    }
+    for name in KINDS.iter().filter(|name| !name.ends_with("mtls")) {
+        let (answer, line) = world.ask(&with_token(fixture(name), &token)).await;
+        assert_eq!((line["reason"].as_str(), line["allowed"].as_bool()), (Some("configuration_invalid"), Some(false)));
+        assert!(line["detail"].as_str().unwrap().contains("domain with mutual TLS"), "{name}: {line}");
+        assert!(answer.unwrap().to_string().contains(if name.starts_with("http-2") { "false" } else { "Deny" }));
     }
 }
 

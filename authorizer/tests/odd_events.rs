@@ -163,11 +163,24 @@ async fn headers_and_query_arrive_as_the_client_sent_them() {
     assert_eq!(one.source.ip, Some("203.0.113.7".parse().unwrap()));
     assert_eq!(one.source.ip, one.source.remote_ip);
 
-    // What the list lacks is known in the other form only.
+    assert!(!one.unknown.headers);
+
+    // What the list lacks is known in the other form only: joined, or its last line alone.
     let mut partly = fixture("http-1.0");
     partly["multiValueHeaders"].as_object_mut().unwrap().remove("X-Team");
     partly["headers"]["X-Team"] = "a,b".into();
-    assert!(parse(&partly).request.headers_joined);
+    let partly = parse(&partly).request;
+    assert!(partly.headers_joined && partly.unknown.headers && partly.headers.contains(&line("x-team", "a,b")));
+
+    // An IPv4 address in the clothes of IPv6 is the IPv4 address that blocks are about.
+    let mut mapped = fixture("http-2.0");
+    for (text, address) in
+        [("::ffff:203.0.113.7", "203.0.113.7"), ("::ffff:cb00:7107", "203.0.113.7"), ("2001:db8::7", "2001:db8::7")]
+    {
+        mapped["requestContext"]["http"]["sourceIp"] = text.into();
+        let source = parse(&mapped).request.source;
+        assert_eq!((source.ip, source.remote_ip), (address.parse().ok(), address.parse().ok()), "{text}");
+    }
 
     let two = parse(&fixture("http-2.0-stage")).request;
     assert_eq!(two.path, "/reviews/0");

@@ -23,9 +23,10 @@ pub(crate) const EXAMPLES: &str = "Examples:
   causeway bundle policies/ --fetch --template template.yaml -o mesh.bundle
 
 The mode is strict unless --mode says otherwise, and it is the bundle's from then on. --fetch embeds the key sets that
-the policies name by jwksUri, or by an issuer alone; one that cannot be had refuses the bundle.
+the policies name by jwksUri, or by an issuer alone; one that is unavailable refuses the bundle.
 
-What `causeway lint` calls an error is refused unless --allow-lint-errors is given.
+What `causeway lint` calls an error, with --template what `causeway lint --template` does, is refused unless
+--allow-lint-errors is given.
 
 --template reads AWS::Serverless::HttpApi and Api with the events of functions, AWS::ApiGatewayV2::*, AWS::ApiGateway::* and
 OpenAPI documents in Body or DefinitionBody. A route without an authorizer is a warning where its API has a Lambda authorizer, or stands in
@@ -68,8 +69,7 @@ pub(crate) fn run(command: BundleCommand) -> ExitCode {
     // Those that were ignored by request have a warning.
     let ignored = |kind: &String| command.reading.allow_ignored.contains(kind);
     for skipped in resources.skipped.iter().filter(|skipped| !ignored(&skipped.kind)) {
-        let istio::Skipped { file, line, kind, name } = skipped;
-        terminal::note(&format!("{file}:{line}: skipped {kind} {name}, which changes neither a verdict nor a route"));
+        terminal::note(&said_of(skipped));
     }
     if let Err(error) = write(&command.output, &bundle) {
         return terminal::failed(&format!("cannot write {}: {error}", command.output.display()));
@@ -78,13 +78,20 @@ pub(crate) fn run(command: BundleCommand) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// A kind that is neither Istio's nor ours may well be one that matters to whoever wrote it, such as one of the Gateway API.
+fn said_of(skipped: &istio::Skipped) -> String {
+    let istio::Skipped { file, line, kind, name } = skipped;
+    let name = if name.is_empty() { String::new() } else { format!(" {name}") };
+    format!("{file}:{line}: skipped {kind}{name}: a document of this kind is not read")
+}
+
 /// The bundle, what it was made of, and what is likely not what was meant.
 fn make(command: &BundleCommand) -> Result<(Vec<u8>, Resources, Vec<String>), Vec<String>> {
     let mut templates = Templates::default();
     let read_templates: Vec<String> =
         command.template.iter().filter_map(|path| templates.add(path).err()).flatten().collect();
     let read = configuration::read(&command.paths, &command.reading, Purpose::Bundle);
-    let Read { resources, compiled, mut warnings } = match read {
+    let Read { resources, compiled, mut warnings, idle_files } = match read {
         Ok(read) if read_templates.is_empty() => read,
         read => {
             let mut errors = read.err().unwrap_or_default();
@@ -92,14 +99,15 @@ fn make(command: &BundleCommand) -> Result<(Vec<u8>, Resources, Vec<String>), Ve
             return Err(errors);
         }
     };
+    warnings.extend(idle_files.iter().map(ToString::to_string));
     warnings.append(&mut templates.warnings);
-    warnings.extend(lint_errors(command, &resources)?);
+    let policies = authz::Policies::open(&compiled.section).map_err(|error| vec![error.to_string()])?;
+    warnings.extend(lint_findings(command, &resources, &policies, &templates)?);
     let api = (!command.template.is_empty()).then(|| templates.finish().write());
     let api = api.transpose().map_err(|error| vec![format!("--template: {error}")])?;
     let revocations = match &command.revocations {
         None => None,
         Some(path) => {
-            let policies = authz::Policies::open(&compiled.section).map_err(|error| vec![error.to_string()])?;
             let read = revocations::read_signed(path, &policies, SystemClock.unix()).map_err(|error| vec![error])?;
             warnings.extend(read.1);
             Some(read.0)
@@ -110,25 +118,30 @@ fn make(command: &BundleCommand) -> Result<(Vec<u8>, Resources, Vec<String>), Ve
     Ok((bundle, resources, warnings))
 }
 
-/// What `causeway lint` calls errors: refused, or counted in a warning where that is asked for.
-fn lint_errors(command: &BundleCommand, resources: &Resources) -> Result<Option<String>, Vec<String>> {
+/// What `causeway lint` finds: errors refuse the bundle, or are counted where that is asked for, as warnings are.
+fn lint_findings(
+    command: &BundleCommand,
+    resources: &Resources,
+    policies: &authz::Policies,
+    templates: &Templates,
+) -> Result<Vec<String>, Vec<String>> {
     let options = LintOptions { mode: command.reading.mode(), ..LintOptions::default() };
-    let mut errors: Vec<String> = lint::lint(resources, None, &options)
-        .iter()
-        .filter(|finding| finding.severity == Severity::Error)
-        .map(ToString::to_string)
-        .collect();
-    let count = match errors.len() {
-        0 => return Ok(None),
-        1 => "1 lint error".to_owned(),
-        more => format!("{more} lint errors"),
+    let deployed = (!command.template.is_empty()).then_some((policies, templates));
+    let findings = lint::lint(resources, deployed, &options);
+    let of = |severity: Severity| findings.iter().filter(move |finding| finding.severity == severity);
+    let see = if deployed.is_some() { "see `causeway lint --template`" } else { "see `causeway lint`" };
+    let counted = |count: usize, what: &str| match count {
+        0 => None,
+        1 => Some(format!("1 lint {what}, {see}")),
+        more => Some(format!("{more} lint {what}s, {see}")),
     };
-    if command.allow_lint_errors {
-        return Ok(Some(format!("{count}, see `causeway lint`")));
+    let errors = counted(of(Severity::Error).count(), "error");
+    if let Some(count) = errors.as_ref().filter(|_| !command.allow_lint_errors) {
+        let mut said: Vec<String> = of(Severity::Error).take(MOST_LINT_ERRORS).map(ToString::to_string).collect();
+        said.push(format!("{count}; --allow-lint-errors writes the bundle all the same"));
+        return Err(said);
     }
-    errors.truncate(MOST_LINT_ERRORS);
-    errors.push(format!("{count}, see `causeway lint`; --allow-lint-errors writes the bundle all the same"));
-    Err(errors)
+    Ok(errors.into_iter().chain(counted(of(Severity::Warning).count(), "warning")).collect())
 }
 
 /// Compiles `resources` into a bundle, in the strict mode. `jwks` are key sets to embed, by issuer or jwksUri.

@@ -13,6 +13,9 @@ use istio::{Resources, SourceFile};
 use platform::bundle::{self, Bundle, Section};
 
 mod fetch;
+mod idle_file;
+
+pub(crate) use idle_file::{Idle, IdleFile};
 
 /// The most configuration files of one run.
 const MAX_FILES: usize = 10_000;
@@ -82,6 +85,8 @@ pub(crate) struct Loaded {
     pub(crate) keys: KeySets,
     /// What was accepted and is likely not what was meant; one line each, with file and line where there is one.
     pub(crate) warnings: Vec<String>,
+    /// Files that say nothing; [`warnings`](Self::warnings) has them not.
+    pub(crate) idle_files: Vec<IdleFile>,
 }
 
 /// Reads, compiles and opens the configuration.
@@ -89,7 +94,7 @@ pub(crate) struct Loaded {
 /// # Errors
 /// Every reason why it is refused, a line each.
 pub(crate) fn load(arguments: &ConfigurationArgs) -> Result<Loaded, Vec<String>> {
-    let mut warnings = Vec::new();
+    let (mut warnings, mut idle_files) = (Vec::new(), Vec::new());
     let (resources, policies) = match arguments.paths.as_slice() {
         [path] if is_bundle(path) => (None, open_bundle(path, &arguments.reading)?),
         paths => {
@@ -97,7 +102,7 @@ pub(crate) fn load(arguments: &ConfigurationArgs) -> Result<Loaded, Vec<String>>
                 return Err(vec![format!("{} is a bundle, which is read alone", bundle.display())]);
             }
             let read = read(paths, &arguments.reading, Purpose::Ask)?;
-            warnings = read.warnings;
+            (warnings, idle_files) = (read.warnings, read.idle_files);
             let policies = Policies::open(&read.compiled.section).map_err(|error| vec![error.to_string()])?;
             (Some(read.resources), policies)
         }
@@ -106,7 +111,7 @@ pub(crate) fn load(arguments: &ConfigurationArgs) -> Result<Loaded, Vec<String>>
     if resources.is_none() && arguments.reading.fetch {
         warnings.extend(fetch_missing(&policies, &mut keys));
     }
-    Ok(Loaded { resources, policies, keys, warnings })
+    Ok(Loaded { resources, policies, keys, warnings, idle_files })
 }
 
 /// What a configuration is read for.
@@ -124,6 +129,8 @@ pub(crate) struct Read {
     pub(crate) resources: Resources,
     pub(crate) compiled: Compiled,
     pub(crate) warnings: Vec<String>,
+    /// Files that say nothing; [`warnings`](Self::warnings) has them not.
+    pub(crate) idle_files: Vec<IdleFile>,
 }
 
 /// Reads and compiles the YAML files at `paths`.
@@ -139,10 +146,11 @@ pub(crate) fn read(paths: &[PathBuf], reading: &ReadingArgs, purpose: Purpose) -
         return Err(vec![format!("no document in {}: a bundle of it would open every workload", names(&sources))]);
     }
     let mut jwks = given_jwks(&reading.jwks).map_err(|error| vec![error])?;
-    let mut warnings: Vec<String> = files.passed_over.iter().map(|path| passed_over(path)).collect();
-    warnings.extend(if nothing {
+    let mut idle_files: Vec<IdleFile> = files.passed_over.iter().map(|path| IdleFile::not_read(path)).collect();
+    let mut warnings = Vec::from_iter(if nothing {
         Some(format!("no document in {}: every workload is open", names(&sources)))
     } else {
+        idle_files.extend(sources.iter().filter_map(IdleFile::empty));
         nothing_asked(&resources)
     });
     warnings.extend(unused_jwks(&resources, &jwks));
@@ -173,7 +181,7 @@ pub(crate) fn read(paths: &[PathBuf], reading: &ReadingArgs, purpose: Purpose) -
         }
     }
     warnings.extend(said);
-    Ok(Read { resources, compiled, warnings })
+    Ok(Read { resources, compiled, warnings, idle_files })
 }
 
 /// Reads the files.
@@ -215,10 +223,6 @@ fn files(paths: &[PathBuf]) -> Result<Files, String> {
         return Err(format!("no .yaml or .yml file in {}", paths.join(", ")));
     }
     Ok(files)
-}
-
-fn passed_over(path: &Path) -> String {
-    format!("{} is not read: the name of a file in a folder must end with .yaml or .yml", path.display())
 }
 
 /// Without a policy every workload lets every request pass, which is seldom what was meant by files that are there.
@@ -263,11 +267,9 @@ fn collect(path: &Path, files: &mut Files) -> Result<(), String> {
         let mut entries = entries.map_err(unreadable)?;
         entries.sort();
         for entry in entries {
-            let extension = entry.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
-            let meant = ["yaml", "yml", "json"].iter().any(|known| extension.eq_ignore_ascii_case(known));
-            if matches!(extension, "yaml" | "yml") || entry.is_dir() {
+            if idle_file::is_read(&entry) || entry.is_dir() {
                 collect(&entry, files)?;
-            } else if meant {
+            } else if idle_file::is_meant(&entry) {
                 files.passed_over.push(entry);
             }
         }
@@ -371,19 +373,33 @@ fn open_bundle(path: &Path, reading: &ReadingArgs) -> Result<Policies, Vec<Strin
 
 /// Fetches the key sets that the policies of a bundle lack; what cannot be had is in the result.
 fn fetch_missing(policies: &Policies, keys: &mut KeySets) -> Vec<String> {
-    let missing: BTreeSet<&str> = policies
-        .key_sources()
-        .filter(|source| source.document.is_none())
-        .filter_map(|source| source.jwks_uri)
-        .collect();
-    let mut warnings = Vec::new();
-    for (uri, document) in fetch::documents(&missing) {
+    // The gate looks a set up by the URL that its rule names, or by the issuer's discovery document.
+    let mut places: BTreeMap<&str, String> = BTreeMap::new();
+    let mut discovered: BTreeMap<&str, &str> = BTreeMap::new();
+    for source in policies.key_sources().filter(|source| source.document.is_none()) {
+        match (source.jwks_uri, source.discovery) {
+            (Some(uri), _) => drop(places.insert(uri, uri.to_owned())),
+            (None, Some(document)) => drop(discovered.insert(source.issuer, document)),
+            (None, None) => {}
+        }
+    }
+    let (found, mut warnings) = fetch::discover(&discovered.keys().copied().collect());
+    for (issuer, uri) in found {
+        if let Some(document) = discovered.get(issuer) {
+            places.insert(document, uri);
+        }
+    }
+    let fetched = fetch::documents(&places.values().map(String::as_str).collect());
+    let mut said = BTreeSet::new();
+    for (place, uri) in &places {
+        let document = fetched.get(uri.as_str()).cloned().unwrap_or_else(|| Err(format!("{uri}: not fetched")));
         let parsed =
             document.and_then(|text| Jwks::parse(&text, KeyOrigin::Fetched).map_err(|error| format!("{uri}: {error}")));
         match parsed {
-            Ok(jwks) => keys.insert(uri, Arc::new(jwks)),
-            Err(why) => warnings.push(why),
+            Ok(jwks) => keys.insert(place, Arc::new(jwks)),
+            Err(why) => drop(said.insert(why)),
         }
     }
+    warnings.extend(said);
     warnings
 }

@@ -21,6 +21,7 @@ mod text;
 mod tokens;
 mod unknown;
 mod wishes;
+mod workloads;
 
 use std::process::ExitCode;
 

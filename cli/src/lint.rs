@@ -7,12 +7,16 @@ mod addresses;
 mod api_gateway;
 mod authentication;
 mod claims;
+mod client_certificates;
 mod codes;
 mod context;
 mod custom;
 mod denials;
+mod domains;
 mod effects;
+mod environments;
 mod fields;
+mod files;
 mod finding;
 mod namespaces;
 mod negations;
@@ -21,6 +25,7 @@ mod patterns;
 mod peers;
 mod reach;
 mod request_principals;
+mod root_namespace;
 mod shadowed;
 mod split_rules;
 mod template;
@@ -37,7 +42,7 @@ use authz::Policies;
 use clap::Args;
 use istio::Resources;
 
-use crate::configuration::{ConfigurationArgs, ReadingArgs, load};
+use crate::configuration::{ConfigurationArgs, IdleFile, ReadingArgs, load};
 use crate::template::Templates;
 use crate::terminal;
 pub(crate) use finding::{Finding, Severity};
@@ -62,15 +67,19 @@ const TOPICS: &[(&[&Code], Check)] = &[
     (api_gateway::CODES, api_gateway::check),
     (authentication::CODES, authentication::check),
     (claims::CODES, claims::check),
+    (client_certificates::CODES, client_certificates::check),
     (custom::CODES, custom::check),
     (denials::CODES, denials::check),
+    (domains::CODES, domains::check),
     (effects::CODES, effects::check),
+    (environments::CODES, environments::check),
     (namespaces::CODES, namespaces::check),
     (negations::CODES, negations::check),
     (operations::CODES, operations::check),
     (patterns::CODES, patterns::check),
     (peers::CODES, peers::check),
     (request_principals::CODES, request_principals::check),
+    (root_namespace::CODES, root_namespace::check),
     (shadowed::CODES, shadowed::check),
     (split_rules::CODES, split_rules::check),
     (workloads::CODES, workloads::check),
@@ -117,6 +126,8 @@ pub(crate) struct LintOptions {
     pub(crate) deny: BTreeSet<String>,
     /// Codes whose findings are left out.
     pub(crate) allow: BTreeSet<String>,
+    /// Files that say nothing.
+    pub(crate) idle_files: Vec<IdleFile>,
 }
 
 /// Everything in `resources` that is likely not what was meant, by file and line.
@@ -130,6 +141,7 @@ pub(crate) fn lint(
     for (_, check) in TOPICS {
         check(&context, &mut findings);
     }
+    files::check(&options.idle_files, &mut findings);
     if let Some((policies, templates)) = deployed {
         let deployment = Deployment { policies, resources, templates };
         for (_, check) in template::TOPICS {
@@ -186,6 +198,7 @@ pub(crate) fn run(command: Lint) -> ExitCode {
         mode: configuration.reading.mode(),
         deny: deny.into_iter().collect(),
         allow: allow.into_iter().collect(),
+        idle_files: loaded.idle_files,
     };
     for warning in &loaded.warnings {
         terminal::note(warning);
@@ -217,7 +230,10 @@ fn report(findings: &[Finding], json: bool) -> ExitCode {
     let errors = count(Severity::Error);
     if !json {
         let (warnings, infos) = (count(Severity::Warning), count(Severity::Info));
-        terminal::note(&format!("{errors} errors, {warnings} warnings, {infos} infos; `--explain CODE` says more"));
+        let counted = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+        let (errors, warnings, infos) =
+            (counted(errors, "error"), counted(warnings, "warning"), counted(infos, "info"));
+        terminal::note(&format!("{errors}, {warnings}, {infos}; `--explain CODE` says more"));
     }
     if errors > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use authz::revocation::{MAX_IDS, MAX_LIST_BYTES};
+use authz::revocation::{MAX_IDS, MAX_LIST_BYTES, key_source};
 use authz::{KeySets, Policies, RevocationList, UnverifiedRevocationList};
 
 use crate::configuration;
@@ -78,13 +78,7 @@ enum Checked {
 fn check(text: &str, policies: &Policies, keys: &KeySets, now: u64) -> Result<Checked, String> {
     let list = UnverifiedRevocationList::parse(text.trim_ascii()).map_err(|error| error.to_string())?;
     let issuer = list.unverified_issuer().to_owned();
-    let sources: Vec<_> = policies.key_sources().filter(|source| source.issuer == issuer).collect();
-    if sources.is_empty() {
-        return Err(format!("no RequestAuthentication names the issuer of the list, {issuer}"));
-    }
-    let keys: Vec<_> = sources.iter().filter_map(|source| keys.of_source(source)).collect();
-    if keys.is_empty() {
-        return Ok(Checked::Unverified { issuer });
-    }
-    list.verify(&issuer, &keys, now).map(Checked::Verified).map_err(|error| error.to_string())
+    let source = key_source(policies, &issuer).map_err(|error| error.to_string())?;
+    let Some(keys) = keys.of_source(&source) else { return Ok(Checked::Unverified { issuer }) };
+    list.verify(&issuer, &[keys], now).map(Checked::Verified).map_err(|error| error.to_string())
 }

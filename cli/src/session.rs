@@ -79,7 +79,9 @@ impl Session {
     /// # Errors
     /// Every reason why it is refused, a line each.
     pub(crate) fn open(arguments: &SessionArgs) -> Result<Self, Vec<String>> {
-        let loaded = configuration::load(&arguments.configuration)?;
+        let mut loaded = configuration::load(&arguments.configuration)?;
+        let idle = std::mem::take(&mut loaded.idle_files);
+        loaded.warnings.extend(idle.iter().map(ToString::to_string));
         let one = |why: String| vec![why];
         if let Some(name) = &arguments.api_gateway
             && !name.split_once('/').is_some_and(|(namespace, name)| !namespace.is_empty() && !name.is_empty())
@@ -107,7 +109,8 @@ impl Session {
         let compiled = configuration::compile(&resources, &authz::CompileOptions::default())?;
         let policies = authz::Policies::open(&compiled.section).map_err(|error| vec![error.to_string()])?;
         let keys = authz::KeySets::embedded(&policies).map_err(|error| vec![error.to_string()])?;
-        let loaded = Loaded { resources: Some(resources), policies, keys, warnings: Vec::new() };
+        let loaded =
+            Loaded { resources: Some(resources), policies, keys, warnings: Vec::new(), idle_files: Vec::new() };
         let pepper = Secret::new(vec![0; 32]);
         Ok(Self { loaded, now: Some(now), revoked: None, environment: None, api_gateway: None, pepper })
     }

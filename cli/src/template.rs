@@ -13,7 +13,7 @@ use std::path::Path;
 
 use authz::api::{Access, Api, ApiKind, ApiSet, Authorizer, AuthorizerKind, Route, Text, VERSION};
 
-pub(crate) use self::parts::{Function, Integration};
+pub(crate) use self::parts::{Domain, Function, Integration};
 use self::yaml::{Member, Node, Value};
 use crate::configuration::read_text;
 
@@ -34,6 +34,7 @@ pub(crate) struct Templates {
     apis: Vec<Api>,
     functions: Vec<Function>,
     integrations: Vec<Integration>,
+    domains: Vec<Domain>,
     /// What is likely not what was meant; a line each.
     pub(crate) warnings: Vec<String>,
 }
@@ -61,6 +62,7 @@ impl Templates {
             apis: Vec::new(),
             functions: Vec::new(),
             integrations: Vec::new(),
+            domains: Vec::new(),
             errors: Vec::new(),
             warnings: Vec::new(),
         };
@@ -73,6 +75,7 @@ impl Templates {
         self.apis.append(&mut reader.apis);
         self.functions.append(&mut reader.functions);
         self.integrations.append(&mut reader.integrations);
+        self.domains.append(&mut reader.domains);
         Ok(())
     }
 
@@ -86,6 +89,10 @@ impl Templates {
 
     pub(crate) fn integrations(&self) -> &[Integration] {
         &self.integrations
+    }
+
+    pub(crate) fn domains(&self) -> &[Domain] {
+        &self.domains
     }
 
     /// The APIs of all templates.
@@ -102,6 +109,7 @@ struct Reader<'a> {
     apis: Vec<Api>,
     functions: Vec<Function>,
     integrations: Vec<Integration>,
+    domains: Vec<Domain>,
     errors: Vec<String>,
     warnings: Vec<String>,
 }

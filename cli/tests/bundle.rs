@@ -64,6 +64,10 @@ fn wrong_usage_says_what_is_expected() {
     }
 }
 
+/// The key of RFC 8037, appendix A.2.
+const KEY: &str =
+    r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"a","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+
 fn bundle_of(policy: &str, more: &[&str]) -> (Option<i32>, String) {
     let folder = tempfile::tempdir().unwrap();
     let (file, out) = (folder.path().join("policy.yaml"), folder.path().join("mesh.bundle"));
@@ -95,12 +99,7 @@ fn a_bundle_with_published_keys_says_when_it_was_made() {
          spec: { jwtRules: [{ issuer: iss, jwksUri: 'https://iss.example/jwks.json' }] }\n",
     )
     .unwrap();
-    // The key of RFC 8037, appendix A.2.
-    std::fs::write(
-        path("jwks.json"),
-        r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"a","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#,
-    )
-    .unwrap();
+    std::fs::write(path("jwks.json"), KEY).unwrap();
     let made_at = |more: &[&str]| {
         let (policy, out) = (path("policy.yaml"), path("mesh.bundle"));
         let output = bundle(&[&[policy.as_str(), "-o", out.as_str()], more].concat());
@@ -171,10 +170,12 @@ fn a_file_that_may_have_been_meant_is_not_left_out_in_silence() {
     for name in ["a.yaml", "b.YAML", "c.json", "README.md"] {
         std::fs::write(folder.path().join(name), policy).unwrap();
     }
+    std::fs::write(folder.path().join("d.yml"), "# later\n---\n").unwrap();
     let output = folder.path().join("out.bundle");
     let said = said(&bundle(&[folder.path().to_str().unwrap(), "-o", output.to_str().unwrap()]));
     let not_read = |name: &str| said.contains(&format!("{name} is not read"));
     assert!(not_read("b.YAML") && not_read("c.json") && !not_read("README.md") && !not_read("a.yaml"), "{said}");
+    assert!(said.contains("d.yml is empty") && !said.contains("a.yaml is empty"), "{said}");
 }
 
 #[test]
@@ -200,6 +201,53 @@ fn lint_errors_are_refused_unless_they_are_allowed() {
     assert!(status == Some(0) && said.contains("warning: 1 lint error, see `causeway lint`"), "{status:?} {said}");
     let (status, said) = bundle_of(&policy("cluster.local/ns/a/sa/b"), &[]);
     assert!(status == Some(0) && !said.contains("lint error"), "{status:?} {said}");
+}
+
+#[test]
+fn lint_errors_of_the_template_are_refused_as_well() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let policy = include_str!("../../tests/fixtures/events/policies.yaml");
+    std::fs::write(path("policy.yaml"), policy.replace("JWKS", KEY)).unwrap();
+    std::fs::write(
+        path("template.yaml"),
+        "Resources:
+  Api: { Type: AWS::ApiGatewayV2::Api, Properties: { Name: a, ProtocolType: HTTP } }
+  Authorizer:
+    Type: AWS::ApiGatewayV2::Authorizer
+    Properties: { ApiId: !Ref Api, Name: a, AuthorizerType: REQUEST, AuthorizerUri: !Ref Uri,
+      AuthorizerPayloadFormatVersion: '2.0', EnableSimpleResponses: true, AuthorizerResultTtlInSeconds: 3600,
+      IdentitySource: [$request.header.Authorization] }
+  Route:
+    Type: AWS::ApiGatewayV2::Route
+    Properties: { ApiId: !Ref Api, RouteKey: 'GET /reviews/{id}', AuthorizationType: CUSTOM, AuthorizerId: !Ref Authorizer,
+      Target: integrations/a }
+",
+    )
+    .unwrap();
+    let arguments = [path("policy.yaml"), "--template".to_owned(), path("template.yaml"), "-o".to_owned(), path("out")];
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let output = bundle(&arguments);
+    let text = said(&output);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("template.yaml:") && text.contains("error[cache-"), "{text}");
+    assert!(text.contains("see `causeway lint --template`"), "{text}");
+    assert!(!Path::new(&path("out")).exists());
+    let output = bundle(&[arguments.as_slice(), &["--allow-lint-errors"]].concat());
+    assert!(output.status.success() && said(&output).contains("warning: "), "{}", said(&output));
+}
+
+#[test]
+fn lint_warnings_are_counted_and_what_is_skipped_is_said_to_be_not_read() {
+    let text = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: { name: p, namespace: ns1 }\n\
+                spec: { action: DENY, rules: [{ to: [{ operation: { paths: [/admin] } }] }] }\n---\n\
+                apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n---\n\
+                apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: { name: x }\n";
+    let (status, said) = bundle_of(text, &[]);
+    assert_eq!(status, Some(0), "{said}");
+    assert!(said.contains("warning: 1 lint warning, see `causeway lint`"), "{said}");
+    assert!(said.contains("policy.yaml:6: skipped Kustomization: a document of this kind is not read"), "{said}");
+    assert!(said.contains("policy.yaml:9: skipped HTTPRoute x: a document of this kind is not read"), "{said}");
 }
 
 #[test]

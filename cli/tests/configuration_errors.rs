@@ -42,7 +42,7 @@ fn a_broken_configuration_is_refused_alike_by_every_command() {
     let policy = |from: &str, to: &str| POLICY.replace(from, to).into_bytes();
     let rows: Vec<(Vec<u8>, &str)> = vec![
         (policy("  rules", "   rules:\n  rules"), "c/p.yaml:6:3: not valid YAML: "),
-        (policy("  rules", "\trules"), "c/p.yaml:5:2: not valid YAML: tabs disallowed"),
+        (policy("  rules", "\trules"), "c/p.yaml:5:1: not valid YAML: a tab; indent with spaces"),
         (
             policy("methods", "metods"),
             "c/p.yaml:6:23: spec.rules[0].to[0].operation.metods: unknown field `metods`; did you mean `methods`?",

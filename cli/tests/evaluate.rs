@@ -755,6 +755,38 @@ fn fetch_finds_the_keys_of_an_issuer_by_its_metadata() {
     assert_eq!(answers(&output)[0]["reason"], "token_algorithm", "{}", stderr(&output));
 }
 
+/// A rule that names an issuer alone, which Istio discovers the keys of.
+#[test]
+fn a_bundle_takes_a_rule_whose_keys_are_discovered() {
+    let metadata = |address: std::net::SocketAddr| {
+        json!({"issuer": format!("http://{address}"), "jwks_uri": format!("http://{address}/keys")}).to_string()
+    };
+    let address = serve([("/.well-known/openid-configuration", metadata), ("/keys", published)]);
+    let issuer = format!("http://{address}");
+    let config = format!(
+        "apiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: {{ name: t, namespace: ns1 }}\n\
+         spec: {{ jwtRules: [{{ issuer: '{issuer}' }}] }}\n"
+    );
+    let (folder, policy) = file("p.yaml", &config);
+    let line = request("/a", json!({"headers": bearer(&json!({"iss": issuer, "exp": NOW}))})).to_string();
+    let made = |name: &str, more: &[&str]| {
+        let out = folder.path().join(name);
+        let output = Command::new(env!("CARGO_BIN_EXE_causeway"))
+            .args(["bundle", "--allow-lint-errors", policy.to_str().unwrap(), "-o", out.to_str().unwrap()])
+            .args(more)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        out
+    };
+    let reason = |bundle: &Path, more: &[&str]| answers(&run(&[bundle], more, &line))[0]["reason"].clone();
+    // Without them the authorizer looks for them when a token comes, and this program when it is asked to.
+    let bare = made("bare.bundle", &[]);
+    assert_eq!(reason(&bare, &[]), "jwks_unavailable");
+    assert_eq!(reason(&bare, &["--fetch"]), "token_algorithm");
+    assert_eq!(reason(&made("full.bundle", &["--fetch"]), &[]), "token_algorithm");
+}
+
 #[test]
 fn jwks_goes_by_issuer_or_by_uri() {
     let rule = "apiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: { name: t, namespace: ns1 }\n\
@@ -826,4 +858,21 @@ fn a_bound_token_needs_the_certificate_of_the_line() {
         let said = answers(&output);
         assert!(said[0]["error"].as_str().unwrap().contains("expected 64 hexadecimal digits"), "{said:?}");
     }
+}
+
+#[test]
+fn the_example_of_the_readme_denies_one_and_allows_one() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let start = "causeway evaluate --config examples/bookinfo --requests - <<'END'\n";
+    let requests = readme.split_once(start).and_then(|(_, rest)| rest.split_once("END\n")).unwrap().0;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_causeway"));
+    command.args(["evaluate", "--config", "examples/bookinfo", "--requests", "-"]).current_dir(root);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(requests.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let answers: Vec<Value> = printed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let said: Vec<(&Value, &Value)> = answers.iter().map(|answer| (&answer["allowed"], &answer["reason"])).collect();
+    assert_eq!(said, [(&json!(false), &json!("no_credential")), (&json!(true), &json!("allowed_by_policy"))]);
 }

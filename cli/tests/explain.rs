@@ -43,9 +43,36 @@ fn event(path: &str) -> Value {
         "version": "2.0", "type": "REQUEST", "routeKey": "$default", "rawPath": path, "rawQueryString": "",
         "routeArn": "arn:aws:execute-api:eu-central-1:123456789012:abc/$default/GET/x",
         "headers": {"host": "api.bookinfo.example", "authorization": format!("Bearer {TOKEN}")},
-        "requestContext": {"apiId": "none", "stage": "$default", "domainName": "api.bookinfo.example",
+        "requestContext": {"apiId": "bookinfo", "stage": "$default", "domainName": "api.bookinfo.example",
             "requestId": "r1", "http": {"method": "GET", "path": path, "sourceIp": "203.0.113.7"}},
     })
+}
+
+#[test]
+fn what_the_authorizer_cannot_read_is_a_verdict_too() {
+    let output = explain(&["--event", "-"], r#"{"a":1}"#);
+    assert!(output.status.success(), "{}", err(&output));
+    assert!(out(&output).starts_with("denied 400 request_invalid"), "{}", out(&output));
+    let output = explain(&["--event", "/nonexistent"], "");
+    assert_eq!(output.status.code(), Some(1), "{}", err(&output));
+}
+
+#[test]
+fn a_workload_that_no_document_has_is_asked_about() {
+    let to = |workload: &str| out(&explain(&["--workload", workload, "--curl", "curl http://ratings/"], ""));
+    let text = to("bookinfo/app=ratingz");
+    assert!(text.contains("no Service of bookinfo has these labels (it has app=productpage, "), "{text}");
+    let text = to("bookinfos/app=ratings");
+    assert!(text.contains("no Service of the namespace bookinfos is known"), "{text}");
+}
+
+#[test]
+fn a_remedy_is_said_once() {
+    let event = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/events/http-2.0.json");
+    // The example's own API is in a document of its own.
+    let event = std::fs::read_to_string(event).unwrap().replace("bookinfo1", "bookinfo");
+    let text = out(&explain(&["--event", "-"], &event));
+    assert_eq!(text.matches("for rule 0 of istio-system/gateway-clients").count(), 1, "{text}");
 }
 
 #[test]
@@ -103,8 +130,10 @@ fn an_event_is_judged_as_the_authorizer_would() {
         text.starts_with("denied 403 path_not_canonical before any policy was asked: path has an empty segment"),
         "{text}"
     );
-    let unknown = out(&explain(&["--event", "-"], &event("/reviews/1").to_string()));
-    assert!(unknown.contains("gateway_unknown") || unknown.contains("at the "), "{unknown}");
+    let mut other = event("/reviews/1");
+    other["requestContext"]["apiId"] = json!("other");
+    let unknown = out(&explain(&["--event", "-"], &other.to_string()));
+    assert!(unknown.starts_with("denied 403 gateway_unknown"), "{unknown}");
     let broken = out(&explain(&["--event", "-", "--json"], "{\"version\":\"2.0\"}"));
     let said: Value = serde_json::from_str(&broken).unwrap();
     assert_eq!((&said["reason"], &said["allowed"]), (&json!("request_invalid"), &json!(false)));

@@ -160,6 +160,16 @@ spec:
 
 /// The codes that are found with this rule, kind of API, authorizer and route key; and what is said of the cache.
 fn cache(rule: &str, authorizer: &str, route: &str) -> (Vec<String>, String) {
+    cache_at(
+        "  Domain: {Type: AWS::ApiGatewayV2::DomainName, Properties: {DomainName: Shop.example}}\n",
+        rule,
+        authorizer,
+        route,
+    )
+}
+
+/// As [`cache`], with these domains.
+fn cache_at(domain: &str, rule: &str, authorizer: &str, route: &str) -> (Vec<String>, String) {
     let folder = tempfile::tempdir().unwrap();
     let (config, template) = (folder.path().join("p.yaml"), folder.path().join("t.yaml"));
     std::fs::write(&config, format!("{SHOP}  - {rule}\n")).unwrap();
@@ -172,7 +182,7 @@ fn cache(rule: &str, authorizer: &str, route: &str) -> (Vec<String>, String) {
   Route:
     Type: AWS::ApiGatewayV2::Route
     Properties: {{ApiId: !Ref Api, RouteKey: '{route}', AuthorizationType: CUSTOM, AuthorizerId: !Ref Own}}
-"
+{domain}"
     );
     std::fs::write(&template, text).unwrap();
     let output = lint(&["--config", config.to_str().unwrap(), "--template", template.to_str().unwrap(), "--json"]);
@@ -183,6 +193,45 @@ fn cache(rule: &str, authorizer: &str, route: &str) -> (Vec<String>, String) {
     found.sort_by_key(|finding| text(finding, "code"));
     let said = found.iter().map(|finding| format!("{}; {}", text(finding, "message"), text(finding, "instead")));
     (found.iter().map(|finding| text(finding, "code")).collect(), said.collect::<Vec<_>>().join("\n"))
+}
+
+/// The codes that are found for an authorizer with this TTL, whose function has these properties.
+fn rate_limits(globals: &str, properties: &str, ttl: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let (config, template) = (folder.path().join("p.yaml"), folder.path().join("t.yaml"));
+    std::fs::write(&config, format!("{SHOP}  - {ANYONE}\n")).unwrap();
+    let text = format!(
+        "Globals: {{Function: {{{globals}}}}}
+Resources:
+  Guard: {{Type: AWS::Serverless::Function, Properties: {{{properties}}}}}
+  Api:
+    Type: AWS::Serverless::Api
+    Properties:
+      StageName: $default
+      Auth: {{DefaultAuthorizer: Own, Authorizers: {{Own: {{
+        FunctionArn: !GetAtt Guard.Arn, FunctionPayloadType: REQUEST,
+        Identity: {{Headers: [Authorization], Context: [domainName] {ttl}}}}}}}}}
+      DefinitionBody: {{paths: {{/a: {{get: {{}}}}}}}}
+"
+    );
+    std::fs::write(&template, text).unwrap();
+    let output = lint(&["--config", config.to_str().unwrap(), "--template", template.to_str().unwrap(), "--json"]);
+    let printed = printed(&output);
+    let found = printed.lines().filter(|line| line.contains("cache-of-rate-limited"));
+    found.map(str::to_owned).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn no_cache_in_front_of_rate_limits() {
+    let on = "Environment: {Variables: {CAUSEWAY_RATE_LIMITS_TABLE: !If [Limited, !Ref Table, !Ref AWS::NoValue]}}";
+    let off = "Environment: {Variables: {CAUSEWAY_ENVIRONMENT: dev}}";
+    let found = rate_limits("", on, ", ReauthorizeEvery: 60");
+    assert!(found.contains("cached for 60 seconds, and Guard limits rates") && found.contains("\"error\""), "{found}");
+    assert!(rate_limits(on, off, ", ReauthorizeEvery: 60").contains("60 seconds"), "of all functions");
+    assert!(rate_limits("", on, "").contains("300 seconds"), "a REST API caches where nothing is said");
+    for (globals, own, ttl) in [("", on, ", ReauthorizeEvery: 0"), ("", off, ", ReauthorizeEvery: 60"), ("", off, "")] {
+        assert_eq!(rate_limits(globals, own, ttl), "", "{globals} {own} {ttl}");
+    }
 }
 
 const ANYONE: &str = "from: [{source: {requestPrincipals: [\"*\"]}}]";
@@ -260,6 +309,39 @@ fn what_a_key_must_have() {
     }
 }
 
+/// A token may be bound to the client's certificate, so whoever can show one must be in the key by it.
+#[test]
+fn certificates_must_be_in_the_key_where_there_may_be_any() {
+    let (token, host, certificate) =
+        ("$request.header.authorization", "$context.domainName", "$context.identity.clientCert.clientCertPem");
+    let domain = |kind: &str, properties: &str| format!("  Domain: {{Type: {kind}, Properties: {{{properties}}}}}\n");
+    let (v1, v2) = ("AWS::ApiGateway::DomainName", "AWS::ApiGatewayV2::DomainName");
+    let mutual = "MutualTlsAuthentication: {TruststoreUri: s3://a/b}";
+    let sam = |properties: &str| {
+        format!("  Sam: {{Type: AWS::Serverless::HttpApi, Properties: {{Domain: {{{properties}}}}}}}\n")
+    };
+    let (unknown, too_small) = ("cache-certificate-unknown", "cache-key-too-small");
+    let rows: [(String, &[&str], &[&str]); 12] = [
+        (String::new(), &[token, host], &[unknown]),
+        (String::new(), &[token, host, certificate], &[]),
+        (domain(v2, "DomainName: shop.example"), &[token, host], &[]),
+        (domain(v1, "DomainName: shop.example"), &[token, host], &[]),
+        (domain(v2, "DomainName: other.example"), &[token, host], &[unknown]),
+        (domain(v2, "DomainName: !Ref Name"), &[token, host], &[unknown]),
+        (domain(v2, &format!("DomainName: other.example, {mutual}")), &[token, host], &[unknown]),
+        (domain(v2, &format!("DomainName: shop.example, {mutual}")), &[token, host], &[too_small]),
+        (domain(v1, &format!("DomainName: !Ref Name, {mutual}")), &[token, host], &[too_small]),
+        (domain(v2, &format!("DomainName: shop.example, {mutual}")), &[token, host, certificate], &[]),
+        (sam("DomainName: shop.example"), &[token, host], &[]),
+        (sam(&format!("DomainName: shop.example, {mutual}")), &[token, host], &[too_small]),
+    ];
+    for (domain, sources, codes) in rows {
+        let (found, said) = cache_at(&domain, ANYONE, &key("false", sources), "GET /a");
+        assert_eq!(found, codes, "{domain} {sources:?}: {said}");
+        assert!(codes != [too_small] || said.contains(certificate), "{said}");
+    }
+}
+
 #[test]
 fn paths_are_taken_as_bundle_takes_them() {
     let folder = tempfile::tempdir().unwrap();
@@ -306,4 +388,29 @@ fn a_template_that_was_not_rendered_is_named_as_one() {
         assert_eq!(output.status.code(), Some(2), "{said}");
         assert_eq!(said.contains("p.yaml:1: `{{` looks like a template that was not rendered"), found, "{said}");
     }
+}
+
+#[test]
+fn files_that_say_nothing_are_findings() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("p.yaml"), POLICIES).unwrap();
+    std::fs::write(folder.path().join("deny.json"), "{}").unwrap();
+    std::fs::write(folder.path().join("deny.YAML"), POLICIES).unwrap();
+    std::fs::write(folder.path().join("empty.yaml"), "# later\n").unwrap();
+    let folder = folder.path().to_str().unwrap();
+    let output = lint(&["--config", folder, "--json", "--allow", "path-without-twins"]);
+    let printed = printed(&output);
+    let findings: Vec<serde_json::Value> = printed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let found: Vec<(&str, &str)> =
+        findings.iter().map(|one| (one["code"].as_str().unwrap(), one["file"].as_str().unwrap())).collect();
+    let name = |name: &str| format!("{folder}/{name}");
+    let (upper, json, empty) = (name("deny.YAML"), name("deny.json"), name("empty.yaml"));
+    let expected =
+        [("file-not-read", upper.as_str()), ("file-not-read", json.as_str()), ("file-empty", empty.as_str())];
+    assert_eq!(found, expected, "{printed}");
+    // As a finding, and not as a note as well.
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    let denied = lint(&["--config", folder, "--deny", "file-not-read"]);
+    assert_eq!(denied.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&denied.stderr).contains("2 errors, 2 warnings, 0 infos"), "{denied:?}");
 }

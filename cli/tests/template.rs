@@ -12,8 +12,12 @@ fn root(path: &str) -> String {
 }
 
 fn bundle(templates: &[&str], output: &Path) -> Output {
+    bundle_with(&[], templates, output)
+}
+
+fn bundle_with(options: &[&str], templates: &[&str], output: &Path) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_causeway"));
-    command.args(["bundle", &root("examples/bookinfo"), "-o"]).arg(output);
+    command.args(["bundle", &root("examples/bookinfo"), "-o"]).arg(output).args(options);
     for template in templates {
         command.args(["--template", template]);
     }
@@ -31,7 +35,8 @@ fn read_all(templates: &[&str]) -> (String, Option<Apis>) {
     }
     let files: Vec<&str> = files.iter().map(String::as_str).collect();
     let made = folder.path().join("mesh.bundle");
-    let output = bundle(&files, &made);
+    // What is made of a template is asked here, and not whether its authorizers fit the policies.
+    let output = bundle_with(&["--allow-lint-errors"], &files, &made);
     let said = String::from_utf8(output.stderr).unwrap().replace(&format!("{}/", folder.path().display()), "");
     if !output.status.success() {
         assert_eq!((output.status.code(), made.exists()), (Some(2), false), "{said}");
@@ -149,7 +154,7 @@ fn plain_cloudformation() {
     assert_eq!(routes(far), ["GET /far <ImportValue central-Id>", "GET /open open"]);
     assert!(said.contains("t0.yaml:9: the route $default of the API Api has no authorizer: it is open"), "{said}");
     assert!(said.contains("t0.yaml:19: the route GET /open of the API ImportValue central-ApiId"), "{said}");
-    assert_eq!(said.lines().count(), 2, "{said}");
+    assert_eq!(said.lines().filter(|line| !line.contains("see `causeway lint")).count(), 2, "{said}");
 }
 
 #[test]

@@ -63,6 +63,7 @@ impl World {
             api_keys: Some(ApiKeyStore::in_aws(&config)),
             jwks: Arc::new(JwksSource::new(clock.clone())),
             revocations: Default::default(),
+            rate_limits: None,
             clock: clock.clone(),
             log,
         };

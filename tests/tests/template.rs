@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 use e2e::{root, tier, tool};
 
 /// What goes wrong with the template (text, its replacement), and how `check.py` names it.
-const MISTAKES: [(&str, &str, &str); 32] = [
+const MISTAKES: [(&str, &str, &str); 44] = [
     ("AuthType: AWS_IAM", "AuthType: NONE", "KeyIssuerUrl is not KeyIssuer's with AWS_IAM"),
     ("      PrincipalOrgID: !Ref OrganizationId\n", "", "IamDoorPermission lets somebody else invoke KeyIssuer"),
     ("      InvokedViaFunctionUrl: true\n", "", "IamDoorInvokePermission lets somebody else invoke KeyIssuer"),
@@ -71,7 +71,15 @@ const MISTAKES: [(&str, &str, &str); 32] = [
         "the condition ConcurrencyIsReserved",
     ),
     ("        ThrottlingRateLimit: !Ref ThrottlingRate\n", "", "ApiStage has no throttles"),
-    ("MetricName: Throttles", "MetricName: Errors", "ThrottlesAlarm watches ('AWS/Lambda', 'Errors')"),
+    (
+        "MetricName: Errors\n      Dimensions:\n        - { Name: FunctionName, Value: !Ref KeyIssuer",
+        "MetricName: Errors\n      Dimensions:\n        - { Name: FunctionName, Value: !Ref Authorizer",
+        "KeyIssuerErrorsAlarm watches ('AWS/Lambda', 'Errors')",
+    ),
+    ("MetricName: JwksStale", "MetricName: JwksOld", "JwksStaleAlarm watches ('Causeway', 'JwksOld')"),
+    ("DestinationArn: !GetAtt ApiAccessLogGroup.Arn", "DestinationArn: x", "ApiStage has no access log"),
+    ("\"authorizerError\":\"$context.authorizer.error\"", "\"authorizerError\":\"\"", "ApiStage logs ["),
+    ("\"status\":\"$context.status\",", "\"status\":$context.status,", "ApiStage logs no JSON"),
     ("Value: jwks_unavailable", "Value: jwks_gone", "no alarm for the reason jwks_unavailable"),
     ("Threshold: 4500", "Threshold: 5000", "TimeoutAlarm does not see a timeout"),
     (
@@ -83,6 +91,26 @@ const MISTAKES: [(&str, &str, &str); 32] = [
         "MetricName: Invocations",
         "MetricName: Errors",
         "UndecidedAlarm does not count the invocations without a decision",
+    ),
+    (
+        "CAUSEWAY_REVOCATIONS_MAX_AGE: !If [RevocationsAreFetched, !Ref RevocationsMaxAge, !Ref AWS::NoValue]",
+        "CAUSEWAY_REVOCATIONS_MAX_AGE: !Ref RevocationsMaxAge",
+        "CAUSEWAY_REVOCATIONS_MAX_AGE does not go with the URL",
+    ),
+    ("          CAUSEWAY_ENVIRONMENT: !Ref EnvironmentName\n", "", "Authorizer serves every environment"),
+    ("    Condition: RatesAreLimited\n", "", "RateLimitsTable is there without rate limits"),
+    ("!Equals [!Ref RateLimit, \"\"]", "!Equals [!Ref RateLimit, x]", "the condition RatesAreLimited"),
+    ("AttributeName: expires, Enabled: true", "AttributeName: ttl, Enabled: true", "RateLimitsTable keeps records"),
+    (
+        "!If [RatesAreLimited, !Ref RateLimitOutage, !Ref AWS::NoValue]",
+        "!Ref RateLimitOutage",
+        "Authorizer's CAUSEWAY_RATE_LIMIT_OUTAGE has no condition",
+    ),
+    ("Action: dynamodb:UpdateItem", "Action: dynamodb:*", "AuthorizerRole may do dynamodb:*"),
+    (
+        "Action: dynamodb:UpdateItem",
+        "Action: [dynamodb:UpdateItem, dynamodb:PutItem]",
+        "AuthorizerRole may not take tokens",
     ),
     ("\"widgets\": [", "\"widgets\": [[", "Dashboard is no dashboard"),
     ("\"Throttles\", \"Func", "\"Throttle\", \"Func", "Dashboard does not show ('AWS/Lambda', 'Throttles')"),
@@ -126,6 +154,22 @@ fn the_stack_grants_what_it_must_and_nothing_more() -> Result<(), String> {
     }
     let output = check(&[&root().join("template.yaml")])?;
     assert!(output.status.success(), "{}", said(&output));
+    Ok(())
+}
+
+/// Whoever is woken up finds the runbook's queries in the console.
+#[test]
+fn the_queries_of_the_runbook_are_in_the_template() -> Result<(), String> {
+    let read = |file: &str| read_to_string(root().join(file)).map_err(|error| format!("{file}: {error}"));
+    let (runbook, template) = (read("docs/runbook.md")?, read("template.yaml")?);
+    // Blocks without a language are queries.
+    let queries: Vec<&str> = runbook.split("\n```").skip(1).step_by(2).filter_map(|b| b.strip_prefix('\n')).collect();
+    let saved = template.matches("Type: AWS::Logs::QueryDefinition").count();
+    assert_eq!(queries.len(), saved);
+    for query in queries {
+        let indented: Vec<String> = query.lines().map(|line| format!("        {line}\n")).collect();
+        assert!(template.contains(&format!("QueryString: |\n{}", indented.concat())), "not in the template:\n{query}");
+    }
     Ok(())
 }
 

@@ -36,8 +36,25 @@ impl<'a> Arn<'a> {
 
     /// Method and path, which begins with a slash.
     pub(super) fn method_and_path(&self) -> Result<(&'a str, &'a str), Why> {
-        let at = self.rest.find('/').ok_or_else(|| Why::event("methodArn has no path"))?;
+        let no_path = || Why::event("methodArn or routeArn has no path, so that no policy could be about this request");
+        let at = self.rest.find('/').ok_or_else(no_path)?;
         Ok(self.rest.split_at(at))
+    }
+
+    /// Checks that it is the ARN of this request to an HTTP API: an answer is about the ARN, so it has to be the request that
+    /// is judged. Whether the path in it has stage and base path in front, no document says.
+    pub(super) fn check_http(
+        &self,
+        seen: &Seen,
+        (method, path): (Option<&str>, &str),
+        base_path: &str,
+    ) -> Result<(), Why> {
+        self.check(seen)?;
+        let (own, routed) = self.method_and_path()?;
+        if method != Some(own) {
+            return Err(Why::disagree("methodArn or routeArn names another method than the request"));
+        }
+        super::path::check_http(path, routed, &seen.stage, base_path)
     }
 
     /// Checks that it belongs to the API and stage of the context.
@@ -45,7 +62,7 @@ impl<'a> Arn<'a> {
         if self.api_id == seen.api_id && self.stage == seen.stage {
             return Ok(());
         }
-        Err(Why::disagree("methodArn names another API or stage than requestContext"))
+        Err(Why::disagree("methodArn or routeArn names another API or stage than requestContext"))
     }
 }
 

@@ -11,6 +11,8 @@ pub(super) struct Headers {
     bytes: usize,
     /// Whether repeated lines arrived as one, joined with commas.
     pub(super) joined: bool,
+    /// Whether lines may be missing.
+    pub(super) partial: bool,
 }
 
 impl Headers {
@@ -39,12 +41,16 @@ impl Headers {
     }
 
     /// The two forms of all events but those of payload format 2.0: the last line of each name, and a list of all.
+    ///
+    /// AWS documents the first form alone for authorizers of HTTP APIs with payload format 1.0. A client that writes
+    /// a header twice then shows what it likes and hides the rest, so nothing that policies ask of headers may count
+    /// on it.
     pub(super) fn of_both(single: Vec<(String, String)>, multi: Vec<(String, Vec<String>)>) -> Result<Self, Why> {
         let mut headers = Self::default();
         // The first form counts where the complete list has nothing.
         for (name, value) in single {
             if !multi.iter().any(|(listed, values)| listed.eq_ignore_ascii_case(&name) && !values.is_empty()) {
-                headers.joined = true;
+                (headers.joined, headers.partial) = (true, true);
                 headers.push(name, value)?;
             }
         }
@@ -67,8 +73,8 @@ impl Headers {
 }
 
 /// Headers that only a proxy may write, and that a client writes here: Istio's gateways replace
-/// `x-forwarded-client-cert` (`SANITIZE_SET`), and Envoy's edge removes its own `x-envoy-` headers from requests of the
-/// outside. A policy must not read in them what the client claims.
+/// `x-forwarded-client-cert` (`SANITIZE_SET`), and Envoy's edge removes its own `x-envoy-` headers from requests of
+/// the outside. A policy must not read in them what the client claims.
 fn is_of_a_proxy(name: &str) -> bool {
     name == "x-forwarded-client-cert" || name.starts_with("x-envoy-")
 }

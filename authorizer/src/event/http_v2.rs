@@ -1,11 +1,12 @@
 //! HTTP APIs, payload format 2.0.
 
+use super::arn::{self, Arn};
 use super::headers::Headers;
 use super::parts::Parts;
 use super::path::Route;
 use super::refused::Why;
 use super::wire::{Context, Wire, members};
-use super::{Api, MAX_PATH, MAX_TEXT, Reading, ResponseKind, Seen, arn, certificate, path, required};
+use super::{Api, MAX_PATH, MAX_TEXT, Reading, ResponseKind, Seen, certificate, path, required};
 
 pub(super) fn parts(wire: Wire, context: Context, seen: &Seen, reading: &Reading<'_>) -> Result<Parts, Why> {
     let certificate = certificate::read(context.authentication.and_then(|a| a.client_cert), reading.now)?;
@@ -32,14 +33,21 @@ pub(super) fn parts(wire: Wire, context: Context, seen: &Seen, reading: &Reading
         parameters: members(wire.path_parameters),
     };
     let arn = arn::of_event(wire.route_arn, "routeArn")?;
+    let base_path = reading.base_path(seen, &domain);
+    let path =
+        path::of_http(&raw_path, &seen.stage, base_path, &route).map_err(|why| reading.blame(why, seen, &domain))?;
+    let is_iam = reading.response == ResponseKind::Iam;
+    if is_iam {
+        Arn::parse(&arn)?.check_http(seen, (http.method.as_deref(), &path), base_path)?;
+    }
     Ok(Parts {
         method: http.method,
-        path: path::of_http(&raw_path, &seen.stage, reading.base_path(seen, &domain), &route)?,
+        path,
         query: wire.raw_query_string.unwrap_or_default(),
         headers,
         source_ip: http.source_ip,
         domain: Some(domain),
         certificate,
-        policy: (reading.response == ResponseKind::Iam).then_some((arn, Api::Http)),
+        policy: is_iam.then_some((arn, Api::Http)),
     })
 }

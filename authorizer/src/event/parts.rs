@@ -17,8 +17,8 @@ pub(super) struct Parts {
     pub(super) query: String,
     pub(super) headers: Headers,
     pub(super) source_ip: Option<String>,
-    /// The domain that the request came in by; `None` when the event does not say, and then nothing is known of headers
-    /// and query either, but what `headers` holds.
+    /// The domain that the request came in by; `None` when the event does not say, and then nothing is known of the
+    /// client's certificate, nor of headers and query but what `headers` holds.
     pub(super) domain: Option<String>,
     pub(super) certificate: Option<ClientCertificate>,
     /// The ARN to answer about, and to whom; `None` for simple responses.
@@ -36,7 +36,11 @@ impl Parts {
         }
         let remote_ip = match self.source_ip.as_deref() {
             None => None,
-            Some(text) => Some(text.parse::<IpAddr>().map_err(|_| Why::event("sourceIp is not an IP address"))?),
+            Some(text) => {
+                let address = text.parse::<IpAddr>().map_err(|_| Why::event("sourceIp is not an IP address"))?;
+                // `::ffff:203.0.113.7` is 203.0.113.7 (RFC 4291 section 2.5.5.2), and a block of IPv4 must find it.
+                Some(address.to_canonical())
+            }
         };
         let path = if self.query.is_empty() { self.path } else { format!("{}?{}", self.path, self.query) };
         if path.len() > MAX_PATH {
@@ -48,9 +52,10 @@ impl Parts {
         let id = self.certificate.as_ref().and_then(|certificate| certificate.id.as_ref());
         let unknown = Unknown {
             host: self.domain.is_none(),
-            headers: self.domain.is_none(),
-            // Envoy would ask DNS names and the subject too, with patterns that are made for SPIFFE IDs.
-            principal: self.certificate.is_some() && id.is_none(),
+            headers: self.domain.is_none() || self.headers.partial,
+            // Envoy would ask DNS names and the subject too, with patterns that are made for SPIFFE IDs. An event that does
+            // not say the domain shows no certificate either, whatever the client has proven.
+            principal: id.is_none() && (self.certificate.is_some() || self.domain.is_none()),
         };
         let principal = id.map(|id| id.principal().to_owned());
         let domain = self.domain.unwrap_or_default();

@@ -22,7 +22,7 @@ pub(super) fn of_http(path: &str, stage: &str, base_path: &str, route: &Route) -
     match route.path()? {
         // What was taken off may have been the API's own; then this is another path than the one that was routed.
         Some(routed) if routed != path => {
-            Err(Why::not_canonical("the path is not what route and pathParameters add up to"))
+            Err(Why::paths_differ("the path is not what route and pathParameters add up to"))
         }
         _ => Ok(authz::path::encode(path).into_owned()),
     }
@@ -39,15 +39,26 @@ pub(super) fn of_rest(
 ) -> Result<String, Why> {
     let own = |path| [path, without(path, base_path), without(path, stage)];
     let judged = own(path).into_iter().find(|own| agree(own, routed));
-    let judged = judged.ok_or_else(|| Why::not_canonical("path and methodArn differ"))?;
+    let judged = judged.ok_or_else(|| Why::paths_differ("path and methodArn differ"))?;
+    authz::path::canonical_encoded(judged).map_err(not_canonical)?;
     if context_path.is_some_and(|path| !own(path).iter().any(|own| agree(judged, own))) {
-        return Err(Why::not_canonical("path and requestContext.path differ"));
+        return Err(Why::paths_differ("path and requestContext.path differ"));
     }
     match route.path()? {
         Some(resource) if agree(judged, &resource) => Ok(judged.to_owned()),
-        Some(_) => Err(Why::not_canonical("the path is not what resource and pathParameters add up to")),
+        Some(_) => Err(Why::paths_differ("the path is not what resource and pathParameters add up to")),
         None => Err(Why::missing("resource")),
     }
+}
+
+/// Checks that `other` means the path `judged` as well, with stage and base path or without.
+pub(super) fn check_http(judged: &str, other: &str, stage: &str, base_path: &str) -> Result<(), Why> {
+    let bare = without(without(other, stage), base_path);
+    let own = [other, without(other, stage), without(other, base_path), bare];
+    if own.iter().any(|own| agree(judged, own)) {
+        return Ok(());
+    }
+    Err(Why::not_canonical("another path stands in methodArn, routeArn or requestContext than the one that is judged"))
 }
 
 /// Of an ARN alone: nobody says whether it is percent-decoded, so it must not matter.
@@ -101,8 +112,13 @@ impl Route {
             match segment.strip_prefix('{').and_then(|s| s.strip_suffix('}')) {
                 None => path.push_str(segment),
                 Some(name) => {
-                    let name = name.strip_suffix('+').unwrap_or(name);
+                    let greedy = name.strip_suffix('+');
+                    let name = greedy.unwrap_or(name);
                     let (_, value) = self.parameters.iter().find(|(n, _)| n == name).ok_or_else(disagree)?;
+                    // It stands for one segment: a slash in it was sent encoded, and a backend may take it for a real one.
+                    if greedy.is_none() && value.contains('/') {
+                        return Err(Why::not_canonical("the parameter of one segment has a slash, sent as %2F"));
+                    }
                     path.push_str(value);
                     used += 1;
                 }

@@ -1,8 +1,9 @@
 //! Events that are denied without asking the gate.
 
-use authz::Reason;
+use authz::{ApiGatewayInfo, Reason};
 use serde_json::Value;
 
+use super::arn::{self, Arn};
 use super::{Api, Form, MAX_TEXT, ResponseKind, Seen};
 
 /// An event that is denied without asking the gate.
@@ -23,11 +24,17 @@ pub struct Refused {
 pub(super) struct Why {
     reason: Reason,
     detail: String,
+    /// Whether two readings of the path differ, which is what a wrong base path looks like, too.
+    paths_differ: bool,
 }
 
 impl Why {
+    fn new(reason: Reason, detail: impl Into<String>) -> Self {
+        Self { reason, detail: detail.into(), paths_differ: false }
+    }
+
     pub(super) fn event(detail: impl Into<String>) -> Self {
-        Self { reason: Reason::RequestInvalid, detail: detail.into() }
+        Self::new(Reason::RequestInvalid, detail)
     }
 
     pub(super) fn missing(field: &str) -> Self {
@@ -39,11 +46,29 @@ impl Why {
     }
 
     pub(super) fn too_large(detail: impl Into<String>) -> Self {
-        Self { reason: Reason::RequestTooLarge, detail: detail.into() }
+        Self::new(Reason::RequestTooLarge, detail)
     }
 
     pub(super) fn not_canonical(detail: &str) -> Self {
-        Self { reason: Reason::PathNotCanonical, detail: detail.to_owned() }
+        Self::new(Reason::PathNotCanonical, detail)
+    }
+
+    pub(super) fn paths_differ(detail: &str) -> Self {
+        Self { paths_differ: true, ..Self::not_canonical(detail) }
+    }
+
+    /// The same, said of the document that the path was read by; of an API without one there is nothing else to say.
+    pub(super) fn about_path(self, gateway: Option<ApiGatewayInfo<'_>>, uncovered: Option<String>) -> Self {
+        match (gateway, uncovered) {
+            _ if self.reason != Reason::PathNotCanonical => self,
+            (_, Some(uncovered)) => Self::new(Reason::GatewayUnknown, uncovered),
+            (Some(ApiGatewayInfo { name, base_path, .. }), None) if self.paths_differ => {
+                let base_path =
+                    base_path.map_or_else(|| "no basePath".to_owned(), |path| format!("the basePath {path}"));
+                Self { detail: format!("{} (the ApiGateway {name} has {base_path})", self.detail), ..self }
+            }
+            _ => self,
+        }
     }
 
     pub(super) fn into_refused(self, form: Form, seen: Seen) -> Box<Refused> {
@@ -76,15 +101,24 @@ pub(super) fn probe(json: &str, kind: ResponseKind) -> (Form, Seen) {
         stage: text("/requestContext/stage"),
     };
     let version = value.get("version").and_then(Value::as_str);
-    (form(value.get("methodArn").is_some(), version, value.get("type").is_some(), kind), seen)
+    let arn = value.get("methodArn").or(value.get("routeArn")).and_then(Value::as_str);
+    let has_method_arn = value.get("methodArn").is_some();
+    (form((has_method_arn, arn), version, value.get("type").is_some(), kind), seen)
 }
 
-/// A refusal needs no more than a policy that denies everything, where a policy is what API Gateway reads. Events of REST
-/// and WebSocket APIs state a type and no version.
-pub(super) fn form(has_method_arn: bool, version: Option<&str>, has_type: bool, kind: ResponseKind) -> Form {
+/// A refusal needs no more than a policy that denies, where a policy is what API Gateway reads. It denies what the ARN of the
+/// event says, if a policy can: it is cached, and says nothing of the caller's other requests. Events of REST and WebSocket
+/// APIs state a type and no version.
+pub(super) fn form(
+    (has_method_arn, arn): (bool, Option<&str>),
+    version: Option<&str>,
+    has_type: bool,
+    kind: ResponseKind,
+) -> Form {
     let of_http = version == Some("2.0") && kind == ResponseKind::Iam;
     if has_method_arn || of_http || (version.is_none() && has_type) {
-        Form::Policy { arn: "*".to_owned(), api: Api::Http }
+        let own = arn.filter(|arn| Arn::parse(arn).is_ok()).and_then(|arn| arn::nameable(arn.to_owned()).ok());
+        Form::Policy { arn: own.unwrap_or_else(|| "*".to_owned()), api: Api::Http }
     } else {
         Form::Simple
     }

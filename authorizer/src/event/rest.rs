@@ -29,7 +29,8 @@ pub(super) fn parts(wire: Wire, context: Context, seen: &Seen, reading: &Reading
     let before = (seen.stage.as_str(), reading.base_path(seen, &domain));
     Ok(Parts {
         method: wire.http_method,
-        path: path::of_rest(&shown, context.path.as_deref(), before, routed, &route)?,
+        path: path::of_rest(&shown, context.path.as_deref(), before, routed, &route)
+            .map_err(|why| reading.blame(why, seen, &domain))?,
         query: query(members(wire.query_string_parameters), members(wire.multi_value_query_string_parameters)),
         headers: Headers::of_both(members(wire.headers), members(wire.multi_value_headers))?,
         source_ip: identity.source_ip,

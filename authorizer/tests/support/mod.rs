@@ -56,7 +56,7 @@ impl World {
         // Generous: no test here is about what happens when it is over.
         let settings = JwksSettings { wait: std::time::Duration::from_secs(30), ..JwksSettings::private() };
         let jwks = Arc::new(JwksSource::with_settings(settings, clock.clone()));
-        let deps = Deps { api_keys, jwks, revocations: Default::default(), clock, log };
+        let deps = Deps { api_keys, jwks, revocations: Default::default(), rate_limits: None, clock, log };
         let config = Config {
             bundle: "unused".into(),
             response: authorizer::event::ResponseKind::Simple,
@@ -66,6 +66,7 @@ impl World {
             jwks: JwksSettings::default(),
             metrics: None,
             revocations: None,
+            rate_limits: None,
         };
         let authorizer = Authorizer::new(configure(config), policies, deps).unwrap();
         Self { authorizer, issuer, lines }
@@ -152,6 +153,10 @@ pub const KINDS: [&str; 8] = [
 /// `event` with a header.
 pub fn with_header(mut event: Value, name: &str, value: &str) -> Value {
     event["headers"][name] = value.into();
+    if let Some(lists) = event.get_mut("multiValueHeaders").and_then(Value::as_object_mut) {
+        lists.retain(|listed, _| !listed.eq_ignore_ascii_case(name));
+        lists.insert(name.to_owned(), [value].as_slice().into());
+    }
     event
 }
 

@@ -39,18 +39,8 @@ pub(super) fn key_sets(resources: &Resources, given: &BTreeMap<String, String>) 
             None => drop(issuers.insert(rule.issuer.as_str())),
         }
     }
-    let mut fetched = Fetched::default();
-    let discovered: Vec<String> =
-        issuers.iter().map(|issuer| format!("{}{DISCOVERY}", issuer.trim_end_matches('/'))).collect();
-    let metadata = documents(&discovered.iter().map(String::as_str).collect());
-    let mut of_issuers = BTreeMap::new();
-    for (issuer, url) in issuers.iter().zip(&discovered) {
-        let found = metadata.get(url.as_str()).cloned().unwrap_or_else(|| Err(format!("{url}: not fetched")));
-        match found.and_then(|text| jwks_uri(issuer, &text).map_err(|why| format!("{url}: {why}"))) {
-            Ok(uri) => drop(of_issuers.insert(*issuer, uri)),
-            Err(why) => fetched.errors.push(why),
-        }
-    }
+    let (of_issuers, errors) = discover(&issuers);
+    let mut fetched = Fetched { errors, ..Fetched::default() };
     uris.extend(of_issuers.values().map(String::as_str));
     let sets = documents(&uris);
     for (uri, document) in &sets {
@@ -78,6 +68,23 @@ pub(super) fn key_sets(resources: &Resources, given: &BTreeMap<String, String>) 
         }
     }
     fetched
+}
+
+/// Where each of `issuers` says that its keys are, and why others do not say it.
+pub(super) fn discover<'a>(issuers: &BTreeSet<&'a str>) -> (BTreeMap<&'a str, String>, Vec<String>) {
+    let (mut found, mut errors) = (BTreeMap::new(), Vec::new());
+    // "any terminating / MUST be removed" (section 4.1); the authorizer takes off one, too.
+    let url = |issuer: &str| format!("{}{DISCOVERY}", issuer.strip_suffix('/').unwrap_or(issuer));
+    let urls: Vec<String> = issuers.iter().map(|issuer| url(issuer)).collect();
+    let metadata = documents(&urls.iter().map(String::as_str).collect());
+    for (issuer, url) in issuers.iter().zip(&urls) {
+        let text = metadata.get(url.as_str()).cloned().unwrap_or_else(|| Err(format!("{url}: not fetched")));
+        match text.and_then(|text| jwks_uri(issuer, &text).map_err(|why| format!("{url}: {why}"))) {
+            Ok(uri) => drop(found.insert(*issuer, uri)),
+            Err(why) => errors.push(why),
+        }
+    }
+    (found, errors)
 }
 
 fn rules(resources: &Resources) -> impl Iterator<Item = &istio::JwtRule> {

@@ -1,7 +1,8 @@
 //! The local API Gateway: HTTP in, Lambda events out, and the functions' answers back.
 //!
-//! [`Gateway`] plays an HTTP API with Lambda authorizers, [`FunctionUrl`] a Lambda function URL. Both call functions
-//! through an [`Invoker`]: in this process ([`InProcess`]) or under the Lambda Runtime Interface Emulator ([`Rie`]).
+//! [`Gateway`] plays an HTTP API with Lambda authorizers, [`RestApi`] a REST API with REQUEST and TOKEN authorizers and API
+//! keys, [`WebSocketApi`] the handshake of a WebSocket API, [`FunctionUrl`] a Lambda function URL. All call functions through
+//! an [`Invoker`]: in this process ([`InProcess`]) or under the Lambda Runtime Interface Emulator ([`Rie`]).
 //! What they do follows AWS' documentation; each test quotes the sentence that it holds this code to. Where the
 //! documentation is silent, the comment at the branch says what is assumed.
 //!
@@ -18,6 +19,7 @@ mod mapping;
 mod policy;
 mod request;
 mod response;
+mod rest;
 mod rie;
 mod route;
 mod server;
@@ -39,6 +41,9 @@ use serde_json::{Value, json};
 pub use config::{Authorizer, ConfigError, GatewayConfig, Integration, PayloadFormat, Route};
 pub use function_url::{Caller, FunctionUrl, FunctionUrlConfig, UrlAuth};
 pub use invoke::{FunctionError, InProcess, InvokeError, InvokeOutcome, Invoker};
+pub use rest::{
+    ApiKeySource, IdentitySource, RestApi, RestAuthorizer, RestConfig, RestMethod, WebSocketApi, WebSocketConfig,
+};
 pub use rie::Rie;
 pub use server::{BindError, Bound};
 
@@ -81,7 +86,9 @@ impl Gateway {
 
     fn new(config: GatewayConfig) -> Result<Self, ConfigError> {
         config.check()?;
-        let routes = route::Routes::new(&config)?;
+        let guards: Vec<&str> = config.authorizers.iter().map(|one| one.name.as_str()).collect();
+        let backends: Vec<&str> = config.integrations.iter().map(|one| one.name.as_str()).collect();
+        let routes = route::Routes::new(&config.routes, &guards, &backends)?;
         let authorizers = config.authorizers.into_iter().map(authorizer::Authorizer::new).collect::<Result<_, _>>()?;
         let integrations = config
             .integrations

@@ -223,7 +223,14 @@ impl Seeds {
             pepper_id: "pepper".to_owned(),
         };
         let jwks = Arc::new(JwksSource::with_settings(JwksSettings::private(), clock.clone()));
-        platform::front::Deps { api_keys: Some(api_keys), jwks, revocations: Default::default(), clock, log }
+        platform::front::Deps {
+            api_keys: Some(api_keys),
+            jwks,
+            revocations: Default::default(),
+            rate_limits: None,
+            clock,
+            log,
+        }
     }
 }
 

@@ -379,6 +379,7 @@ fn authorizer_config() -> authorizer::Config {
         jwks: Default::default(),
         metrics: None,
         revocations: None,
+        rate_limits: None,
     }
 }
 

@@ -7,7 +7,7 @@ use istio::StringMatch;
 use super::nearest::Case;
 use super::ranking::{self, Candidate};
 use super::tokens::{Kind, Presented};
-use super::{Verdict, text};
+use super::{Verdict, text, workloads};
 
 /// Hints, at most: more of them are noise.
 const MAX_HINTS: usize = 8;
@@ -19,7 +19,7 @@ pub(crate) fn hints(case: &Case<'_>) -> Vec<String> {
     let mut hints = Hints(Vec::new());
     for hop in &case.trace.hops {
         if case.verdict.allowed {
-            of_open_door(&mut hints, hop);
+            of_open_door(&mut hints, case, hop);
         } else if case.verdict.reason == Reason::DestinationUnknown {
             of_route(&mut hints, case, hop);
         } else if !hop.allowed {
@@ -59,7 +59,7 @@ impl Hints {
 
 // ---- the whole hop
 
-fn of_open_door(hints: &mut Hints, hop: &HopTrace) {
+fn of_open_door(hints: &mut Hints, case: &Case<'_>, hop: &HopTrace) {
     if hop.reason != Reason::AllowedNoPolicy {
         return;
     }
@@ -68,7 +68,10 @@ fn of_open_door(hints: &mut Hints, hop: &HopTrace) {
     hints.add(if dry {
         format!("every ALLOW policy of {place} is a dry run, so none is enforced and everybody may")
     } else {
-        format!("no ALLOW policy applies to {place}: a misspelt namespace or label looks the same")
+        match workloads::unknown(case.resources, hop) {
+            None => format!("no ALLOW policy applies to {place}: a misspelt namespace or label looks the same"),
+            Some(what) => format!("no ALLOW policy applies to {place}, and {what}: is it misspelt?"),
+        }
     });
 }
 

@@ -43,6 +43,13 @@ pub(crate) struct Change {
     pub(crate) then: Option<String>,
 }
 
+impl Change {
+    /// Whether both are for one rule, and were tried with one request: the first says it in more words.
+    fn is_of_the_same_trial(&self, other: &Self) -> bool {
+        self.example.is_some() && (&self.rule, &self.example) == (&other.rule, &other.example)
+    }
+}
+
 /// What a change is made to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -125,9 +132,15 @@ pub(crate) fn changes(case: &Case<'_>) -> Vec<Change> {
             changes.extend(credential);
             match case.verdict.policy.as_deref().and_then(|id| ranking::by_id(hop, id)) {
                 Some(denying) => changes.extend(unmatching(case, hop, &denying)),
-                None => changes.extend(matching(case, hop).into_iter().filter(|change| {
-                    !(is_said && change.of == Subject::Credential && change.outcome == Outcome::PassesRule)
-                })),
+                None => {
+                    let mut found = matching(case, hop);
+                    found.retain(|change| {
+                        let is_the_same = changes.iter().any(|said| said.is_of_the_same_trial(change));
+                        let is_doubtful = change.of == Subject::Credential && change.outcome == Outcome::PassesRule;
+                        !(is_the_same || is_said && is_doubtful)
+                    });
+                    changes.extend(found);
+                }
             }
         }
         (Reason::CredentialMismatch, _) => changes.extend(refusals::changes(case)),

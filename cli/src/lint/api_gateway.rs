@@ -3,21 +3,37 @@
 use authz::{Hop, UNAVAILABLE_AT_API_GATEWAY};
 use istio::Action;
 
+use super::client_certificates::Shown;
 use super::codes::policy;
 use super::context::{Context, Policy, Workload};
 use super::fields::{Attribute, Field};
 use super::finding::{Code, Findings, Place, Severity};
 use super::words;
 
-pub(super) const CODES: &[&Code] = &[&DEAD_ALLOW, &WIDENED, &DEAD_DENY, &DOMAIN_UNSERVED, &GATEWAY_UNKNOWN];
+pub(super) const CODES: &[&Code] =
+    &[&DEAD_ALLOW, &WIDENED, &DEAD_DENY, &PEER_PERHAPS, &DOMAIN_UNSERVED, &GATEWAY_UNKNOWN];
+
+/// A policy for the gateway workload.
+macro_rules! at_gateway {
+    ($action:literal, $rule:literal) => {
+        concat!(
+            "kind: AuthorizationPolicy\nmetadata: {name: example, namespace: istio-system}\nspec:\n  selector: {matchLabels: \
+             {istio: ingressgateway}}\n  action: ",
+            $action,
+            "\n  rules:\n  - ",
+            $rule,
+            "\n"
+        )
+    };
+}
 
 static DEAD_ALLOW: Code = Code {
     name: "api-gateway-allow-dead",
     severity: Severity::Error,
     what: "an ALLOW rule that needs what API Gateway cannot supply",
     why: "Istio's rule for attributes that cannot be known is that an ALLOW rule with one of them never matches. The first \
-          hop has no peer identity, no SNI and no destination address; the second one has the gateway's identity, and no \
-          direct peer's address.",
+          hop has no SNI and no destination address, and no peer identity where no domain asks for certificates; the second \
+          one has the gateway's identity, and no direct peer's address.",
     instead: "ask for what the hop knows: request principals, claims, `remoteIpBlocks`, at the second hop the gateway's \
               principal; or select workloads that API Gateway does not reach",
     wrong: policy!("ALLOW", r#"  - when: [{key: connection.sni, values: ["shop.example"]}]"#),
@@ -39,25 +55,49 @@ static DEAD_DENY: Code = Code {
     name: "api-gateway-peer-missing",
     severity: Severity::Warning,
     what: "a rule about peers for a gateway workload whose clients have none",
-    why: "Clients of API Gateway have no SPIFFE ID: a DENY of some peers never matches there, and one with `not…` matches \
-          every request.",
-    instead: "ask for request principals, claims or `remoteIpBlocks` at the gateway",
-    wrong: "kind: AuthorizationPolicy
-metadata: {name: example, namespace: istio-system}
+    why: "Clients of the endpoint `execute-api` show no certificate and have no SPIFFE ID: a DENY of some peers never matches \
+          there, and one with `not…` matches every request.",
+    instead: "ask for request principals, claims or `remoteIpBlocks` at the gateway, or give the API a custom domain with \
+              mutual TLS",
+    wrong: concat!(
+        at_gateway!("DENY", "from: [{source: {namespaces: [guests]}}]"),
+        "---
+kind: ApiGateway
+metadata: {name: front, namespace: shop}
 spec:
-  selector: {matchLabels: {istio: ingressgateway}}
-  action: DENY
-  rules:
-  - from: [{source: {namespaces: [guests]}}]
-",
-    right: "kind: AuthorizationPolicy
-metadata: {name: example, namespace: istio-system}
+  apiId: a
+  stage: $default
+  domain: a.execute-api.eu-central-1.amazonaws.com
+  gateway: shop/front
+  workload: {namespace: istio-system, labels: {istio: ingressgateway}, serviceAccount: gateway}
+  environment: dev
+"
+    ),
+    right: at_gateway!("DENY", "from: [{source: {requestPrincipals: [\"https://idp.example/guest\"]}}]"),
+};
+
+static PEER_PERHAPS: Code = Code {
+    name: "api-gateway-peer-by-certificate",
+    severity: Severity::Warning,
+    what: "a rule about peers for a gateway workload whose clients may have none",
+    why: "A client has a peer identity if the custom domain has mutual TLS, and its certificate a SPIFFE ID. Without one, and \
+          at every other domain of the API, a DENY of some peers is passed, an ALLOW of them never matches, and a `not…` \
+          always does. No document says which domain asks. (An info where the rule closes rather than opens.)",
+    instead: "write `tls.mode: MUTUAL` in the Gateway: then nobody comes in without a certificate",
+    wrong: at_gateway!("DENY", "from: [{source: {namespaces: [guests]}}]"),
+    right: concat!(
+        at_gateway!("DENY", "from: [{source: {namespaces: [guests]}}]"),
+        "---
+kind: Gateway
+metadata: {name: front, namespace: shop}
 spec:
-  selector: {matchLabels: {istio: ingressgateway}}
-  action: DENY
-  rules:
-  - from: [{source: {requestPrincipals: [\"https://idp.example/guest\"]}}]
-",
+  selector: {istio: ingressgateway}
+  servers:
+  - port: {number: 443, name: https, protocol: HTTPS}
+    hosts: [shop.example]
+    tls: {mode: MUTUAL, credentialName: shop}
+"
+    ),
 };
 
 static DOMAIN_UNSERVED: Code = Code {
@@ -118,11 +158,13 @@ enum Known {
     Yes,
     /// Known to be absent: values never match, `not…` always does.
     Missing,
+    /// Absent, unless the client shows a certificate.
+    Perhaps,
     /// It cannot be known.
     No,
 }
 
-fn known(attribute: Attribute<'_>, is_first: bool, workload: &Workload<'_>) -> Known {
+fn known(attribute: Attribute<'_>, is_first: bool, workload: &Workload<'_>, shown: Shown) -> Known {
     let hop = if is_first { Hop::Gateway } else { Hop::Destination };
     let never = UNAVAILABLE_AT_API_GATEWAY.iter().filter(|(at, _)| *at == hop).flat_map(|(_, never)| never.iter());
     if attribute.in_the_gate().is_some_and(|attribute| never.into_iter().any(|other| *other == attribute)) {
@@ -131,22 +173,26 @@ fn known(attribute: Attribute<'_>, is_first: bool, workload: &Workload<'_>) -> K
     match attribute {
         // What the documents leave open.
         Attribute::Port if workload.ports.as_ref().is_none_or(|ports| is_first && ports.len() > 1) => Known::No,
-        _ if is_first && attribute.is_of_peer() => Known::Missing,
+        _ if is_first && attribute.is_of_peer() => match shown {
+            Shown::Never => Known::Missing,
+            Shown::Perhaps => Known::Perhaps,
+            Shown::Always => Known::Yes,
+        },
         _ => Known::Yes,
     }
 }
 
 pub(super) fn check(context: &Context<'_>, findings: &mut Findings) {
     for api in &context.apis {
+        let shown = Shown::at(context.resources, api.document);
         let hops = std::iter::once((api.workload, true)).chain(api.destinations.iter().map(|index| (*index, false)));
         for (index, is_first) in hops {
             let Some(workload) = context.workloads.get(index) else { continue };
             let hop = if is_first { "first hop" } else { "second hop" };
-            let name = format!("{}/{}", api.document.meta.namespace, api.document.meta.name);
-            let at = format!("at the {hop} of ApiGateway {name} ({})", workload.name);
+            let at = format!("at the {hop} of ApiGateway {} ({})", api.name(), workload.name);
             for policy in context.policies_of(index) {
                 for field in &policy.fields {
-                    judge(policy, field, known(field.attribute, is_first, workload), &at, findings);
+                    judge(policy, field, known(field.attribute, is_first, workload, shown), &at, findings);
                 }
             }
         }
@@ -180,6 +226,20 @@ fn judge(policy: &Policy<'_>, field: &Field<'_>, known: Known, at: &str, finding
             let message =
                 format!("`{key}` cannot be known {at}: the {} rule loses it and matches more", action.as_str());
             findings.add(&WIDENED, place, message, instead);
+        }
+        (Known::Perhaps, action) => {
+            let opens = field.opens_when_missed(action);
+            let effect = match (opens, field.negative) {
+                (true, false) => "a client without one passes this",
+                (_, false) => "this never matches a client without one",
+                (_, true) => "this always matches a client without one",
+            };
+            let message = format!(
+                "clients have a `{key}` {at} only if their domain has mutual TLS: {effect} ({})",
+                action.as_str()
+            );
+            let severity = if opens { PEER_PERHAPS.severity } else { Severity::Info };
+            findings.add_as(&PEER_PERHAPS, severity, place, message, PEER_PERHAPS.instead);
         }
         (Known::Missing, action) => {
             let effect = if field.negative { "this always matches there" } else { "this never matches there" };

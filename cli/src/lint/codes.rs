@@ -34,6 +34,7 @@ pub(super) use spec;
 pub(super) fn all() -> Vec<&'static Code> {
     let mut codes: Vec<&'static Code> = super::TOPICS.iter().flat_map(|(codes, _)| codes.iter().copied()).collect();
     codes.extend(super::template::TOPICS.iter().flat_map(|(codes, _)| codes.iter().copied()));
+    codes.extend(super::files::CODES);
     codes.sort_by_key(|code| code.name);
     codes
 }

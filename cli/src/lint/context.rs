@@ -39,6 +39,13 @@ pub(super) struct Api<'a> {
     pub(super) destinations: Vec<usize>,
 }
 
+impl Api<'_> {
+    /// `NAMESPACE/NAME` of the document.
+    pub(super) fn name(&self) -> String {
+        format!("{}/{}", self.document.meta.namespace, self.document.meta.name)
+    }
+}
+
 /// An `AuthorizationPolicy`, with its lists of values and the workloads that it selects.
 #[derive(Debug)]
 pub(super) struct Policy<'a> {
@@ -337,5 +344,8 @@ fn gateway_ports(resources: &Resources, api: &ApiGateway) -> Option<BTreeSet<u16
     let (namespace, name) = api.gateway.split_once('/')?;
     let mut gateways = resources.gateways.iter();
     let gateway = gateways.find(|gateway| gateway.meta.namespace == namespace && gateway.meta.name == name)?;
-    Some(gateway.servers.iter().map(|server| server.port.number).collect())
+    // Clients reach an API by TLS alone, as the gate sees it.
+    let encrypted = gateway.servers.iter().any(|server| server.tls.is_some());
+    let servers = gateway.servers.iter().filter(|server| server.tls.is_some() || !encrypted);
+    Some(servers.map(|server| server.port.number).collect())
 }

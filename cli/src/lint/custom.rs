@@ -79,7 +79,7 @@ static FAIL_OPEN: Code = Code {
     name: "custom-fail-open",
     severity: Severity::Warning,
     what: "a CUSTOM policy whose provider fails open",
-    why: "With `failOpen: true` a request passes whenever the provider cannot be had: whoever can overload it is let in.",
+    why: "With `failOpen: true` a request passes whenever the provider is unavailable: whoever can overload it is let in.",
     instead: "leave `failOpen` out",
     wrong: custom!("adapter", "true", ", annotations: {causeway.dev/adapter-providers: adapter}"),
     right: custom!("adapter", "false", ", annotations: {causeway.dev/adapter-providers: adapter}"),
@@ -107,7 +107,7 @@ pub(super) fn check(context: &Context<'_>, findings: &mut Findings) {
                 continue;
             }
             Some(authorizer) if authorizer.fail_open => {
-                let message = format!("the provider `{name}` fails open: a request passes when it cannot be had");
+                let message = format!("the provider `{name}` fails open: a request passes when it is unavailable");
                 findings.add(&FAIL_OPEN, policy.at("spec.provider.name"), message, "leave `failOpen` out");
             }
             Some(_) => {}

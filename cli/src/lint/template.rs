@@ -7,6 +7,7 @@ pub(super) mod cache;
 mod cache_codes;
 pub(super) mod headers;
 pub(super) mod routes;
+mod unseen;
 
 use authz::api::{Access, Api, ApiKind, Authorizer, AuthorizerKind, Route, Text};
 use authz::{ApiGatewayInfo, Policies};
@@ -25,8 +26,12 @@ pub(super) struct Deployment<'a> {
 pub(super) type Check = fn(&Deployment<'_>, &mut Findings);
 
 /// Each topic: what it can find, and how.
-pub(super) const TOPICS: &[(&[&Code], Check)] =
-    &[(cache::CODES, cache::check), (headers::CODES, headers::check), (routes::CODES, routes::check)];
+pub(super) const TOPICS: &[(&[&Code], Check)] = &[
+    (cache::CODES, cache::check),
+    (headers::CODES, headers::check),
+    (routes::CODES, routes::check),
+    (unseen::CODES, unseen::check),
+];
 
 impl<'a> Deployment<'a> {
     /// Our authorizers, each with its API and its place in it.

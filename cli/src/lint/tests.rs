@@ -66,10 +66,14 @@ fn api_version(kind: &str) -> &'static str {
     }
 }
 
-/// The findings in `text`, with the shop around it.
-fn found(text: &str) -> Vec<Finding> {
+/// The findings in `text`, with the shop around it. A comment in its first line names its file.
+pub(super) fn found(text: &str) -> Vec<Finding> {
+    let (file, text) = text.strip_prefix("# ").and_then(|rest| rest.split_once('\n')).unwrap_or(("f.yaml", text));
+    let idle = IdleFile::of_folder(&SourceFile { name: file.to_owned(), text: text.to_owned() });
+    let options = LintOptions { idle_files: idle.into_iter().collect(), ..LintOptions::default() };
+    let text = if options.idle_files.is_empty() { text } else { "" };
     let (template, own): (Vec<&str>, Vec<&str>) =
-        text.split("---\n").partition(|document| document.starts_with("Resources:"));
+        text.split("---\n").filter(|text| !text.is_empty()).partition(|document| document.starts_with("Resources:"));
     let kinds: BTreeSet<&str> = own.iter().map(|document| kind(document)).collect();
     let around = AROUND.iter().copied().filter(|document| !kinds.contains(kind(document)));
     let documents: Vec<String> = own
@@ -82,7 +86,7 @@ fn found(text: &str) -> Vec<Finding> {
     let resources = istio::parse(&[SourceFile { name: "f.yaml".to_owned(), text: text.clone() }])
         .unwrap_or_else(|errors| panic!("{errors:#?}\n{text}"));
     if template.is_empty() {
-        return lint(&resources, None, &LintOptions::default());
+        return lint(&resources, None, &options);
     }
     let compiled = crate::configuration::compile(&resources, &authz::CompileOptions::default()).unwrap();
     let policies = Policies::open(&compiled.section).unwrap();
@@ -90,7 +94,7 @@ fn found(text: &str) -> Vec<Finding> {
     for text in &template {
         templates.add_text("t.yaml", text).unwrap_or_else(|errors| panic!("{errors:#?}\n{text}"));
     }
-    lint(&resources, Some((&policies, &templates)), &LintOptions::default())
+    lint(&resources, Some((&policies, &templates)), &options)
 }
 
 #[test]
@@ -265,6 +269,7 @@ fn halves_of_a_rule_are_told_from_rules_that_are_meant() {
     let (from, to) = ("- from: [{source: {namespaces: [a]}}]", "- to: [{operation: {methods: [GET]}}]");
     let when = "- to: [{operation: {methods: [GET]}}]\n    when: [{key: source.namespace, values: [b]}]";
     let both = "- from: [{source: {namespaces: [a]}}]\n    to: [{operation: {methods: [PUT]}}]";
+    let from_when = "- from: [{source: {namespaces: [a]}}]\n    when: [{key: source.serviceAccount, values: [a/b]}]";
     // The rules, the action, and whether a stray dash is asked about.
     let rows = [
         (vec![from, to], "ALLOW", true),
@@ -274,7 +279,9 @@ fn halves_of_a_rule_are_told_from_rules_that_are_meant() {
         (vec![to], "ALLOW", false),
         (vec![from], "ALLOW", false),
         (vec![both, to], "ALLOW", false),
-        (vec![from, when], "ALLOW", false),
+        (vec![when], "ALLOW", false),
+        (vec![both, when], "ALLOW", false),
+        (vec![from_when, when], "ALLOW", false),
     ];
     for (rules, action, found) in rows {
         let text = with_rule(action, "{}").replace("  - {}\n", &format!("  {}\n", rules.join("\n  ")));
@@ -283,6 +290,23 @@ fn halves_of_a_rule_are_told_from_rules_that_are_meant() {
         assert!(split.iter().all(|text| text.contains("did a stray `-` split one rule in two?")), "{split:?}");
         // It is said once.
         assert!(!found || said("allow-anyone", &text).is_empty(), "{rules:?} {action}");
+    }
+}
+
+#[test]
+fn callers_without_an_operation_are_named_where_the_other_half_has_callers_of_its_own() {
+    let from = r#"- from: [{source: {requestPrincipals: ["https://idp.example/*"]}}]"#;
+    let scoped =
+        "- to: [{operation: {methods: [GET]}}]\n    when: [{key: \"request.auth.claims[scope]\", values: [read]}]";
+    let rows = [
+        (vec![from, scoped], "ALLOW", "spec.rules[0]", "these callers may do everything"),
+        (vec![scoped, from], "ALLOW", "spec.rules[1]", "these callers may do everything"),
+        (vec![from, scoped], "DENY", "spec.rules[0]", "these callers are denied everything"),
+    ];
+    for (rules, action, path, effect) in rows {
+        let text = with_rule(action, "{}").replace("  - {}\n", &format!("  {}\n", rules.join("\n  ")));
+        let said = said("rule-split", &text);
+        assert!(said.len() == 1 && said[0].starts_with(path) && said[0].contains(effect), "{action}: {said:?}");
     }
 }
 

@@ -14,6 +14,8 @@ pub(crate) struct Function {
     pub(crate) is_causeway: bool,
     /// `CAUSEWAY_RESPONSE`.
     pub(crate) response: Option<Text>,
+    /// Whether it has `CAUSEWAY_RATE_LIMITS_TABLE`, be it under a condition.
+    pub(crate) limits_rates: bool,
 }
 
 /// An integration that sends requests on over HTTP.
@@ -54,7 +56,22 @@ impl Integration {
     }
 }
 
+/// A custom domain.
+#[derive(Clone, Debug)]
+pub(crate) struct Domain {
+    pub(crate) name: Text,
+    /// Whether its clients can show certificates: it has a truststore, or only the deployment knows.
+    pub(crate) mutual_tls: bool,
+}
+
 impl Reader<'_> {
+    fn domain(&mut self, at: Option<&Node>) {
+        let Some(name) = at.and_then(|at| at.get("DomainName")).map(|node| self.text(node)) else { return };
+        let mutual_tls = at.and_then(|at| at.get("MutualTlsAuthentication"));
+        let mutual_tls = mutual_tls.is_some_and(|node| !matches!(node.value, Value::Null));
+        self.domains.push(Domain { name, mutual_tls });
+    }
+
     pub(super) fn function(&mut self, resource: &Member) {
         let variables = |node: &Node| -> Vec<Member> {
             let found = node.get("Environment").and_then(|environment| environment.get("Variables"));
@@ -65,7 +82,8 @@ impl Reader<'_> {
         let response =
             all.iter().find(|member| member.name == "CAUSEWAY_RESPONSE").map(|member| self.text(&member.node));
         let is_causeway = all.iter().any(|member| member.name.starts_with("CAUSEWAY_"));
-        self.functions.push(Function { name: resource.name.clone(), is_causeway, response });
+        let limits_rates = all.iter().any(|member| member.name == "CAUSEWAY_RATE_LIMITS_TABLE");
+        self.functions.push(Function { name: resource.name.clone(), is_causeway, response, limits_rates });
     }
 
     pub(super) fn v2_integration(&mut self, resource: &Member) {
@@ -100,14 +118,30 @@ impl Reader<'_> {
         self.integrations.push(Integration { api: reference, name, file, line, mappings });
     }
 
-    /// Functions, and the integrations of plain resources.
+    /// Functions, domains, and the integrations of plain resources.
     pub(super) fn parts(&mut self) {
         for resource in self.resources {
             match kind(resource) {
                 "AWS::Serverless::Function" | "AWS::Lambda::Function" => self.function(resource),
                 "AWS::ApiGatewayV2::Integration" => self.v2_integration(resource),
+                "AWS::ApiGateway::DomainName" | "AWS::ApiGateway::DomainNameV2" | "AWS::ApiGatewayV2::DomainName" => {
+                    self.domain(properties(resource));
+                }
+                "AWS::Serverless::HttpApi" => self.sam_domain(resource, "HttpApi"),
+                "AWS::Serverless::Api" => self.sam_domain(resource, "Api"),
                 _ => {}
             }
         }
+    }
+
+    /// `Domain` of an API, over that of `Globals`.
+    fn sam_domain(&mut self, resource: &Member, section: &str) {
+        let own = properties(resource).and_then(|at| at.get("Domain"));
+        let global = self.globals.and_then(|globals| globals.get(section)?.get("Domain"));
+        let domain = match (own, global) {
+            (Some(own), Some(global)) => Some(own.over(global)),
+            (own, global) => own.or(global).cloned(),
+        };
+        self.domain(domain.as_ref());
     }
 }

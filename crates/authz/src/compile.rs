@@ -3,6 +3,8 @@
 //! Everything that this crate cannot represent exactly is an error here. Nothing is left out.
 
 mod authentication;
+mod context_keys;
+mod environments;
 mod gateway;
 mod index;
 mod key_source;
@@ -16,6 +18,8 @@ use std::fmt;
 
 use istio::{Action, Meta, Resources, WorkloadSelector};
 use rkyv::rancor;
+
+pub use environments::{SharedTokens, shared_tokens};
 
 use crate::compiled::{Label, Mode, Namespace, PathNormalization, PolicySet, Provider, TargetRef, VERSION};
 
@@ -106,7 +110,13 @@ pub fn compile(resources: &Resources, options: &CompileOptions) -> Result<Compil
         return Err(compiler.errors);
     }
     match rkyv::to_bytes::<rancor::Error>(&set) {
-        Ok(bytes) => Ok(Compiled { section: bytes.into_vec(), warnings: compiler.warnings }),
+        Ok(bytes) => {
+            compiler.check_tokens_of_environments(&bytes);
+            if !compiler.errors.is_empty() {
+                return Err(compiler.errors);
+            }
+            Ok(Compiled { section: bytes.into_vec(), warnings: compiler.warnings })
+        }
         Err(error) => Err(vec![CompileError {
             file: String::new(),
             line: 0,
@@ -189,6 +199,7 @@ impl<'a> Compiler<'a> {
             })
             .collect();
         self.check_providers();
+        self.check_context_keys();
         self.check_api_gateways();
         let api_gateways = resources.api_gateways.iter().map(|gateway| self.api_gateway(gateway)).collect();
         PolicySet {

@@ -11,7 +11,7 @@ use crate::matchers::{
 };
 
 /// Version of this form. A set of another version is not opened.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// How strictly tokens are read.
 #[derive(Archive, Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -520,8 +520,10 @@ pub struct ApiGateway {
     /// `TRUST_DOMAIN/ns/NAMESPACE/sa/SERVICE_ACCOUNT` of the gateway workload: the peer that the
     /// destination sees.
     pub principal: String,
-    /// Port of the gateway workload, when its servers leave no choice.
+    /// Port of the gateway workload; unknown when its servers leave a choice.
     pub port: Option<u16>,
+    /// Whether its servers let nobody in without a client certificate.
+    pub mutual_tls: bool,
     /// Its routes, no two for one host.
     pub virtual_hosts: Vec<VirtualHost>,
 }

@@ -9,7 +9,7 @@ use identity::Secret;
 use crate::api_key::KeyRecordLookup;
 use crate::authenticate::{self, Authenticated, KeyContext, Visible};
 use crate::claims::{Claims, Json};
-use crate::compiled::ArchivedApiGateway;
+use crate::compiled::{ArchivedApiGateway, Mode};
 use crate::custom;
 use crate::decision::{Allow, AllowParts, Decision, Deny, Hop, Shadow};
 use crate::evaluate::{self, Attributes, Outcome, Verdict};
@@ -215,11 +215,8 @@ fn pass_all(
         }
         Target::ApiGateway { api_id, stage, domain } => {
             let gateway = policies.find_api_gateway(api_id, stage, domain).ok_or_else(|| {
-                Deny::new(
-                    Reason::GatewayUnknown,
-                    Hop::Request,
-                    format!("no ApiGateway document covers the API {api_id}, stage {stage}, domain {domain}"),
-                )
+                let detail = policies.uncovered(api_id, stage, domain).unwrap_or_default();
+                Deny::new(Reason::GatewayUnknown, Hop::Request, detail)
             })?;
             way.pass_two(gateway)
         }
@@ -307,7 +304,8 @@ impl<'a> Arrival<'a> {
             via: Some(gateway.name.as_str()),
             // API Gateway stands for the workload, whose address is nobody's.
             destination_ip: None,
-            port: port.or(request.destination_port),
+            // API Gateway's own port is none that a policy of the mesh speaks of.
+            port,
             ..Self::alone(hops::gateway_workload(gateway), Some(gateway.environment.as_str()), request)
         }
     }
@@ -409,6 +407,19 @@ impl<'a> Way<'a> {
     /// The gateway that an API plays, and the destination behind it. Both must allow.
     fn pass_two(&mut self, gateway: &'a ArchivedApiGateway) -> Result<AllowParts, Deny> {
         let request = self.request;
+        // Istio's gateway with the mode `MUTUAL` ends the handshake of a client without a certificate. API Gateway does so
+        // at a custom domain with mutual TLS, and nowhere else.
+        if gateway.mutual_tls && request.client_certificate.is_none() && request.source.principal.is_none() {
+            return Err(Deny::new(
+                Reason::ConfigurationInvalid,
+                Hop::Request,
+                format!(
+                    "the Gateway of {} lets nobody in without a client certificate (tls.mode MUTUAL), and the event has \
+                     none: call the API by a domain with mutual TLS, and switch its other endpoints off",
+                    gateway.name
+                ),
+            ));
+        }
         let arrival = Arrival { area: self.area, ..Arrival::at_gateway(gateway, request) };
         let first = self.pass(&arrival, Visible::of(request))?;
         let Some(route) = hops::route_of_all(gateway, known_host(request), &first.visible.path, self.area) else {
@@ -430,6 +441,14 @@ impl<'a> Way<'a> {
         {
             authenticate::same_client(one, other)
                 .map_err(|refused| first.denied_later(Deny::new(refused.reason, Hop::Destination, refused.detail)))?;
+        } else if let (Some(one), Some(other)) = (&first.claims, &second.claims)
+            && self.policies.mode() == Mode::Strict
+            && ["iss", "sub"].iter().any(|name| one.get(name) != other.get(name))
+        {
+            // Nor a token that only the first hop reads and one that only the second does.
+            let detail =
+                "the token that the gateway reads and the one that the destination reads name different callers";
+            return Err(first.denied_later(Deny::new(Reason::CredentialMismatch, Hop::Destination, detail)));
         }
         let reason = match (first.verdict_reason(), second.verdict_reason()) {
             (Reason::AllowedNoPolicy, Reason::AllowedNoPolicy) => Reason::AllowedNoPolicy,
@@ -539,7 +558,7 @@ fn stages(
     }
 
     // A peer certificate of the client is a credential; the gateway's own is not the client's.
-    let by_certificate = || arrival.peer.is_some() || arrival.unknown.principal;
+    let by_certificate = || arrival.peer.is_some() || request.client_certificate.is_some();
     let presented = presented || arrival.before.map_or_else(by_certificate, |before| before.presented);
     let (reason, policy, detail) = match verdict {
         Verdict::AllowedBy(policy) => {

@@ -18,6 +18,7 @@ mod binding;
 pub mod claims;
 pub mod compile;
 pub mod compiled;
+pub mod context_key;
 mod custom;
 pub mod decision;
 mod evaluate;
@@ -35,6 +36,7 @@ pub mod reason;
 pub mod request;
 pub mod revocation;
 pub mod trace;
+mod uncovered;
 pub mod verified;
 
 pub use api_key::{ApiKey, ApiKeyRecord, KeyRecordLookup, KeyState};
@@ -47,7 +49,7 @@ pub use gate::{
 };
 pub use grants::{Grants, grants};
 pub use jwk::{Jwks, JwksError, KeyOrigin, KeySets};
-pub use policies::{ApiGatewayInfo, OpenError, Policies};
+pub use policies::{ApiGatewayInfo, OpenError, Policies, SharedBytes};
 pub use read_set::{ReadSet, read_set};
 pub use reason::Reason;
 pub use request::{Attribute, PathHandling, Peer, Request, Target, UNAVAILABLE_AT_API_GATEWAY, Unknown};

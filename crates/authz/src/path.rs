@@ -29,6 +29,15 @@ pub enum NotCanonical {
     /// A character that no request line can have: a space or one outside ASCII. See [`encode`].
     #[error("path has the character {0:?}, which must be percent-encoded")]
     Unencoded(char),
+    /// `%` without two hexadecimal digits behind it.
+    #[error("path has a % that begins no percent-encoding")]
+    Stray,
+    /// A percent-encoded character that has a meaning to some backends once it is decoded.
+    #[error("path has the character {0:?} percent-encoded")]
+    Encoded(char),
+    /// Percent-encoded bytes that are no UTF-8, such as an overlong form of `/`.
+    #[error("path has percent-encoded bytes that are not UTF-8")]
+    NotUtf8,
     /// A percent-encoded letter, digit, `-`, `.`, `_` or `~`, which Envoy decodes.
     #[error("path has a percent-encoded unreserved character")]
     EncodedUnreserved,
@@ -48,6 +57,44 @@ pub fn canonical(path: &str) -> Result<(), NotCanonical> {
         return Err(NotCanonical::EmptySegment);
     }
     dot_segments(path)
+}
+
+/// As [`canonical`], for a path that is still percent-encoded (without query): what is accepted reads alike before and
+/// after decoding, however often a backend decodes it.
+///
+/// # Errors
+/// The first thing in it that does not.
+pub fn canonical_encoded(path: &str) -> Result<(), NotCanonical> {
+    absolute(path)?;
+    if let Some(character) = path.chars().find(|c| matches!(c, '\\' | ';' | '?' | '#')) {
+        return Err(NotCanonical::Character(character));
+    }
+    if path.contains("//") {
+        return Err(NotCanonical::EmptySegment);
+    }
+    dot_segments(path)?;
+    let mut rest = path.as_bytes();
+    let mut decoded = Vec::with_capacity(rest.len());
+    while let [byte, after @ ..] = rest {
+        rest = after;
+        if *byte != b'%' {
+            decoded.push(*byte);
+            continue;
+        }
+        let [high, low, after @ ..] = after else { return Err(NotCanonical::Stray) };
+        let value = hex_value(*high, *low).ok_or(NotCanonical::Stray)?;
+        rest = after;
+        match value {
+            _ if value.is_ascii_control() => return Err(NotCanonical::Control),
+            b'/' | b'\\' | b';' | b'?' | b'#' | b'%' | b'.' => return Err(NotCanonical::Encoded(char::from(value))),
+            _ if is_unreserved(value) => return Err(NotCanonical::EncodedUnreserved),
+            _ => decoded.push(value),
+        }
+    }
+    if std::str::from_utf8(&decoded).is_err() {
+        return Err(NotCanonical::NotUtf8);
+    }
+    Ok(())
 }
 
 /// Accepts a request's path only if Envoy's BASE normalisation would leave it alone: "decode
@@ -344,6 +391,45 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
     use super::*;
+
+    #[test]
+    fn encoded_paths() {
+        for good in ["/", "/reviews/0", "/a%20b", "/caf%C3%A9", "/caf%c3%a9", "/a:b", "/a%3Ab", "/a%22", "/...", "/a*b"]
+        {
+            assert_eq!(canonical_encoded(good), Ok(()), "{good}");
+        }
+        let bad = [
+            ("", NotCanonical::NotAbsolute),
+            ("//a", NotCanonical::EmptySegment),
+            ("/a;b", NotCanonical::Character(';')),
+            ("/a\\b", NotCanonical::Character('\\')),
+            ("/a#b", NotCanonical::Character('#')),
+            ("/a?b", NotCanonical::Character('?')),
+            ("/a/../b", NotCanonical::DotSegment),
+            ("/a/%2E%2e/b", NotCanonical::DotSegment),
+            ("/a\nb", NotCanonical::Control),
+            ("/a%0a", NotCanonical::Control),
+            ("/a%7f", NotCanonical::Control),
+            ("/a%00", NotCanonical::Control),
+            ("/a%2Fb", NotCanonical::Encoded('/')),
+            ("/a%2fb", NotCanonical::Encoded('/')),
+            ("/a%5cb", NotCanonical::Encoded('\\')),
+            ("/a%3Bb", NotCanonical::Encoded(';')),
+            ("/a%3fb", NotCanonical::Encoded('?')),
+            ("/a%23b", NotCanonical::Encoded('#')),
+            ("/a%252Fb", NotCanonical::Encoded('%')),
+            ("/a%2Eb", NotCanonical::Encoded('.')),
+            ("/%61", NotCanonical::EncodedUnreserved),
+            ("/a%", NotCanonical::Stray),
+            ("/a%2", NotCanonical::Stray),
+            ("/a%zz", NotCanonical::Stray),
+            ("/a%C0%AFb", NotCanonical::NotUtf8),
+            ("/a%FF", NotCanonical::NotUtf8),
+        ];
+        for (path, error) in bad {
+            assert_eq!(canonical_encoded(path), Err(error), "{path}");
+        }
+    }
 
     #[test]
     fn http_api_paths() {

@@ -15,14 +15,21 @@ use crate::compiled::{
     ArchivedRequestAuthentication, ArchivedTargetRef, Mode, PathNormalization, VERSION,
 };
 use crate::index::{Action, Table};
+use crate::uncovered::Uncovered;
 
 /// The longest section that is opened, in bytes: that of a whole bundle.
 pub const MAX_BYTES: usize = 32 * 1024 * 1024;
 
+/// Bytes that several own, such as a part of a file that was read.
+pub type SharedBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
+
+/// Where compiled policies may begin: they are used where they lie.
+const ALIGN: usize = AlignedVec::<16>::ALIGNMENT;
+
 /// Compiled policies, checked once and then evaluated where they lie. Cheap to clone.
 #[derive(Clone)]
 pub struct Policies {
-    set: Yoke<&'static ArchivedPolicySet, Arc<AlignedVec>>,
+    set: Yoke<&'static ArchivedPolicySet, SharedBytes>,
     keys_fetched_at: Option<u64>,
 }
 
@@ -53,10 +60,27 @@ impl Policies {
         if bytes.len() > MAX_BYTES {
             return Err(OpenError::TooLarge(bytes.len()));
         }
-        let mut aligned = AlignedVec::with_capacity(bytes.len());
+        let mut aligned = AlignedVec::<ALIGN>::with_capacity(bytes.len());
         aligned.extend_from_slice(bytes);
-        let set = Yoke::try_attach_to_cart(Arc::new(aligned), |bytes| {
-            rkyv::access::<ArchivedPolicySet, rancor::Error>(bytes)
+        Self::attach(Arc::new(aligned))
+    }
+
+    /// As [`open`](Self::open), without a copy, unless the bytes begin where they cannot be used. A Lambda function
+    /// starts with this: copying the half megabyte of a thousand policies costs as much as reading it.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_shared(bytes: SharedBytes) -> Result<Self, OpenError> {
+        let slice = bytes.as_ref().as_ref();
+        if slice.len() > MAX_BYTES || slice.as_ptr().align_offset(ALIGN) != 0 {
+            return Self::open(slice);
+        }
+        Self::attach(bytes)
+    }
+
+    fn attach(bytes: SharedBytes) -> Result<Self, OpenError> {
+        let set = Yoke::try_attach_to_cart(bytes, |bytes| {
+            rkyv::access::<ArchivedPolicySet, rancor::Error>(bytes.as_ref())
                 .map_err(|error| OpenError::Damaged(error.to_string()))
         })?;
         let policies = Self { set, keys_fetched_at: None };
@@ -105,19 +129,24 @@ impl Policies {
         self.set().key_sources.iter().map(KeySourceInfo::from)
     }
 
-    /// The `ApiGateway` document that covers an API: the one that names its id and stage; or, when none
-    /// names the id, the only one that names the domain, if it is for this stage.
+    /// The `ApiGateway` document that covers an API: the one that names its id and stage, and the domain where several do.
+    /// That a document names the domain is not enough: by its mappings a domain leads to many APIs, and this one's document
+    /// may be missing. None where id and stage are of one environment and the domain is of another.
     pub fn api_gateway(&self, api_id: &str, stage: &str, domain: &str) -> Option<ApiGatewayInfo<'_>> {
         self.find_api_gateway(api_id, stage, domain).map(ApiGatewayInfo::from)
+    }
+
+    /// Why no `ApiGateway` document covers an API, in one sentence; nothing where one does.
+    pub fn uncovered(&self, api_id: &str, stage: &str, domain: &str) -> Option<String> {
+        let is_covered = self.find_api_gateway(api_id, stage, domain).is_some();
+        (!is_covered).then(|| Uncovered { policies: self, api_id, stage, domain }.to_string())
     }
 
     /// The `ApiGateway` documents that answer to `domain`, in any case and without a port; several may share one and
     /// differ in base path, or in API and stage.
     pub fn api_gateways_at(&self, domain: &str) -> impl Iterator<Item = ApiGatewayInfo<'_>> {
         let gateways = self.set().api_gateways.iter();
-        gateways
-            .filter(move |gateway| gateway.domains.iter().any(|own| own.as_str().eq_ignore_ascii_case(domain)))
-            .map(ApiGatewayInfo::from)
+        gateways.filter(move |gateway| answers_to(gateway, domain)).map(ApiGatewayInfo::from)
     }
 
     /// All `ApiGateway` documents.
@@ -145,15 +174,18 @@ impl Policies {
 
     pub(crate) fn find_api_gateway(&self, api_id: &str, stage: &str, domain: &str) -> Option<&ArchivedApiGateway> {
         let gateways = &self.set().api_gateways;
-        if gateways.iter().any(|gateway| gateway.api_id == *api_id) {
-            return gateways.iter().find(|gateway| gateway.api_id == *api_id && gateway.stage == *stage);
-        }
-        let domain = domain.to_ascii_lowercase();
-        let mut named = gateways.iter().filter(|gateway| gateway.domains.iter().any(|own| own.as_str() == domain));
-        match (named.next(), named.next()) {
-            // Another stage of the domain may be another environment.
-            (Some(gateway), None) if gateway.stage == *stage => Some(gateway),
-            _ => None,
+        let mut of_stage =
+            gateways.iter().filter(|gateway| gateway.api_id == *api_id).filter(|gateway| gateway.stage == *stage);
+        match (of_stage.next()?, of_stage.next()) {
+            (only, None) => {
+                // The stage says one environment, and the host another: who asks for it is in neither.
+                let is_of_another =
+                    |other: &ArchivedApiGateway| other.environment != only.environment && answers_to(other, domain);
+                let agree = answers_to(only, domain) || is_generated(domain) || !gateways.iter().any(is_of_another);
+                agree.then_some(only)
+            }
+            // Several share the stage, and only the host tells them apart.
+            (first, Some(second)) => [first, second].into_iter().chain(of_stage).find(|one| answers_to(one, domain)),
         }
     }
 
@@ -250,6 +282,16 @@ impl<'a> From<&'a ArchivedKeySource> for KeySourceInfo<'a> {
             timeout: Duration::from_millis(source.timeout_milliseconds.to_native()),
         }
     }
+}
+
+/// Whether `domain` is one that API Gateway generates for an API. All stages have the same, and are told apart by the path.
+pub(crate) fn is_generated(domain: &str) -> bool {
+    domain.contains(".execute-api.")
+}
+
+/// Whether `domain`, in any case, is one of the gateway's.
+fn answers_to(gateway: &ArchivedApiGateway, domain: &str) -> bool {
+    gateway.domains.iter().any(|own| own.as_str().eq_ignore_ascii_case(domain))
 }
 
 /// What a front needs to know of an `ApiGateway` document.

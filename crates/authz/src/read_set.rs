@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::compiled::{
     ArchivedApiGateway, ArchivedAuthorizationPolicy, ArchivedCondition, ArchivedJwtRule, ArchivedOperation,
-    ArchivedRule, ArchivedSource, ArchivedUriMatch, ArchivedValues,
+    ArchivedRule, ArchivedSource, ArchivedUriMatch, ArchivedValues, Mode,
 };
 use crate::decision::Hop;
 use crate::hops;
@@ -113,7 +113,20 @@ pub fn read_set(policies: &Policies, gateway: &str) -> Option<ReadSet> {
         collector.at = format!("ApiGateway {gateway}");
         collector.add(Read::Stage, "spec.stage");
     }
+    // A request that is another document's by its host is not this one's.
+    let told_apart_by_host = |other: &ArchivedApiGateway| {
+        other.name != found.name
+            && (other.environment != found.environment
+                || (&other.api_id, &other.stage) == (&found.api_id, &found.stage))
+    };
+    if policies.archived_api_gateways().any(told_apart_by_host) {
+        collector.at = format!("ApiGateway {gateway}");
+        collector.add(Read::Host, "spec.domains");
+    }
     collector.routes(found);
+    if found.mutual_tls {
+        collector.add(Read::ClientCertificate, "tls.mode MUTUAL of its Gateway");
+    }
     collector.hop = Hop::Gateway;
     collector.workload(hops::gateway_workload(found));
     collector.hop = Hop::Destination;
@@ -148,6 +161,10 @@ impl Collector<'_> {
         let any_host = gateway.virtual_hosts.iter().all(|host| host.host == *"*");
         if !any_host {
             self.add(Read::Host, "hosts of its VirtualServices");
+        }
+        // It is taken off at a custom domain, and not at the domain that API Gateway gives the API.
+        if gateway.base_path.as_ref().is_some_and(|base_path| !base_path.is_empty()) {
+            self.add(Read::Host, "spec.basePath");
         }
         let mut matches =
             gateway.virtual_hosts.iter().flat_map(|host| host.routes.iter()).flat_map(|r| r.matches.iter());
@@ -192,6 +209,10 @@ impl Collector<'_> {
         }
         self.add(Read::Preflight, "tokens of a CORS preflight are not looked at");
         self.add(Read::Time, "tokens expire and are revoked");
+        // Any token may have `cnf`, and only `strict` looks at it.
+        if self.policies.mode() == Mode::Strict {
+            self.add(Read::ClientCertificate, "tokens may be bound to a certificate (`cnf`)");
+        }
     }
 
     fn policy(&mut self, policy: &ArchivedAuthorizationPolicy) {

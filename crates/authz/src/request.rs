@@ -55,9 +55,11 @@ pub struct Request {
 pub struct Unknown {
     /// [`Request::host`], whatever it says. The request is routed as one to the domains of its `ApiGateway` document.
     pub host: bool,
-    /// All headers, and the query. Credentials are still read from those that [`Request::headers`] and the path hold.
+    /// All headers, and the query: the front sees none, or perhaps not every line. Credentials are still read from those
+    /// that [`Request::headers`] and the path hold.
     pub headers: bool,
-    /// [`Peer::principal`]: the peer has proven a certificate that says nothing which policies could be asked about.
+    /// [`Peer::principal`]: the peer has proven a certificate that says nothing which policies could be asked about, or
+    /// nobody says whether it has proven one.
     pub principal: bool,
 }
 

@@ -14,7 +14,55 @@ pub use signed::{
 
 use crate::api_key::ApiKeyRecord;
 use crate::claims::Claims;
+use crate::policies::{KeySourceInfo, Policies};
 use id::IdSet;
+
+/// Why nobody can say which keys a list is to be verified with.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum KeySourceError {
+    /// No rule names the issuer.
+    #[error("no RequestAuthentication names the issuer {0}, so that its list cannot be verified")]
+    None(String),
+    /// Its rules take their keys from several places.
+    #[error(
+        "rules of RequestAuthentications take the keys of {issuer} from {one} and from {other}: whoever holds either could \
+         sign its list; let every rule of this issuer have the same jwksUri or jwks"
+    )]
+    Several {
+        /// The issuer.
+        issuer: String,
+        /// Where one rule finds its keys.
+        one: String,
+        /// Where another one does.
+        other: String,
+    },
+}
+
+/// Where the keys come from that a list of `issuer` is verified with. All its rules must agree: a rule of any namespace can
+/// name any issuer with keys of its own, which are good for the tokens of that namespace's workloads, and must not be good
+/// for a list that all workloads heed.
+///
+/// # Errors
+/// No rule names the issuer, or they do not agree.
+pub fn key_source<'p>(policies: &'p Policies, issuer: &str) -> Result<KeySourceInfo<'p>, KeySourceError> {
+    // A rule without an issuer accepts any; it says nothing about one.
+    let mut sources = policies.key_sources().filter(|source| source.issuer == issuer && !issuer.is_empty());
+    let first = sources.next().ok_or_else(|| KeySourceError::None(issuer.to_owned()))?;
+    let place = |source: &KeySourceInfo<'p>| match source.jwks_uri.or(source.discovery) {
+        Some(uri) => (Some(uri), source.discovery.is_some(), None),
+        None => (None, false, source.fingerprint),
+    };
+    match sources.find(|other| place(other) != place(&first)) {
+        None => Ok(first),
+        Some(other) => {
+            let shown = |source: KeySourceInfo<'_>| match source.jwks_uri.or(source.discovery) {
+                Some(uri) => uri.to_owned(),
+                None => "inline jwks".to_owned(),
+            };
+            Err(KeySourceError::Several { issuer: issuer.to_owned(), one: shown(first), other: shown(other) })
+        }
+    }
+}
 
 /// What is known of revoked credentials.
 #[derive(Clone, Copy, Debug, Default)]

@@ -44,6 +44,9 @@ pub struct ApiGateway {
     /// `environment` that it serves: an API key of another one never opens it. Lower-case letters
     /// and digits.
     pub environment: String,
+    /// `sharesTokensWith`: other environments whose tokens may open this one, and this one's those. It takes effect where
+    /// every document of both environments says so. API keys are never shared.
+    pub shares_tokens_with: Vec<String>,
 }
 
 /// `workload` of an [`ApiGateway`]: which policies the first hop sees, and the identity that the

@@ -50,6 +50,8 @@ pub enum ServerTlsMode {
     AutoPassthrough,
     /// `MUTUAL`: ended here, with a client certificate.
     Mutual,
+    /// `OPTIONAL_MUTUAL`: ended here, with a client certificate if the client has one.
+    OptionalMutual,
     /// `PASSTHROUGH`: forwarded by SNI as a `VirtualService` says.
     #[default]
     Passthrough,

@@ -347,6 +347,7 @@ spec:
   basePath: /v1/x
   gateway: g
   environment: dev
+  sharesTokensWith: [test, stage]
   workload: {namespace: istio-system, labels: {istio: g}, serviceAccount: sa}
 "#,
     );
@@ -360,6 +361,10 @@ spec:
     let gateway = resources.api_gateways.first().unwrap();
     assert_eq!(gateway.domains, ["api.example", "b.example"]);
     assert_eq!(gateway.gateway, "ns1/g");
+    assert_eq!(
+        (gateway.environment.as_str(), gateway.shares_tokens_with.as_slice()),
+        ("dev", &strings(&["test", "stage"])[..])
+    );
     assert_eq!(gateway.base_path.as_deref(), Some("/v1/x"));
     assert_eq!(gateway.workload.principal("td"), "td/ns/istio-system/sa/sa");
 }
@@ -444,13 +449,30 @@ fn a_document_that_is_given_twice_names_both_places() {
 }
 
 #[test]
+fn a_tab_is_reported_where_it_is() {
+    let rows = [
+        ("apiVersion: v1\nkind: Service\nmetadata:\n\tname: a\n", "4:1"),
+        ("kind: Service\nmetadata:\n  name: a\n  labels:\n    a: b\n\tc: d\n", "6:1"),
+        ("kind: Service\nmetadata:\n  labels:\n    a: b\n  \tc: d\nspec: {}\n", "5:3"),
+    ];
+    for (text, place) in rows {
+        assert_eq!(
+            refused(&[file("a.yaml", text)]),
+            [format!(
+                "a.yaml:{place}: not valid YAML: a tab; indent with spaces, and write none but spaces behind `:` and `-`"
+            )],
+            "{text:?}"
+        );
+    }
+}
+
+#[test]
 fn errors_of_all_files_come_at_once() {
     let files = [file("a.yaml", "a: 1"), file("b.yaml", "- 1"), file("c.yaml", "{"), file("d.yaml", "")];
     assert_eq!(
         refused(&files),
         [
-            "a.yaml:1:1: the field `apiVersion` is missing",
-            "a.yaml:1:1: the field `kind` is missing",
+            "a.yaml:1:1: no Kubernetes document: `apiVersion` and `kind` are missing; keep the file out of the folder",
             "b.yaml:1:1: expected a mapping with `apiVersion` and `kind`, found a list",
             "c.yaml:2:1: not valid YAML: while parsing a node, did not find expected node content",
         ]

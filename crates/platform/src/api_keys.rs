@@ -32,20 +32,22 @@ pub struct ApiKeyStore {
     pub pepper_id: String,
 }
 
-#[cfg(all(feature = "dynamodb", feature = "secrets"))]
+#[cfg(feature = "aws")]
 impl ApiKeyStore {
     /// The store in AWS. Connects to nobody yet.
     pub fn in_aws(config: &ApiKeysConfig) -> Self {
+        let clock = Arc::new(crate::clock::SystemClock);
+        let aws = Arc::new(crate::aws_json::AwsJson::new(config.aws.clone(), clock));
         Self {
-            records: Arc::new(crate::store::DynamoDb::new(&config.table, config.aws.clone())),
-            secrets: Arc::new(crate::secrets::SecretsManager::new(config.aws.clone())),
+            records: Arc::new(crate::key_store::KeyTable { table: config.table.clone(), aws: aws.clone() }),
+            secrets: Arc::new(crate::key_store::KeySecrets { aws }),
             pepper_id: config.pepper_secret.clone(),
         }
     }
 }
 
 /// How API keys are configured in AWS.
-#[cfg(all(feature = "dynamodb", feature = "secrets"))]
+#[cfg(feature = "aws")]
 #[derive(Clone, Debug)]
 pub struct ApiKeysConfig {
     /// `CAUSEWAY_API_KEYS_TABLE`: the DynamoDB table.
@@ -56,7 +58,7 @@ pub struct ApiKeysConfig {
     pub aws: crate::aws::AwsConfig,
 }
 
-#[cfg(all(feature = "dynamodb", feature = "secrets"))]
+#[cfg(feature = "aws")]
 impl ApiKeysConfig {
     /// Reads the two variables, and AWS' own when they are there.
     ///

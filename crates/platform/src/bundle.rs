@@ -8,17 +8,20 @@
 //!      0      8  magic "CAUSEWAY"
 //!      8      4  format version, little endian, as all numbers
 //!     12      4  number of sections
-//!     16     32  SHA-256 of everything else
-//!     48     16  a table entry per section: id (4), reserved 0 (4), offset (4), length (4)
+//!     16      4  CRC-32 of everything else
+//!     20     12  zero
+//!     32     16  a table entry per section: id (4), reserved 0 (4), offset (4), length (4)
 //!      …         the sections, each at a multiple of 16, so that they can be used in place
 //! ```
 
+use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
-use aws_lc_rs::digest;
+pub use authz::SharedBytes;
 
 /// The format that this build writes, and the only one that it reads.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 /// The largest bundle, in bytes.
 pub const MAX_BYTES: usize = 32 * 1024 * 1024;
@@ -29,10 +32,17 @@ pub const DEFAULT_PATH: &str = "/opt/causeway/mesh.bundle";
 /// What every bundle starts with.
 pub const MAGIC: &[u8; 8] = b"CAUSEWAY";
 const CHECKSUM_AT: usize = 16;
-const TABLE_AT: usize = CHECKSUM_AT + 32;
+/// The checksum finds damage, not intent: who can write the file can write the checksum. CRC-32 finds every changed byte,
+/// and takes 0.03 ms for half a megabyte at each start of a function where SHA-256 took 0.3 ms, and more without the
+/// processor's help.
+const CHECKSUM: usize = 4;
+const TABLE_AT: usize = CHECKSUM_AT + ALIGN;
 const ENTRY: usize = 16;
 const ALIGN: usize = 16;
 const MAX_SECTIONS: usize = 16;
+/// What follows the checksum.
+const BEHIND: usize = CHECKSUM_AT + CHECKSUM;
+const OUTSIDE: BundleError = BundleError::Malformed("a section lies outside the file");
 
 /// The parts of a bundle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,7 +123,7 @@ pub enum BundleError {
 pub fn write(sections: &[(Section, &[u8])]) -> Result<Vec<u8>, BundleError> {
     let too_large = |found| BundleError::TooLarge { found };
     let mut offset = (TABLE_AT + ENTRY * sections.len()).next_multiple_of(ALIGN);
-    let mut table = Vec::new();
+    let mut table = vec![0; TABLE_AT - CHECKSUM_AT - CHECKSUM];
     let mut body = vec![0; offset - TABLE_AT - ENTRY * sections.len()];
     for (section, bytes) in sections {
         for number in [
@@ -133,27 +143,39 @@ pub fn write(sections: &[(Section, &[u8])]) -> Result<Vec<u8>, BundleError> {
         return Err(too_large(offset));
     }
     table.extend_from_slice(&body);
-    let mut file = Vec::with_capacity(TABLE_AT + table.len());
+    let mut file = Vec::with_capacity(offset);
     file.extend_from_slice(MAGIC);
     file.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
     file.extend_from_slice(&u32::try_from(sections.len()).unwrap_or(u32::MAX).to_le_bytes());
     let checksum = checksum(&file, &table);
-    file.extend_from_slice(checksum.as_ref());
+    file.extend_from_slice(&checksum);
     file.extend_from_slice(&table);
     Ok(file)
 }
 
-fn checksum(before: &[u8], behind: &[u8]) -> digest::Digest {
-    let mut context = digest::Context::new(&digest::SHA256);
-    context.update(before);
-    context.update(behind);
-    context.finish()
+fn checksum(before: &[u8], behind: &[u8]) -> [u8; CHECKSUM] {
+    let mut hash = crc32fast::Hasher::new();
+    hash.update(before);
+    hash.update(behind);
+    hash.finalize().to_le_bytes()
 }
 
 /// An opened bundle: its envelope has been checked, its sections not yet.
 #[derive(Debug)]
 pub struct Bundle {
-    file: Vec<u8>,
+    file: Arc<Vec<u8>>,
+}
+
+/// A section where it lies in its file.
+struct InFile {
+    file: Arc<Vec<u8>>,
+    range: Range<usize>,
+}
+
+impl AsRef<[u8]> for InFile {
+    fn as_ref(&self) -> &[u8] {
+        self.file.get(self.range.clone()).unwrap_or_default()
+    }
 }
 
 impl Bundle {
@@ -186,18 +208,18 @@ impl Bundle {
             return Err(BundleError::Version { found: version });
         }
         let (Some(before), Some(written), Some(behind)) =
-            (file.get(..CHECKSUM_AT), file.get(CHECKSUM_AT..TABLE_AT), file.get(TABLE_AT..))
+            (file.get(..CHECKSUM_AT), file.get(CHECKSUM_AT..BEHIND), file.get(BEHIND..))
         else {
             return Err(BundleError::Malformed("it ends inside its head"));
         };
-        if checksum(before, behind).as_ref() != written {
+        if checksum(before, behind) != written {
             return Err(BundleError::Checksum);
         }
         let sections = u32_at(&file, 12).map_or(usize::MAX, |count| count as usize);
         if sections > MAX_SECTIONS || file.len() < TABLE_AT + ENTRY * sections {
             return Err(BundleError::Malformed("its table of sections is cut off"));
         }
-        Ok(Self { file })
+        Ok(Self { file: Arc::new(file) })
     }
 
     /// When the bundle was made, in seconds since 1970, if it says so: how old the key sets in it are.
@@ -208,6 +230,17 @@ impl Bundle {
 
     /// The bytes of a section, starting at a multiple of 16 within the file.
     pub fn section(&self, section: Section) -> Result<&[u8], BundleError> {
+        let range = self.range(section)?;
+        self.file.get(range).ok_or(OUTSIDE)
+    }
+
+    /// As [`section`](Self::section), for an owner that outlives the bundle. Nothing is copied.
+    pub fn shared_section(&self, section: Section) -> Result<SharedBytes, BundleError> {
+        self.section(section)?;
+        Ok(Arc::new(InFile { file: self.file.clone(), range: self.range(section)? }))
+    }
+
+    fn range(&self, section: Section) -> Result<Range<usize>, BundleError> {
         let count = u32_at(&self.file, 12).unwrap_or(0) as usize;
         for entry in 0..count.min(MAX_SECTIONS) {
             let at = TABLE_AT + ENTRY * entry;
@@ -218,10 +251,7 @@ impl Bundle {
             };
             if id == section.id() {
                 let start = offset as usize;
-                return self
-                    .file
-                    .get(start..start.saturating_add(length as usize))
-                    .ok_or(BundleError::Malformed("a section lies outside the file"));
+                return Ok(start..start.saturating_add(length as usize));
             }
         }
         Err(BundleError::NoSection(section.name()))
@@ -229,11 +259,20 @@ impl Bundle {
 
     /// As [`section`](Self::section), for one that need not be there.
     pub fn optional_section(&self, section: Section) -> Result<Option<&[u8]>, BundleError> {
-        match self.section(section) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(BundleError::NoSection(_)) => Ok(None),
-            Err(error) => Err(error),
-        }
+        optional(self.section(section))
+    }
+
+    /// As [`shared_section`](Self::shared_section), for one that need not be there.
+    pub fn optional_shared_section(&self, section: Section) -> Result<Option<SharedBytes>, BundleError> {
+        optional(self.shared_section(section))
+    }
+}
+
+fn optional<T>(section: Result<T, BundleError>) -> Result<Option<T>, BundleError> {
+    match section {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(BundleError::NoSection(_)) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -258,6 +297,10 @@ mod tests {
         assert_eq!(bundle.section(Section::Egress).unwrap(), b"");
         assert_eq!(bundle.optional_section(Section::Egress).unwrap(), Some(b"".as_slice()));
         assert_eq!(bundle.optional_section(Section::Revocations).unwrap(), None);
+        let shared = bundle.shared_section(Section::Access).unwrap();
+        assert!(bundle.optional_shared_section(Section::Revocations).unwrap().is_none());
+        drop(bundle);
+        assert_eq!(shared.as_ref().as_ref(), b"access policies");
         let only_access = Bundle::from_bytes(write(&[(Section::Access, b"x")]).unwrap()).unwrap();
         let error = only_access.section(Section::Egress).unwrap_err().to_string();
         assert_eq!(error, "the bundle has no egress section; write it again with `causeway bundle`");

@@ -27,30 +27,34 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands still until it is set: for tests and replays.
+/// A clock that stands still until it is set: for tests and replays. It knows nanoseconds, until the year 2554.
 #[derive(Debug)]
 pub struct FixedClock(AtomicU64);
 
 impl FixedClock {
     /// A clock at `unix` seconds since the epoch.
     pub fn at(unix: u64) -> Self {
-        Self(AtomicU64::new(unix))
+        Self(AtomicU64::new(nanos(Duration::from_secs(unix))))
     }
 
     /// Moves the clock to `unix` seconds since the epoch.
     pub fn set(&self, unix: u64) {
-        self.0.store(unix, Ordering::Relaxed);
+        self.0.store(nanos(Duration::from_secs(unix)), Ordering::Relaxed);
     }
 
     /// Moves the clock forward.
     pub fn advance(&self, by: Duration) {
-        self.0.fetch_add(by.as_secs(), Ordering::Relaxed);
+        self.0.fetch_add(nanos(by), Ordering::Relaxed);
     }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl Clock for FixedClock {
     fn now(&self) -> SystemTime {
-        UNIX_EPOCH + Duration::from_secs(self.0.load(Ordering::Relaxed))
+        UNIX_EPOCH + Duration::from_nanos(self.0.load(Ordering::Relaxed))
     }
 }
 

@@ -18,6 +18,7 @@ use crate::key_sets::KeySetSource;
 use crate::log::Log;
 use crate::metrics::{StateMetrics, Totals};
 use crate::panics::{Panicked, unpanicked};
+use crate::rate_limit::{RateLimiter, RateLimits, client_id};
 use crate::revocations::{Held, RevocationSource, RevocationsError, RevocationsSetup};
 
 /// The parts of the outside world that a front uses.
@@ -29,13 +30,15 @@ pub struct Deps {
     pub jwks: Arc<JwksSource>,
     /// Where the list of revoked credentials comes from, if one is kept.
     pub revocations: RevocationsSetup,
+    /// How clients are limited; without it, they are not.
+    pub rate_limits: Option<RateLimits>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Where decisions are written down.
     pub log: Log,
 }
 
-#[cfg(all(feature = "dynamodb", feature = "secrets"))]
+#[cfg(feature = "aws")]
 impl Deps {
     /// The surroundings of a program in AWS. Connects to nobody yet.
     pub fn in_aws(
@@ -46,7 +49,7 @@ impl Deps {
         let clock = Arc::new(crate::clock::SystemClock);
         let api_keys = api_keys.map(ApiKeyStore::in_aws);
         let jwks = Arc::new(JwksSource::with_settings(jwks, clock.clone()));
-        Self { api_keys, jwks, revocations: RevocationsSetup::default(), clock, log }
+        Self { api_keys, jwks, revocations: RevocationsSetup::default(), rate_limits: None, clock, log }
     }
 }
 
@@ -68,6 +71,7 @@ pub struct Front {
     key_sets: Arc<KeySetSource>,
     log: Log,
     policies: Arc<Policies>,
+    rate_limiter: Option<RateLimiter>,
     revocations: Option<Arc<RevocationSource>>,
     states: StateMetrics,
     verified: VerifiedTokens,
@@ -79,7 +83,7 @@ impl Front {
     /// # Errors
     /// A key set that came with the policies is not acceptable, or they have no keys for the revocation list.
     pub fn new(policies: Policies, deps: Deps) -> Result<Self, FrontError> {
-        let Deps { api_keys, jwks, revocations, clock, log } = deps;
+        let Deps { api_keys, jwks, revocations, rate_limits, clock, log } = deps;
         let policies = Arc::new(policies);
         let states = StateMetrics::new(jwks.clone());
         let key_sets = Arc::new(KeySetSource::new(&policies, jwks, clock.clone(), log.clone())?);
@@ -89,6 +93,7 @@ impl Front {
             states,
             api_keys: ApiKeySource::new(api_keys, clock.clone(), log.clone()),
             key_sets,
+            rate_limiter: rate_limits.map(|limits| RateLimiter::new(limits, clock.clone(), log.clone())),
             clock,
             log,
             policies,
@@ -105,6 +110,11 @@ impl Front {
     /// Where decisions are written down.
     pub fn log(&self) -> &Log {
         &self.log
+    }
+
+    /// Whether clients are limited. An answer is then for its request alone: another one takes a token of its own.
+    pub fn limits_rates(&self) -> bool {
+        self.rate_limiter.is_some()
     }
 
     /// Decides about one request. A panic on the way is a denial for this request, and costs the others nothing.
@@ -169,8 +179,31 @@ impl Front {
             decision = authz::decide(&self.policies, request, target, &self.given(&keys, Some(&again), &revoked));
             answer = Some(again);
         }
+        decision = self.limited(decision, target).await;
         let found = then(&self.policies, &self.given(&keys, answer.as_ref(), &revoked), &decision);
         (decision, found)
+    }
+
+    /// Takes a token for what the policies allow, and denies where there is none. What they deny takes nothing.
+    async fn limited(&self, decision: Decision, target: &Target) -> Decision {
+        let (Some(limiter), Decision::Allow(allow)) = (&self.rate_limiter, &decision) else { return decision };
+        let environment = match target {
+            Target::ApiGateway { api_id, stage, domain } => {
+                self.policies.api_gateway(api_id, stage, domain).map(|gateway| gateway.environment)
+            }
+            Target::Workload { environment, .. } => environment.as_deref(),
+        };
+        let Some(client) = client_id(environment, allow) else { return decision };
+        match limiter.take(&client).await {
+            Ok(()) => decision,
+            Err(refused) => Deny {
+                principal: allow.principal().map(str::to_owned),
+                client_id: allow.client_id().map(str::to_owned),
+                shadow: Box::new(decision.shadow().clone()),
+                ..Deny::new(Reason::RateLimited, allow.hop(), refused.to_string())
+            }
+            .into(),
+        }
     }
 
     /// What is known of revoked credentials. Who presents none needs no list, and should that be a mistake, it denies.
@@ -203,12 +236,15 @@ impl Front {
     fn totals(&self) -> Totals {
         let keys = self.api_keys.counters();
         Totals {
+            revocations_failed: self.revocations.as_ref().map_or(0, |source| source.failures()),
             api_key_hits: keys.hits(),
             api_key_misses: keys.misses(),
             api_key_stale: keys.stale_hits(),
             api_key_unavailable: keys.unavailable(),
             token_hits: self.verified.hits(),
             token_misses: self.verified.misses(),
+            rate_limit_updates: self.rate_limiter.as_ref().map_or(0, RateLimiter::updates),
+            rate_limit_unavailable: self.rate_limiter.as_ref().map_or(0, RateLimiter::unavailable),
         }
     }
 }

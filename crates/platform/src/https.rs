@@ -98,12 +98,15 @@ pub struct ClientOptions {
     pub reach: Reach,
     /// Root certificates to trust beside Mozilla's, such as those of a private PKI.
     pub roots: Vec<CertificateDer<'static>>,
+    /// Whether one connection is kept for the next exchange. A frozen environment leaves it behind dead while it looks
+    /// alive, so whoever sets this tries twice.
+    pub keep_alive: bool,
 }
 
 impl ClientOptions {
     /// Every address, and Mozilla's roots.
     pub fn new(timeout: Duration, max_bytes: usize) -> Self {
-        Self { timeout, max_bytes, reach: Reach::Any, roots: Vec::new() }
+        Self { timeout, max_bytes, reach: Reach::Any, roots: Vec::new(), keep_alive: false }
     }
 }
 
@@ -141,7 +144,7 @@ impl Client {
     }
 
     fn with_lookup(options: ClientOptions, lookup: Arc<dyn Lookup>) -> Result<Self, FetchError> {
-        let ClientOptions { timeout, max_bytes, reach, roots } = options;
+        let ClientOptions { timeout, max_bytes, reach, roots, keep_alive } = options;
         let inner = reqwest::Client::builder()
             .tls_backend_preconfigured(tls(&roots)?)
             // Asked at every connection; an address that stands in the URL itself is checked in `send`.
@@ -150,10 +153,10 @@ impl Client {
             .redirect(reqwest::redirect::Policy::none())
             // HTTP_PROXY may name our own egress proxy.
             .no_proxy()
-            .connect_timeout(timeout.min(Duration::from_secs(1)))
+            .connect_timeout((timeout / 2).min(Duration::from_secs(1)))
             .timeout(timeout)
             // Frozen environments leave dead connections behind that look alive.
-            .pool_max_idle_per_host(0)
+            .pool_max_idle_per_host(usize::from(keep_alive))
             .build()
             .map_err(|error| FetchError::Setup(error.to_string()))?;
         Ok(Self { inner, max_bytes, reach })
@@ -166,16 +169,22 @@ impl Client {
 
     /// The answer to a successful GET.
     pub async fn fetch(&self, url: &reqwest::Url) -> Result<Answer, FetchError> {
-        self.send(self.inner.get(url.clone()), url).await
+        let answer = self.send(self.inner.get(url.clone()), url).await?;
+        if !answer.status().is_success() {
+            let host = url.host_str().unwrap_or_default().to_owned();
+            return Err(FetchError::Status { host, status: answer.status().as_u16() });
+        }
+        let max_age = max_age(answer.headers());
+        Ok(Answer { body: self.body(answer, url).await?, max_age })
     }
 
     /// The body of a successful POST.
     pub async fn post(&self, url: &reqwest::Url, headers: &[Header], body: Vec<u8>) -> Result<Vec<u8>, FetchError> {
-        let mut request = self.inner.post(url.clone()).body(body);
-        for (name, value) in headers {
-            request = request.header(name, value.expose());
+        let Exchange { status, body } = self.exchange("POST", url, headers, body).await?;
+        if !(200..300).contains(&status) {
+            return Err(FetchError::Status { host: url.host_str().unwrap_or_default().to_owned(), status });
         }
-        Ok(self.send(request, url).await?.body)
+        Ok(body)
     }
 
     /// Any exchange, whatever the status of its answer.
@@ -191,38 +200,34 @@ impl Client {
         for (name, value) in headers {
             request = request.header(name, value.expose());
         }
-        self.receive(request, url).await.map(|(exchange, _)| exchange)
+        let answer = self.send(request, url).await?;
+        Ok(Exchange { status: answer.status().as_u16(), body: self.body(answer, url).await? })
     }
 
-    async fn send(&self, request: reqwest::RequestBuilder, url: &reqwest::Url) -> Result<Answer, FetchError> {
-        let (Exchange { status, body }, max_age) = self.receive(request, url).await?;
-        if !(200..300).contains(&status) {
-            return Err(FetchError::Status { host: url.host_str().unwrap_or_default().to_owned(), status });
-        }
-        Ok(Answer { body, max_age })
-    }
-
-    async fn receive(
+    async fn send(
         &self,
         request: reqwest::RequestBuilder,
         url: &reqwest::Url,
-    ) -> Result<(Exchange, Option<u64>), FetchError> {
+    ) -> Result<reqwest::Response, FetchError> {
         let host = url.host_str().unwrap_or_default().to_owned();
         // No resolver is asked about a literal address.
         if let Ok(address) = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
             self.reach.check(address).map_err(|kind| FetchError::Refused { why: reach::refusal(address, kind) })?;
         }
-        let unreachable = |error: reqwest::Error| FetchError::Unreachable { host: host.clone(), why: reason(&error) };
-        let mut response = request.send().await.map_err(unreachable)?;
-        let (status, max_age) = (response.status().as_u16(), max_age(response.headers()));
+        request.send().await.map_err(|error| FetchError::Unreachable { host, why: reason(&error) })
+    }
+
+    async fn body(&self, mut answer: reqwest::Response, url: &reqwest::Url) -> Result<Vec<u8>, FetchError> {
+        let host = || url.host_str().unwrap_or_default().to_owned();
+        let unreachable = |error: reqwest::Error| FetchError::Unreachable { host: host(), why: reason(&error) };
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
+        while let Some(chunk) = answer.chunk().await.map_err(unreachable)? {
             if body.len() + chunk.len() > self.max_bytes {
-                return Err(FetchError::TooLarge { host, limit: self.max_bytes });
+                return Err(FetchError::TooLarge { host: host(), limit: self.max_bytes });
             }
             body.extend_from_slice(&chunk);
         }
-        Ok((Exchange { status, body }, max_age))
+        Ok(body)
     }
 }
 

@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use authz::Mode;
+use rustls::pki_types::CertificateDer;
 
 use crate::clock::Clock;
 use crate::https::{Client, ClientOptions, FetchError};
@@ -92,6 +93,7 @@ impl Shared {
             max_bytes: authz::jwk::MAX_BYTES,
             reach: self.settings.reach,
             roots: self.settings.roots.clone(),
+            keep_alive: false,
         })?;
         Ok(self.client.get_or_init(|| client))
     }
@@ -123,6 +125,11 @@ impl JwksSource {
     /// How long a request waits for a fetch.
     pub(crate) fn wait(&self) -> Duration {
         self.shared.settings.wait
+    }
+
+    /// The root certificates to trust beside Mozilla's.
+    pub(crate) fn roots(&self) -> &[CertificateDer<'static>] {
+        &self.shared.settings.roots
     }
 
     /// A number that differs when some set has changed.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use authz::{JwksError, KeySets, KeysNeeded, Policies};
+use rustls::pki_types::CertificateDer;
 
 use crate::clock::Clock;
 use crate::jwks::{JwksSource, MAX_TIMEOUT, Next, Place, PublishedSet};
@@ -65,6 +66,11 @@ impl KeySetSource {
             .collect();
         let snapshot = Mutex::new(Snapshot { keys, changes: None, from: 0, until: 0 });
         Ok(Self { clock, jwks, sets, snapshot })
+    }
+
+    /// The root certificates that issuers are trusted by, beside Mozilla's.
+    pub(crate) fn roots(&self) -> &[CertificateDer<'static>] {
+        self.jwks.roots()
     }
 
     /// The key sets at hand. Those that are `needed` are fetched first where that is due, and waited for, for a short

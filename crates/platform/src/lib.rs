@@ -28,6 +28,8 @@ pub mod usage_plans;
 
 #[cfg(feature = "aws")]
 pub mod aws;
+#[cfg(all(feature = "aws", feature = "jwks"))]
+mod aws_json;
 #[cfg(feature = "jwks")]
 pub mod front;
 #[cfg(feature = "https")]
@@ -38,8 +40,12 @@ pub mod jwks;
 mod key_cache;
 #[cfg(feature = "jwks")]
 pub mod key_sets;
+#[cfg(all(feature = "aws", feature = "jwks"))]
+mod key_store;
 #[cfg(feature = "jwks")]
 mod outage_log;
+#[cfg(feature = "jwks")]
+pub mod rate_limit;
 #[cfg(feature = "jwks")]
 pub mod revocations;
 #[cfg(feature = "aws")]

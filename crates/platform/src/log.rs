@@ -19,8 +19,10 @@ impl Log {
     pub fn stdout() -> Self {
         Self::to(|line| {
             let mut out = std::io::stdout().lock();
+            // In one piece: standard output holds a kilobyte at most, and a longer line would go out in two writes.
+            let line = [line, "\n"].concat();
             // A closed pipe must not take a decision down; there is nowhere left to say it.
-            let _ = out.write_all(line.as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush());
+            let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
         })
     }
 

@@ -11,7 +11,9 @@ mod source;
 
 use std::time::Duration;
 
-use crate::bundle::{Bundle, BundleError, Section};
+use authz::revocation::KeySourceError;
+
+use crate::bundle::{Bundle, BundleError, Section, SharedBytes};
 use crate::env::{EnvError, Reader};
 use crate::https::checked_url;
 
@@ -72,7 +74,7 @@ pub struct RevocationsSetup {
     pub config: Option<RevocationsConfig>,
     /// The one that came with the policies, as its issuer signed it. Without a `config` it is relied on until its
     /// `exp`.
-    pub embedded: Option<Vec<u8>>,
+    pub embedded: Option<SharedBytes>,
 }
 
 impl RevocationsSetup {
@@ -81,7 +83,7 @@ impl RevocationsSetup {
     /// # Errors
     /// The bundle is damaged.
     pub fn new(config: Option<RevocationsConfig>, bundle: &Bundle) -> Result<Self, BundleError> {
-        let embedded = bundle.optional_section(Section::Revocations)?.map(<[u8]>::to_vec);
+        let embedded = bundle.optional_shared_section(Section::Revocations)?;
         Ok(Self { config, embedded })
     }
 }
@@ -89,11 +91,15 @@ impl RevocationsSetup {
 /// The configuration of the list makes no sense. It stops the start.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum RevocationsError {
-    /// The policies have no keys to verify the list with.
-    #[error(
-        "{ISSUER}={0:?}: no RequestAuthentication of the bundle names this issuer, so that its list cannot be verified"
-    )]
-    NoKeys(String),
+    /// The policies do not say with which keys the list is to be verified.
+    #[error("{ISSUER}={issuer:?}: {why}")]
+    Keys {
+        /// The issuer that is configured.
+        issuer: String,
+        /// Why not.
+        #[source]
+        why: KeySourceError,
+    },
 }
 
 #[cfg(test)]

@@ -13,7 +13,8 @@ pub(crate) struct SingleFlight(Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>
 pub(crate) struct Turn<'a> {
     flights: &'a SingleFlight,
     id: &'a str,
-    lock: Arc<tokio::sync::Mutex<()>>,
+    /// `None` only while it is dropped.
+    lock: Option<Arc<tokio::sync::Mutex<()>>>,
     guard: Option<OwnedMutexGuard<()>>,
 }
 
@@ -22,8 +23,8 @@ impl SingleFlight {
     pub(crate) async fn turn<'a>(&'a self, id: &'a str) -> Turn<'a> {
         let lock = self.map().entry(id.to_owned()).or_default().clone();
         // Before the wait, so that who is given up while waiting clears up as well.
-        let mut turn = Turn { flights: self, id, lock, guard: None };
-        turn.guard = Some(turn.lock.clone().lock_owned().await);
+        let mut turn = Turn { flights: self, id, lock: Some(lock.clone()), guard: None };
+        turn.guard = Some(lock.lock_owned().await);
         turn
     }
 
@@ -36,8 +37,10 @@ impl Drop for Turn<'_> {
     fn drop(&mut self) {
         self.guard.take();
         let mut map = self.flights.map();
-        // The map's and this one: nobody waits, and nobody can come while the map is locked.
-        if Arc::strong_count(&self.lock) == 2 {
+        // While the map is locked, so that of two that leave together the second one sees that it is the last.
+        self.lock.take();
+        // The map's alone: nobody waits, and nobody can come while the map is locked.
+        if map.get(self.id).is_some_and(|lock| Arc::strong_count(lock) == 1) {
             map.remove(self.id);
         }
     }
@@ -48,6 +51,24 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    /// Whoever leaves last clears up, however many leave at a time.
+    #[test]
+    fn turns_that_are_dropped_together_leave_nothing_behind() {
+        let flights = SingleFlight::default();
+        for _ in 0..2_000 {
+            let lock = flights.map().entry("a".to_owned()).or_default().clone();
+            let turn = || Turn { flights: &flights, id: "a", lock: Some(lock.clone()), guard: None };
+            let turns = [turn(), turn(), turn(), turn()];
+            drop(lock);
+            std::thread::scope(|scope| {
+                for turn in turns {
+                    scope.spawn(move || drop(turn));
+                }
+            });
+            assert!(flights.map().is_empty());
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn one_at_a_time_for_an_id_and_nothing_is_left_behind() {

@@ -40,8 +40,11 @@ pub enum StoreError {
 pub trait ApiKeys: Send + Sync {
     /// The record of the key with this public id.
     fn get<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<ApiKeyRecord>, StoreError>>;
-    /// Writes a record, new or changed.
-    fn put<'a>(&'a self, record: &'a ApiKeyRecord) -> BoxFuture<'a, Result<(), StoreError>>;
+    /// Writes a record, new or changed. Fronts have a store that they can only read.
+    fn put<'a>(&'a self, record: &'a ApiKeyRecord) -> BoxFuture<'a, Result<(), StoreError>> {
+        let store = format!("of the key {}", record.id);
+        Box::pin(async { Err(StoreError::Unavailable { store, why: "it can only be read".to_owned() }) })
+    }
 }
 
 /// A store inside the process, kept in a file if it is given one. Holds any number of tables; cheap to clone, and clones
@@ -237,6 +240,27 @@ impl ApiKeys for Embedded {
     }
 }
 
+/// The record `id` of `store`, from the text of its attribute `record`.
+#[cfg(any(feature = "aws", feature = "dynamodb"))]
+pub(crate) fn parse_record<T: serde::de::DeserializeOwned>(
+    store: &str,
+    id: &str,
+    record: Option<&str>,
+) -> Result<T, StoreError> {
+    let malformed = |why: String| StoreError::Malformed { store: store.to_owned(), id: id.to_owned(), why };
+    let Some(record) = record else {
+        return Err(malformed("expected a string attribute named record".to_owned()));
+    };
+    // Without what is there: whoever wrote the record wrongly may have put a secret into it.
+    serde_json::from_str(record).map_err(|error| {
+        let what = match error.classify() {
+            serde_json::error::Category::Data => "a member is missing, unknown or of another type",
+            _ => "it is no JSON",
+        };
+        malformed(format!("line {} column {}: {what}", error.line(), error.column()))
+    })
+}
+
 #[cfg(feature = "dynamodb")]
 pub use dynamodb::DynamoDb;
 
@@ -250,7 +274,7 @@ mod dynamodb {
     use serde::Serialize;
     use serde::de::DeserializeOwned;
 
-    use super::{ApiKeyRecord, ApiKeys, BoxFuture, StoreError};
+    use super::{ApiKeyRecord, ApiKeys, BoxFuture, StoreError, parse_record};
     use crate::aws::AwsConfig;
 
     /// One DynamoDB table. Its partition key is the string `id`; the record is JSON in the string `record`.
@@ -295,18 +319,8 @@ mod dynamodb {
                 .await
                 .map_err(|error| self.unavailable(crate::aws::describe(&error)))?;
             let Some(item) = output.item else { return Ok(None) };
-            let malformed = |why: String| StoreError::Malformed { store: self.table.clone(), id: id.to_owned(), why };
-            let Some(AttributeValue::S(record)) = item.get("record") else {
-                return Err(malformed("expected a string attribute named record".to_owned()));
-            };
-            // Without what is there: whoever wrote the record wrongly may have put a secret into it.
-            serde_json::from_str(record).map(Some).map_err(|error| {
-                let what = match error.classify() {
-                    serde_json::error::Category::Data => "a member is missing, unknown or of another type",
-                    _ => "it is no JSON",
-                };
-                malformed(format!("line {} column {}: {what}", error.line(), error.column()))
-            })
+            let record = item.get("record").and_then(|record| record.as_s().ok());
+            parse_record(&self.table, id, record.map(String::as_str)).map(Some)
         }
 
         async fn write(&self, id: &str, record: &impl Serialize) -> Result<(), StoreError> {

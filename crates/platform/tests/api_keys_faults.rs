@@ -1,5 +1,5 @@
-//! API keys through the AWS clients, to services on a real socket, and all that can go wrong with them.
-#![cfg(all(feature = "jwks", feature = "dynamodb", feature = "secrets"))]
+//! API keys as a front reads them in AWS, from services on a real socket, and all that can go wrong with them.
+#![cfg(all(feature = "aws", feature = "jwks"))]
 #![allow(clippy::unwrap_used)]
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -19,6 +19,8 @@ use serde_json::{Value, json};
 #[derive(Clone)]
 enum Act {
     Answer(u16, String),
+    /// Answers as if the connection were kept, and hangs up.
+    Deceive(String),
     /// Takes the request and says nothing.
     Silence,
     /// Hangs up in the middle of the answer.
@@ -85,17 +87,19 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>) {
         state.table_visits += 1;
         state.table.clone()
     };
+    let connection = if matches!(act, Act::Deceive(_)) { "keep-alive" } else { "close" };
     let (status, body, missing) = match act {
         Act::Silence => {
             state.silent.push(stream);
             return;
         }
         Act::Cut => (200, "{\"Item\":".to_owned(), 100),
+        Act::Deceive(body) => (200, body, 0),
         Act::Answer(status, body) => (status, body, 0),
     };
     let length = body.len() + missing;
     let head = format!("HTTP/1.1 {status} Status\r\ncontent-type: application/x-amz-json-1.0\r\n");
-    let _ = write!(stream, "{head}content-length: {length}\r\nconnection: close\r\n\r\n{body}");
+    let _ = write!(stream, "{head}content-length: {length}\r\nconnection: {connection}\r\n\r\n{body}");
 }
 
 /// Reads a request to its end, so that closing the connection does not reset it.
@@ -208,6 +212,19 @@ async fn a_table_that_fails_denies_unknown_keys_and_leaves_known_ones_for_a_whil
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_kept_connection_that_is_dead_costs_no_answer() {
+    let aws = Aws::start();
+    let (source, clock, lines) = source(aws.address);
+    aws.set(Act::Deceive(item(&json!({"S": text(&record("live"))}))));
+    for visits in 1..=3 {
+        assert_eq!(ask(&source, "live").await, KeyRecordLookup::Found(record("live")), "{visits}");
+        assert_eq!(aws.table_visits(), visits);
+        clock.advance(FRESH_FOR);
+    }
+    assert_eq!(lines.all(), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nobody_listens() {
     let aws = Aws::start();
     let (good, clock, lines) = source(aws.address);
@@ -216,7 +233,7 @@ async fn nobody_listens() {
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let (source, _, lines) = source(closed);
     assert_eq!(ask(&source, "live").await, KeyRecordLookup::Unavailable);
-    assert!(lines.all()[0].contains("cannot connect"), "{:?}", lines.all());
+    assert!(lines.all()[0].contains("cannot reach 127.0.0.1"), "{:?}", lines.all());
     assert!(source.pepper().is_none() && good.pepper().is_some());
     drop(clock);
 }

@@ -4,6 +4,9 @@
 
 #[path = "../../../tests/fixtures/issuer.rs"]
 mod issuer;
+#[allow(dead_code, unreachable_pub, reason = "only its server is used here")]
+#[path = "jwks/issuer.rs"]
+mod tls;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -14,9 +17,10 @@ use std::time::Duration;
 
 use authz::revocation::{LIST_TYPE, MAX_LIST_BYTES, encode_payload};
 use authz::{Decision, Policies, Reason, Request, RevokedId, Target};
+use platform::bundle::SharedBytes;
 use platform::clock::FixedClock;
 use platform::front::{Deps, Front, FrontError};
-use platform::jwks::JwksSource;
+use platform::jwks::{JwksSettings, JwksSource};
 use platform::key_sets::KeySetSource;
 use platform::log::{Lines, Log};
 use platform::revocations::{Held, RevocationSource, RevocationsConfig, RevocationsSetup};
@@ -25,6 +29,10 @@ use serde_json::{Value, json};
 use issuer::{ISSUER, Issuer, NOW, reader};
 
 const LONG: Duration = Duration::from_secs(60);
+
+fn shared(list: String) -> SharedBytes {
+    Arc::new(list)
+}
 
 /// Serves one body and counts its visitors; without a body it fails, and it may leave them waiting.
 #[derive(Clone)]
@@ -118,7 +126,7 @@ impl World {
             issuer: ISSUER.to_owned(),
             max_age: Duration::from_secs(900),
         };
-        let embedded = embedded.map(|make| make(&issuer).into_bytes());
+        let embedded = embedded.map(|make| shared(make(&issuer)));
         let (source, clock, lines) = source(&issuer, RevocationsSetup { config: Some(config), embedded }, max_wait);
         Self { issuer, server, clock, source, lines }
     }
@@ -152,10 +160,19 @@ fn source(
     setup: RevocationsSetup,
     max_wait: Duration,
 ) -> (Arc<RevocationSource>, Arc<FixedClock>, Lines) {
+    source_with(policies(issuer), JwksSettings::default(), setup, max_wait)
+}
+
+fn source_with(
+    policies: Policies,
+    settings: JwksSettings,
+    setup: RevocationsSetup,
+    max_wait: Duration,
+) -> (Arc<RevocationSource>, Arc<FixedClock>, Lines) {
     let (log, lines) = Log::memory();
     let clock = Arc::new(FixedClock::at(NOW));
-    let policies = Arc::new(policies(issuer));
-    let jwks = Arc::new(JwksSource::new(clock.clone()));
+    let policies = Arc::new(policies);
+    let jwks = Arc::new(JwksSource::with_settings(settings, clock.clone()));
     let keys = KeySetSource::new(&policies, jwks, clock.clone(), log.clone()).unwrap();
     let source = RevocationSource::new(setup, policies, Arc::new(keys), clock.clone(), log).unwrap().unwrap();
     (Arc::new(source.with_max_wait(max_wait)), clock, lines)
@@ -179,6 +196,86 @@ async fn a_list_is_fetched_once_and_again_when_it_is_old() {
     assert_eq!((world.ask().await, world.server.visits()), (Some(1), 2));
     assert_eq!((world.ask().await, world.server.visits()), (Some(2), 2));
     assert_eq!(world.said(), []);
+}
+
+/// The list is fetched with the roots that key sets are fetched with.
+#[tokio::test]
+async fn a_private_root_is_trusted_for_the_list_too() {
+    let (issuer, server) = (Issuer::new(), tls::Issuer::start());
+    server.publish(list(&issuer, NOW, &["a"]));
+    for (roots, trusted) in [(vec![server.root.clone()], true), (Vec::new(), false)] {
+        let config = RevocationsConfig {
+            url: server.url("/revocations"),
+            issuer: ISSUER.to_owned(),
+            max_age: Duration::from_secs(900),
+        };
+        let settings = JwksSettings { roots, ..JwksSettings::default() };
+        let setup = RevocationsSetup { config: Some(config), embedded: None };
+        let (source, _, lines) = source_with(policies(&issuer), settings, setup, LONG);
+        assert_eq!(matches!(source.for_request().await, Held::List(_)), trusted);
+        assert_eq!(lines.all()[0].contains("certificate"), !trusted, "{:?}", lines.all());
+    }
+}
+
+/// Keys that a rule of some namespace gives an issuer are not good for a list that everybody heeds.
+#[tokio::test]
+async fn an_issuer_whose_rules_have_different_keys_has_no_list() {
+    let (issuer, stranger) = (Issuer::new(), Issuer::new());
+    let rule = |namespace: &str, keys: &str| {
+        format!(
+            "
+apiVersion: security.istio.io/v1
+kind: RequestAuthentication
+metadata: {{name: a, namespace: {namespace}}}
+spec: {{jwtRules: [{{issuer: '{ISSUER}', {keys}}}]}}
+---"
+        )
+    };
+    let inline = |issuer: &Issuer| format!("jwks: '{}'", issuer.jwks());
+    let uri = |path: &str| format!("jwksUri: 'https://issuer.example/{path}'");
+    let start = |rules: [String; 2], signed_by: Option<&Issuer>| {
+        let text = format!("{}{}", rule("istio-system", &rules[0]), rule("ns1", &rules[1]));
+        let resources = istio::parse(&[istio::SourceFile { name: "policies.yaml".to_owned(), text }]).unwrap();
+        let compiled = authz::compile(&resources, &authz::CompileOptions::default()).unwrap();
+        let policies = Arc::new(Policies::open(&compiled.section).unwrap());
+        let config = signed_by.is_none().then(|| RevocationsConfig {
+            url: "https://issuer.example/revocations".to_owned(),
+            issuer: ISSUER.to_owned(),
+            max_age: Duration::from_secs(900),
+        });
+        let embedded = signed_by.map(|by| list(by, NOW, &["a"]).into_bytes());
+        let (log, lines) = Log::memory();
+        let clock = Arc::new(FixedClock::at(NOW));
+        let jwks = Arc::new(JwksSource::new(clock.clone()));
+        let keys = KeySetSource::new(&policies, jwks, clock.clone(), log.clone()).unwrap();
+        let embedded = embedded.map(|list| -> platform::bundle::SharedBytes { Arc::new(list) });
+        let setup = RevocationsSetup { config, embedded };
+        (RevocationSource::new(setup, policies, Arc::new(keys), clock, log), lines)
+    };
+    for rules in [
+        [inline(&issuer), inline(&stranger)],
+        [uri("jwks.json"), inline(&stranger)],
+        [uri("jwks.json"), uri("other.json")],
+    ] {
+        let error = start(rules, None).0.err().unwrap().to_string();
+        assert!(error.starts_with("CAUSEWAY_REVOCATIONS_ISSUER=\""), "{error}");
+        assert!(error.contains(": rules of RequestAuthentications take the keys of"), "{error}");
+    }
+    for rules in [[inline(&issuer), inline(&issuer)], [uri("jwks.json"), uri("jwks.json")]] {
+        assert!(start(rules, None).0.is_ok());
+    }
+    // A list that came with the bundle names its issuer itself.
+    for (rules, signed_by, expected) in [
+        ([inline(&issuer), inline(&issuer)], &issuer, None),
+        ([inline(&issuer), inline(&stranger)], &issuer, Some("keys")),
+        ([inline(&issuer), inline(&stranger)], &stranger, Some("keys")),
+    ] {
+        let (source, lines) = start(rules, Some(signed_by));
+        let held = Arc::new(source.unwrap().unwrap().with_max_wait(LONG)).for_request().await;
+        assert_eq!(matches!(held, Held::List(_)), expected.is_none(), "{held:?}");
+        let line: Value = serde_json::from_str(&lines.all()[0]).unwrap();
+        assert_eq!(line["kind"].as_str(), expected, "{line}");
+    }
 }
 
 #[tokio::test]
@@ -217,6 +314,7 @@ async fn an_outage_is_survived_until_the_limit() {
     world.pass(1);
     assert_eq!((world.ask().await, world.server.visits()), (None, 6));
     assert_eq!(world.said(), [line("revocations_unavailable", "fetch")]);
+    assert_eq!(world.source.failures(), 5);
     world.server.serve(list(&world.issuer, NOW + 901, &["a", "b"]));
     world.pass(2);
     assert_eq!(world.ask().await, Some(2));
@@ -325,7 +423,7 @@ fn front(issuer: &Issuer, setup: RevocationsSetup) -> (Result<Front, FrontError>
     let (log, lines) = Log::memory();
     let clock = Arc::new(FixedClock::at(NOW));
     let jwks = Arc::new(JwksSource::new(clock.clone()));
-    let deps = Deps { api_keys: None, jwks, revocations: setup, clock: clock.clone(), log };
+    let deps = Deps { api_keys: None, jwks, revocations: setup, rate_limits: None, clock: clock.clone(), log };
     (Front::new(policies(issuer), deps), clock, lines)
 }
 
@@ -348,7 +446,7 @@ async fn a_front_refuses_what_the_list_names() {
     let issuer = Issuer::new();
     let token = issuer.token(&issuer::with(reader(), "exp", json!(NOW + 10_000)));
     for (jtis, allowed) in [(vec!["t1"], false), (vec!["t2"], true)] {
-        let embedded = Some(list(&issuer, NOW, &jtis).into_bytes());
+        let embedded = Some(shared(list(&issuer, NOW, &jtis)));
         let (front, clock, lines) = front(&issuer, RevocationsSetup { config: None, embedded });
         let front = front.unwrap();
         let decision = ask(&front, Some(&token)).await;

@@ -80,7 +80,14 @@ impl Run {
     fn deps(&self, keys: Option<ApiKeyStore>) -> Deps {
         let settings = JwksSettings { wait: std::time::Duration::from_secs(30), ..JwksSettings::private() };
         let jwks = Arc::new(JwksSource::with_settings(settings, self.clock.clone()));
-        Deps { api_keys: keys, jwks, revocations: Default::default(), clock: self.clock.clone(), log: self.log.clone() }
+        Deps {
+            api_keys: keys,
+            jwks,
+            revocations: Default::default(),
+            rate_limits: None,
+            clock: self.clock.clone(),
+            log: self.log.clone(),
+        }
     }
 
     pub(crate) fn authorizer(&self, keys: Option<ApiKeyStore>) -> Result<Authorizer> {

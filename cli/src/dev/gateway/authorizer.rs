@@ -45,9 +45,9 @@ enum Verdict {
 }
 
 /// Answers that one authorizer keeps.
-const MAX_CACHED: usize = 10_000;
+pub(super) const MAX_CACHED: usize = 10_000;
 /// The largest answer that is kept, in bytes of JSON; a larger one is asked for again each time.
-const MAX_CACHED_SIZE: usize = 64 * 1024;
+pub(super) const MAX_CACHED_SIZE: usize = 64 * 1024;
 
 impl Authorizer {
     pub(super) fn new(config: config::Authorizer) -> Result<Self, ConfigError> {
@@ -196,7 +196,7 @@ impl Authorizer {
 }
 
 /// The cache's key. Each value goes in with its length, so that no two lists look alike.
-fn digest(identity: &[String]) -> Key {
+pub(super) fn digest(identity: &[String]) -> Key {
     let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
     for value in identity {
         context.update(&(value.len() as u64).to_be_bytes());

@@ -57,33 +57,10 @@ impl GatewayConfig {
 
     /// The parts that no other module reads more closely.
     pub(super) fn check(&self) -> Result<(), ConfigError> {
-        let plain = |text: &str| {
-            !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
-        };
-        if !plain(&self.api_id) {
-            return Err(ConfigError::new("api id", &self.api_id, "letters, digits, - and _"));
-        }
-        if self.stage != super::DEFAULT_STAGE && !plain(&self.stage) {
+        if self.stage != super::DEFAULT_STAGE && !is_plain(&self.stage) {
             return Err(ConfigError::new("stage", &self.stage, "$default, or letters, digits, - and _"));
         }
-        if !plain(&self.region) {
-            return Err(ConfigError::new("region", &self.region, "a region such as eu-central-1"));
-        }
-        if self.account_id.len() != 12 || !self.account_id.bytes().all(|b| b.is_ascii_digit()) {
-            return Err(ConfigError::new("account id", &self.account_id, "12 digits"));
-        }
-        for domain in &self.domains {
-            let name = domain.strip_prefix("*.").unwrap_or(domain);
-            if name.is_empty()
-                || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.'))
-            {
-                return Err(ConfigError::new(
-                    "domain",
-                    domain,
-                    "a host name in lower case without a port, or *. and one",
-                ));
-            }
-        }
+        check_names(&self.api_id, &self.region, &self.account_id, &self.domains)?;
         for Integration { name, timeout, .. } in &self.integrations {
             if timeout.is_zero() || *timeout > INTEGRATION_TIMEOUT {
                 let part = format!("timeout of the integration {name:?}");
@@ -95,7 +72,34 @@ impl GatewayConfig {
     }
 }
 
-fn unique<'a>(what: &str, names: impl Iterator<Item = &'a str>) -> Result<(), ConfigError> {
+/// Letters, digits, - and _, at least one.
+pub(super) fn is_plain(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+}
+
+/// What ARNs and events of an API name it by.
+pub(super) fn check_names(api_id: &str, region: &str, account_id: &str, domains: &[String]) -> Result<(), ConfigError> {
+    if !is_plain(api_id) {
+        return Err(ConfigError::new("api id", api_id, "letters, digits, - and _"));
+    }
+    if !is_plain(region) {
+        return Err(ConfigError::new("region", region, "a region such as eu-central-1"));
+    }
+    if account_id.len() != 12 || !account_id.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(ConfigError::new("account id", account_id, "12 digits"));
+    }
+    for domain in domains {
+        let name = domain.strip_prefix("*.").unwrap_or(domain);
+        if name.is_empty()
+            || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.'))
+        {
+            return Err(ConfigError::new("domain", domain, "a host name in lower case without a port, or *. and one"));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn unique<'a>(what: &str, names: impl Iterator<Item = &'a str>) -> Result<(), ConfigError> {
     let mut seen = std::collections::BTreeSet::new();
     for name in names {
         if name.is_empty() || !seen.insert(name) {

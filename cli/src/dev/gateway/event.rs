@@ -15,7 +15,7 @@ pub(super) fn decode(text: &str) -> Option<String> {
 }
 
 /// Query parameters, decoded, in the order sent.
-pub(super) struct Parameters(Vec<(String, String)>);
+pub(super) struct Parameters(pub(super) Vec<(String, String)>);
 
 impl Parameters {
     pub(super) fn parse(query: &str) -> Self {
@@ -54,7 +54,7 @@ fn combined(pairs: &[(String, String)]) -> Map<String, Value> {
 }
 
 /// Format 1.0: the last value of each name, and all of them.
-fn last_and_all(pairs: &[(String, String)]) -> (Value, Value) {
+pub(super) fn last_and_all(pairs: &[(String, String)]) -> (Value, Value) {
     if pairs.is_empty() {
         return (Value::Null, Value::Null);
     }
@@ -73,7 +73,7 @@ fn last_and_all(pairs: &[(String, String)]) -> (Value, Value) {
 /// "The HTTP API Lambda integration automatically infers the need for encoding based on the content-type header passed
 /// with the request" (AWS Compute Blog, Working with binary data using API Gateway HTTP APIs): text, JSON, XML and JavaScript are
 /// text. Everything else is base64, forms too.
-fn body(request: &Request) -> (Option<String>, bool) {
+pub(super) fn body(request: &Request) -> (Option<String>, bool) {
     if request.body.is_empty() {
         return (None, false);
     }

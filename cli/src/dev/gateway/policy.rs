@@ -31,6 +31,11 @@ impl Policy {
         let mut applying = self.0.iter().filter(|statement| statement.applies(arn)).peekable();
         applying.peek().is_some() && applying.all(|statement| statement.allow)
     }
+
+    /// Whether a statement denies it, rather than none allowing it.
+    pub(super) fn denies(&self, arn: &str) -> bool {
+        self.0.iter().any(|statement| !statement.allow && statement.applies(arn))
+    }
 }
 
 impl Statement {

@@ -35,7 +35,7 @@ impl Answer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
     pub(super) status: StatusCode,
-    message: &'static str,
+    message: Option<&'static str>,
     error_type: Option<&'static str>,
 }
 
@@ -53,10 +53,20 @@ impl Refusal {
     pub(super) const BAD_GATEWAY: Self = Self::new(StatusCode::BAD_GATEWAY, "Internal Server Error");
     /// What a function URL answers to a request without a valid signature.
     pub(super) const ACCESS_DENIED: Self =
-        Self { status: StatusCode::FORBIDDEN, message: "Forbidden", error_type: Some("AccessDeniedException") };
+        Self::typed(StatusCode::FORBIDDEN, Some("Forbidden"), "AccessDeniedException");
 
     pub(super) const fn new(status: StatusCode, message: &'static str) -> Self {
-        Self { status, message, error_type: None }
+        Self { status, message: Some(message), error_type: None }
+    }
+
+    /// With the header `x-amzn-errortype`.
+    pub(super) const fn typed(status: StatusCode, message: Option<&'static str>, error_type: &'static str) -> Self {
+        Self { status, message, error_type: Some(error_type) }
+    }
+
+    /// Whether an authorizer's policy, or a missing signature, is the reason.
+    pub(super) fn is_of_policy(self) -> bool {
+        self.error_type == Some("AccessDeniedException")
     }
 
     /// `{"message": …}` at API Gateway, `{"Message": …}` at function URLs.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::config::{ConfigError, GatewayConfig};
+use super::config::{self, ConfigError};
 use super::event::decode;
 
 /// The routes in API Gateway's order of priority.
@@ -48,17 +48,18 @@ pub(super) struct Matched<'a> {
 const MAX_ROUTES: usize = 300;
 
 impl Routes {
-    pub(super) fn new(config: &GatewayConfig) -> Result<Self, ConfigError> {
-        if config.routes.len() > MAX_ROUTES {
-            return Err(ConfigError::new("number of routes", &config.routes.len().to_string(), "at most 300"));
+    /// The routes `all`, with the names of what they may be guarded and answered by.
+    pub(super) fn new(all: &[config::Route], authorizers: &[&str], integrations: &[&str]) -> Result<Self, ConfigError> {
+        if all.len() > MAX_ROUTES {
+            return Err(ConfigError::new("number of routes", &all.len().to_string(), "at most 300"));
         }
-        let mut routes: Vec<Route> = Vec::with_capacity(config.routes.len());
-        for route in &config.routes {
+        let mut routes: Vec<Route> = Vec::with_capacity(all.len());
+        for route in all {
             let (method, resource, pattern) = parse(&route.key)?;
             let authorizer = match &route.authorizer {
                 None => None,
                 // A guard that does not exist must never mean an open route.
-                Some(name) => Some(config.authorizers.iter().position(|a| &a.name == name).ok_or_else(|| {
+                Some(name) => Some(authorizers.iter().position(|own| own == name).ok_or_else(|| {
                     ConfigError::new(
                         &format!("authorizer of the route {:?}", route.key),
                         name,
@@ -66,14 +67,13 @@ impl Routes {
                     )
                 })?),
             };
-            let integration =
-                config.integrations.iter().position(|i| i.name == route.integration).ok_or_else(|| {
-                    ConfigError::new(
-                        &format!("integration of the route {:?}", route.key),
-                        &route.integration,
-                        "the name of one of its integrations",
-                    )
-                })?;
+            let integration = integrations.iter().position(|own| *own == route.integration).ok_or_else(|| {
+                ConfigError::new(
+                    &format!("integration of the route {:?}", route.key),
+                    &route.integration,
+                    "the name of one of its integrations",
+                )
+            })?;
             if routes.iter().any(|other| other.method == method && other.pattern.same(&pattern)) {
                 return Err(ConfigError::new("route key", &route.key, "one that no other route has"));
             }

@@ -137,7 +137,8 @@ async fn serve(stream: TcpStream, peer: SocketAddr, handler: Arc<dyn Handler>, m
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIME)
         .max_buf_size(MAX_HEAD)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
     tokio::pin!(connection);
     tokio::select! {
         // A connection's failure is the client's: it left, or did not speak HTTP (hyper has answered that).

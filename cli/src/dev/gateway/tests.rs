@@ -9,7 +9,11 @@ mod emulator;
 mod events;
 mod function_urls;
 mod harness;
+#[path = "../../../../tests/fixtures/issuer.rs"]
+mod issuer;
 mod limits;
 mod mappings;
 mod responses;
+mod rest;
 mod routes;
+mod websocket;

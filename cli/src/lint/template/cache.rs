@@ -6,11 +6,14 @@
 use authz::api::{Api, ApiKind, Authorizer, AuthorizerKind, Text};
 use authz::read_set::{Read, ReadSet, Reader};
 
-use super::cache_codes::{DEFAULT_TTL, KEY, LONG, NEVER, NO_CREDENTIAL, PREFLIGHT, RESPONSE};
+use super::cache_codes::{
+    CERTIFICATE, DEFAULT_TTL, KEY, LIMITED, LONG, NEVER, NO_CREDENTIAL, PREFLIGHT, REPEATED, RESPONSE,
+};
 use super::{Deployment, is_http, routes_of};
 use crate::lint::finding::{Code, Findings};
 
-pub(in crate::lint) const CODES: &[&Code] = &[&KEY, &NEVER, &NO_CREDENTIAL, &DEFAULT_TTL, &LONG, &PREFLIGHT, &RESPONSE];
+pub(in crate::lint) const CODES: &[&Code] =
+    &[&KEY, &NEVER, &NO_CREDENTIAL, &CERTIFICATE, &REPEATED, &DEFAULT_TTL, &LIMITED, &LONG, &PREFLIGHT, &RESPONSE];
 
 /// Longer than this an answer should not live, in seconds.
 const LONG_TTL: u32 = 300;
@@ -98,6 +101,14 @@ impl One<'_> {
         if ttl == 0 {
             return;
         }
+        if let Some(function) = self.deployment.function(self.authorizer).filter(|function| function.limits_rates) {
+            let message = format!(
+                "answers are cached for {ttl} seconds, and {} limits rates: a cached answer takes no token, so that its \
+                 client is not limited",
+                function.name
+            );
+            findings.in_template(&LIMITED, place, name.clone(), message, LIMITED.instead);
+        }
         if ttl > LONG_TTL {
             let message = format!("answers are cached for {ttl} seconds, whatever expires or is revoked in between");
             findings.in_template(&LONG, place, name.clone(), message, LONG.instead);
@@ -116,11 +127,28 @@ impl One<'_> {
             }
         }
         for (read, readers) in set.iter() {
+            // Of a credential that comes twice, no answer is an allow that others could meet.
+            let may_repeat = matches!(read, Read::Header(_)) && !set.credentials().contains(read);
+            if may_repeat && self.api.kind == Some(ApiKind::Rest) && self.is_in_key(read) {
+                let message = format!(
+                    "{} is read ({}), and it is not known whether the key has all lines of it where it is repeated",
+                    shown(read),
+                    self.because(readers)
+                );
+                findings.in_template(&REPEATED, place, name.clone(), message, REPEATED.instead);
+            }
             if self.is_covered(read) {
                 continue;
             }
             let because = self.because(readers);
             match self.source(read) {
+                Source::All(_) if *read == Read::ClientCertificate && !self.asks_for_certificates() => {
+                    let message = format!(
+                        "answers are cached for {ttl} seconds, the client's certificate is read ({because}), and it is not \
+                         known whether the domain of the API has mutual TLS"
+                    );
+                    findings.in_template(&CERTIFICATE, place, name.clone(), message, CERTIFICATE.instead);
+                }
                 Source::None => impossible.push(format!("{} is read ({because})", shown(read))),
                 Source::All(_) if *read == Read::Preflight => {
                     let message = format!(
@@ -142,7 +170,8 @@ impl One<'_> {
             let message =
                 format!("answers are cached for {ttl} seconds, and the key has too little: {}", why.join(", "));
             let instead = format!(
-                "add the identity sources {}, each of which every request must then have, or set the TTL to 0",
+                "set the TTL to 0, or see docs/caching.md and add the identity sources {}, each of which every request must \
+                 then have",
                 missing.join(", ")
             );
             findings.in_template(&KEY, place, name, message, instead);
@@ -179,6 +208,37 @@ impl One<'_> {
         matches!(self.source(read), Source::All(sources) if sources.iter().all(|source| self.has(source)))
     }
 
+    /// The domains that the documents for the API name.
+    fn domains(&self) -> impl Iterator<Item = &str> {
+        let names: Vec<&str> = self.deployment.gateways(self.api).map(|gateway| gateway.name).collect();
+        let documents = self.deployment.resources.api_gateways.iter();
+        let own = documents.filter(move |one| {
+            names.iter().any(|name| name.split_once('/') == Some((&one.meta.namespace, &one.meta.name)))
+        });
+        own.flat_map(|document| document.domains.iter().map(String::as_str))
+    }
+
+    /// Whether a domain of the API has mutual TLS; one whose name only the deployment knows may be of the API.
+    fn asks_for_certificates(&self) -> bool {
+        let mut asking = self.deployment.templates.domains().iter().filter(|domain| domain.mutual_tls);
+        asking.any(|domain| match &domain.name {
+            Text::Opaque(_) => true,
+            Text::Known(name) => self.domains().any(|own| own.eq_ignore_ascii_case(name)),
+        })
+    }
+
+    /// Whether the templates show every domain of the API, and none of them with mutual TLS. "Mutual TLS needs a custom
+    /// domain": the one that API Gateway gives an API never asks for a certificate.
+    fn shows_no_certificates(&self) -> bool {
+        let shown = |own: &str| {
+            let mut domains = self.deployment.templates.domains().iter();
+            domains.any(|domain| matches!(&domain.name, Text::Known(name) if own.eq_ignore_ascii_case(name)))
+        };
+        let given = |own: &str| own.contains(".execute-api.") && own.contains(".amazonaws.com");
+        let mut own = self.domains().peekable();
+        own.peek().is_some() && own.all(|own| given(own) || shown(own)) && !self.asks_for_certificates()
+    }
+
     fn is_iam(&self) -> bool {
         !self.authorizer.simple_responses
     }
@@ -211,6 +271,7 @@ impl One<'_> {
             }
             Read::Header(name) if is_token => name != "authorization" || self.is_in_key(read),
             Read::Provider(_) => false,
+            Read::ClientCertificate if self.shows_no_certificates() => true,
             _ if is_token => true,
             _ => self.is_in_key(read),
         }

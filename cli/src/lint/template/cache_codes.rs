@@ -40,7 +40,7 @@ pub(super) static KEY: Code = Code {
     what: "an authorizer whose answers are cached under less than its verdicts depend on",
     why: "API Gateway gives the answer to one request to every other one with the same identity sources, for as long as the \
           TTL says. What the policies look at and the identity sources leave out is then looked at once, for all.",
-    instead: "add the identity sources that the finding names, or set the TTL to 0",
+    instead: "set the TTL to 0, or see docs/caching.md and add the identity sources that the finding names",
     wrong: http!(
         "      EnableSimpleResponses: true
       AuthorizerResultTtlInSeconds: 60
@@ -91,6 +91,81 @@ pub(super) static NO_CREDENTIAL: Code = Code {
     right: KEY.right,
 };
 
+pub(super) static CERTIFICATE: Code = Code {
+    name: "cache-certificate-unknown",
+    severity: Severity::Error,
+    what: "an authorizer that caches, and an API whose clients may show certificates",
+    why: "A token with `cnf` is good together with one client certificate. With the token alone in the key, the answer to its \
+          owner serves a thief who has the token and another certificate. Only a custom domain with mutual TLS asks for \
+          certificates, and the template does not say whether the domain of the ApiGateway is one.",
+    instead: "give the template that has the domain as well; if no domain of the API has mutual TLS, `--allow` this code; \
+              otherwise add the certificate to the identity sources, or set the TTL to 0",
+    wrong: KEY.right,
+    right: concat!(
+        http!(
+            "      EnableSimpleResponses: true
+      AuthorizerResultTtlInSeconds: 60
+      IdentitySource: [$request.header.Authorization, $request.querystring.access_token, $context.routeKey, $context.domainName]
+",
+            "GET /a"
+        ),
+        "  Domain:
+    Type: AWS::ApiGatewayV2::DomainName
+    Properties: {DomainName: shop.example}
+"
+    ),
+};
+
+pub(super) static REPEATED: Code = Code {
+    name: "cache-header-repeated",
+    severity: Severity::Warning,
+    what: "a cache key of a REST API that has to cover a header which a policy looks at",
+    why: "A policy looks at every line of a repeated header. AWS does not say whether the identity source \
+          `method.request.header.X` takes all of them or one: if it takes one, the answer to a request with that line serves \
+          a request with that line and another one, which the policy may deny.",
+    instead: "decide by a claim instead of the header, let the API refuse requests that repeat the header, or set the TTL to 0",
+    wrong: "kind: AuthorizationPolicy
+metadata: {name: example, namespace: shop}
+spec:
+  selector: {matchLabels: {app: web}}
+  action: DENY
+  rules:
+  - when: [{key: \"request.headers[x-tenant]\", values: [closed]}]
+---
+Resources:
+  Api:
+    Type: AWS::Serverless::Api
+    Properties:
+      StageName: $default
+      Auth:
+        Authorizers:
+          Own:
+            FunctionArn: arn
+            FunctionPayloadType: REQUEST
+            Identity: {Headers: [Authorization, X-Tenant], ReauthorizeEvery: 60}
+",
+    right: "kind: AuthorizationPolicy
+metadata: {name: example, namespace: shop}
+spec:
+  selector: {matchLabels: {app: web}}
+  action: DENY
+  rules:
+  - when: [{key: \"request.auth.claims[tenant]\", values: [closed]}]
+---
+Resources:
+  Api:
+    Type: AWS::Serverless::Api
+    Properties:
+      StageName: $default
+      Auth:
+        Authorizers:
+          Own:
+            FunctionArn: arn
+            FunctionPayloadType: REQUEST
+            Identity: {Headers: [Authorization, X-Tenant], ReauthorizeEvery: 60}
+",
+};
+
 pub(super) static DEFAULT_TTL: Code = Code {
     name: "cache-ttl-not-said",
     severity: Severity::Warning,
@@ -134,6 +209,51 @@ pub(super) static LONG: Code = Code {
 ",
         "GET /a"
     ),
+};
+
+/// The same template, whose function limits rates.
+macro_rules! limited {
+    ($authorizer:literal) => {
+        concat!(
+            "Resources:
+  Guard:
+    Type: AWS::Serverless::Function
+    Properties:
+      Environment: {Variables: {CAUSEWAY_RATE_LIMITS_TABLE: limits, CAUSEWAY_RATE_LIMIT: \"50/s,100\"}}
+  Api:
+    Type: AWS::ApiGatewayV2::Api
+    Properties: {ProtocolType: HTTP}
+  Authorizer:
+    Type: AWS::ApiGatewayV2::Authorizer
+    Properties:
+      ApiId: !Ref Api
+      AuthorizerType: REQUEST
+      AuthorizerUri: !GetAtt Guard.Arn
+      AuthorizerPayloadFormatVersion: \"2.0\"
+      EnableSimpleResponses: true
+",
+            $authorizer,
+            "  Route:
+    Type: AWS::ApiGatewayV2::Route
+    Properties: {ApiId: !Ref Api, RouteKey: GET /a, AuthorizationType: CUSTOM, AuthorizerId: !Ref Authorizer}
+"
+        )
+    };
+}
+
+pub(super) static LIMITED: Code = Code {
+    name: "cache-of-rate-limited",
+    severity: Severity::Error,
+    what: "an authorizer whose answers are cached although its function limits the rate of each client",
+    why: "API Gateway does not ask about a request that it has an answer for: nothing is counted, and the limit does not hold. \
+          A denial for a rate that is used up is given again as long as it is cached, when the client may ask again.",
+    instead: "set the TTL to 0, or take the function's CAUSEWAY_RATE_LIMITS_TABLE away",
+    wrong: limited!(
+        "      AuthorizerResultTtlInSeconds: 60
+      IdentitySource: [$request.header.Authorization, $request.querystring.access_token, $context.routeKey, $context.domainName]
+"
+    ),
+    right: limited!("      AuthorizerResultTtlInSeconds: 0\n"),
 };
 
 pub(super) static PREFLIGHT: Code = Code {

@@ -9,21 +9,9 @@ use crate::compiled::{ApiGateway, Destination, Label, Route, UriMatch, VirtualHo
 use crate::hops::covers;
 
 impl<'a> Compiler<'a> {
-    pub(super) fn check_api_gateways(&mut self) {
-        let gateways = &self.resources.api_gateways;
-        for (index, gateway) in gateways.iter().enumerate() {
-            for other in gateways.iter().take(index) {
-                if (&gateway.api_id, &gateway.stage) == (&other.api_id, &other.stage) {
-                    let origin = &other.meta.origin;
-                    self.error(&gateway.meta, format!("the same apiId and stage as the ApiGateway at {origin}"));
-                }
-            }
-        }
-    }
-
     pub(super) fn api_gateway(&mut self, gateway: &istio::ApiGateway) -> ApiGateway {
         let meta = &gateway.meta;
-        let (port, virtual_hosts) = match self.find_gateway(&gateway.gateway) {
+        let (port, mutual_tls, virtual_hosts) = match self.find_gateway(&gateway.gateway) {
             Some(played) => {
                 if !played.selector.selects(&gateway.workload.labels) {
                     self.error(
@@ -34,27 +22,33 @@ impl<'a> Compiler<'a> {
                         ),
                     );
                 }
-                if http_servers(played)
-                    .any(|server| server.tls.as_ref().is_some_and(|tls| tls.mode == ServerTlsMode::Mutual))
-                {
-                    // Nobody here would ask for the certificate that the Gateway demands.
+                let demands =
+                    |server: &istio::Server| server.tls.as_ref().is_some_and(|tls| tls.mode == ServerTlsMode::Mutual);
+                let mutual_tls = http_servers(played).any(demands);
+                if mutual_tls && !http_servers(played).all(demands) {
+                    // An event does not say which of them the request would have come to.
                     self.error(
                         meta,
                         format!(
-                            "the Gateway {} at {} asks clients for certificates (tls.mode MUTUAL), which is not \
-                             supported yet for an API; use SIMPLE",
+                            "the Gateway {} at {} has servers with tls.mode MUTUAL and others, and an API cannot tell \
+                             them apart; write a Gateway and an ApiGateway for each",
                             gateway.gateway, played.meta.origin
                         ),
                     );
                 }
-                let ports: BTreeSet<u16> = http_servers(played).map(|server| server.port.number).collect();
+                // Clients reach an API by TLS alone: a server for plain HTTP beside is not what it plays.
+                let encrypted = http_servers(played).any(|server| server.tls.is_some());
+                let ports: BTreeSet<u16> = http_servers(played)
+                    .filter(|server| server.tls.is_some() || !encrypted)
+                    .map(|server| server.port.number)
+                    .collect();
                 let port = if ports.len() == 1 { ports.first().copied() } else { None };
-                (port, self.virtual_hosts(&gateway.gateway, played))
+                (port, mutual_tls, self.virtual_hosts(&gateway.gateway, played))
             }
             None => {
                 let name = &gateway.gateway;
                 self.error(meta, format!("there is no Gateway {name}; add it or name another"));
-                (None, Vec::new())
+                (None, false, Vec::new())
             }
         };
         let labels = label_list(&gateway.workload.labels);
@@ -71,6 +65,7 @@ impl<'a> Compiler<'a> {
             labels,
             principal: gateway.workload.principal(&self.resources.mesh.trust_domain),
             port,
+            mutual_tls,
             virtual_hosts,
         }
     }
@@ -115,7 +110,7 @@ impl<'a> Compiler<'a> {
 
     fn routes(&mut self, service: &VirtualService) -> Vec<Route> {
         let mut routes = Vec::new();
-        for route in &service.http {
+        for (index, route) in service.http.iter().enumerate() {
             let matches = route
                 .matches
                 .iter()
@@ -134,7 +129,14 @@ impl<'a> Compiler<'a> {
                     self.check_selectors(what, &destination.namespace, &destination.labels);
                     routes.push(Route { matches, destination });
                 }
-                Err(message) => self.error(&service.meta, message),
+                Err(message) => {
+                    // The only destination of a route is its first one.
+                    let error = super::at(&service.meta, format!("spec.http[{index}].route[0]: {message}"));
+                    // The routes of a host are looked at once for each host, and for each API.
+                    if !self.errors.contains(&error) {
+                        self.errors.push(error);
+                    }
+                }
             }
         }
         routes
@@ -198,8 +200,8 @@ impl<'a> Compiler<'a> {
             }
             (Some(service), []) => {
                 let wanted = |port: &&istio::ServicePort| destination.port.is_none_or(|number| port.port == number);
-                let port =
-                    one(service.ports.iter().filter(wanted)).ok_or_else(|| port_message(&host, destination.port))?;
+                let port = one(service.ports.iter().filter(wanted))
+                    .ok_or_else(|| port_message(&host, destination.port, service.ports.iter().map(|port| port.port)))?;
                 Ok(Destination {
                     host,
                     namespace: service.meta.namespace.clone(),
@@ -219,8 +221,8 @@ impl<'a> Compiler<'a> {
             )),
             (None, [entry]) => {
                 let wanted = |port: &&istio::Port| destination.port.is_none_or(|number| port.number == number);
-                let port =
-                    one(entry.ports.iter().filter(wanted)).ok_or_else(|| port_message(&host, destination.port))?;
+                let port = one(entry.ports.iter().filter(wanted))
+                    .ok_or_else(|| port_message(&host, destination.port, entry.ports.iter().map(|port| port.number)))?;
                 let seen: BTreeSet<u16> = entry
                     .endpoints
                     .iter()
@@ -247,10 +249,18 @@ impl<'a> Compiler<'a> {
     }
 }
 
-fn port_message(host: &str, port: Option<u16>) -> String {
-    match port {
-        Some(port) => format!("the destination {host} has no port {port}"),
-        None => format!("the destination {host} has several ports; name one"),
+fn port_message(host: &str, port: Option<u16>, known: impl Iterator<Item = u16>) -> String {
+    const MOST: usize = 8;
+    let mut known: Vec<String> = known.map(|port| port.to_string()).collect();
+    if known.len() > MOST {
+        known.truncate(MOST);
+        known.push("…".to_owned());
+    }
+    let known = known.join(", ");
+    match (port, known.is_empty()) {
+        (_, true) => format!("the destination {host} has no port at all; add one to its document"),
+        (Some(port), false) => format!("the destination {host} has no port {port}; it has {known}"),
+        (None, false) => format!("the destination {host} has several ports, {known}; name one"),
     }
 }
 
@@ -265,8 +275,10 @@ fn http_servers(gateway: &Gateway) -> impl Iterator<Item = &istio::Server> {
         let http = ["HTTP", "HTTP2", "HTTPS", "GRPC", "GRPC-WEB"]
             .iter()
             .any(|protocol| server.port.protocol.eq_ignore_ascii_case(protocol));
-        let ended =
-            server.tls.as_ref().is_none_or(|tls| matches!(tls.mode, ServerTlsMode::Simple | ServerTlsMode::Mutual));
+        let ended = server.tls.as_ref().is_none_or(|tls| match tls.mode {
+            ServerTlsMode::Simple | ServerTlsMode::Mutual | ServerTlsMode::OptionalMutual => true,
+            ServerTlsMode::Passthrough | ServerTlsMode::AutoPassthrough => false,
+        });
         http && ended
     })
 }

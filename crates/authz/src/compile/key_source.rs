@@ -28,7 +28,8 @@ pub(super) struct KeySources<'a> {
     documents: HashMap<(&'a str, bool), Document>,
 }
 
-/// What two equal sources have in common: issuer, `jwksUri`, discovery document, fingerprint of the key set, time-out.
+/// What two equal sources have in common: issuer, `jwksUri`, discovery document, fingerprint of the key set,
+/// time-out.
 type Identity = (String, Option<String>, Option<String>, Option<String>, u64);
 
 /// A key set that was read.
@@ -81,7 +82,11 @@ impl Fault {
             Ok(jwks) if jwks.is_empty() => {
                 let why: BTreeSet<&str> = jwks.skipped().iter().map(|key| key.why).collect();
                 let why: Vec<&str> = why.into_iter().collect();
-                Some(Self { message: format!(" has no usable key: {}", why.join(", ")), is_loaded: true })
+                let message = match why.as_slice() {
+                    [] => " has no key: its list `keys` is empty".to_owned(),
+                    why => format!(" has no usable key: {}", why.join(", ")),
+                };
+                Some(Self { message, is_loaded: true })
             }
             Ok(_) => None,
             // Istio's validation refuses inline text that is no key set at all ("jwks parse error").
@@ -91,6 +96,25 @@ impl Fault {
             Err(error) => Some(Self { message: format!(": {error}"), is_loaded: true }),
         }
     }
+}
+
+/// Whether an issuer's discovery document can be asked for: "URL using the https scheme that contains scheme, host,
+/// and optionally, port number and path components and no query or fragment components" (OpenID Connect Discovery
+/// 1.0, section 1.2). Plain http is for this very host, in development, as for every URL that is fetched.
+fn is_discoverable(issuer: &str) -> bool {
+    let (loopback, rest) = match (issuer.strip_prefix("https://"), issuer.strip_prefix("http://")) {
+        (Some(rest), _) => (false, rest),
+        (None, Some(rest)) => (true, rest),
+        (None, None) => return false,
+    };
+    let authority = rest.split('/').next().unwrap_or_default();
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => authority,
+    };
+    !host.is_empty()
+        && !issuer.bytes().any(|byte| matches!(byte, b'?' | b'#' | b'@' | b'\\') || byte <= b' ')
+        && (!loopback || matches!(host, "127.0.0.1" | "[::1]" | "localhost"))
 }
 
 impl<'a> Compiler<'a> {
@@ -112,17 +136,14 @@ impl<'a> Compiler<'a> {
                 let given = jwks.get(&discovery).or_else(by_issuer);
                 if issuer.is_empty() {
                     self.error(meta, "a rule without an issuer needs jwksUri");
-                } else if given.is_none() {
-                    let message = format!("issuer {issuer:?} has neither jwks nor jwksUri");
+                } else if given.is_none() && !is_discoverable(issuer) {
+                    let message = format!(
+                        "issuer {issuer:?} has neither jwks nor jwksUri, and is no https URL that its keys could be \
+                         discovered from"
+                    );
                     match self.options.mode {
-                        Mode::Strict => self.error(
-                            meta,
-                            format!("{message}; name its jwksUri, or let `--fetch` find its keys by discovery"),
-                        ),
-                        Mode::Istio => self.warn(
-                            meta,
-                            format!("{message}; without `--fetch`, which finds its keys by discovery, its tokens are refused"),
-                        ),
+                        Mode::Strict => self.error(meta, format!("{message}; name its jwksUri")),
+                        Mode::Istio => self.warn(meta, format!("{message}; its tokens are refused")),
                     }
                 }
                 (None, Some(discovery), given, KeyOrigin::Fetched)
@@ -158,5 +179,44 @@ impl<'a> Compiler<'a> {
                 .timeout
                 .map_or(TIMEOUT_MILLISECONDS, |timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_discoverable;
+
+    #[test]
+    fn keys_are_discovered_from_https_urls_and_from_this_host() {
+        for issuer in [
+            "https://issuer.example",
+            "https://issuer.example/",
+            "https://issuer.example:8443/tenant/v2.0",
+            "https://[2001:db8::1]:8443",
+            "http://127.0.0.1:8080",
+            "http://localhost/realms/dev",
+            "http://[::1]:80",
+        ] {
+            assert!(is_discoverable(issuer), "{issuer}");
+        }
+        for issuer in [
+            "",
+            "iss",
+            "testing@secure.istio.io",
+            "https://",
+            "https:///path",
+            "https://:443",
+            "https://issuer.example?tenant=a",
+            "https://issuer.example#a",
+            "https://user@issuer.example",
+            "https://issuer.example /a",
+            "http://issuer.example",
+            "http://localhost.example",
+            "http://127.0.0.1.example",
+            "http://127.0.0.1@issuer.example",
+            "ftp://issuer.example",
+        ] {
+            assert!(!is_discoverable(issuer), "{issuer}");
+        }
     }
 }

@@ -284,14 +284,24 @@ fn keys_are_checked_when_compiled() {
     let twice = jwks(&[p256.clone(), p256.clone()]);
     assert!(refused(&inline(&twice), &none).contains("has the kid \"a\" twice"));
     assert!(refused(&inline(&jwks(&[p256.replace("P-256", "P-999")])), &none).contains("no usable key: its curve"));
+    assert!(refused(&inline(&jwks(&[])), &none).contains(" has no key: its list `keys` is empty"));
     // Keys given for a published set are checked as published ones.
     let published = authentication("ns1", &format!(", jwksUri: \"{JWKS_URI}\""));
     let symmetric = jwks(&[oct]);
     assert!(refused(&published, &options(&[(ISSUER, &symmetric)])).contains("symmetric"));
-    // Keys that have to be discovered must be given.
+    // Keys that a rule names no place of are discovered when they are needed, unless they are given.
     let discovered = authentication("ns1", "");
-    assert!(refused(&discovered, &none).contains("let `--fetch` find its keys by discovery"));
-    assert!(open_with(&[("p", &discovered)], &options(&[(ISSUER, &issuer_jwks())])).is_ok());
+    for options in [none, options(&[(ISSUER, &issuer_jwks())])] {
+        let policies = open_with(&[("p", &discovered)], &options).unwrap();
+        let source = policies.key_sources().next().unwrap();
+        assert_eq!(source.discovery, Some(&*format!("{ISSUER}/.well-known/openid-configuration")));
+        assert_eq!(source.document.is_some(), !options.jwks.is_empty());
+    }
+    // An issuer that is no URL has no such document.
+    let unnamed = discovered.replace(ISSUER, "testing@secure.istio.io");
+    assert!(refused(&unnamed, &CompileOptions::default()).contains("name its jwksUri"));
+    let istio = CompileOptions { mode: authz::Mode::Istio, ..CompileOptions::default() };
+    assert!(open_with(&[("p", &unnamed)], &istio).is_ok());
 }
 
 #[test]
@@ -340,6 +350,26 @@ fn the_generation_of_key_sets_says_what_is_in_them() {
     changed.remove("nothing");
     assert_eq!(changed.generation(), of(&[("b", &empty)]).generation());
     assert!(before.fetched("a").is_some());
+}
+
+#[test]
+fn shared_bytes_are_used_wherever_they_begin() {
+    struct From(Vec<u8>, usize);
+    impl AsRef<[u8]> for From {
+        fn as_ref(&self) -> &[u8] {
+            &self.0[self.1..]
+        }
+    }
+    let resources = policy(Action::Deny, operation(|o| o.paths = vec!["/admin".to_owned()]));
+    let good = compile(&resources, &CompileOptions::default()).unwrap().section;
+    for begin in 0..16 {
+        let bytes = [vec![0; begin], good.clone()].concat();
+        let policies = Policies::open_shared(Arc::new(From(bytes, begin))).unwrap();
+        let world = World { policies, ..World::new("") };
+        assert!(!world.decide(&request("GET", "/admin"), &workload()).is_allowed(), "{begin}");
+    }
+    assert!(matches!(Policies::open_shared(Arc::new(good[..16].to_vec())), Err(OpenError::Damaged(_))));
+    assert!(matches!(Policies::open_shared(Arc::new(vec![0; 32 * 1024 * 1024 + 1])), Err(OpenError::TooLarge(_))));
 }
 
 #[test]

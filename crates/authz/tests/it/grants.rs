@@ -45,7 +45,12 @@ pub(crate) fn world(documents: &str, virtual_service: &str) -> World {
     World::new(&all(documents, virtual_service))
 }
 
-fn all(documents: &str, virtual_service: &str) -> String {
+pub(crate) fn world_in(mode: authz::Mode, documents: &str, virtual_service: &str) -> World {
+    let file = istio::SourceFile { name: "policies.yaml".to_owned(), text: all(documents, virtual_service) };
+    World::of_resources(&istio::parse(&[file]).unwrap(), mode)
+}
+
+pub(crate) fn all(documents: &str, virtual_service: &str) -> String {
     let routes = format!(
         "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: shop, namespace: shop}}\nspec:\n  hosts: \
          [shop.example]\n  gateways: [front]\n  http:\n{virtual_service}---\n"

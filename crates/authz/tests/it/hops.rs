@@ -1,8 +1,8 @@
 //! What each of the two hops sees of a request, one policy for each attribute and hop.
 
-use authz::{Decision, Hop, PathHandling, Peer, Reason, Request, Target};
+use authz::{Decision, Hop, Mode, PathHandling, Peer, Reason, Request, Target};
 
-use crate::support::{ISSUER, JWKS_URI, World, bearer, reader, request, with_header};
+use crate::support::{ISSUER, JWKS_URI, World, bearer, claims_of, reader, request, token, with_header};
 
 const FILES: [(&str, &str); 4] = [
     ("gateway.yaml", include_str!("../../../../examples/bookinfo/gateway.yaml")),
@@ -325,4 +325,25 @@ fn a_path_that_cannot_be_rewritten_must_be_in_the_normal_form() {
             assert_eq!(allow.upstream_path(), path);
         }
     }
+}
+
+/// Each hop reads a header that the other one does not: the two callers must not add up to one.
+#[test]
+fn two_callers_one_at_each_hop_are_a_mismatch_in_strict() {
+    let access = authentication(GATEWAY, "fromHeaders: [{name: x-first}]")
+        + &authentication(PRODUCTPAGE, "fromHeaders: [{name: x-second}]")
+        + &policy(GATEWAY, "ALLOW", "{from: [{source: {requestPrincipals: ['*']}}]}");
+    let of = |client: &str, scope: &str| token(&claims_of(client, scope));
+    let ask = |mode, first: &str, second: &str| {
+        let request = with_header(with_header(get("/productpage"), "x-first", first), "x-second", second);
+        let world = World::of_resources(&resources(&access), mode);
+        (world.decide(&request, &api()).reason(), world.explain(&request, &api()).0.reason())
+    };
+    let (reader, other) = (of("reader", "a"), of("other", "a"));
+    let (allowed, mismatch) = (Reason::AllowedByPolicy, Reason::CredentialMismatch);
+    assert_eq!(ask(Mode::Strict, &reader, &other), (mismatch, mismatch));
+    assert_eq!(ask(Mode::Strict, &other, &reader), (mismatch, mismatch));
+    // Another token of the same caller.
+    assert_eq!(ask(Mode::Strict, &reader, &of("reader", "b")), (allowed, allowed));
+    assert_eq!(ask(Mode::Istio, &reader, &other), (allowed, allowed));
 }

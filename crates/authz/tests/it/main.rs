@@ -2,8 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, missing_docs)]
 
 mod compiling;
+mod context_keys;
 mod credentials;
 mod custom;
+mod environments;
+mod environments_properties;
 mod grants;
 mod grants_properties;
 mod hops;

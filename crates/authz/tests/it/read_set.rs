@@ -1,10 +1,10 @@
 //! What verdicts at an API can depend on.
 
 use authz::read_set::Read;
-use authz::{Hop, read_set};
+use authz::{Hop, Mode, read_set};
 
-use crate::grants::{ALL_TO_WEB, policy, world};
-use crate::support::{ISSUER, JWKS_URI};
+use crate::grants::{ALL_TO_WEB, all, policy, world, world_in};
+use crate::support::{ISSUER, JWKS_URI, World};
 
 /// What is read with these documents beside those around them, and what reads it.
 fn reads(documents: &str, virtual_service: &str) -> Vec<(Read, Vec<String>)> {
@@ -22,6 +22,7 @@ fn always() -> Vec<Read> {
         Read::Parameter("access_token".to_owned()),
         Read::Path,
         Read::Host,
+        Read::ClientCertificate,
         Read::Preflight,
         Read::Time,
     ]
@@ -67,16 +68,42 @@ fn what_each_field_reads() {
         assert_eq!(names(&policy("DENY", &format!("[{{{rule}}}]"))), expected, "{rule}");
     }
     let at_gateway = |rule: &str| {
-        let policy = policy("DENY", &format!("[{{{rule}}}]"));
-        names(
-            &policy
-                .replace("namespace: shop", "namespace: istio-system")
-                .replace("spec:", "spec:\n  selector: {matchLabels: {istio: ingressgateway}}"),
-        )
+        let policy = policy("DENY", &format!("[{{{rule}}}]"))
+            .replace("namespace: shop", "namespace: istio-system")
+            .replace("spec:", "spec:\n  selector: {matchLabels: {istio: ingressgateway}}");
+        let all = reads(&policy, ALL_TO_WEB).into_iter();
+        let own = all.filter(|(_, readers)| readers.iter().any(|one| one.starts_with("gateway AuthorizationPolicy")));
+        own.map(|(read, _)| read).collect::<Vec<_>>()
     };
     assert_eq!(at_gateway("from: [{source: {ipBlocks: [\"10.0.0.0/8\"]}}]"), [Read::ClientAddress]);
     assert_eq!(at_gateway("from: [{source: {namespaces: [a]}}]"), [Read::ClientCertificate]);
     assert_eq!(at_gateway("when: [{key: source.principal, values: [a]}]"), [Read::ClientCertificate]);
+}
+
+/// In `strict` a token with `cnf` is good for one certificate alone; `istio` does not look at it.
+#[test]
+fn a_token_reads_the_certificate_in_strict() {
+    let readers = |mode| {
+        let policies = world_in(mode, "", ALL_TO_WEB).policies;
+        read_set(&policies, "shop/front").unwrap().readers(&Read::ClientCertificate).to_vec()
+    };
+    let strict = readers(Mode::Strict);
+    assert_eq!(strict[0].field, "tokens may be bound to a certificate (`cnf`)");
+    assert_eq!(strict[0].resource, "RequestAuthentication istio-system/idp");
+    assert_eq!(readers(Mode::Istio), []);
+}
+
+/// The base path is taken off at the custom domain alone, so that the path that is judged depends on the domain.
+#[test]
+fn a_base_path_reads_the_host() {
+    let readers = |change: fn(String) -> String| {
+        let text = change(all("", ALL_TO_WEB)).replace("shop.example", "*");
+        let text = text.replace("domain: *", "domain: shop.example").replace("[*]", "[\"*\"]");
+        let set = read_set(&World::new(&text).policies, "shop/front").unwrap();
+        set.readers(&Read::Host).iter().map(|one| one.field.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(readers(|text| text), [""; 0]);
+    assert_eq!(readers(|text| text.replace("  gateway: shop", "  basePath: /v1\n  gateway: shop")), ["spec.basePath"]);
 }
 
 #[test]

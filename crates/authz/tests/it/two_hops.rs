@@ -318,8 +318,10 @@ fn apis_that_no_document_covers() {
         ("bookinfo", "$default", "other.example", true),
         ("bookinfo", "prod", "api.bookinfo.example", false),
         ("other", "prod", "api.bookinfo.example", false),
-        ("other", "$default", "api.bookinfo.example", true),
-        ("other", "$default", "API.bookinfo.example", true),
+        // A domain leads to many APIs: the document is not this one's.
+        ("other", "$default", "api.bookinfo.example", false),
+        ("other", "$default", "API.bookinfo.example", false),
+        ("", "$default", "api.bookinfo.example", false),
         ("other", "$default", "other.example", false),
     ];
     for (api_id, stage, domain, known) in cases {
@@ -330,6 +332,45 @@ fn apis_that_no_document_covers() {
         assert_eq!(decision.reason(), expected, "{api_id} {stage} {domain}");
         let info = world().policies.api_gateway(api_id, stage, domain).map(|info| info.environment.to_owned());
         assert_eq!(info.as_deref(), known.then_some("dev"));
+        let Decision::Deny(deny) = decision else { continue };
+        let hint = "bookinfo/bookinfo has this domain, and is for the API bookinfo, stage $default";
+        assert_eq!(deny.detail.contains(hint), api_id != "bookinfo" && domain != "other.example", "{}", deny.detail);
+    }
+}
+
+#[test]
+fn an_api_that_no_document_covers_is_told_why() {
+    let document = |name: &str, api_id: &str, stage: &str, more: &str| {
+        format!(
+            "---\napiVersion: causeway.dev/v1alpha1\nkind: ApiGateway\nmetadata: {{name: {name}, namespace: bookinfo}}\n\
+             spec: {{apiId: {api_id}, stage: {stage}, {more}, gateway: bookinfo/bookinfo-gateway, environment: dev, \
+             workload: {{namespace: istio-system, labels: {{istio: ingressgateway}}, serviceAccount: g}}}}\n"
+        )
+    };
+    let text = [
+        document("one", "a", "$default", "domain: one.example"),
+        document("two", "b", "$default", "domain: two.example"),
+        document("again", "c", "prod", "domain: two.example, basePath: /v2"),
+        "---\napiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: bookinfo-gateway, namespace: bookinfo}\n\
+         spec: {selector: {istio: ingressgateway}, servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ['*']}]}\n"
+            .to_owned(),
+    ];
+    let resources = istio::parse(&[istio::SourceFile { name: "f.yaml".to_owned(), text: text.concat() }]).unwrap();
+    let compiled = authz::compile(&resources, &authz::CompileOptions::default()).unwrap();
+    let policies = authz::Policies::open(&compiled.section).unwrap();
+    let cases = [
+        ("a", "$default", "one.example", None),
+        ("x", "$default", "one.example", Some("bookinfo/one has this domain, and is for the API a, stage $default")),
+        ("a", "dev", "one.example", Some("bookinfo/one names this apiId for another stage")),
+        ("x", "dev", "one.example", Some("bookinfo/one has this domain, and is for the API a, stage $default")),
+        ("x", "$default", "TWO.example", Some("2 documents have this domain and none names this apiId")),
+        ("x", "$default", "three.example", Some("none names this apiId or has this domain")),
+    ];
+    for (api_id, stage, domain, expected) in cases {
+        let expected = expected.map(|why| {
+            format!("no ApiGateway document covers the API {api_id}, stage {stage}, domain {domain}: {why}")
+        });
+        assert_eq!(policies.uncovered(api_id, stage, domain), expected, "{api_id} {stage} {domain}");
     }
 }
 
@@ -413,14 +454,24 @@ fn routes_are_resolved_when_compiled() {
     };
     let cases = [
         ("host: reviews\n", "host: reviewz\n", "reviewz.bookinfo.svc.cluster.local is neither a Service"),
-        ("number: 9080\n    - name: reviews", "number: 9081\n    - name: reviews", "has no port 9081"),
+        (
+            "number: 9080\n    - name: reviews",
+            "number: 9081\n    - name: reviews",
+            "routes.yaml:3: bookinfo/bookinfo: spec.http[0].route[0]: the destination \
+             productpage.bookinfo.svc.cluster.local has no port 9081; it has 9080",
+        ),
         ("gateway: bookinfo/bookinfo-gateway", "gateway: bookinfo/other", "there is no Gateway bookinfo/other"),
         (
             "      istio: ingressgateway\n    serviceAccount",
             "      istio: other\n    serviceAccount",
             "does not select",
         ),
-        ("mode: SIMPLE", "mode: MUTUAL", "asks clients for certificates"),
+        (
+            "  servers:\n",
+            "  servers:\n    - port: { number: 444, name: partners, protocol: HTTPS }\n      hosts: ['*']\n      \
+             tls: { mode: MUTUAL, credentialName: a }\n",
+            "has servers with tls.mode MUTUAL and others",
+        ),
         (
             "      app: reviews\n  action",
             "      app: reviews\n      version: v2\n  action",
@@ -569,4 +620,72 @@ spec:
     // Only in the mesh is a peer identity missed.
     let errors = opened(", labels: { app: legacy }", "MESH_INTERNAL").unwrap_err();
     assert!(errors.contains("turns mutual TLS to legacy.example off"), "{errors}");
+}
+
+/// At an API the custom domain ends TLS, in whatever mode, and `MUTUAL` means that nobody comes without a certificate.
+#[test]
+fn modes_of_tls_at_the_gateway() {
+    let world = |mode: &str| {
+        let files = FILES.map(|(name, text)| (name, text.replace("mode: SIMPLE", &format!("mode: {mode}"))));
+        World::of_files(&files.each_ref().map(|(name, text)| (*name, text.as_str())))
+    };
+    let plain = bearer(get("/productpage"), &reader());
+    let mut certified = plain.clone();
+    certified.client_certificate = Some([7; 32]);
+    certified.unknown.principal = true;
+    let mut peer = plain.clone();
+    peer.source.principal = Some("cluster.local/ns/partners/sa/one".to_owned());
+    let mut unseen = plain.clone();
+    unseen.unknown.principal = true;
+    for (mode, request, expected) in [
+        ("SIMPLE", &plain, Reason::AllowedByPolicy),
+        ("OPTIONAL_MUTUAL", &plain, Reason::AllowedByPolicy),
+        ("OPTIONAL_MUTUAL", &certified, Reason::AllowedByPolicy),
+        ("MUTUAL", &plain, Reason::ConfigurationInvalid),
+        // Whether there was one is not known: it counts as none.
+        ("MUTUAL", &unseen, Reason::ConfigurationInvalid),
+        ("MUTUAL", &certified, Reason::AllowedByPolicy),
+        ("MUTUAL", &peer, Reason::AllowedByPolicy),
+    ] {
+        assert_eq!(world(mode).decide(request, &api()).reason(), expected, "{mode} {request:?}");
+    }
+    let reads = |mode: &str| {
+        let set = authz::read_set(&world(mode).policies, "bookinfo/bookinfo").unwrap();
+        !set.readers(&authz::read_set::Read::ClientCertificate).is_empty()
+    };
+    // In the strict mode a token may be bound to a certificate, whatever the domain asks for.
+    assert!(reads("MUTUAL") && reads("SIMPLE"));
+}
+
+/// `destination.port` of the first hop is the server's of the Gateway, and not the 443 that API Gateway listens on.
+#[test]
+fn the_port_of_the_first_hop_is_the_gateway_s() {
+    let decide = |servers: &str, action: &str, port: u16| {
+        let policy = format!(
+            "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
+             metadata: {{ name: port, namespace: istio-system }}\nspec:\n  \
+             selector: {{ matchLabels: {{ istio: ingressgateway }} }}\n  action: {action}\n  \
+             rules: [{{ to: [{{ operation: {{ ports: [\"{port}\"] }} }}] }}]\n"
+        );
+        let mut files: Vec<(&str, String)> = FILES.iter().map(|(name, text)| (*name, (*text).to_owned())).collect();
+        for (_, text) in &mut files {
+            *text = text.replace("  servers:\n", &format!("  servers:\n{servers}"));
+            *text = text.replace("number: 443\n        name: https", "number: 8443\n        name: https");
+        }
+        files.push(("port.yaml", policy));
+        let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (*name, text.as_str())).collect();
+        let mut request = bearer(get("/productpage"), &reader());
+        request.destination_port = Some(443);
+        World::of_files(&files).decide(&request, &api()).is_allowed()
+    };
+    let plain = "    - port: { number: 80, name: http, protocol: HTTP }\n      hosts: [api.bookinfo.example]\n";
+    let second = "    - port: { number: 9443, name: second, protocol: HTTPS }\n      hosts: [api.bookinfo.example]\n      \
+                  tls: { mode: SIMPLE, credentialName: a }\n";
+    for servers in ["", plain] {
+        assert!(!decide(servers, "DENY", 8443) && decide(servers, "DENY", 443) && decide(servers, "DENY", 80));
+    }
+    // Which of two it would be nobody knows: every DENY on ports counts as met.
+    for port in [8443, 9443, 443] {
+        assert!(!decide(second, "DENY", port), "{port}");
+    }
 }

@@ -4,6 +4,9 @@ use super::nearest::quoted;
 use super::read::{At, Mapping};
 use crate::{ApiGateway, ApiGatewayWorkload, ApiKeyAuthentication, Meta};
 
+/// Environments in `sharesTokensWith`, at most.
+const MAX_ENVIRONMENTS: usize = 64;
+
 pub(super) fn api_key_authentication(meta: Meta, spec: &At<'_>) -> Option<ApiKeyAuthentication> {
     spec.mapping(&[], |fields| {
         let selector = selector(fields);
@@ -28,6 +31,7 @@ pub(super) fn api_gateway(meta: Meta, spec: &At<'_>) -> Option<ApiGateway> {
         let workload = fields.required("workload").and_then(|at| workload(&at));
         let environment = fields.required("environment");
         let environment = environment.and_then(|at| matching(&at, 32, api_id_byte));
+        let shares_tokens_with = shares_tokens_with(fields, environment.as_deref());
         Some(ApiGateway {
             meta,
             api_id: api_id?,
@@ -37,6 +41,7 @@ pub(super) fn api_gateway(meta: Meta, spec: &At<'_>) -> Option<ApiGateway> {
             gateway: gateway?,
             workload: workload?,
             environment: environment?,
+            shares_tokens_with,
         })
     })
 }
@@ -58,6 +63,21 @@ fn domains(fields: &mut Mapping<'_>) -> Vec<String> {
         (None, Some(list)) => list.elements().iter().filter_map(domain).collect(),
     };
     distinct(&all, |domain| fields.at.error(format!("the domain {} is given twice", quoted(domain))));
+    all
+}
+
+/// `sharesTokensWith: [ENVIRONMENT, …]`.
+fn shares_tokens_with(fields: &mut Mapping<'_>, own: Option<&str>) -> Vec<String> {
+    let one = |at: &At<'_>| {
+        let name = matching(at, 32, api_id_byte)?;
+        if own == Some(name.as_str()) {
+            at.error(format!("expected another environment than its own, found {}", quoted(&name)));
+            return None;
+        }
+        Some(name)
+    };
+    let all = fields.bounded_list("sharesTokensWith", MAX_ENVIRONMENTS, one).unwrap_or_default();
+    distinct(&all, |name| fields.at.error(format!("the environment {} is given twice", quoted(name))));
     all
 }
 

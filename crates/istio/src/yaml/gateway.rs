@@ -26,10 +26,11 @@ const TLS_NOT_YET: &[&str] = &[
 const MODES: &[(&str, ServerTlsMode)] = &[
     ("AUTO_PASSTHROUGH", ServerTlsMode::AutoPassthrough),
     ("MUTUAL", ServerTlsMode::Mutual),
+    ("OPTIONAL_MUTUAL", ServerTlsMode::OptionalMutual),
     ("PASSTHROUGH", ServerTlsMode::Passthrough),
     ("SIMPLE", ServerTlsMode::Simple),
 ];
-const MODES_NOT_YET: &[&str] = &["ISTIO_MUTUAL", "OPTIONAL_MUTUAL"];
+const MODES_NOT_YET: &[&str] = &["ISTIO_MUTUAL"];
 
 pub(super) fn gateway(meta: Meta, spec: &At<'_>) -> Option<Gateway> {
     spec.mapping(&[], |fields| {

@@ -116,6 +116,11 @@ pub(super) fn identify(document: &At<'_>, allow_ignored: &[String]) -> Option<Id
         document.wrong_type("a mapping with `apiVersion` and `kind`");
         return None;
     };
+    // Values of a chart, a workflow, any other file of YAML: what is missing is not a field of it.
+    if document.child("apiVersion").is_none() && document.child("kind").is_none() {
+        document.error("no Kubernetes document: `apiVersion` and `kind` are missing; keep the file out of the folder");
+        return None;
+    }
     let field = |name: &str| {
         let at = document.child(name);
         if at.is_none() {

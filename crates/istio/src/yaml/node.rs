@@ -85,7 +85,7 @@ pub(super) enum Place {
 /// The documents of `text`, without the empty ones. What is wrong with the YAML itself goes to
 /// `report`; documents before a syntax error are still returned.
 pub(super) fn documents(text: &str, place: Place, report: &Report<'_>) -> Vec<Node> {
-    let mut builder = Builder { parser: Parser::new_from_str(text), place, report };
+    let mut builder = Builder { parser: Parser::new_from_str(text), text, place, report };
     let mut documents = Vec::new();
     // `Err` means that the error is in the report and that the rest of the text is not readable.
     while let Ok(Some(node)) = builder.document() {
@@ -97,11 +97,15 @@ pub(super) fn documents(text: &str, place: Place, report: &Report<'_>) -> Vec<No
     documents
 }
 
+/// Lines in which the tab is looked for that the scanner complains of.
+const MOST_LINES_TO_A_TAB: usize = 100;
+
 /// The error is in the report; nothing more can be read from this text.
 struct Unreadable;
 
 struct Builder<'a> {
     parser: Parser<'a, StrInput<'a>>,
+    text: &'a str,
     place: Place,
     report: &'a Report<'a>,
 }
@@ -113,11 +117,30 @@ impl<'a> Builder<'a> {
             Some(Ok(event)) => Ok(Some(event)),
             Some(Err(error)) => {
                 let mark = error.marker();
-                let position = self.position(mark.line(), mark.col());
-                self.report.add(position, "", format!("not valid YAML: {}", error.info()));
+                // The scanner says where the token before it began or ended, which may be a line above.
+                match self.tab_from(mark.line()).filter(|_| error.info().contains("tab")) {
+                    Some((line, column)) => {
+                        let message =
+                            "not valid YAML: a tab; indent with spaces, and write none but spaces behind `:` and `-`";
+                        self.report.add(self.position(line, column), "", message.to_owned());
+                    }
+                    None => {
+                        let position = self.position(mark.line(), mark.col());
+                        self.report.add(position, "", format!("not valid YAML: {}", error.info()));
+                    }
+                }
                 Err(Unreadable)
             }
         }
+    }
+
+    /// The first tab from `line` on, counted from 1, and its column, counted from 0.
+    fn tab_from(&self, line: usize) -> Option<(usize, usize)> {
+        let lines = (1..).zip(self.text.lines()).skip(line.saturating_sub(1));
+        lines.take(MOST_LINES_TO_A_TAB).find_map(|(line, text)| {
+            let before = text.split('\t').next()?;
+            (before.len() < text.len()).then(|| (line, before.chars().count()))
+        })
     }
 
     /// The next document's root.

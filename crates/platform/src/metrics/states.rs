@@ -1,4 +1,4 @@
-//! Counters of what goes on behind the decisions: key sets, API keys, verified tokens.
+//! Counters of what goes on behind the decisions: key sets, revocation lists, API keys, verified tokens.
 //!
 //! They are written by requests, since a Lambda is frozen between them: a line of their own after a decision, at most
 //! one in a minute, and none when nothing has changed. What an environment has counted since its last line is lost when
@@ -20,6 +20,8 @@ pub const SECONDS_PER_LINE: u64 = 60;
 /// What was counted since the start.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Totals {
+    /// Attempts that brought no revocation list.
+    pub revocations_failed: u64,
     /// API keys whose record was at hand.
     pub api_key_hits: u64,
     /// API keys whose record was read from the store.
@@ -32,18 +34,25 @@ pub struct Totals {
     pub token_hits: u64,
     /// Tokens whose signature had to be verified.
     pub token_misses: u64,
+    /// Writes to the table of rate limits.
+    pub rate_limit_updates: u64,
+    /// Requests whose rate was limited without the table, since it could not be used.
+    pub rate_limit_unavailable: u64,
 }
 
 impl Totals {
     /// The metrics' names, with what was counted.
-    fn named(self) -> [(&'static str, u64); 6] {
+    fn named(self) -> [(&'static str, u64); 9] {
         [
+            ("RevocationsFailed", self.revocations_failed),
             ("ApiKeyCacheHits", self.api_key_hits),
             ("ApiKeyCacheMisses", self.api_key_misses),
             ("ApiKeyCacheStale", self.api_key_stale),
             ("ApiKeyUnavailable", self.api_key_unavailable),
             ("TokenCacheHits", self.token_hits),
             ("TokenCacheMisses", self.token_misses),
+            ("RateLimitUpdates", self.rate_limit_updates),
+            ("RateLimitUnavailable", self.rate_limit_unavailable),
         ]
     }
 }
@@ -150,16 +159,19 @@ mod tests {
         assert!(line.get("JwksFailed").is_none() && line.get("TokenCacheMisses").is_none());
         assert!(write(2_000, more).is_empty(), "nothing has changed");
         let all = Totals {
+            revocations_failed: 1,
             api_key_hits: 10,
             api_key_misses: 1,
             api_key_stale: 1,
             api_key_unavailable: 1,
             token_hits: 1,
             token_misses: 3,
+            rate_limit_updates: 1,
+            rate_limit_unavailable: 1,
         };
         JwksState::ALL.into_iter().for_each(|state| jwks.counters().add(state));
         let line = write(500, all);
-        assert_eq!(check_emf(&line[0]).unwrap().len(), 14, "a clock that was set back holds nothing up");
+        assert_eq!(check_emf(&line[0]).unwrap().len(), 17, "a clock that was set back holds nothing up");
     }
 
     #[test]

@@ -4,15 +4,16 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use authz::jwt::LEEWAY_SECONDS;
-use authz::revocation::MAX_LIST_BYTES;
+use authz::revocation::{KeySourceError, MAX_LIST_BYTES, key_source};
 use authz::{KeysNeeded, Policies, RevocationList, RevocationListError, UnverifiedRevocationList};
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::{MAX_WAIT, REFRESH_AFTER, RETRY_AFTER, RevocationsConfig, RevocationsError, RevocationsSetup};
+use crate::bundle::SharedBytes;
 use crate::clock::{Clock, rfc3339};
-use crate::https::{Client, FetchError, UrlError, checked_url};
+use crate::https::{Client, ClientOptions, FetchError, UrlError, checked_url};
 use crate::key_sets::KeySetSource;
 use crate::log::Log;
 
@@ -44,9 +45,9 @@ enum Refused {
     Text,
     #[error(transparent)]
     List(#[from] RevocationListError),
-    #[error("no RequestAuthentication of the bundle names the issuer of the revocation list")]
-    NoIssuer,
-    #[error("the keys for the revocation list cannot be had")]
+    #[error(transparent)]
+    Source(#[from] KeySourceError),
+    #[error("the keys for the revocation list are unavailable")]
     NoKeys,
     #[error("the revocation list is older than the limit of {0} s")]
     TooOld(u64),
@@ -58,8 +59,8 @@ impl Refused {
         match self {
             Self::Url(_) | Self::Fetch(_) => "fetch",
             Self::Text => "malformed",
-            Self::NoIssuer => "issuer",
-            Self::NoKeys => "keys",
+            Self::Source(KeySourceError::None(_)) => "issuer",
+            Self::Source(KeySourceError::Several { .. }) | Self::NoKeys => "keys",
             Self::TooOld(_) => "too_old",
             Self::List(error) => match error {
                 RevocationListError::KeyUnknown | RevocationListError::Algorithm | RevocationListError::Signature => {
@@ -100,10 +101,11 @@ enum Said {
 #[derive(Default)]
 struct State {
     /// The list of the bundle, until it has been looked at.
-    embedded: Option<Arc<[u8]>>,
+    embedded: Option<SharedBytes>,
     list: Option<Arc<RevocationList>>,
     fetched_at: Option<u64>,
     failed_at: Option<u64>,
+    failures: u64,
     /// Why the last attempt failed: its kind and its sentence.
     failure: Option<(&'static str, String)>,
     flight: Option<Flight>,
@@ -145,7 +147,7 @@ impl RevocationSource {
     /// A source that has looked at nothing yet; `None` when nobody keeps a list.
     ///
     /// # Errors
-    /// The policies do not know the issuer that is configured.
+    /// The policies do not say which keys the issuer that is configured has.
     pub fn new(
         setup: RevocationsSetup,
         policies: Arc<Policies>,
@@ -157,12 +159,10 @@ impl RevocationSource {
         if config.is_none() && embedded.is_none() {
             return Ok(None);
         }
-        if let Some(RevocationsConfig { issuer, .. }) = &config
-            && !policies.key_sources().any(|source| source.issuer == issuer)
-        {
-            return Err(RevocationsError::NoKeys(issuer.clone()));
+        if let Some(RevocationsConfig { issuer, .. }) = &config {
+            key_source(&policies, issuer).map_err(|why| RevocationsError::Keys { issuer: issuer.clone(), why })?;
         }
-        let state = State { embedded: embedded.map(Arc::from), ..State::default() };
+        let state = State { embedded, ..State::default() };
         let (client, state, changes) = (OnceLock::new(), Mutex::new(state), watch::Sender::new(()));
         Ok(Some(Self { clock, client, config, key_sets, log, max_wait: MAX_WAIT, policies, state, changes }))
     }
@@ -209,6 +209,11 @@ impl RevocationSource {
         while self.state().flight.is_some() && changes.changed().await.is_ok() {}
     }
 
+    /// Attempts that brought no list, since the start.
+    pub fn failures(&self) -> u64 {
+        self.state().failures
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -251,7 +256,7 @@ impl RevocationSource {
         let embedded = self.state().embedded.clone();
         let mut outcome = Ok(());
         if let Some(bytes) = embedded {
-            outcome = self.accept(&bytes, "bundle").await;
+            outcome = self.accept(bytes.as_ref().as_ref(), "bundle").await;
             if !outcome.as_ref().is_err_and(Refused::may_pass) {
                 self.state().embedded = None;
             }
@@ -279,6 +284,7 @@ impl RevocationSource {
         let now = self.clock.unix();
         let mut state = self.state();
         state.failed_at = Some(now);
+        state.failures += 1;
         state.failure = Some((refused.kind(), refused.to_string()));
         let said = match self.usable(&state, now) {
             Some(_) => Said::Stale(refused.kind()),
@@ -292,7 +298,10 @@ impl RevocationSource {
         let client = match self.client.get() {
             Some(client) => client,
             None => {
-                let client = Client::new(FETCH_TIMEOUT, MAX_LIST_BYTES)?;
+                // The issuer of the key sets is the issuer of the list, with the same private PKI.
+                let roots = self.key_sets.roots().to_vec();
+                let client =
+                    Client::with(ClientOptions { roots, ..ClientOptions::new(FETCH_TIMEOUT, MAX_LIST_BYTES) })?;
                 self.client.get_or_init(|| client)
             }
         };
@@ -327,28 +336,16 @@ impl RevocationSource {
     async fn verified(&self, list: UnverifiedRevocationList<'_>) -> Result<RevocationList, Refused> {
         let named = list.unverified_issuer().to_owned();
         let issuer = self.config.as_ref().map_or(named.as_str(), |config| &config.issuer);
-        let sources: Vec<_> = self.policies.key_sources().filter(|source| source.issuer == issuer).collect();
-        if issuer.is_empty() || sources.is_empty() {
-            return Err(Refused::NoIssuer);
-        }
-        let mut needed: Vec<KeysNeeded> = sources
-            .iter()
-            .filter_map(|source| Some((source.jwks_uri.or(source.discovery)?, source.jwks_uri.is_none())))
-            .map(|(uri, discovery)| KeysNeeded {
-                issuer: issuer.to_owned(),
-                uri: uri.to_owned(),
-                discovery,
-                kid: list.unverified_kid().map(str::to_owned),
-            })
-            .collect();
-        needed.sort_unstable();
-        needed.dedup();
-        let keys = self.key_sets.for_request(&needed).await;
-        let keys: Vec<_> = sources.iter().filter_map(|source| keys.of_source(source)).collect();
-        if keys.is_empty() {
-            return Err(Refused::NoKeys);
-        }
-        Ok(list.verify(issuer, &keys, self.clock.unix())?)
+        let source = key_source(&self.policies, issuer)?;
+        let needed = source.jwks_uri.or(source.discovery).map(|uri| KeysNeeded {
+            issuer: issuer.to_owned(),
+            uri: uri.to_owned(),
+            discovery: source.jwks_uri.is_none(),
+            kid: list.unverified_kid().map(str::to_owned),
+        });
+        let keys = self.key_sets.for_request(needed.as_slice()).await;
+        let keys = keys.of_source(&source).ok_or(Refused::NoKeys)?;
+        Ok(list.verify(issuer, &[keys], self.clock.unix())?)
     }
 
     /// Writes one line when the state has changed.

@@ -176,11 +176,9 @@ spec:
         );
         let file = istio::SourceFile { name: "a.yaml".to_owned(), text };
         let jwks = self.embedded.iter().map(|(document, _)| (self.issuer.clone(), document.clone())).collect();
-        // Without a jwksUri and keys the strict mode refuses the rule.
-        let mode = if self.jwks_uri || self.embedded.is_some() { Mode::Strict } else { Mode::Istio };
         let compiled = authz::compile(
             &istio::parse(&[file]).unwrap(),
-            &CompileOptions { jwks, mode, allow_waypoint_policies: false },
+            &CompileOptions { jwks, mode: Mode::Strict, allow_waypoint_policies: false },
         )
         .unwrap();
         let policies = Policies::open(&compiled.section).unwrap();

@@ -24,7 +24,7 @@ pub(super) struct Served {
     _stop: oneshot::Sender<()>,
 }
 
-fn start(bound: Bound) -> Served {
+pub(super) fn start(bound: Bound) -> Served {
     let (stop, stopped) = oneshot::channel::<()>();
     let address = bound.address();
     tokio::spawn(bound.run(async {
@@ -159,7 +159,12 @@ pub(super) async fn raw(address: SocketAddr, request: &[u8]) -> Reply {
 
 /// A request with the headers given beside `Host`.
 pub(super) async fn send(server: &Served, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
-    let mut request = format!("{method} {target} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n", server.address);
+    let host = if headers.iter().any(|(name, _)| *name == "Host") {
+        String::new()
+    } else {
+        format!("Host: {}\r\n", server.address)
+    };
+    let mut request = format!("{method} {target} HTTP/1.1\r\n{host}Connection: close\r\n");
     for (name, value) in headers {
         request.push_str(&format!("{name}: {value}\r\n"));
     }
