@@ -28,13 +28,15 @@ impl Credentials {
     }
 }
 
-/// Whether a token or an API key stands in `line`, of whomever: the programs mint and fetch some that no test sees.
+/// Whether a token, a refresh token or an API key stands in `line`, of whomever: the programs mint and fetch some that no test sees.
 fn looks_like_one(line: &str) -> bool {
     let words = line.split(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '.' | '_' | '-'));
     words.into_iter().any(|word| {
         // A JOSE header is `{"`, which is eyJ in base64url.
         let is_token = word.split('.').filter(|part| part.len() >= SHORTEST).count() >= 3 && word.contains("eyJ");
-        is_token || ApiKey::parse(word).is_ok()
+        // The issuer's refresh tokens.
+        let is_refresh_token = word.starts_with("cwr_") && word.len() >= 64;
+        is_token || is_refresh_token || ApiKey::parse(word).is_ok()
     })
 }
 
@@ -62,6 +64,8 @@ mod tests {
             ("in short".to_owned(), false),
             ("Bearer eyJhbGciOiJub25l.eyJzdWIiOiJ4.c2lnbmF0dXJl".to_owned(), true),
             (r#"{"detail":"eyJhbGciOiJub25l"}"#.to_owned(), false),
+            (format!("{{\"token\":\"cwr_{}\"}}", "0".repeat(104)), true),
+            ("cwr_ is the prefix".to_owned(), false),
         ] {
             assert_eq!(credentials.line_with_one(std::slice::from_ref(&line)).is_some(), holds, "{line}");
         }

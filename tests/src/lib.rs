@@ -12,6 +12,7 @@ pub mod ports;
 pub mod process;
 pub mod public_issuer;
 pub mod rotating_issuer;
+pub mod stores;
 pub mod tier;
 pub mod tls_door;
 pub mod world;

@@ -1,12 +1,14 @@
-//! The issuer as its clients see it: https at its own name, a door with mutual TLS beside it, and clients of every kind.
+//! The issuer as its clients see it: https at its own name, a door with mutual TLS beside it, clients of every kind.
 //! Behind the doors are the gateway of `causeway dev`, the program under the emulator, and moto.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use authz::api_key::KeyState;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use causeway::bundle;
 use causeway::dev::gateway::{Gateway, GatewayConfig, Integration, Invoker, Rie, Route};
 use causeway::dev::seeds;
 use identity::Secret;
@@ -24,12 +26,30 @@ use crate::function::Function;
 use crate::moto::Moto;
 use crate::pki::{AssertionKey, Authority, Identity};
 use crate::tls_door::{TlsDoor, WithCertificate};
-use crate::{path, ports, program, root, tool, world};
+use crate::{path, ports, program, root, stores, tool};
 
 const MTLS_DOOR_ID: &str = "mtlsdoor";
 /// Every character that a form has to encode, in one secret.
 const AWKWARD_SECRET: &str = "se+cr%et: w\u{e9}ith a space & more=/";
 const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+/// The scope `issuer.admin` administrates.
+const POLICIES: &str = "
+apiVersion: security.istio.io/v1
+kind: RequestAuthentication
+metadata: { name: issuer, namespace: causeway-system }
+spec:
+  jwtRules:
+    - { issuer: '{{ISSUER}}', jwksUri: '{{ISSUER}}/jwks.json', audiences: [causeway-admin] }
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: { name: administrators, namespace: causeway-system }
+spec:
+  selector: { matchLabels: { app: key-issuer } }
+  rules:
+    - from: [{ source: { requestPrincipals: ['{{ISSUER}}/*'] } }]
+      when: [{ key: 'request.auth.claims[scope]', values: [issuer.admin] }]
+";
 
 /// True if what the issuer needs is there, and the tools of the test, see [`crate::tier::available`].
 pub fn available(tools: &[&str]) -> bool {
@@ -52,7 +72,7 @@ pub struct PublicIssuer {
     pub function: Function,
     /// The tables and secrets.
     pub moto: Moto,
-    credentials: Mutex<Credentials>,
+    credentials: Credentials,
 }
 
 impl PublicIssuer {
@@ -71,22 +91,25 @@ impl PublicIssuer {
         let signing = bootstrap::new_signing_secret_of(&[Algorithm::Es256, Algorithm::Rs256, Algorithm::EdDsa]);
         let pepper = seeds::random_text().map_err(|error| error.to_string())?;
         for (id, secret) in [("signing", &signing.map_err(|error| error.to_string())?), ("pepper", &pepper)] {
-            world::create_secret(&moto, id, secret).await?;
+            stores::create_secret(&moto, id, secret).await?;
         }
-        for table in world::TABLES {
-            world::create_table(&moto, table).await?;
+        for table in stores::TABLES {
+            stores::create_table(&moto, table).await?;
         }
         let mut clients = Clients::new(&moto, folder.path());
         clients.add_all(&authority, own).await?;
         let api_key = api_key(&moto, &pepper).await?;
 
+        let file = folder.path().join("policies.bundle");
+        std::fs::write(&file, policies(&url)?).map_err(|error| error.to_string())?;
         let mut environment = moto.environment();
-        environment.extend(world::issuer_tables());
-        environment.extend(world::texts([
+        environment.extend(stores::issuer_tables());
+        environment.extend(stores::texts([
             ("CAUSEWAY_ISSUER", &url),
             ("CAUSEWAY_SIGNING_SECRET", "signing"),
             ("CAUSEWAY_MTLS_DOOR_IDS", MTLS_DOOR_ID),
             ("CAUSEWAY_MTLS_ISSUER", &mtls_url),
+            ("CAUSEWAY_BUNDLE", &file.display().to_string()),
         ]));
         let command = program("key-issuer");
         let command = command.to_str().ok_or("the path of the program is not text")?;
@@ -113,7 +136,7 @@ impl PublicIssuer {
         [&api_key, pepper.expose()].into_iter().for_each(|text| credentials.note(text));
         let settings = json!({"issuer": url, "mtls": mtls_url, "authority": file, "clients": clients.settings,
             "api_key": api_key});
-        Ok(Self { url, mtls_url, settings, folder, function, moto, credentials: credentials.into() })
+        Ok(Self { url, mtls_url, settings, folder, function, moto, credentials })
     }
 
     /// The secret of a client.
@@ -137,22 +160,17 @@ impl PublicIssuer {
         }
     }
 
-    /// Remembers a credential, to look for it in the logs.
-    pub fn note(&self, credential: &str) {
-        self.credentials.lock().unwrap_or_else(PoisonError::into_inner).note(credential);
-    }
-
     /// The first line of a log that holds a credential, or anything that looks like one.
     pub fn credential_in_logs(&self) -> Option<String> {
         let mut lines = self.function.process().lines();
         assert!(lines.iter().any(|line| line.contains("\"token_issued\"")), "the issuer has logged no token");
         lines.extend(self.moto.process().lines());
-        self.credentials.lock().unwrap_or_else(PoisonError::into_inner).line_with_one(&lines).cloned()
+        self.credentials.line_with_one(&lines).cloned()
     }
 }
 
-/// The command for a script of `tests/fixtures/clients/`: Python with the packages of `tests/tools/requirements.txt`, or
-/// Node.js with those of `package.json`, which it looks for beside the script; so it runs from a copy in `folder`.
+/// The command for a script of `tests/fixtures/clients/`: Python with the packages of `requirements.txt`, or Node.js with
+/// those of `package.json`. Node.js looks for them beside the script, so it runs from a copy in `folder`.
 pub fn script_command(script: &str, folder: &Path) -> Result<Command, String> {
     let fixtures = root().join("tests/fixtures/clients");
     let mut command = if script.ends_with(".mjs") {
@@ -180,11 +198,19 @@ pub fn script_command(script: &str, folder: &Path) -> Result<Command, String> {
     Ok(command)
 }
 
+/// The compiled policies.
+fn policies(issuer: &str) -> Result<Vec<u8>, String> {
+    let text = POLICIES.replace("{{ISSUER}}", issuer);
+    let source = istio::SourceFile { name: "policies.yaml".to_owned(), text };
+    let resources = istio::parse(&[source]).map_err(|errors| format!("{errors:?}"))?;
+    bundle::build(&resources, BTreeMap::new()).map_err(|errors| errors.join("; "))
+}
+
 async fn api_key(moto: &Moto, pepper: &Secret<String>) -> Result<String, String> {
     let key = seeds::new_key().map_err(|error| error.to_string())?;
     let pepper = Secret::new(pepper.expose().clone().into_bytes());
     let record = seeds::key_record(&key, "partner", KeyState::Active, &pepper);
-    let keys = DynamoDb::new("api-keys", world::aws(moto));
+    let keys = DynamoDb::new("api-keys", stores::aws(moto));
     ApiKeys::put(&keys, &record).await.map_err(|error| error.to_string())?;
     Ok(key.text().expose().clone())
 }
@@ -199,7 +225,7 @@ struct Clients<'a> {
 
 impl<'a> Clients<'a> {
     fn new(moto: &Moto, folder: &'a Path) -> Self {
-        let table = Arc::new(DynamoTable::new("clients", world::aws(moto)));
+        let table = Arc::new(DynamoTable::new("clients", stores::aws(moto)));
         let table = TableOf::new("clients", table, Arc::new(SystemClock));
         Self { table, folder, settings: Map::new(), credentials: Credentials::default() }
     }
@@ -216,6 +242,12 @@ impl<'a> Clients<'a> {
             audiences: vec!["orders".to_owned()],
             grants: ["client_credentials", EXCHANGE, "refresh_token"].map(str::to_owned).to_vec(),
             introspects_all: true,
+            ..record
+        })
+        .await?;
+        self.with_random_secret("admin", |record| ClientRecord {
+            scopes: vec!["issuer.admin".to_owned()],
+            audiences: vec!["causeway-admin".to_owned()],
             ..record
         })
         .await?;

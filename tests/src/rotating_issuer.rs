@@ -1,5 +1,5 @@
-//! The issuer in the test's own process, behind the gateway of `causeway dev`, with a clock that the test sets: for what
-//! takes hours, such as a rotation of its keys under the caches of verifiers.
+//! The issuer in the test's own process, behind the gateway of `causeway dev`, with a clock that the test sets: for
+//! what takes hours, such as a rotation of its keys under the caches of verifiers.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -43,8 +43,14 @@ pub struct RotatingIssuer {
 type Fetches = Arc<Mutex<Vec<(String, u64)>>>;
 
 impl RotatingIssuer {
-    /// An issuer with a key of each algorithm and tokens that live for an hour, the longest life, at this time.
+    /// An issuer with a key of each algorithm and tokens that live for an hour, the longest life, at this time. It
+    /// counts on verifiers that keep its keys for two hours.
     pub async fn start(now: u64) -> Result<Self, String> {
+        Self::start_for(now, 7200).await
+    }
+
+    /// The same for verifiers that keep its keys for so many seconds.
+    pub async fn start_for(now: u64, verifier_cache: u64) -> Result<Self, String> {
         // It has to know its own address, so the port is taken before there is anything to listen there.
         let port = ports::free().map_err(|error| error.to_string())?;
         let url = format!("http://127.0.0.1:{port}");
@@ -68,6 +74,7 @@ impl RotatingIssuer {
             ("CAUSEWAY_ISSUER", url.as_str()),
             ("CAUSEWAY_SIGNING_SECRET", SIGNING),
             ("CAUSEWAY_TOKEN_TTL_SECONDS", "3600"),
+            ("CAUSEWAY_VERIFIER_CACHE_SECONDS", &verifier_cache.to_string()),
         ]);
         let deps = Deps {
             tables,

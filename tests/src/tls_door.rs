@@ -1,5 +1,5 @@
-//! What API Gateway does in front of an HTTP API: TLS at the API's domain, with a client certificate where the domain has
-//! mutual TLS. `causeway dev`'s gateway has no TLS; this stands before it.
+//! What API Gateway does in front of an HTTP API: TLS at the API's domain, with a client certificate where the domain
+//! has mutual TLS. `causeway dev`'s gateway has no TLS; this stands before it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

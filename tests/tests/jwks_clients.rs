@@ -17,9 +17,12 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 const NOW: u64 = 1_893_456_000;
-/// From a rotation to the first token of its keys, by the issuer's defaults: half an hour for the steps, an hour for other
-/// environments of the function, two for verifiers, five minutes for clocks.
-const ACTIVATION: u64 = 1800 + 3600 + 7200 + 300;
+/// From a rotation to the first token of its keys, beside the time for verifiers: half an hour for the steps, an hour
+/// for other environments of the function, five minutes for clocks.
+const STEPS_AND_CLOCKS: u64 = 1800 + 3600 + 300;
+/// The same with the two hours that the issuer gives verifiers by default.
+const ACTIVATION: u64 = STEPS_AND_CLOCKS + 7200;
+const VERSION: &str = "0123456789abcdef0123456789abcdef";
 /// From then until the old keys go: the life of a token, and five minutes for clocks.
 const RETIREMENT: u64 = 3600 + 300;
 
@@ -76,7 +79,7 @@ async fn rides_through_a_rotation(name: &str, script: &str, unknown_key: &str) -
     for now in (NOW..rotated_at + ACTIVATION + RETIREMENT + 1200).step_by(240) {
         issuer.clock.set(now);
         if now >= rotated_at && now < rotated_at + 240 {
-            issuer.rotate("0123456789abcdef0123456789abcdef").await?;
+            issuer.rotate(VERSION).await?;
         }
         for (client, _) in CLIENTS {
             let token = issuer.token(client).await?;
@@ -124,8 +127,28 @@ async fn pyjwt_rides_through_a_rotation() -> Result<(), String> {
     rides_through_a_rotation("pyjwt", "pyjwt_verifier.py", "PyJWKClientError").await
 }
 
-/// Envoy's clock is the machine's, so the rotation has taken place when the test begins: a second ago the old keys signed
-/// for the last time.
+/// What the issuer is told about its verifiers matters: this one keeps the keys for longer than that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_verifier_that_is_slower_than_declared_is_left_behind() -> Result<(), String> {
+    if !tier::available(&[&tool("node")]) {
+        return Ok(());
+    }
+    let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let issuer = RotatingIssuer::start_for(NOW, 300).await?;
+    let mut verifier = Verifier::start("jose_verifier.mjs", &issuer, folder.path())?;
+    let before = issuer.token("ES256").await?;
+    assert_eq!(verifier.ask("slowest", &before, NOW).await?, json!({"kid": kid(&before)?}));
+    issuer.rotate(VERSION).await?;
+    let now = NOW + STEPS_AND_CLOCKS + 300;
+    issuer.clock.set(now);
+    let after = issuer.token("ES256").await?;
+    assert_eq!(verifier.ask("slowest", &after, now).await?, json!({"error": "ERR_JWKS_NO_MATCHING_KEY"}));
+    assert_eq!(verifier.ask("default", &after, now).await?, json!({"kid": kid(&after)?}));
+    Ok(())
+}
+
+/// Envoy's clock is the machine's, so the rotation has taken place when the test begins: a second ago the old keys
+/// signed for the last time.
 #[tokio::test(flavor = "multi_thread")]
 async fn envoy_follows_the_keys() -> Result<(), String> {
     if !tier::available(&[&tool("envoy")]) {
@@ -134,7 +157,7 @@ async fn envoy_follows_the_keys() -> Result<(), String> {
     let now = SystemClock.unix();
     let activation = now - 1;
     let issuer = RotatingIssuer::start(activation - ACTIVATION).await?;
-    issuer.rotate("0123456789abcdef0123456789abcdef").await?;
+    issuer.rotate(VERSION).await?;
     let mut old = Vec::new();
     issuer.clock.set(activation - 1);
     for (client, _) in CLIENTS {
@@ -215,9 +238,10 @@ async fn debians_jose_verifies_tokens_and_names_keys() -> Result<(), String> {
     for client in ["ES256", "RS256"] {
         let token = issuer.token(client).await?;
         write("token", &token)?;
-        let (verified, claims) =
-            run(&jose, &["jws", "ver", "-i", "token", "-k", "jwks.json", "-O", "-"], folder.path()).await?;
-        assert!(verified, "{client}: {claims}");
+        let arguments = ["jws", "ver", "-i", "token", "-k", "jwks.json", "-O", "claims"];
+        let (verified, said) = run(&jose, &arguments, folder.path()).await?;
+        assert!(verified, "{client}: {said}");
+        let claims = std::fs::read_to_string(folder.path().join("claims")).map_err(|error| error.to_string())?;
         let claims: Value = serde_json::from_str(&claims).map_err(|error| error.to_string())?;
         assert_eq!((claims["client_id"].as_str(), claims["iat"].as_u64()), (Some(client), Some(NOW)));
         let (head, signature) = token.rsplit_once('.').ok_or("no token")?;

@@ -190,8 +190,17 @@ async fn errors() -> Result<(), String> {
         ),
         ("revocation of nothing", REVOKE, &["--user", plain, "--data", "a=b"], 400, "invalid_request", None),
         ("of an API key", REVOKE, &["--user", plain, "--data", &api_key], 400, "unsupported_token_type", None),
-        // What this deployment has not.
-        ("administration", "/v1/clients", &[], 403, "access_denied", None),
+        // Administration: RFC 6750.
+        (
+            "no token of ours",
+            "/v1/clients",
+            &["-H", "authorization: Bearer x"],
+            401,
+            "invalid_token",
+            Some(("www-authenticate", "Bearer realm=\"causeway administration\", error=\"invalid_token\"")),
+        ),
+        ("a path beyond", "/v1/clients/a/b/c", &[], 404, "not_found", None),
+        ("PUT", "/v1/clients", &["--request", "PUT"], 405, "method_not_allowed", Some(("allow", "GET, POST"))),
     ];
     let authority = issuer.folder.path().join("authority.pem");
     let ask = async |path: &str, arguments: &[&str]| {
@@ -212,6 +221,11 @@ async fn errors() -> Result<(), String> {
         ask(TOKEN, &["--user", "plain:y", "--data", GRANT]).await?,
     );
     assert_eq!(unknown.body, wrong.body, "it can be told which clients there are");
+
+    // RFC 6750 §3.1: no code where there was no credential.
+    let answer = ask("/v1/clients", &[]).await?;
+    assert_eq!((answer.status, answer.body.as_str()), (401, ""));
+    assert_eq!(answer.header("www-authenticate"), Some("Bearer realm=\"causeway administration\""));
 
     // Too many wrong secrets of one client; others go on.
     let mut last = None;

@@ -303,7 +303,10 @@ fn policies(bundle: &Bundle) -> Result<Policies, StackError> {
 pub fn issuer_api(issuer: Arc<dyn Invoker>) -> GatewayConfig {
     let keys = [
         "POST /oauth2/token",
+        "POST /oauth2/introspect",
+        "POST /oauth2/revoke",
         "GET /jwks.json",
+        "GET /spiffe-bundle.json",
         "GET /.well-known/openid-configuration",
         "GET /.well-known/oauth-authorization-server",
         "GET /revocations",
