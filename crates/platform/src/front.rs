@@ -236,6 +236,9 @@ impl Front {
     }
 
     /// Writes the line of a decision, and now and then one with counters.
+    // Inlined, it is built as the program is that calls it. This crate is built for size, which makes a line half as long
+    // again to write.
+    #[inline]
     pub fn record(&self, decision: &Decision, seen: &Seen<'_>) {
         let now = self.clock.now();
         self.log.write(&Line::of(decision, seen, self.policies.mode(), now, self.log.metrics()));
