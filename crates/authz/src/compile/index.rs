@@ -8,8 +8,8 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::compiled::{
-    AuthorizationPolicy, Field, Label, LabelEntry, Namespace, NamespaceIndex, Operation, PolicyIndex, RuleIndex, RuleRef,
-    SelectorIndex, Source, TargetRef, TextEntry, TextTable,
+    AuthorizationPolicy, Field, Label, LabelEntry, Namespace, NamespaceIndex, Operation, PolicyIndex, RuleIndex,
+    RuleRef, SelectorIndex, Source, TargetRef, TextEntry, TextTable,
 };
 use crate::index::reversed;
 use crate::matchers::{PathPattern, Pattern};

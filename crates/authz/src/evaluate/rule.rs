@@ -10,12 +10,14 @@ use super::Attributes;
 use super::probe::{Name, Probe, Side};
 use crate::claims::{Claims, Json};
 use crate::compiled::{
-    ArchivedCondition, ArchivedField, ArchivedHeaderCondition, ArchivedOperation, ArchivedRule, ArchivedSource, ArchivedValues, needs,
+    ArchivedCondition, ArchivedField, ArchivedHeaderCondition, ArchivedOperation, ArchivedRule, ArchivedSource,
+    ArchivedValues, needs,
 };
 use crate::grants::Reach;
 use crate::index::Action;
 use crate::matchers::{
-    ArchivedPathPattern, ArchivedPattern, IpRange, NamespaceGlob, Pattern, RequestPrincipal, ServiceAccount, TrustDomain,
+    ArchivedPathPattern, ArchivedPattern, IpRange, NamespaceGlob, Pattern, RequestPrincipal, ServiceAccount,
+    TrustDomain,
 };
 use crate::request::{lines, path_only};
 use crate::trace::Found;
