@@ -52,6 +52,7 @@ use serde_json::value::RawValue;
 pub use config::Config;
 pub use platform::api_keys::{ApiKeyStore, ApiKeysConfig};
 pub use platform::front::Deps;
+use response::Output;
 pub use response::{Answer, Unauthorized};
 
 use event::{Event, Form, Reading, Refused};
@@ -100,7 +101,7 @@ struct Inner {
     clock: Arc<dyn Clock>,
     config: Config,
     front: Front,
-    outputs: Vec<String>,
+    outputs: Vec<Output>,
     apis: KnownApis,
 }
 
@@ -119,7 +120,7 @@ impl Authorizer {
     /// # Errors
     /// [`Error::Keys`].
     pub fn with_apis(config: Config, policies: Policies, apis: Option<SharedBytes>, deps: Deps) -> Result<Self, Error> {
-        let outputs = policies.output_headers();
+        let outputs = policies.output_headers().into_iter().map(Output::new).collect();
         let clock = deps.clock.clone();
         let front = Front::new(policies, deps)?;
         Ok(Self(Arc::new(Inner { apis: KnownApis::new(apis), clock, config, front, outputs })))
@@ -168,7 +169,6 @@ impl Authorizer {
                     }
                     Err(deny) => deny.into(),
                 };
-                let decision = response::presentable(decision, &event.form, &event.seen.request_id, outputs);
                 let usage_plan_key = match &decision {
                     Decision::Allow(allow) => front.usage_plan_key(&event.request, &event.target, allow),
                     Decision::Deny(_) => None,
@@ -184,6 +184,7 @@ impl Authorizer {
                 (front::fault(), Asked { form, ..Asked::nothing() })
             }
         };
+        let (decision, context) = response::presentable(decision, &asked.form, &asked.seen.request_id, outputs);
         front.record(
             &decision,
             &Seen {
@@ -196,7 +197,7 @@ impl Authorizer {
             },
         );
         let Asked { usage_plan_key, .. } = asked;
-        response::answer(&decision, &asked.form, &asked.seen.request_id, outputs, usage_plan_key, &also)
+        response::answer(&decision, &asked.form, context, usage_plan_key, &also)
     }
 
     /// As [`authorize`](Self::authorize), for callers that hold the event as a value.

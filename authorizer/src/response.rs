@@ -8,6 +8,7 @@
 //!
 //! "Any other error, timeout or bad shape" would be 500 to the client, so nothing else is ever returned.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use authz::claims::Json;
@@ -29,6 +30,25 @@ const MAX_CONTEXT: usize = 6_144;
 /// The most bytes of an answer to a WebSocket API, which takes 8 KB: "AWS Lambda authorizer result size". Others take more.
 const MAX_WEBSOCKET: usize = 8_000;
 
+/// What integrations are told, by context key.
+pub type Context = BTreeMap<Cow<'static, str>, String>;
+
+/// A configured output header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Output {
+    /// Its name in lower case.
+    header: String,
+    /// The key of its value in the context.
+    key: String,
+}
+
+impl Output {
+    /// The output of a header, whose name is in lower case.
+    pub fn new(header: String) -> Self {
+        Self { key: context_key(&header), header }
+    }
+}
+
 /// An answer to API Gateway.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
@@ -44,7 +64,7 @@ pub enum Answer {
 #[serde(rename_all = "camelCase")]
 pub struct Simple {
     is_authorized: bool,
-    context: BTreeMap<String, String>,
+    context: Context,
 }
 
 /// `{"principalId": …, "policyDocument": …, "context": …, "usageIdentifierKey": …}`
@@ -53,7 +73,7 @@ pub struct Simple {
 pub struct Policy {
     principal_id: String,
     policy_document: Document,
-    context: BTreeMap<String, String>,
+    context: Context,
     /// REST APIs read it where `apiKeySource` is AUTHORIZER. It must be absent otherwise: `null` is a bad shape.
     #[serde(skip_serializing_if = "Option::is_none")]
     usage_identifier_key: Option<String>,
@@ -78,7 +98,7 @@ impl From<Unauthorized> for Diagnostic {
     }
 }
 
-/// Turns a decision into the answer to its event. `outputs` are the configured output headers, in lower case;
+/// Turns a decision into the answer to its event. `context` is what [`presentable`] gave with the decision;
 /// `usage_plan_key` is what the usage plans of a REST API know the caller's API key by.
 /// `also` is what a policy may say beside the request itself.
 ///
@@ -87,8 +107,7 @@ impl From<Unauthorized> for Diagnostic {
 pub fn answer(
     decision: &Decision,
     form: &Form,
-    request_id: &str,
-    outputs: &[String],
+    context: Context,
     usage_plan_key: Option<String>,
     also: &Resources,
 ) -> Result<Answer, Unauthorized> {
@@ -97,7 +116,6 @@ pub fn answer(
         Decision::Deny(deny) if is_about_credentials(deny.reason) => return Err(Unauthorized),
         Decision::Deny(_) => false,
     };
-    let context = context(decision, request_id, outputs);
     match form {
         Form::Simple => Ok(Answer::Simple(Simple { is_authorized: authorized, context })),
         Form::Policy { arn, api } => {
@@ -142,36 +160,44 @@ fn is_about_credentials(reason: Reason) -> bool {
     matches!(reason, Reason::NoCredential | Reason::TokenAudience) || reason.status() == 401
 }
 
-/// Denies what could not be handed on whole: an allowed caller whose claims do not fit into the context.
-pub fn presentable(decision: Decision, form: &Form, request_id: &str, outputs: &[String]) -> Decision {
-    let Decision::Allow(allow) = &decision else { return decision };
+/// The context of a decision. Denies what could not be handed on whole: an allowed caller whose claims do not fit.
+pub fn presentable(decision: Decision, form: &Form, request_id: &str, outputs: &[Output]) -> (Decision, Context) {
     let context = context(&decision, request_id, outputs);
+    let Decision::Allow(allow) = &decision else { return (decision, context) };
     let total: usize = context.values().map(String::len).sum();
     let fits = total <= MAX_CONTEXT && context.values().all(|value| value.len() <= MAX_VALUE);
     // An integration may map a value to a header.
     let clean = context.values().all(|value| !value.contains(|c: char| c.is_control()));
-    let whole = fits && clean && answer(&decision, form, request_id, outputs, None, &Resources::default()).is_ok();
-    if whole {
-        return decision;
+    let has_room = match form {
+        // The only one with a limit of its own.
+        Form::Policy { api: Api::WebSocket, .. } => {
+            answer(&decision, form, context.clone(), None, &Resources::default()).is_ok()
+        }
+        Form::Policy { .. } | Form::Simple => true,
+    };
+    if fits && clean && has_room {
+        return (decision, context);
     }
     let detail =
         "the caller's claims are too long, or have control characters, and cannot be handed to the integration";
-    Deny {
+    let denied = Deny {
         principal: allow.principal().filter(|principal| principal.len() <= MAX_VALUE).map(str::to_owned),
         ..Deny::new(Reason::TokenMalformed, allow.hop(), detail)
-    }
-    .into()
+    };
+    let denied = denied.into();
+    let context = self::context(&denied, request_id, outputs);
+    (denied, context)
 }
 
-fn context(decision: &Decision, request_id: &str, outputs: &[String]) -> BTreeMap<String, String> {
-    let mut context: BTreeMap<String, String> = BTreeMap::new();
+fn context(decision: &Decision, request_id: &str, outputs: &[Output]) -> Context {
+    let mut context = Context::new();
     let allow = match decision {
         Decision::Allow(allow) => Some(allow),
         Decision::Deny(_) => None,
     };
-    for header in outputs {
+    for Output { header, key } in outputs {
         let value = allow.and_then(|allow| output(allow, header)).unwrap_or_default();
-        context.insert(context_key(header), value.to_owned());
+        context.insert(Cow::Owned(key.clone()), value.to_owned());
     }
     let claim = |name: &str| allow.and_then(Allow::claims).and_then(|claims| claims.text(name)).unwrap_or_default();
     for key in CONTEXT_KEYS {
@@ -185,7 +211,7 @@ fn context(decision: &Decision, request_id: &str, outputs: &[String]) -> BTreeMa
             _ => claim(key).to_owned(),
         };
         // Last, so that no configured header takes the place of one of ours.
-        context.insert(key.to_owned(), value);
+        context.insert(Cow::Borrowed(key), value);
     }
     context
 }

@@ -31,7 +31,7 @@ const MAX_BAD_SIGNATURES: usize = 64;
 
 /// The part of a request that authentication changes on its way through a workload. It holds credentials:
 /// this type is never printed.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(crate) struct Visible {
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) path: String,
@@ -132,17 +132,17 @@ pub(crate) struct TokenNeeds {
     pub(crate) keys: Vec<KeysNeeded>,
 }
 
-/// What the presented tokens need to be verified.
+/// What the presented tokens need to be verified. `headers` are [`joined`].
 pub(crate) fn token_needs(
     policies: &Policies,
     applicable: Applicable<'_>,
-    request: &Request,
+    headers: &[(String, String)],
+    path: &str,
     verified: Option<&VerifiedTokens>,
 ) -> TokenNeeds {
     let mode = policies.mode();
-    let headers = joined(&request.headers);
     let rules = jwt_rules(applicable);
-    let found: Vec<_> = rules.iter().map(|rule| tokens::tokens_of(rule, &headers, &request.path, mode)).collect();
+    let found: Vec<_> = rules.iter().map(|rule| tokens::tokens_of(rule, headers, path, mode)).collect();
     let mut read = read::Read::new(mode, verified);
     let mut needs = TokenNeeds { token: false, keys: Vec::new() };
     for (rule, found) in rules.iter().zip(&found) {

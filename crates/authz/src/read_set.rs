@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::compiled::{
     ArchivedApiGateway, ArchivedAuthorizationPolicy, ArchivedCondition, ArchivedJwtRule, ArchivedOperation,
-    ArchivedRule, ArchivedSource, ArchivedUriMatch, ArchivedValues, Mode,
+    ArchivedRule, ArchivedSource, ArchivedUriMatch, Mode,
 };
 use crate::decision::Hop;
 use crate::hops;
@@ -248,30 +248,30 @@ impl Collector<'_> {
     }
 
     fn source(&mut self, source: &ArchivedSource, at: &dyn Fn(&str) -> String) {
-        if is_set(&source.principals)
-            || is_set(&source.namespaces)
-            || is_set(&source.service_accounts)
-            || is_set(&source.trust_domains)
+        if source.principals.is_some()
+            || source.namespaces.is_some()
+            || source.service_accounts.is_some()
+            || source.trust_domains.is_some()
         {
             self.peer(at("principals, namespaces, serviceAccounts or trustDomains"));
         }
         // The direct peer of the second hop cannot be known.
-        if is_set(&source.ip_blocks) && self.hop == Hop::Gateway {
+        if source.ip_blocks.is_some() && self.hop == Hop::Gateway {
             self.add(Read::ClientAddress, at("ipBlocks"));
         }
-        if is_set(&source.remote_ip_blocks) {
+        if source.remote_ip_blocks.is_some() {
             self.add(Read::ClientAddress, at("remoteIpBlocks"));
         }
     }
 
     fn operation(&mut self, operation: &ArchivedOperation, at: &dyn Fn(&str) -> String) {
-        if is_set(&operation.hosts) {
+        if operation.hosts.is_some() {
             self.add(Read::Host, at("hosts"));
         }
-        if is_set(&operation.methods) {
+        if operation.methods.is_some() {
             self.add(Read::Method, at("methods"));
         }
-        if is_set(&operation.paths) {
+        if operation.paths.is_some() {
             self.add(Read::Path, at("paths"));
         }
     }
@@ -312,8 +312,4 @@ impl Collector<'_> {
             | ArchivedCondition::Metadata(_) => {}
         }
     }
-}
-
-fn is_set<T: rkyv::Archive>(values: &ArchivedValues<T>) -> bool {
-    !values.values.is_empty() || !values.not_values.is_empty()
 }

@@ -21,6 +21,9 @@ use crate::jwt::{Contents, longest};
 /// Key sets that are remembered for one token. Several rules may accept one token, each by a key set of its own.
 const MAX_SETS: usize = 4;
 
+/// Names of tokens that are kept for one request: two hops look at so many different ones at most.
+const MAX_NAMES: usize = 16;
+
 /// What an entry takes beside what it says: its places in the map and in the list, counted generously.
 const OVERHEAD: usize = 256;
 
@@ -69,6 +72,15 @@ impl VerifiedToken {
 
 /// A bounded cache of verified tokens. The one that was not used for the longest time goes first.
 pub struct VerifiedTokens {
+    shared: Arc<Shared>,
+    /// The tokens of one request, each with its name.
+    names: Option<Mutex<Vec<Named>>>,
+}
+
+/// The text of a token in a mode, and its name. Never printed.
+type Named = (Box<str>, Mode, TokenId);
+
+struct Shared {
     held: Mutex<Held>,
     max_entries: usize,
     max_bytes: usize,
@@ -110,22 +122,31 @@ impl VerifiedTokens {
         // Without a bound of its own, which it would take memory for at once.
         let held = Held { tokens: LruCache::unbounded(), bytes: 0 };
         let (hits, misses) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { held: Mutex::new(held), max_entries, max_bytes, hits, misses }
+        let shared = Shared { held: Mutex::new(held), max_entries, max_bytes, hits, misses };
+        Self { shared: Arc::new(shared), names: None }
+    }
+
+    /// The same cache for one request: a token has its name computed once, and not at each of the four looks that two hops
+    /// take, which was a fifth of a decision's instructions. The text of the token is kept as long as this is, no longer
+    /// than the request.
+    #[must_use]
+    pub fn for_request(&self) -> Self {
+        Self { shared: self.shared.clone(), names: Some(Mutex::default()) }
     }
 
     /// How many signatures were known to be good: a count since the start, for metrics.
     pub fn hits(&self) -> u64 {
-        self.hits.load(Ordering::Relaxed)
+        self.shared.hits.load(Ordering::Relaxed)
     }
 
     /// How many signatures had to be verified: a count since the start, for metrics.
     pub fn misses(&self) -> u64 {
-        self.misses.load(Ordering::Relaxed)
+        self.shared.misses.load(Ordering::Relaxed)
     }
 
     /// How many tokens are known.
     pub fn len(&self) -> usize {
-        self.held.lock().map_or(0, |held| held.tokens.len())
+        self.shared.held.lock().map_or(0, |held| held.tokens.len())
     }
 
     /// Whether no token is known.
@@ -134,18 +155,33 @@ impl VerifiedTokens {
     }
 
     pub(crate) fn count_hit(&self) {
-        self.hits.fetch_add(1, Ordering::Relaxed);
+        self.shared.hits.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn count_miss(&self) {
-        self.misses.fetch_add(1, Ordering::Relaxed);
+        self.shared.misses.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The name of a token; `None` for a text that is too long to be one.
+    pub(crate) fn name(&self, text: &str, mode: Mode) -> Option<TokenId> {
+        let mut names = self.names.as_ref().and_then(|names| names.lock().ok());
+        let known =
+            names.as_ref().and_then(|names| names.iter().find(|(known, of, _)| **known == *text && *of == mode));
+        if let Some((_, _, id)) = known {
+            return Some(*id);
+        }
+        let id = TokenId::of(text, mode)?;
+        if let Some(names) = names.as_mut().filter(|names| names.len() < MAX_NAMES) {
+            names.push((text.into(), mode, id));
+        }
+        Some(id)
     }
 
     // In each of these a poisoned lock is as if there were no cache: what was left behind half done is not looked at.
 
     /// What is known of a token.
     pub(crate) fn find(&self, id: &TokenId) -> Option<Arc<VerifiedToken>> {
-        self.held.lock().ok()?.tokens.get(id).cloned()
+        self.shared.held.lock().ok()?.tokens.get(id).cloned()
     }
 
     /// Takes note that the key set `keys` found the signature of a token good.
@@ -162,15 +198,15 @@ impl VerifiedTokens {
             + contents.kid.as_ref().map_or(0, String::capacity)
             + size_of::<Json>()
             + heap_bytes(&contents.claims);
-        if weight > self.max_bytes {
+        if weight > self.shared.max_bytes {
             return;
         }
         let token = Arc::new(VerifiedToken { contents, sets, weight });
         let mut gone = Vec::new();
-        if let Ok(mut held) = self.held.lock() {
+        if let Ok(mut held) = self.shared.held.lock() {
             held.bytes += weight;
             gone.extend(held.tokens.put(id, token).inspect(|old| held.bytes -= old.weight));
-            while held.tokens.len() > self.max_entries || held.bytes > self.max_bytes {
+            while held.tokens.len() > self.shared.max_entries || held.bytes > self.shared.max_bytes {
                 let Some((_, oldest)) = held.tokens.pop_lru() else { break };
                 held.bytes -= oldest.weight;
                 gone.push(oldest);
@@ -182,7 +218,7 @@ impl VerifiedTokens {
 
     /// Takes a token out that nobody will accept again.
     pub(crate) fn forget(&self, id: &TokenId) {
-        let gone = self.held.lock().ok().and_then(|mut held| {
+        let gone = self.shared.held.lock().ok().and_then(|mut held| {
             let gone = held.tokens.pop(id)?;
             held.bytes -= gone.weight;
             Some(gone)
@@ -235,7 +271,7 @@ mod tests {
     }
 
     fn known(cache: &VerifiedTokens) -> Vec<usize> {
-        let held = cache.held.lock().unwrap();
+        let held = cache.shared.held.lock().unwrap();
         assert_eq!(held.bytes, held.tokens.iter().map(|(_, token)| token.weight).sum::<usize>());
         (0..10).filter(|&n| held.tokens.contains(&token(n, 10).0)).collect()
     }
@@ -265,10 +301,10 @@ mod tests {
     fn bytes_are_bounded() {
         let one = VerifiedTokens::default();
         remember(&one, 0, 10);
-        let weight = one.held.lock().unwrap().bytes;
+        let weight = one.shared.held.lock().unwrap().bytes;
         // Nothing that a token says is left out.
         remember(&one, 1, 4_000);
-        assert!((2 * weight + 3_990..2 * weight + 6_000).contains(&one.held.lock().unwrap().bytes));
+        assert!((2 * weight + 3_990..2 * weight + 6_000).contains(&one.shared.held.lock().unwrap().bytes));
 
         let cache = VerifiedTokens::with_limits(100, 3 * weight);
         for n in 0..3 {
@@ -342,12 +378,36 @@ mod tests {
     }
 
     #[test]
+    fn a_request_shares_the_cache_and_names_what_it_sees_once() {
+        let cache = VerifiedTokens::default();
+        let request = cache.for_request();
+        let (id, contents) = token(0, 10);
+        request.remember(id, contents, set(0));
+        request.count_hit();
+        assert!(cache.find(&id).is_some());
+        assert_eq!((cache.hits(), cache.for_request().len()), (1, 1));
+        for _ in 0..2 {
+            for n in 0..=MAX_NAMES {
+                let text = n.to_string();
+                for mode in [Mode::Strict, Mode::Istio] {
+                    assert!(request.name(&text, mode) == TokenId::of(&text, mode));
+                    assert!(cache.name(&text, mode) == TokenId::of(&text, mode));
+                }
+            }
+        }
+        assert_eq!(request.names.as_ref().unwrap().lock().unwrap().len(), MAX_NAMES);
+        assert!(cache.names.is_none());
+        let long = "a".repeat(crate::jwt::MAX_BYTES + 1);
+        assert!(request.name(&long, Mode::Strict).is_none());
+    }
+
+    #[test]
     fn a_poisoned_lock_is_no_cache() {
         let cache = VerifiedTokens::default();
         remember(&cache, 0, 10);
         let panicked = std::thread::scope(|scope| {
             let held = scope.spawn(|| {
-                let _held = cache.held.lock().unwrap();
+                let _held = cache.shared.held.lock().unwrap();
                 panic!("on purpose");
             });
             held.join().is_err()

@@ -136,7 +136,13 @@ impl Front {
         }
     }
 
-    fn given<'a>(&'a self, keys: &'a KeySets, api_key: Option<&'a KeyAnswer>, held: &'a Held) -> Given<'a> {
+    fn given<'a>(
+        &'a self,
+        keys: &'a KeySets,
+        verified: &'a VerifiedTokens,
+        api_key: Option<&'a KeyAnswer>,
+        held: &'a Held,
+    ) -> Given<'a> {
         Given {
             keys,
             api_key: api_key.map(|answer| &answer.lookup),
@@ -147,7 +153,7 @@ impl Front {
                 Held::Unavailable => Revocations::Unavailable,
             },
             providers: None,
-            verified: Some(&self.verified),
+            verified: Some(verified),
             now: self.clock.unix(),
         }
     }
@@ -158,7 +164,9 @@ impl Front {
         target: &Target,
         then: impl FnOnce(&Policies, &Given<'_>, &Decision) -> T,
     ) -> (Decision, T) {
-        let wanted = authz::credentials_with(&self.policies, request, target, Some(&self.verified));
+        // Each look at a token hashes it; a request looks at one four times, twice at each hop.
+        let verified = self.verified.for_request();
+        let wanted = authz::credentials_with(&self.policies, request, target, Some(&verified));
         let api_key = async {
             match &wanted.api_key {
                 Some(presented) => Some(self.api_keys.look_up(presented).await),
@@ -170,17 +178,18 @@ impl Front {
             api_key,
             self.revocations(wanted.is_presented())
         );
-        let mut decision =
-            authz::decide(&self.policies, request, target, &self.given(&keys, answer.as_ref(), &revoked));
+        let given = self.given(&keys, &verified, answer.as_ref(), &revoked);
+        let mut decision = authz::decide(&self.policies, request, target, &given);
         if let (Some(presented), Some(held), Reason::ApiKeyUnknown) = (&wanted.api_key, &answer, decision.reason())
             // A key that does not fit may fit what the store has by now.
             && let Some(again) = self.api_keys.look_again(presented, held).await
         {
-            decision = authz::decide(&self.policies, request, target, &self.given(&keys, Some(&again), &revoked));
+            let given = self.given(&keys, &verified, Some(&again), &revoked);
+            decision = authz::decide(&self.policies, request, target, &given);
             answer = Some(again);
         }
         decision = self.limited(decision, target).await;
-        let found = then(&self.policies, &self.given(&keys, answer.as_ref(), &revoked), &decision);
+        let found = then(&self.policies, &self.given(&keys, &verified, answer.as_ref(), &revoked), &decision);
         (decision, found)
     }
 
@@ -227,6 +236,9 @@ impl Front {
     }
 
     /// Writes the line of a decision, and now and then one with counters.
+    // Inlined, it is built as the program is that calls it. This crate is built for size, which makes a line half as long
+    // again to write.
+    #[inline]
     pub fn record(&self, decision: &Decision, seen: &Seen<'_>) {
         let now = self.clock.now();
         self.log.write(&Line::of(decision, seen, self.policies.mode(), now, self.log.metrics()));

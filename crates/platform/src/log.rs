@@ -7,27 +7,34 @@ use serde::Serialize;
 
 use crate::metrics::Emf;
 
+/// What a log line has room for before it has to grow. A decision line with metrics has 800 bytes.
+const USUAL_LINE: usize = 1000;
+
 /// Takes log lines. Cheap to clone; every clone writes to the same place.
 #[derive(Clone)]
 pub struct Log {
-    sink: Arc<dyn Fn(&str) + Send + Sync>,
+    sink: Arc<dyn Fn(Vec<u8>) + Send + Sync>,
     metrics: Option<Emf>,
 }
 
 impl Log {
     /// Writes each line to standard output, where Lambda, ECS and Kubernetes collect it.
     pub fn stdout() -> Self {
-        Self::to(|line| {
+        Self::into(|mut line| {
             let mut out = std::io::stdout().lock();
             // In one piece: standard output holds a kilobyte at most, and a longer line would go out in two writes.
-            let line = [line, "\n"].concat();
+            line.push(b'\n');
             // A closed pipe must not take a decision down; there is nowhere left to say it.
-            let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
+            let _ = out.write_all(&line).and_then(|()| out.flush());
         })
     }
 
     /// Hands each line, without its line end, to `sink`.
     pub fn to(sink: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        Self::into(move |line| sink(&String::from_utf8_lossy(&line)))
+    }
+
+    fn into(sink: impl Fn(Vec<u8>) + Send + Sync + 'static) -> Self {
         Self { sink: Arc::new(sink), metrics: None }
     }
 
@@ -52,12 +59,12 @@ impl Log {
 
     /// Writes `entry` as one line of JSON. What cannot be serialised is reported as such: it is a bug of ours.
     pub fn write(&self, entry: &impl Serialize) {
-        match serde_json::to_string(entry) {
-            Ok(line) => (self.sink)(&line),
-            Err(error) => {
-                (self.sink)(&serde_json::json!({"event": "log_entry_lost", "error": error.to_string()}).to_string())
-            }
+        let mut line = Vec::with_capacity(USUAL_LINE);
+        if let Err(error) = serde_json::to_writer(&mut line, entry) {
+            let lost = serde_json::json!({"event": "log_entry_lost", "error": error.to_string()});
+            line = lost.to_string().into_bytes();
         }
+        (self.sink)(line);
     }
 }
 

@@ -9,10 +9,11 @@
 #[cfg(feature = "jwks")]
 mod states;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
 
 use crate::env::{EnvError, Reader};
 
@@ -64,7 +65,7 @@ impl Emf {
     /// The members that make metrics of a decision line. The line itself has `reason`.
     pub(crate) fn decision(&self, allowed: bool, latency: Duration, now: SystemTime) -> DecisionMetrics<'_> {
         DecisionMetrics {
-            aws: Aws::new(DECISION_DIMENSIONS, DECISION_METRICS.as_slice(), now),
+            aws: Aws { timestamp: milliseconds(now), cloud_watch_metrics: DecisionDirectives },
             service: self.service,
             environment: &self.environment,
             decisions: 1,
@@ -95,7 +96,7 @@ const DECISION_METRICS: [Metric; 3] = [
 #[derive(Serialize)]
 pub(crate) struct DecisionMetrics<'a> {
     #[serde(rename = "_aws")]
-    aws: Aws<'static>,
+    aws: Aws<DecisionDirectives>,
     service: &'static str,
     environment: &'a str,
     #[serde(rename = "Decisions")]
@@ -109,9 +110,28 @@ pub(crate) struct DecisionMetrics<'a> {
 /// The metadata object of the specification.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Aws<'a> {
+struct Aws<D> {
+    /// "The number of milliseconds after Jan 1, 1970 00:00:00 UTC."
     timestamp: u64,
-    cloud_watch_metrics: [Directive<'a>; 1],
+    cloud_watch_metrics: D,
+}
+
+/// The directives of every decision line. They are always the same, and twenty texts: written once, they are copied.
+struct DecisionDirectives;
+
+impl Serialize for DecisionDirectives {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        static WRITTEN: LazyLock<Option<Box<RawValue>>> =
+            LazyLock::new(|| serde_json::value::to_raw_value(&decision_directives()).ok());
+        match WRITTEN.as_deref() {
+            Some(written) => written.serialize(serializer),
+            None => decision_directives().serialize(serializer),
+        }
+    }
+}
+
+fn decision_directives() -> [Directive<'static>; 1] {
+    [Directive { namespace: NAMESPACE, dimensions: DECISION_DIMENSIONS, metrics: &DECISION_METRICS }]
 }
 
 #[derive(Serialize)]
@@ -129,15 +149,8 @@ struct Metric {
     unit: &'static str,
 }
 
-impl<'a> Aws<'a> {
-    fn new(dimensions: &'static [&'static [&'static str]], metrics: &'a [Metric], now: SystemTime) -> Self {
-        let timestamp = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-        Self {
-            // "The number of milliseconds after Jan 1, 1970 00:00:00 UTC."
-            timestamp: u64::try_from(timestamp).unwrap_or(u64::MAX),
-            cloud_watch_metrics: [Directive { namespace: NAMESPACE, dimensions, metrics }],
-        }
-    }
+fn milliseconds(time: SystemTime) -> u64 {
+    u64::try_from(time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Microseconds, as far as they can be counted.

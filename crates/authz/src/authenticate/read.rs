@@ -28,7 +28,7 @@ enum Form<'t> {
 impl<'t> Token<'t> {
     /// Reads a token, unless `verified` knows it.
     pub(super) fn read(text: &'t str, mode: Mode, verified: Option<&'t VerifiedTokens>) -> Result<Self, TokenRefusal> {
-        let cache = verified.and_then(|verified| Some((verified, TokenId::of(text, mode)?)));
+        let cache = verified.and_then(|verified| Some((verified, verified.name(text, mode)?)));
         if let Some(known) = cache.as_ref().and_then(|(verified, id)| verified.find(id)) {
             return Ok(Self { text, mode, form: Form::Known(known), cache });
         }

@@ -8,8 +8,8 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::compiled::{
-    AuthorizationPolicy, Label, LabelEntry, Namespace, NamespaceIndex, Operation, PolicyIndex, RuleIndex, RuleRef,
-    SelectorIndex, Source, TargetRef, TextEntry, TextTable,
+    AuthorizationPolicy, Field, Label, LabelEntry, Namespace, NamespaceIndex, Operation, PolicyIndex, RuleIndex,
+    RuleRef, SelectorIndex, Source, TargetRef, TextEntry, TextTable,
 };
 use crate::index::reversed;
 use crate::matchers::{PathPattern, Pattern};
@@ -150,12 +150,13 @@ fn keys<'a, T>(branches: &'a [T], of: impl Fn(&'a T) -> Option<Vec<Key<'a>>>) ->
 }
 
 /// The keys of the positive values of one field; `None` when it has none, or one that cannot be found.
-fn values<'a, T>(values: &'a [T], key: impl Fn(&'a T) -> Option<Key<'a>>) -> Option<Vec<Key<'a>>> {
-    if values.is_empty() { None } else { values.iter().map(key).collect() }
+fn values<'a, T>(field: &'a Field<T>, key: impl Fn(&'a T) -> Option<Key<'a>>) -> Option<Vec<Key<'a>>> {
+    let values = field.as_ref().map(|field| &field.values).filter(|values| !values.is_empty())?;
+    values.iter().map(key).collect()
 }
 
 fn host_keys(operation: &Operation) -> Option<Vec<Key<'_>>> {
-    values(&operation.hosts.values, |pattern| match pattern {
+    values(&operation.hosts, |pattern| match pattern {
         Pattern::Exact(host) => Some((Cow::Owned(reversed(host)), Reach::Exact)),
         Pattern::Suffix(suffix) => Some((Cow::Owned(reversed(suffix)), Reach::Prefix)),
         Pattern::Any | Pattern::Prefix(_) => None,
@@ -163,14 +164,14 @@ fn host_keys(operation: &Operation) -> Option<Vec<Key<'_>>> {
 }
 
 fn path_keys(operation: &Operation) -> Option<Vec<Key<'_>>> {
-    values(&operation.paths.values, |path| match path {
+    values(&operation.paths, |path| match path {
         PathPattern::Text(pattern) => text_key(pattern),
         PathPattern::Template(template) => Some((Cow::Owned(template.literal_start().into_bytes()), Reach::Prefix)),
     })
 }
 
 fn principal_keys(source: &Source) -> Option<Vec<Key<'_>>> {
-    values(&source.principals.values, text_key)
+    values(&source.principals, text_key)
 }
 
 fn text_key(pattern: &Pattern) -> Option<Key<'_>> {

@@ -129,15 +129,16 @@ impl Compiler<'_> {
         {
             self.error(meta, "serviceAccounts cannot stand beside principals or namespaces; use two sources");
         }
-        let ranges = |list: &[istio::IpBlock]| list.iter().map(IpRange::from).collect();
+        let list = |list: &[istio::IpBlock]| list.iter().map(IpRange::from).collect();
+        let ranges = |values, not_values| Values { values: list(values), not_values: list(not_values) };
         Source {
-            principals: self.principals(meta, principals, not_principals),
-            request_principals: value::request_principals(request_principals, not_request_principals),
-            namespaces: self.namespaces(meta, namespaces, not_namespaces),
-            service_accounts: self.service_accounts(meta, service_accounts, not_service_accounts),
-            trust_domains: self.trust_domains(meta, trust_domains, not_trust_domains),
-            ip_blocks: Values { values: ranges(ip_blocks), not_values: ranges(not_ip_blocks) },
-            remote_ip_blocks: Values { values: ranges(remote_ip_blocks), not_values: ranges(not_remote_ip_blocks) },
+            principals: self.principals(meta, principals, not_principals).into_field(),
+            request_principals: value::request_principals(request_principals, not_request_principals).into_field(),
+            namespaces: self.namespaces(meta, namespaces, not_namespaces).into_field(),
+            service_accounts: self.service_accounts(meta, service_accounts, not_service_accounts).into_field(),
+            trust_domains: self.trust_domains(meta, trust_domains, not_trust_domains).into_field(),
+            ip_blocks: ranges(ip_blocks, not_ip_blocks).into_field(),
+            remote_ip_blocks: ranges(remote_ip_blocks, not_remote_ip_blocks).into_field(),
         }
     }
 
@@ -146,10 +147,10 @@ impl Compiler<'_> {
         let lists = [hosts, not_hosts, methods, not_methods, paths, not_paths];
         self.check_fields(meta, "operation", &lists, ports.len() + not_ports.len());
         Operation {
-            hosts: value::patterns(hosts, not_hosts),
-            ports: Ports { values: ports.clone(), not_values: not_ports.clone() },
-            methods: value::patterns(methods, not_methods),
-            paths: self.paths(meta, paths, not_paths),
+            hosts: value::patterns(hosts, not_hosts).into_field(),
+            ports: Ports { values: ports.clone(), not_values: not_ports.clone() }.into_field(),
+            methods: value::patterns(methods, not_methods).into_field(),
+            paths: self.paths(meta, paths, not_paths).into_field(),
         }
     }
 
@@ -191,11 +192,11 @@ impl Compiler<'_> {
                     self.error(meta, "experimental.envoy.filters names no key");
                 }
                 let parse = |values: &[String]| values.iter().map(|value| MetadataPattern::parse(value)).collect();
-                Condition::Metadata(MetadataCondition {
+                Condition::Metadata(Box::new(MetadataCondition {
                     filter: filter.clone(),
                     path: path.clone(),
                     patterns: Values { values: parse(values), not_values: parse(not_values) },
-                })
+                }))
             }
             ConditionKey::RemoteIp => Condition::RemoteIp(self.addresses(meta, values, not_values)),
             ConditionKey::RequestAuthAudiences => claim(&["aud".to_owned()], values, not_values),

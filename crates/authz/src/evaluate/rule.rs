@@ -10,12 +10,14 @@ use super::Attributes;
 use super::probe::{Name, Probe, Side};
 use crate::claims::{Claims, Json};
 use crate::compiled::{
-    ArchivedCondition, ArchivedHeaderCondition, ArchivedOperation, ArchivedRule, ArchivedSource, ArchivedValues, needs,
+    ArchivedCondition, ArchivedField, ArchivedHeaderCondition, ArchivedOperation, ArchivedRule, ArchivedSource,
+    ArchivedValues, needs,
 };
 use crate::grants::Reach;
 use crate::index::Action;
 use crate::matchers::{
-    ArchivedPattern, IpRange, NamespaceGlob, Pattern, RequestPrincipal, ServiceAccount, TrustDomain,
+    ArchivedPathPattern, ArchivedPattern, IpRange, NamespaceGlob, Pattern, RequestPrincipal, ServiceAccount,
+    TrustDomain,
 };
 use crate::request::{lines, path_only};
 use crate::trace::Found;
@@ -69,26 +71,30 @@ impl View<'_> {
 
     fn source<P: Probe>(self, source: &ArchivedSource, probe: &mut P) -> bool {
         let Attributes { source_ip, remote_ip, .. } = *self.attributes;
+        let pair = Name::Pair;
         all(
             &mut [
-                &mut |probe| self.principals(Name::Pair("principals", "notPrincipals"), &source.principals, probe),
-                &mut |probe| {
-                    let name = Name::Pair("requestPrincipals", "notRequestPrincipals");
-                    self.request_principals(name, &source.request_principals, probe)
-                },
-                &mut |probe| self.namespaces(Name::Pair("namespaces", "notNamespaces"), &source.namespaces, probe),
-                &mut |probe| {
-                    let name = Name::Pair("serviceAccounts", "notServiceAccounts");
-                    self.service_accounts(name, &source.service_accounts, probe)
-                },
-                &mut |probe| {
-                    self.trust_domains(Name::Pair("trustDomains", "notTrustDomains"), &source.trust_domains, probe)
-                },
-                &mut |probe| addresses(Name::Pair("ipBlocks", "notIpBlocks"), &source.ip_blocks, source_ip, probe),
-                &mut |probe| {
-                    let name = Name::Pair("remoteIpBlocks", "notRemoteIpBlocks");
-                    addresses(name, &source.remote_ip_blocks, remote_ip, probe)
-                },
+                &mut field(&source.principals, |values, probe| {
+                    self.principals(pair("principals", "notPrincipals"), values, probe)
+                }),
+                &mut field(&source.request_principals, |values, probe| {
+                    self.request_principals(pair("requestPrincipals", "notRequestPrincipals"), values, probe)
+                }),
+                &mut field(&source.namespaces, |values, probe| {
+                    self.namespaces(pair("namespaces", "notNamespaces"), values, probe)
+                }),
+                &mut field(&source.service_accounts, |values, probe| {
+                    self.service_accounts(pair("serviceAccounts", "notServiceAccounts"), values, probe)
+                }),
+                &mut field(&source.trust_domains, |values, probe| {
+                    self.trust_domains(pair("trustDomains", "notTrustDomains"), values, probe)
+                }),
+                &mut field(&source.ip_blocks, |values, probe| {
+                    addresses(pair("ipBlocks", "notIpBlocks"), values, source_ip, probe)
+                }),
+                &mut field(&source.remote_ip_blocks, |values, probe| {
+                    addresses(pair("remoteIpBlocks", "notRemoteIpBlocks"), values, remote_ip, probe)
+                }),
             ],
             probe,
         )
@@ -97,27 +103,22 @@ impl View<'_> {
     fn operation<P: Probe>(self, operation: &ArchivedOperation, probe: &mut P) -> bool {
         let Attributes { method, path, area, .. } = *self.attributes;
         let path = path_only(path);
+        let pair = Name::Pair;
         all(
             &mut [
-                &mut |probe| self.ports(Name::Pair("ports", "notPorts"), &operation.ports, probe),
-                &mut |probe| {
-                    let name = Name::Pair("methods", "notMethods");
-                    leaf(name, &operation.methods, probe, || text(method), |pattern, _| pattern.matches_header(method))
-                },
-                &mut |probe| self.hosts(Name::Pair("hosts", "notHosts"), &operation.hosts, probe),
-                &mut |probe| {
-                    let name = Name::Pair("paths", "notPaths");
-                    leaf(
-                        name,
-                        &operation.paths,
-                        probe,
-                        || text(path),
-                        |pattern, negated| match area {
-                            None => pattern.matches(path),
-                            Some(area) => area.path(pattern, self.reach(negated)),
-                        },
-                    )
-                },
+                &mut field(&operation.ports, |values, probe| self.ports(pair("ports", "notPorts"), values, probe)),
+                &mut field(&operation.methods, |values, probe| {
+                    let matches = |pattern: &ArchivedPattern, _| pattern.matches_header(method);
+                    leaf(pair("methods", "notMethods"), values, probe, || text(method), matches)
+                }),
+                &mut field(&operation.hosts, |values, probe| self.hosts(pair("hosts", "notHosts"), values, probe)),
+                &mut field(&operation.paths, |values, probe| {
+                    let matches = |pattern: &ArchivedPathPattern, negated| match area {
+                        None => pattern.matches(path),
+                        Some(area) => area.path(pattern, self.reach(negated)),
+                    };
+                    leaf(pair("paths", "notPaths"), values, probe, || text(path), matches)
+                }),
             ],
             probe,
         )
@@ -355,6 +356,14 @@ fn all<P: Probe>(parts: &mut [&mut dyn FnMut(&mut P) -> bool], probe: &mut P) ->
         }
     }
     matched
+}
+
+/// One part of a source or an operation; one that is absent restricts nothing.
+fn field<T: Archive, P: Probe>(
+    field: &ArchivedField<T>,
+    matches: impl Fn(&ArchivedValues<T>, &mut P) -> bool,
+) -> impl FnMut(&mut P) -> bool {
+    move |probe| field.as_deref().is_none_or(|values| matches(values, probe))
 }
 
 /// "Field X = OR(X values); notX = NOT(OR(notX values)); both present → AND." `matches` is told whether the value is

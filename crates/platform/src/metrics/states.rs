@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use serde_json::{Map, Value, json};
 
-use super::{Aws, BY_SERVICE, Metric};
+use super::{Aws, BY_SERVICE, Directive, Metric, NAMESPACE, milliseconds};
 use crate::clock::rfc3339;
 use crate::jwks::{JwksSource, JwksState};
 use crate::log::Log;
@@ -103,7 +103,9 @@ impl StateMetrics {
         line.insert("event".to_owned(), "metrics".into());
         line.insert("service".to_owned(), emf.service.into());
         line.insert("environment".to_owned(), (*emf.environment).into());
-        line.insert("_aws".to_owned(), json!(Aws::new(&[BY_SERVICE], &metrics, now)));
+        let directives = [Directive { namespace: NAMESPACE, dimensions: &[BY_SERVICE], metrics: &metrics }];
+        let aws = Aws { timestamp: milliseconds(now), cloud_watch_metrics: directives };
+        line.insert("_aws".to_owned(), json!(aws));
         log.write(&line);
     }
 }
