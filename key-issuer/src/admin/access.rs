@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::event::Request;
 use crate::iam::Door;
 use crate::refusal::Refusal;
+use crate::token::API_KEY;
 use crate::usage_plans::UsagePlans;
 use crate::{Inner, revocations};
 
@@ -128,6 +129,10 @@ impl Access {
                 .with_detail("no ALLOW policy selects the issuer's workload, so nobody may administrate"));
         }
         facts.policy = allow.policy().map(str::to_owned);
+        // What an API key does not open, what was made of it does not open either.
+        if allow.claims().is_some_and(|claims| claims.get(API_KEY).is_some()) {
+            return Err(refused(Reason::DeniedNoMatch, door, true).with_detail("the token comes from an API key"));
+        }
         if let Some(claims) = allow.claims()
             && claims.issuer() == Some(self.issuer.as_str())
             && issuer.deps.tables.revocations.is_configured()

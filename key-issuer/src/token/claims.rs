@@ -27,6 +27,10 @@ pub(crate) fn client_of(subject: &str) -> Option<&str> {
 
 const CLIENT_PREFIX: &str = "client:";
 
+/// The claim with the public id of the API key that a token comes from, be it at once or through other tokens. It stays
+/// with whatever comes out of the token, so that what is closed to API keys can be closed to it.
+pub(crate) const API_KEY: &str = "api_key";
+
 /// All that a token grants.
 #[derive(Debug)]
 pub(crate) struct Grant<'a> {
@@ -46,6 +50,8 @@ pub(crate) struct Grant<'a> {
     pub(crate) act: Option<Act>,
     /// `may_act`.
     pub(crate) may_act: Option<MayAct>,
+    /// [`API_KEY`].
+    pub(crate) api_key: Option<String>,
 }
 
 /// A token, ready to be handed over. No `Debug`: it is a credential.
@@ -79,6 +85,8 @@ struct Claims<'a> {
     act: Option<&'a Act>,
     #[serde(skip_serializing_if = "Option::is_none")]
     may_act: Option<&'a MayAct>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    api_key: Option<&'a str>,
 }
 
 /// RFC 7519 §4.1.3: one audience may be a plain string, and every verifier reads that.
@@ -126,6 +134,7 @@ pub(crate) async fn mint(issuer: &Inner, grant: &Grant<'_>) -> Result<AccessToke
         cnf: grant.confirmation.as_ref(),
         act: grant.act.as_ref(),
         may_act: grant.may_act.as_ref(),
+        api_key: grant.api_key.as_deref(),
     };
     // RFC 9068 §2.1: "The 'typ' value used SHOULD be 'at+jwt'".
     let text = key.sign_jws("at+jwt", &claims).map_err(Refusal::internal)?;

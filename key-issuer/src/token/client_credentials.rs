@@ -31,6 +31,7 @@ pub(super) async fn answer(
         confirmation: None,
         act: None,
         may_act: MayAct::of_clients(&record.may_act),
+        api_key: None,
     };
     grant.confirmation = confirmation(issuer, request, client).await?;
     let token = mint(issuer, &grant).await?;

@@ -169,6 +169,7 @@ async fn issue(
         confirmation: None,
         act: wanted.act,
         may_act: subject.may_act.clone(),
+        api_key: subject.api_key.clone(),
     };
     grant.confirmation = confirmation(issuer, request, client).await?;
     if subject.is_bound && grant.confirmation.is_none() {
@@ -207,14 +208,12 @@ impl Subject {
     async fn read(issuer: &Inner, request: &Request, form: &Form, facts: &mut Facts) -> Result<Self, Refusal> {
         let missing = |name: &str| Refusal::invalid_request(format!("{name} is missing"));
         let token = form.get("subject_token").ok_or_else(|| missing("subject_token"))?;
-        match form.get("subject_token_type").ok_or_else(|| missing("subject_token_type"))? {
+        let subject = match form.get("subject_token_type").ok_or_else(|| missing("subject_token_type"))? {
             ACCESS_TOKEN | JWT => subject::of_token(issuer, token).await,
-            API_KEY if issuer.offers.api_keys => {
-                let subject = api_key::subject(issuer, request, token).await?;
-                facts.api_key.clone_from(&subject.api_key);
-                Ok(subject)
-            }
+            API_KEY if issuer.offers.api_keys => api_key::subject(issuer, request, token).await,
             _ => Err(Refusal::invalid_request("subject_token_type is not supported")),
-        }
+        }?;
+        facts.api_key.clone_from(&subject.api_key);
+        Ok(subject)
     }
 }

@@ -132,6 +132,7 @@ pub(super) async fn answer(
         confirmation: None,
         act: family.act.clone(),
         may_act: family.may_act.clone(),
+        api_key: family.api_key.clone(),
     };
     let now = issuer.deps.clock.unix();
     family.live.retain(|live| now < live.expires_at);

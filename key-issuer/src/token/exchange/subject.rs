@@ -9,7 +9,7 @@ use crate::form::Form;
 use crate::own_token::{self, OwnToken, to_value};
 use crate::refusal::Refusal;
 use crate::revocations::{self, Revoked};
-use crate::token::{client_of, scope};
+use crate::token::{API_KEY, client_of, scope};
 
 /// Who a new token is about, and all that its subject token, or its API key, allows.
 #[derive(Clone, Debug)]
@@ -27,7 +27,7 @@ pub(in crate::token) struct Subject {
     pub(in crate::token) may_act: Option<MayAct>,
     /// The `jti` of a token.
     pub(in crate::token) jti: Option<String>,
-    /// The public id of an API key.
+    /// The public id of the API key that it is, or comes from.
     pub(in crate::token) api_key: Option<String>,
 }
 
@@ -68,7 +68,7 @@ pub(super) async fn of_token(issuer: &Inner, token: &str) -> Result<Subject, Ref
         act,
         may_act,
         jti: Some(jti.clone()),
-        api_key: None,
+        api_key: text(claims, API_KEY).map_err(|()| refused("has an api_key of an unknown form"))?,
     })
 }
 
@@ -107,6 +107,11 @@ async fn live(issuer: &Inner, token: &str, which: &str) -> Result<OwnToken, Refu
         return Err(refused(which, "is revoked"));
     }
     Ok(token)
+}
+
+/// A claim that is a text if it is there.
+fn text(claims: &authz::Claims, name: &str) -> Result<Option<String>, ()> {
+    claims.get(name).map(|claim| claim.as_str().map(str::to_owned).ok_or(())).transpose()
 }
 
 fn read<T: serde::de::DeserializeOwned>(claim: Option<&authz::Json>) -> Result<Option<T>, ()> {
