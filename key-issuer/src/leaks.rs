@@ -12,8 +12,7 @@ use crate::admin::body::wrong;
 use crate::audit::{Change, Facts};
 use crate::event::{Request, Response};
 use crate::refusal::Refusal;
-use crate::revocations::{self, Revoked};
-use crate::{Inner, api_keys, own_token};
+use crate::{Inner, api_keys, own_token, revocations};
 
 /// The longest credential that is looked at, in bytes.
 const MAX_CREDENTIAL_BYTES: usize = 8 * 1024;
@@ -60,7 +59,7 @@ async fn revoke(issuer: &Inner, credential: &str) -> Result<Option<(&'static str
         return Ok(Some(("api_key_revoked", key.id().to_owned())));
     }
     let Some(token) = own_token::read(issuer, credential).await? else { return Ok(None) };
-    revocations::revoke(issuer, Revoked::Token(&token.jti), token.expires_at).await?;
+    revocations::revoke_token(issuer, &token.jti, token.expires_at).await?;
     Ok(Some(("token_revoked", token.jti)))
 }
 

@@ -10,7 +10,7 @@ use crate::iam::Door;
 use crate::introspection::not_offered;
 use crate::own_token;
 use crate::refusal::Refusal;
-use crate::revocations::{self, Revoked};
+use crate::revocations;
 use crate::token::form;
 use crate::token::refresh::{self, RefreshToken};
 
@@ -50,7 +50,7 @@ pub(crate) async fn answer(
         if token.client_id != caller.client_id {
             return Err(anothers());
         }
-        revocations::revoke(issuer, Revoked::Token(&token.jti), token.expires_at).await?;
+        revocations::revoke_token(issuer, &token.jti, token.expires_at).await?;
         facts.jti = Some(token.jti);
     } else {
         return Ok(done());

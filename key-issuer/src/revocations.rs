@@ -15,12 +15,17 @@ use crate::{Inner, hex};
 
 /// How often a change is tried when others are faster.
 const ATTEMPTS: usize = 8;
+/// How far the clocks of two environments may be apart, in seconds.
+const CLOCKS_DIFFER_SECONDS: u64 = 60;
 
 /// What is revoked.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Revoked<'a> {
     /// The token with this `jti`.
     Token(&'a str),
+    /// The families of refresh tokens that come from the token with this `jti`. Verifiers never see one of them, so this is
+    /// not on the list that they load.
+    Origin(&'a str),
     /// The API key with this public id.
     Key(&'a str),
     /// Every credential of this client.
@@ -39,6 +44,7 @@ impl Revoked<'_> {
     fn parts(self) -> (Kind, String) {
         match self {
             Self::Token(jti) => (Kind::Token, jti.to_owned()),
+            Self::Origin(jti) => (Kind::Origin, jti.to_owned()),
             Self::Key(id) => (Kind::Key, id.to_owned()),
             Self::Client(id) => (Kind::Client, id.to_owned()),
             Self::ClientBefore(id, _) => (Kind::Before, id.to_owned()),
@@ -51,6 +57,7 @@ impl Revoked<'_> {
 #[serde(rename_all = "lowercase")]
 enum Kind {
     Token,
+    Origin,
     Key,
     Client,
     Before,
@@ -60,6 +67,7 @@ impl Kind {
     fn word(self) -> &'static str {
         match self {
             Self::Token => "token",
+            Self::Origin => "origin",
             Self::Key => "key",
             Self::Client => "client",
             Self::Before => "before",
@@ -79,6 +87,20 @@ pub(crate) struct Entry {
     /// The moment of [`Revoked::ClientBefore`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     before: Option<u64>,
+}
+
+/// Revokes a token that ends at `expires_at` (seconds since 1970), and the refresh tokens that came from it, which may
+/// live for longer.
+///
+/// # Errors
+/// As [`revoke`].
+pub(crate) async fn revoke_token(issuer: &Inner, jti: &str, expires_at: u64) -> Result<(), Refusal> {
+    if issuer.offers.refresh {
+        // No family is begun with a token that is revoked, so none ends later than one that is begun now.
+        let until = issuer.deps.clock.unix() + issuer.config.refresh_ttl_seconds + CLOCKS_DIFFER_SECONDS;
+        revoke(issuer, Revoked::Origin(jti), until).await?;
+    }
+    revoke(issuer, Revoked::Token(jti), expires_at).await
 }
 
 /// Puts a credential on the list until `expires_at` (seconds since 1970), when it is worth nothing anyway. Doing it

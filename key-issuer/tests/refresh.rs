@@ -273,3 +273,49 @@ proptest! {
         })?;
     }
 }
+
+/// What ended a family does not come back when its own entry is forgotten, whether the family was used meanwhile or not.
+#[tokio::test]
+async fn a_revoked_subject_token_ends_it_for_good() {
+    for used_meanwhile in [true, false] {
+        let (world, token, subject) = world().await;
+        let access = world.send(refresh("b", &token, &[])).await;
+        let token = next_in(&access);
+        assert_eq!(world.send(as_client("a", "/oauth2/revoke", &[("token", &subject)])).await.status(), 200);
+        if used_meanwhile {
+            assert_eq!(world.send(refresh("b", &token, &[])).await.error(), "invalid_grant");
+            assert!(!world.is_active(&token_in(&access)).await, "what came out of it ends, too");
+        }
+        for later in [3_700, 80_000] {
+            world.clock.set(NOW + later);
+            assert_eq!(
+                world.send(refresh("b", &token, &[])).await.error(),
+                "invalid_grant",
+                "{used_meanwhile} {later}"
+            );
+        }
+    }
+    // A consent that is taken back and given again does not bring it back either.
+    let (world, token, _) = world().await;
+    let mut a = full_client("a");
+    world.directory.put(&a).await;
+    world.clock.set(NOW + 60);
+    assert_eq!(world.send(refresh("b", &token, &[])).await.error(), "invalid_grant");
+    a.may_act = vec!["b".to_owned()];
+    world.directory.put(&a).await;
+    world.clock.set(NOW + 120);
+    assert_eq!(world.send(refresh("b", &token, &[])).await.error(), "invalid_grant");
+}
+
+/// What is remembered of a client may be older than its consent: that ends no family.
+#[tokio::test]
+async fn a_new_consent_counts_before_a_family_is_ended() {
+    let (world, token, _) = world().await;
+    world.directory.put(&full_client("a")).await;
+    world.clock.set(NOW + 60);
+    assert!(!world.is_active(&token).await, "remembered now: a lets nobody act");
+    let mut a = full_client("a");
+    a.may_act = vec!["b".to_owned()];
+    world.directory.put(&a).await;
+    assert_eq!(world.send(refresh("b", &token, &[])).await.status(), 200);
+}

@@ -16,7 +16,7 @@ use super::claims::{Grant, mint};
 use super::exchange::{self, Subject};
 use super::{TokenResponse, audience, client_of, scope};
 use crate::audit::Facts;
-use crate::client::ClientState;
+use crate::client::{ClientRecord, ClientState};
 use crate::client_auth::{self, Client};
 use crate::client_cache::Age;
 use crate::confirmation::confirmation;
@@ -116,7 +116,9 @@ pub(super) async fn answer(
     if family.revoked || !presented.has_hash(&family.current) {
         return Err(reused(issuer, &presented).await);
     }
-    if let Some(why) = withdrawn(issuer, &family).await? {
+    if let Some(why) = withdrawn(issuer, &family, Age::New).await? {
+        // For good: what was withdrawn may be forgotten before the family ends.
+        kill(issuer, presented.family()).await?;
         return Err(refused(why));
     }
 
@@ -170,7 +172,7 @@ pub(crate) async fn active(issuer: &Inner, presented: &RefreshToken) -> Result<O
     let Some(held) = load(issuer, presented.family()).await? else { return Ok(None) };
     let family = held.value;
     let usable = !family.revoked && presented.has_hash(&family.current);
-    Ok((usable && withdrawn(issuer, &family).await?.is_none()).then_some(family))
+    Ok((usable && withdrawn(issuer, &family, Age::Any).await?.is_none()).then_some(family))
 }
 
 /// Ends the family of any of its tokens, if it is this client's; `false` if it is another's. One that there is not has
@@ -191,8 +193,8 @@ async fn reused(issuer: &Inner, presented: &RefreshToken) -> Refusal {
     }
 }
 
-/// Why a family may not be used any more, although nobody has ended it.
-async fn withdrawn(issuer: &Inner, family: &Family) -> Result<Option<&'static str>, Refusal> {
+/// Why a family may not be used any more, although nobody has ended it. `age` is that of a record that speaks against it.
+async fn withdrawn(issuer: &Inner, family: &Family, age: Age) -> Result<Option<&'static str>, Refusal> {
     let owner = client_of(&family.subject).unwrap_or(&family.client_id);
     for client in [owner, &family.client_id] {
         for what in [Revoked::Client(client), Revoked::ClientBefore(client, family.issued_at)] {
@@ -203,17 +205,22 @@ async fn withdrawn(issuer: &Inner, family: &Family) -> Result<Option<&'static st
     }
     if owner != family.client_id {
         // A family lives for long, so the consent of its subject is asked for anew.
-        let record = client_auth::record(issuer, owner, Age::Any).await?;
-        let consents = record
-            .is_some_and(|record| record.state == ClientState::Active && record.may_act.contains(&family.client_id));
-        if !consents {
+        let consents = |record: Option<ClientRecord>| {
+            record
+                .is_some_and(|record| record.state == ClientState::Active && record.may_act.contains(&family.client_id))
+        };
+        if !consents(client_auth::record(issuer, owner, Age::Any).await?)
+            && (age == Age::Any || !consents(client_auth::record(issuer, owner, age).await?))
+        {
             return Ok(Some("is about a client that is disabled, or lets this one act no more"));
         }
     }
-    if let Some(jti) = &family.subject_jti
-        && revocations::is_listed(issuer, Revoked::Token(jti)).await?
-    {
-        return Ok(Some("comes from a token that is revoked"));
+    if let Some(jti) = &family.subject_jti {
+        for what in [Revoked::Token(jti), Revoked::Origin(jti)] {
+            if revocations::is_listed(issuer, what).await? {
+                return Ok(Some("comes from a token that is revoked"));
+            }
+        }
     }
     if let Some(id) = &family.api_key {
         let now = issuer.deps.clock.unix();
