@@ -319,3 +319,22 @@ async fn a_new_consent_counts_before_a_family_is_ended() {
     world.directory.put(&a).await;
     assert_eq!(world.send(refresh("b", &token, &[])).await.status(), 200);
 }
+
+/// Otherwise each exchange would begin a family with an end of its own, and the first one's end would mean nothing.
+#[tokio::test]
+async fn no_family_comes_out_of_a_family_or_an_api_key() {
+    let (world, token, _) = world().await;
+    let wanted = [("requested_token_type", REFRESH_TOKEN)];
+    let refreshed = token_in(&world.send(refresh("b", &token, &[])).await);
+    let exchanged = token_in(&world.send(exchange("b", &refreshed, &[])).await);
+    let key = world.key("b", 1, |record| record.expires_at = Some(NOW + 1_000)).await;
+    let of_key = token_in(&world.send(exchange_key(&key, &[])).await);
+    let of_that = token_in(&world.send(exchange("b", &of_key, &[])).await);
+    for (name, subject) in
+        [("refreshed", refreshed), ("exchanged", exchanged), ("of a key", of_key), ("of that", of_that)]
+    {
+        let answer = world.send(exchange("b", &subject, &wanted)).await;
+        assert_eq!((answer.status(), answer.error().as_str()), (400, "invalid_request"), "{name}: {answer:?}");
+        assert_eq!(world.send(exchange("b", &subject, &[])).await.status(), 200, "{name}: an access token does");
+    }
+}

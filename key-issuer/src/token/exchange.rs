@@ -83,6 +83,11 @@ pub(super) async fn answer(
     let has_actor_token = subject::actor_token(form)?.is_some();
     let subject = Subject::read(issuer, request, form, facts).await?;
     facts.subject = Some(subject.sub.clone());
+    if requested == Requested::RefreshToken && !subject.may_begin_family() {
+        return Err(Refusal::invalid_request(
+            "the subject token comes from a refresh token or an API key: exchange what that came from",
+        ));
+    }
     if let Some(token) = subject::actor_token(form)? {
         subject::check_actor(issuer, token, &record.client_id).await?;
     }
@@ -170,6 +175,7 @@ async fn issue(
         act: wanted.act,
         may_act: subject.may_act.clone(),
         api_key: subject.api_key.clone(),
+        refresh_family: subject.refresh_family.clone(),
     };
     grant.confirmation = confirmation(issuer, request, client).await?;
     if subject.is_bound && grant.confirmation.is_none() {

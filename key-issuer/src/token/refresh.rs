@@ -135,6 +135,7 @@ pub(super) async fn answer(
         act: family.act.clone(),
         may_act: family.may_act.clone(),
         api_key: family.api_key.clone(),
+        refresh_family: Some(presented.family().to_owned()),
     };
     let now = issuer.deps.clock.unix();
     family.live.retain(|live| now < live.expires_at);

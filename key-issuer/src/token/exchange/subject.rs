@@ -9,7 +9,7 @@ use crate::form::Form;
 use crate::own_token::{self, OwnToken, to_value};
 use crate::refusal::Refusal;
 use crate::revocations::{self, Revoked};
-use crate::token::{API_KEY, client_of, scope};
+use crate::token::{API_KEY, REFRESH_FAMILY, client_of, scope};
 
 /// Who a new token is about, and all that its subject token, or its API key, allows.
 #[derive(Clone, Debug)]
@@ -29,6 +29,17 @@ pub(in crate::token) struct Subject {
     pub(in crate::token) jti: Option<String>,
     /// The public id of the API key that it is, or comes from.
     pub(in crate::token) api_key: Option<String>,
+    /// The public id of the family of refresh tokens that it comes from.
+    pub(in crate::token) refresh_family: Option<String>,
+}
+
+impl Subject {
+    /// Whether a family of refresh tokens may begin with it. Each has an end of its own, so that with a token that came
+    /// out of a family, or of an API key with an end, both could be outlived by going round once more.
+    pub(in crate::token) fn may_begin_family(&self) -> bool {
+        let is_token = self.jti.is_some();
+        !(is_token && (self.api_key.is_some() || self.refresh_family.is_some()))
+    }
 }
 
 /// The one answer to a token that is none, has ended, was taken back or is somebody else's; the log learns which.
@@ -69,6 +80,8 @@ pub(super) async fn of_token(issuer: &Inner, token: &str) -> Result<Subject, Ref
         may_act,
         jti: Some(jti.clone()),
         api_key: text(claims, API_KEY).map_err(|()| refused("has an api_key of an unknown form"))?,
+        refresh_family: text(claims, REFRESH_FAMILY)
+            .map_err(|()| refused("has a refresh_family of an unknown form"))?,
     })
 }
 
