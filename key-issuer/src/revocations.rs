@@ -4,6 +4,7 @@ mod by_id;
 mod list;
 
 use authz::Claims;
+use authz::jwt::LEEWAY_SECONDS;
 use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +18,9 @@ use crate::{Inner, hex};
 const ATTEMPTS: usize = 8;
 /// How far the clocks of two environments may be apart, in seconds.
 const CLOCKS_DIFFER_SECONDS: u64 = 60;
+/// How long an entry is kept after what it revokes has ended, in seconds: verifiers accept a token a little longer, and
+/// their clocks may be behind ours.
+pub(crate) const LINGER_SECONDS: u64 = LEEWAY_SECONDS + CLOCKS_DIFFER_SECONDS;
 
 /// What is revoked.
 #[derive(Clone, Copy, Debug)]
@@ -97,19 +101,20 @@ pub(crate) struct Entry {
 pub(crate) async fn revoke_token(issuer: &Inner, jti: &str, expires_at: u64) -> Result<(), Refusal> {
     if issuer.offers.refresh {
         // No family is begun with a token that is revoked, so none ends later than one that is begun now.
-        let until = issuer.deps.clock.unix() + issuer.config.refresh_ttl_seconds + CLOCKS_DIFFER_SECONDS;
+        let until = issuer.deps.clock.unix() + issuer.config.refresh_ttl_seconds;
         revoke(issuer, Revoked::Origin(jti), until).await?;
     }
     revoke(issuer, Revoked::Token(jti), expires_at).await
 }
 
-/// Puts a credential on the list until `expires_at` (seconds since 1970), when it is worth nothing anyway. Doing it
-/// twice is doing it once; the later `expires_at` stays.
+/// Puts a credential on the list until `expires_at` (seconds since 1970), when it is worth nothing anyway, and for
+/// [`LINGER_SECONDS`] more. Doing it twice is doing it once; the later `expires_at` stays.
 ///
 /// # Errors
 /// 503 when the table does not answer; 507 when the list that verifiers load has no room, for a list must not be cut.
 pub(crate) async fn revoke(issuer: &Inner, what: Revoked<'_>, expires_at: u64) -> Result<(), Refusal> {
     let id = what.record_id();
+    let until = expires_at + LINGER_SECONDS;
     let before = match what {
         Revoked::ClientBefore(_, moment) => Some(moment),
         _ => None,
@@ -119,13 +124,13 @@ pub(crate) async fn revoke(issuer: &Inner, what: Revoked<'_>, expires_at: u64) -
         let written = match held {
             None => {
                 let (kind, id_of) = what.parts();
-                let entry = Entry { kind, id: id_of, until: expires_at, before };
+                let entry = Entry { kind, id: id_of, until, before };
                 list::reserve(issuer, &entry).await?;
-                issuer.revoked.create(&id, &entry, Some(expires_at)).await
+                issuer.revoked.create(&id, &entry, Some(until)).await
             }
             Some(held) => {
                 let entry = Entry {
-                    until: held.value.until.max(expires_at),
+                    until: held.value.until.max(until),
                     before: held.value.before.max(before),
                     ..held.value.clone()
                 };

@@ -23,7 +23,7 @@ use crate::confirmation::confirmation;
 use crate::event::{Request, Response};
 use crate::form::Form;
 use crate::refusal::Refusal;
-use crate::revocations::{self, Revoked};
+use crate::revocations::{self, LINGER_SECONDS, Revoked};
 use crate::{Inner, hex};
 
 mod family;
@@ -138,9 +138,11 @@ pub(super) async fn answer(
         refresh_family: Some(presented.family().to_owned()),
     };
     let now = issuer.deps.clock.unix();
-    family.live.retain(|live| now < live.expires_at);
+    // Those that verifiers may accept still are to be revoked with the others.
+    let left = |live: &Live| (live.expires_at + LINGER_SECONDS).saturating_sub(now);
+    family.live.retain(|live| left(live) > 0);
     if family.live.len() >= MAX_LIVE {
-        let seconds = family.live.iter().map(|live| live.expires_at - now).min().unwrap_or(1);
+        let seconds = family.live.iter().map(left).min().unwrap_or(1);
         return Err(Refusal::new(
             429,
             "temporarily_unavailable",
