@@ -271,3 +271,31 @@ async fn what_came_from_an_api_key_opens_nothing() {
     }
     assert_eq!(world.call("GET", "/v1/clients", None).await.status(), 200, "its own token does");
 }
+
+/// "Everybody with a token may call everything" is said about services, and not about the issuer.
+#[tokio::test]
+async fn a_policy_for_the_whole_mesh_makes_nobody_an_administrator() {
+    let wide = "
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: { name: wide, namespace: istio-system }
+spec: { rules: [{ from: [{ source: { requestPrincipals: ['*'] } }] }] }
+";
+    let authentication = POLICIES.split("---").next().unwrap();
+    for (yaml, status) in [(format!("{authentication}---{wide}"), 403), (format!("{POLICIES}---{wide}"), 200)] {
+        let world = AdminWorld::with(Some(&yaml)).await;
+        let other = token(&world.world, "grant_type=client_credentials&scope=other&audience=causeway-admin").await;
+        let mut asked = event(PUBLIC_API, "GET", "/v1/clients");
+        asked["headers"]["authorization"] = json!(format!("Bearer {other}"));
+        let answer = world.send(asked).await;
+        assert_eq!((answer.status(), answer.error().as_str()), (403, "insufficient_scope"), "{answer:?}");
+        let answer = world.call("GET", "/v1/clients", None).await;
+        assert_eq!(answer.status(), status, "the administrator's own rule counts: {answer:?}");
+        if status == 200 {
+            let created = world.call("POST", "/v1/clients", Some(json!({"client_id": "new"}))).await;
+            assert_eq!(created.status(), 201, "{created:?}");
+            let policy = world.changes().pop().unwrap()["policy"].clone();
+            assert_eq!(policy, "ns[causeway-system]-policy[administrators]-rule[0]");
+        }
+    }
+}
