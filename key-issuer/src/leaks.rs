@@ -57,8 +57,11 @@ async fn revoke(issuer: &Inner, credential: &str) -> Result<Option<(&'static str
         return Ok(action.map(|action| (action, key.id().to_owned())));
     }
     let Some(token) = own_token::read(issuer, credential).await? else { return Ok(None) };
-    revocations::revoke_token(issuer, &token.jti, token.expires_at).await?;
-    Ok(Some(("token_revoked", token.jti)))
+    if revocations::revoke_by_holder(issuer, &token).await? {
+        Ok(Some(("token_revoked", token.jti)))
+    } else {
+        Ok(Some(("client_tokens_revoked", token.client_id)))
+    }
 }
 
 /// Revokes the key whose current value this is. A value that a rotation has replaced is ended alone: the key was given a

@@ -1,5 +1,6 @@
 //! Revoked credentials: what is kept about them, and the signed list that verifiers load.
 
+mod budget;
 mod by_id;
 mod list;
 
@@ -8,6 +9,7 @@ use authz::jwt::LEEWAY_SECONDS;
 use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use budget::{revoke_by_holder, take_or_revoke_all};
 pub(crate) use by_id::create;
 pub(crate) use list::{ListCache, answer};
 
@@ -42,7 +44,7 @@ impl Revoked<'_> {
     /// The id of its record. Ids of callers are hashed: they are of any length and hold any character.
     fn record_id(self) -> String {
         let (kind, id) = self.parts();
-        format!("{}#{}", kind.word(), hex(digest(&SHA256, id.as_bytes()).as_ref()))
+        record_id(kind, &id)
     }
 
     fn parts(self) -> (Kind, String) {
@@ -56,6 +58,10 @@ impl Revoked<'_> {
     }
 }
 
+fn record_id(kind: Kind, id: &str) -> String {
+    format!("{}#{}", kind.word(), hex(digest(&SHA256, id.as_bytes()).as_ref()))
+}
+
 /// What the id of an entry is the id of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -65,6 +71,8 @@ enum Kind {
     Key,
     Client,
     Before,
+    /// Nothing is revoked: what a client has spent of its budget.
+    Budget,
 }
 
 impl Kind {
@@ -75,6 +83,7 @@ impl Kind {
             Self::Key => "key",
             Self::Client => "client",
             Self::Before => "before",
+            Self::Budget => "budget",
         }
     }
 }
@@ -91,6 +100,9 @@ pub(crate) struct Entry {
     /// The moment of [`Revoked::ClientBefore`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     before: Option<u64>,
+    /// How many tokens of the client went on the list one by one, for a budget.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    spent: Option<u64>,
 }
 
 /// Revokes a token that ends at `expires_at` (seconds since 1970), and the refresh tokens that came from it, which may
@@ -124,7 +136,7 @@ pub(crate) async fn revoke(issuer: &Inner, what: Revoked<'_>, expires_at: u64) -
         let written = match held {
             None => {
                 let (kind, id_of) = what.parts();
-                let entry = Entry { kind, id: id_of, until, before };
+                let entry = Entry { kind, id: id_of, until, before, spent: None };
                 list::reserve(issuer, &entry).await?;
                 issuer.revoked.create(&id, &entry, Some(until)).await
             }

@@ -88,8 +88,11 @@ pub(super) async fn kill(issuer: &Inner, id: &str) -> Result<(), Refusal> {
         if family.live.is_empty() {
             return Ok(());
         }
-        for live in &family.live {
-            revocations::revoke(issuer, Revoked::Token(&live.jti), live.expires_at).await?;
+        let tokens = u64::try_from(family.live.len()).unwrap_or(u64::MAX);
+        if revocations::take_or_revoke_all(issuer, &family.client_id, tokens).await? {
+            for live in &family.live {
+                revocations::revoke(issuer, Revoked::Token(&live.jti), live.expires_at).await?;
+            }
         }
         family.live.clear();
         replace(issuer, id, &family, held.version).await?;
