@@ -353,3 +353,56 @@ async fn what_ended_just_now_is_revoked_with_the_family() {
     assert_eq!(tokens.len(), 1, "{entries:?}");
     assert!(tokens[0].1.expires_at > Some(NOW + 660), "{entries:?}");
 }
+
+#[tokio::test]
+async fn may_act_is_what_the_record_says_now() {
+    let (world, token, _) = world().await;
+    let first = world.send(refresh("b", &token, &[])).await;
+    assert_eq!(first.claims()["may_act"], json!({"sub": "client:b"}));
+    let mut a = full_client("a");
+    a.may_act = vec!["b".to_owned(), "c".to_owned()];
+    world.directory.put(&a).await;
+    world.clock.set(NOW + 60);
+    let second = world.send(refresh("b", &next_in(&first), &[])).await;
+    assert_eq!(second.claims()["may_act"], json!({"subs": ["client:b", "client:c"]}));
+    assert_eq!(world.send(exchange("c", &token_in(&second), &[])).await.status(), 200);
+    a.may_act = vec!["b".to_owned()];
+    world.directory.put(&a).await;
+    world.clock.set(NOW + 120);
+    let third = world.send(refresh("b", &next_in(&second), &[])).await;
+    assert_eq!(world.send(exchange("c", &token_in(&third), &[])).await.error(), "invalid_request");
+}
+
+#[tokio::test]
+async fn what_the_api_key_has_lost_is_not_granted() {
+    let world = World::of(&[full_client("b"), watcher()]).await;
+    let change = |record: &mut authz::ApiKeyRecord| {
+        record.scope = "reviews.read reviews.write".to_owned();
+        record.audiences.push("https://api.bookinfo.example".to_owned());
+    };
+    let key = world.key("b", 1, change).await;
+    let begin = as_client(
+        "b",
+        "/oauth2/token",
+        &[
+            ("grant_type", TOKEN_EXCHANGE),
+            ("subject_token", &key),
+            ("subject_token_type", API_KEY),
+            ("requested_token_type", REFRESH_TOKEN),
+        ],
+    );
+    let token = token_in(&world.send(begin).await);
+    let first = world.send(refresh("b", &token, &[])).await;
+    assert_eq!(first.claims()["aud"], json!(["bookinfo", "https://api.bookinfo.example"]));
+    let id = key[8..20].to_owned();
+    let table = world.directory.store.table(platform::store::API_KEYS);
+    let mut record: authz::ApiKeyRecord = serde_json::from_str(&table.get(&id).await.unwrap().unwrap().json).unwrap();
+    record.scope = "reviews.read".to_owned();
+    record.audiences = vec!["bookinfo".to_owned()];
+    record.expires_at = Some(NOW + 100);
+    world.put_key(&id, &record).await;
+    let second = world.send(refresh("b", &next_in(&first), &[])).await;
+    let claims = second.claims();
+    assert_eq!((&claims["scope"], &claims["aud"]), (&json!("reviews.read"), &json!("bookinfo")));
+    assert_eq!(claims["exp"], NOW + 100);
+}

@@ -13,6 +13,7 @@ use identity::secret::Secret;
 use platform::random::Random;
 
 use super::claims::{Grant, mint};
+use super::delegation::MayAct;
 use super::exchange::{self, Subject};
 use super::{TokenResponse, audience, client_of, scope};
 use crate::audit::Facts;
@@ -122,18 +123,31 @@ pub(super) async fn answer(
         return Err(refused(why));
     }
 
-    let may_ask: Vec<String> = family.audience.iter().filter(|a| record.audiences.contains(a)).cloned().collect();
+    // What the client has lost since is not granted, nor what the API key has that the family comes from.
+    let mut scopes: Vec<String> = scope::common(&family.scope, &record.scopes).into_iter().map(str::to_owned).collect();
+    let mut may_ask: Vec<String> = family.audience.clone();
+    may_ask.retain(|audience| record.audiences.contains(audience));
+    let mut not_after = family.expires_at;
+    if let Some(id) = &family.api_key {
+        let key = exchange::api_key_record(issuer, id).await?;
+        let key = key.ok_or_else(|| refused("comes from an API key that is not valid any more"))?;
+        let of_key = scope::tokens(&key.scope);
+        scopes.retain(|scope| of_key.contains(scope));
+        may_ask.retain(|audience| key.audiences.contains(audience));
+        not_after = not_after.min(key.expires_at.unwrap_or(u64::MAX));
+    }
+    let scopes: Vec<&str> = scopes.iter().map(String::as_str).collect();
     let mut grant = Grant {
         subject: family.subject.clone(),
         client: record,
         // RFC 6749 §6: the scope "MUST NOT include any scope not originally granted by the resource owner, and if omitted
-        // is treated as equal to the scope originally granted". What the client has lost since is not granted either.
-        scope: scope::granted(form, &scope::common(&family.scope, &record.scopes))?,
+        // is treated as equal to the scope originally granted".
+        scope: scope::granted(form, &scopes)?,
         audience: audience::granted(form, &may_ask, &may_ask, "invalid_target")?,
-        not_after: Some(family.expires_at),
+        not_after: Some(not_after),
         confirmation: None,
         act: family.act.clone(),
-        may_act: family.may_act.clone(),
+        may_act: may_act_of(issuer, &family, record).await?,
         api_key: family.api_key.clone(),
         refresh_family: Some(presented.family().to_owned()),
     };
@@ -168,6 +182,18 @@ pub(super) async fn answer(
     let mut response = TokenResponse::of(&token, &grant, facts);
     response.refresh_token = Some(next.expose());
     response.send()
+}
+
+/// Who may act for the subject of a family, by the record of the subject's client as it is now: a family lives for long, and
+/// whoever was struck out of the record meanwhile is not named any more.
+async fn may_act_of(issuer: &Inner, family: &Family, record: &ClientRecord) -> Result<Option<MayAct>, Refusal> {
+    match client_of(&family.subject) {
+        Some(owner) if owner != record.client_id => {
+            let owner = client_auth::record(issuer, owner, Age::Any).await?;
+            Ok(owner.and_then(|owner| MayAct::of_clients(&owner.may_act)))
+        }
+        _ => Ok(MayAct::of_clients(&record.may_act)),
+    }
 }
 
 /// The family of a refresh token that could be used now; uses nothing up.
