@@ -14,6 +14,7 @@ pub(crate) use by_id::create;
 pub(crate) use list::{ListCache, answer};
 
 use crate::refusal::Refusal;
+use crate::token::client_of;
 use crate::{Inner, hex};
 
 /// How often a change is tried when others are faster.
@@ -181,9 +182,16 @@ pub(crate) async fn is_revoked(issuer: &Inner, claims: &Claims) -> Result<bool, 
     // A token that has none of these is no token of ours, and is not vouched for.
     let (Some(jti), Some(client_id)) = (claims.text("jti"), claims.client_id()) else { return Ok(true) };
     let issued_at = claims.issued_at().unwrap_or(0);
-    for what in [Revoked::Token(jti), Revoked::Client(client_id), Revoked::ClientBefore(client_id, issued_at)] {
-        if is_listed(issuer, what).await? {
-            return Ok(true);
+    if is_listed(issuer, Revoked::Token(jti)).await? {
+        return Ok(true);
+    }
+    // The client that the token is about may be another than the one that has it.
+    let owner = claims.subject().and_then(client_of).filter(|owner| *owner != client_id);
+    for client in std::iter::once(client_id).chain(owner) {
+        for what in [Revoked::Client(client), Revoked::ClientBefore(client, issued_at)] {
+            if is_listed(issuer, what).await? {
+                return Ok(true);
+            }
         }
     }
     Ok(false)

@@ -8,7 +8,7 @@ use crate::client_cache::Age;
 use crate::form::Form;
 use crate::own_token::{self, OwnToken, to_value};
 use crate::refusal::Refusal;
-use crate::revocations::{self, Revoked};
+use crate::revocations;
 use crate::token::{API_KEY, REFRESH_FAMILY, client_of, scope};
 
 /// Who a new token is about, and all that its subject token, or its API key, allows.
@@ -54,14 +54,6 @@ pub(super) async fn of_token(issuer: &Inner, token: &str) -> Result<Subject, Ref
     let OwnToken { claims, jti, client_id, expires_at } = &token;
     let sub = claims.subject().ok_or_else(|| refused("has no sub"))?;
     // The client that the token is about may be another than the one that has it, and both may have been stopped since.
-    if let Some(owner) = client_of(sub).filter(|owner| owner != client_id) {
-        let issued_at = claims.issued_at().unwrap_or(0);
-        for what in [Revoked::Client(owner), Revoked::ClientBefore(owner, issued_at)] {
-            if revocations::is_listed(issuer, what).await? {
-                return Err(refused("is about a client that is revoked"));
-            }
-        }
-    }
     for client in [client_id.as_str(), client_of(sub).unwrap_or(client_id)] {
         if is_disabled(issuer, client).await? {
             return Err(refused("is of a client, or about one, that is disabled"));
