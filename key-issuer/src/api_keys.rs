@@ -208,6 +208,16 @@ pub(crate) async fn revoke_key(issuer: &Inner, held: Held<ApiKeyRecord>) -> Resu
     Err(outrun())
 }
 
+/// Ends the value before the last rotation, which was to be accepted for a while; `false` if somebody else was faster.
+pub(crate) async fn end_previous_value(issuer: &Inner, held: &Held<ApiKeyRecord>) -> Result<bool, Refusal> {
+    let record = ApiKeyRecord { previous: None, ..held.value.clone() };
+    match store(issuer, held, record).await {
+        Ok(_) => Ok(true),
+        Err(refusal) if refusal.status == 409 => Ok(false),
+        Err(refusal) => Err(refusal),
+    }
+}
+
 /// Revokes all keys of a client.
 ///
 /// # Errors

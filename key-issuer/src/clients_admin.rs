@@ -68,6 +68,10 @@ pub(crate) async fn create(call: Call<'_>) -> Result<Response, Refusal> {
         Some(_) => return Err(wrong("client_id", fields::CLIENT_ID_RULE)),
         None => hex(&random::<16>(call.issuer)?),
     };
+    // A record with another proof than the role closes the IAM door to the role that has this client.
+    if call.issuer.config.registry.has_client(&client_id) {
+        return Err(Refusal::new(409, "already_exists", "the registry of IAM roles has a client with this client_id"));
+    }
     let mut record = ClientRecord {
         created_at: Some(call.now()),
         created_by: Some(call.who.principal.clone()),

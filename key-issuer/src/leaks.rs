@@ -5,15 +5,14 @@
 use std::sync::{Mutex, PoisonError};
 
 use authz::KeyState;
-use authz::api_key::ApiKey;
+use authz::api_key::{ApiKey, LiveValue};
 
 use crate::admin::Body;
 use crate::admin::body::wrong;
 use crate::audit::{Change, Facts};
 use crate::event::{Request, Response};
 use crate::refusal::Refusal;
-use crate::revocations::{self, Revoked};
-use crate::{Inner, api_keys, own_token};
+use crate::{Inner, api_keys, own_token, revocations};
 
 /// The longest credential that is looked at, in bytes.
 const MAX_CREDENTIAL_BYTES: usize = 8 * 1024;
@@ -21,6 +20,8 @@ const MAX_URL_BYTES: usize = 1024;
 /// Reports in a burst and in each second after it, in each execution environment: each may cost a table read.
 const BURST: u64 = 20;
 const PER_SECOND: u64 = 5;
+/// How often a change is tried when others are faster.
+const ATTEMPTS: usize = 5;
 
 /// Takes a report.
 pub(crate) async fn report(issuer: &Inner, request: &Request, facts: &mut Facts) -> Result<Response, Refusal> {
@@ -52,16 +53,41 @@ async fn revoke(issuer: &Inner, credential: &str) -> Result<Option<(&'static str
         if !issuer.deps.tables.api_keys.is_configured() {
             return Ok(None);
         }
-        let pepper = issuer.pepper().await?;
-        let found = api_keys::table(issuer).get(key.id()).await.map_err(crate::admin::unavailable)?;
-        let proven = found.filter(|held| held.value.is_value(&key, &pepper) && held.value.state != KeyState::Revoked);
-        let Some(held) = proven else { return Ok(None) };
-        api_keys::revoke_key(issuer, held).await?;
-        return Ok(Some(("api_key_revoked", key.id().to_owned())));
+        let action = revoke_value(issuer, &key).await?;
+        return Ok(action.map(|action| (action, key.id().to_owned())));
     }
     let Some(token) = own_token::read(issuer, credential).await? else { return Ok(None) };
-    revocations::revoke(issuer, Revoked::Token(&token.jti), token.expires_at).await?;
-    Ok(Some(("token_revoked", token.jti)))
+    if revocations::revoke_by_holder(issuer, &token).await? {
+        Ok(Some(("token_revoked", token.jti)))
+    } else {
+        Ok(Some(("client_tokens_revoked", token.client_id)))
+    }
+}
+
+/// Revokes the key whose current value this is. A value that a rotation has replaced is ended alone: the key was given a
+/// new one so that its owner can go on, and whoever finds the old one must not stop that.
+async fn revoke_value(issuer: &Inner, key: &ApiKey) -> Result<Option<&'static str>, Refusal> {
+    let pepper = issuer.pepper().await?;
+    for _ in 0..ATTEMPTS {
+        let found = api_keys::table(issuer).get(key.id()).await.map_err(crate::admin::unavailable)?;
+        let Some(held) = found else { return Ok(None) };
+        match held.value.live_value(key, &pepper, issuer.deps.clock.unix()) {
+            None => return Ok(None),
+            Some(LiveValue::Current) => {
+                let was_revoked = held.value.state == KeyState::Revoked;
+                // A key that is revoked already may not be on the list yet: whoever revoked it may have been interrupted.
+                api_keys::revoke_key(issuer, held).await?;
+                return Ok((!was_revoked).then_some("api_key_revoked"));
+            }
+            Some(LiveValue::Previous) if held.value.state == KeyState::Revoked => return Ok(None),
+            Some(LiveValue::Previous) => {
+                if api_keys::end_previous_value(issuer, &held).await? {
+                    return Ok(Some("api_key_value_ended"));
+                }
+            }
+        }
+    }
+    Err(Refusal::unavailable("the record of an API key is changed by many at once"))
 }
 
 /// Where it was found, as one line of plain characters and without what may be a credential in the query.

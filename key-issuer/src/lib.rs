@@ -1,9 +1,9 @@
-//! The key issuer: OAuth access tokens, the keys that verify them, and X.509-SVIDs, as one Lambda function with two
-//! ways in.
+//! The key issuer: OAuth access tokens, the keys that verify them, and SVIDs, as one Lambda function with three doors.
 //!
-//! The public door (an HTTP API) answers the discovery documents, `/jwks.json` and `/oauth2/token` for clients with a
-//! secret. The IAM door (a Function URL with AWS_IAM) answers `/oauth2/token` and `/v1/svid` for callers whose IAM role
-//! the registry knows. Each has its own closed route table.
+//! The public door (an HTTP API) answers the discovery documents, the key sets, the list of revocations, clients with a
+//! secret, an assertion or an API key, callers who prove their IAM role, and administrators with a token. The mTLS door (a
+//! domain with mutual TLS) answers clients with a certificate. The IAM door (a Function URL with AWS_IAM) answers callers
+//! whose IAM role the registry knows: clients, workloads and administrators. Each has its own closed route table.
 
 use std::future::Future;
 use std::pin::Pin;

@@ -99,6 +99,11 @@ impl Registry {
     pub fn get(&self, role: &RoleArn) -> Option<&Registration> {
         self.0.get(role)
     }
+
+    /// Whether a role has this client id.
+    pub fn has_client(&self, client_id: &str) -> bool {
+        self.0.values().any(|registration| registration.client_id == client_id)
+    }
 }
 
 impl Registration {

@@ -10,11 +10,12 @@ use crate::iam::Door;
 use crate::introspection::not_offered;
 use crate::own_token;
 use crate::refusal::Refusal;
-use crate::revocations::{self, Revoked};
+use crate::revocations;
 use crate::token::form;
 use crate::token::refresh::{self, RefreshToken};
 
-/// Revokes a token of the client: an access token by its `jti`, a refresh token with its whole family.
+/// Revokes a token of the client: an access token by its `jti`, a refresh token with its whole family. A client that takes
+/// back more than its budget loses all its tokens.
 ///
 /// RFC 7009 §2.2: "The authorization server responds with HTTP status code 200 if the token has been revoked successfully
 /// or if the client submitted an invalid token."
@@ -50,8 +51,12 @@ pub(crate) async fn answer(
         if token.client_id != caller.client_id {
             return Err(anothers());
         }
-        revocations::revoke(issuer, Revoked::Token(&token.jti), token.expires_at).await?;
+        let alone = revocations::revoke_by_holder(issuer, &token).await?;
         facts.jti = Some(token.jti);
+        if !alone {
+            facts.event = Some("client_tokens_revoked");
+            return Ok(done());
+        }
     } else {
         return Ok(done());
     }

@@ -1,26 +1,38 @@
 //! Revoked credentials: what is kept about them, and the signed list that verifiers load.
 
+mod budget;
 mod by_id;
 mod list;
 
 use authz::Claims;
+use authz::jwt::LEEWAY_SECONDS;
 use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use budget::{revoke_by_holder, take_or_revoke_all};
 pub(crate) use by_id::create;
 pub(crate) use list::{ListCache, answer};
 
 use crate::refusal::Refusal;
+use crate::token::client_of;
 use crate::{Inner, hex};
 
 /// How often a change is tried when others are faster.
 const ATTEMPTS: usize = 8;
+/// How far the clocks of two environments may be apart, in seconds.
+const CLOCKS_DIFFER_SECONDS: u64 = 60;
+/// How long an entry is kept after what it revokes has ended, in seconds: verifiers accept a token a little longer, and
+/// their clocks may be behind ours.
+pub(crate) const LINGER_SECONDS: u64 = LEEWAY_SECONDS + CLOCKS_DIFFER_SECONDS;
 
 /// What is revoked.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Revoked<'a> {
     /// The token with this `jti`.
     Token(&'a str),
+    /// The families of refresh tokens that come from the token with this `jti`. Verifiers never see one of them, so this is
+    /// not on the list that they load.
+    Origin(&'a str),
     /// The API key with this public id.
     Key(&'a str),
     /// Every credential of this client.
@@ -33,12 +45,13 @@ impl Revoked<'_> {
     /// The id of its record. Ids of callers are hashed: they are of any length and hold any character.
     fn record_id(self) -> String {
         let (kind, id) = self.parts();
-        format!("{}#{}", kind.word(), hex(digest(&SHA256, id.as_bytes()).as_ref()))
+        record_id(kind, &id)
     }
 
     fn parts(self) -> (Kind, String) {
         match self {
             Self::Token(jti) => (Kind::Token, jti.to_owned()),
+            Self::Origin(jti) => (Kind::Origin, jti.to_owned()),
             Self::Key(id) => (Kind::Key, id.to_owned()),
             Self::Client(id) => (Kind::Client, id.to_owned()),
             Self::ClientBefore(id, _) => (Kind::Before, id.to_owned()),
@@ -46,23 +59,32 @@ impl Revoked<'_> {
     }
 }
 
+fn record_id(kind: Kind, id: &str) -> String {
+    format!("{}#{}", kind.word(), hex(digest(&SHA256, id.as_bytes()).as_ref()))
+}
+
 /// What the id of an entry is the id of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Kind {
     Token,
+    Origin,
     Key,
     Client,
     Before,
+    /// Nothing is revoked: what a client has spent of its budget.
+    Budget,
 }
 
 impl Kind {
     fn word(self) -> &'static str {
         match self {
             Self::Token => "token",
+            Self::Origin => "origin",
             Self::Key => "key",
             Self::Client => "client",
             Self::Before => "before",
+            Self::Budget => "budget",
         }
     }
 }
@@ -79,15 +101,33 @@ pub(crate) struct Entry {
     /// The moment of [`Revoked::ClientBefore`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     before: Option<u64>,
+    /// How many tokens of the client went on the list one by one, for a budget.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    spent: Option<u64>,
 }
 
-/// Puts a credential on the list until `expires_at` (seconds since 1970), when it is worth nothing anyway. Doing it
-/// twice is doing it once; the later `expires_at` stays.
+/// Revokes a token that ends at `expires_at` (seconds since 1970), and the refresh tokens that came from it, which may
+/// live for longer.
+///
+/// # Errors
+/// As [`revoke`].
+pub(crate) async fn revoke_token(issuer: &Inner, jti: &str, expires_at: u64) -> Result<(), Refusal> {
+    if issuer.offers.refresh {
+        // No family is begun with a token that is revoked, so none ends later than one that is begun now.
+        let until = issuer.deps.clock.unix() + issuer.config.refresh_ttl_seconds;
+        revoke(issuer, Revoked::Origin(jti), until).await?;
+    }
+    revoke(issuer, Revoked::Token(jti), expires_at).await
+}
+
+/// Puts a credential on the list until `expires_at` (seconds since 1970), when it is worth nothing anyway, and for
+/// [`LINGER_SECONDS`] more. Doing it twice is doing it once; the later `expires_at` stays.
 ///
 /// # Errors
 /// 503 when the table does not answer; 507 when the list that verifiers load has no room, for a list must not be cut.
 pub(crate) async fn revoke(issuer: &Inner, what: Revoked<'_>, expires_at: u64) -> Result<(), Refusal> {
     let id = what.record_id();
+    let until = expires_at + LINGER_SECONDS;
     let before = match what {
         Revoked::ClientBefore(_, moment) => Some(moment),
         _ => None,
@@ -97,13 +137,13 @@ pub(crate) async fn revoke(issuer: &Inner, what: Revoked<'_>, expires_at: u64) -
         let written = match held {
             None => {
                 let (kind, id_of) = what.parts();
-                let entry = Entry { kind, id: id_of, until: expires_at, before };
+                let entry = Entry { kind, id: id_of, until, before, spent: None };
                 list::reserve(issuer, &entry).await?;
-                issuer.revoked.create(&id, &entry, Some(expires_at)).await
+                issuer.revoked.create(&id, &entry, Some(until)).await
             }
             Some(held) => {
                 let entry = Entry {
-                    until: held.value.until.max(expires_at),
+                    until: held.value.until.max(until),
                     before: held.value.before.max(before),
                     ..held.value.clone()
                 };
@@ -142,9 +182,16 @@ pub(crate) async fn is_revoked(issuer: &Inner, claims: &Claims) -> Result<bool, 
     // A token that has none of these is no token of ours, and is not vouched for.
     let (Some(jti), Some(client_id)) = (claims.text("jti"), claims.client_id()) else { return Ok(true) };
     let issued_at = claims.issued_at().unwrap_or(0);
-    for what in [Revoked::Token(jti), Revoked::Client(client_id), Revoked::ClientBefore(client_id, issued_at)] {
-        if is_listed(issuer, what).await? {
-            return Ok(true);
+    if is_listed(issuer, Revoked::Token(jti)).await? {
+        return Ok(true);
+    }
+    // The client that the token is about may be another than the one that has it.
+    let owner = claims.subject().and_then(client_of).filter(|owner| *owner != client_id);
+    for client in std::iter::once(client_id).chain(owner) {
+        for what in [Revoked::Client(client), Revoked::ClientBefore(client, issued_at)] {
+            if is_listed(issuer, what).await? {
+                return Ok(true);
+            }
         }
     }
     Ok(false)

@@ -5,8 +5,9 @@
 mod admin;
 mod common;
 
-use admin::{AdminWorld, POLICIES, token};
-use common::{IAM_URL, NOW, PUBLIC_API, ROLE_SESSION, event, iam_event};
+use admin::{ADMIN, ADMIN_SECRET, AdminWorld, POLICIES, token};
+use common::grants::{API_KEY, REFRESH_TOKEN, TOKEN_EXCHANGE, body, exchange_key, token_in};
+use common::{IAM_URL, NOW, PUBLIC_API, ROLE_SESSION, basic, event, iam_event, token_event};
 use serde_json::{Value, json};
 
 const EVERY_ROUTE: [(&str, &str); 14] = [
@@ -225,4 +226,76 @@ async fn what_is_not_configured_is_said_to_administrators_alone() {
         assert_eq!(nobody.status(), 401, "{method} {path}");
     }
     assert_eq!(world.world.send(event(PUBLIC_API, "GET", "/revocations")).await.status(), 404);
+}
+
+/// Whoever may make API keys must not become an administrator by exchanging one.
+#[tokio::test]
+async fn what_came_from_an_api_key_opens_nothing() {
+    let world = AdminWorld::new().await;
+    let mut admin = common::client(ADMIN, &[ADMIN_SECRET]);
+    admin.scopes = vec!["issuer.admin".to_owned()];
+    admin.audiences = vec!["causeway-admin".to_owned()];
+    admin.grants = ["client_credentials", TOKEN_EXCHANGE, "refresh_token"].map(str::to_owned).to_vec();
+    world.world.directory.put(&admin).await;
+    world.world.clock.advance(std::time::Duration::from_secs(60));
+    let of_admin = json!({"client_id": ADMIN, "scopes": ["issuer.admin"], "audiences": ["causeway-admin"]});
+    let (_, key) = world.new_key(of_admin).await;
+    let as_admin = |parameters: &[(&str, &str)]| {
+        let mut event = token_event(&body(parameters));
+        event["headers"]["Authorization"] = json!(basic(ADMIN, ADMIN_SECRET));
+        event
+    };
+    let exchanged = |subject: &str, kind: &str| {
+        as_admin(&[("grant_type", TOKEN_EXCHANGE), ("subject_token", subject), ("subject_token_type", kind)])
+    };
+    let direct = token_in(&world.send(exchange_key(&key, &[])).await);
+    let beside = token_in(&world.send(exchanged(&key, API_KEY)).await);
+    let again = token_in(&world.send(exchanged(&direct, common::grants::ACCESS_TOKEN)).await);
+    let refresh = token_in(
+        &world
+            .send(as_admin(&[
+                ("grant_type", TOKEN_EXCHANGE),
+                ("subject_token", &key),
+                ("subject_token_type", API_KEY),
+                ("requested_token_type", REFRESH_TOKEN),
+            ]))
+            .await,
+    );
+    let refreshed =
+        token_in(&world.send(as_admin(&[("grant_type", "refresh_token"), ("refresh_token", &refresh)])).await);
+    for (name, token) in [("alone", direct), ("beside", beside), ("exchanged again", again), ("refreshed", refreshed)] {
+        let mut event = event(PUBLIC_API, "GET", "/v1/clients");
+        event["headers"]["authorization"] = json!(format!("Bearer {token}"));
+        let answer = world.send(event).await;
+        assert_eq!((answer.status(), answer.error().as_str()), (403, "insufficient_scope"), "{name}: {answer:?}");
+    }
+    assert_eq!(world.call("GET", "/v1/clients", None).await.status(), 200, "its own token does");
+}
+
+/// "Everybody with a token may call everything" is said about services, and not about the issuer.
+#[tokio::test]
+async fn a_policy_for_the_whole_mesh_makes_nobody_an_administrator() {
+    let wide = "
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: { name: wide, namespace: istio-system }
+spec: { rules: [{ from: [{ source: { requestPrincipals: ['*'] } }] }] }
+";
+    let authentication = POLICIES.split("---").next().unwrap();
+    for (yaml, status) in [(format!("{authentication}---{wide}"), 403), (format!("{POLICIES}---{wide}"), 200)] {
+        let world = AdminWorld::with(Some(&yaml)).await;
+        let other = token(&world.world, "grant_type=client_credentials&scope=other&audience=causeway-admin").await;
+        let mut asked = event(PUBLIC_API, "GET", "/v1/clients");
+        asked["headers"]["authorization"] = json!(format!("Bearer {other}"));
+        let answer = world.send(asked).await;
+        assert_eq!((answer.status(), answer.error().as_str()), (403, "insufficient_scope"), "{answer:?}");
+        let answer = world.call("GET", "/v1/clients", None).await;
+        assert_eq!(answer.status(), status, "the administrator's own rule counts: {answer:?}");
+        if status == 200 {
+            let created = world.call("POST", "/v1/clients", Some(json!({"client_id": "new"}))).await;
+            assert_eq!(created.status(), 201, "{created:?}");
+            let policy = world.changes().pop().unwrap()["policy"].clone();
+            assert_eq!(policy, "ns[causeway-system]-policy[administrators]-rule[0]");
+        }
+    }
 }

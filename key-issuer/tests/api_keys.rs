@@ -233,3 +233,32 @@ async fn reports_are_bounded() {
     world.world.clock.advance(Duration::from_secs(1));
     assert_eq!(report(&world, "nonsense").await.status(), 202);
 }
+
+/// A value that a rotation has replaced is no reason to stop what replaced it.
+#[tokio::test]
+async fn a_leak_of_a_former_value_ends_that_value_alone() {
+    let world = AdminWorld::new().await;
+    let (id, first) = world.new_key(json!({})).await;
+    let rotate = async |body: Value| {
+        let rotated = world.call("POST", &path(&id, "/rotate"), Some(body)).await;
+        rotated.json()["api_key"].as_str().unwrap().to_owned()
+    };
+    let second = rotate(json!({"overlap_seconds": 100})).await;
+    world.changes();
+    assert_eq!(report(&world, &first).await.status(), 202);
+    let change = world.changes().pop().unwrap();
+    assert_eq!((&change["event"], &change["change"]["id"]), (&json!("leak_reported"), &json!(id)));
+    assert_eq!(change["change"]["action"], "api_key_value_ended");
+    assert_eq!(opens(&world, &first).await, Err("api_key_unknown".to_owned()));
+    assert!(opens(&world, &second).await.is_ok(), "the key goes on");
+    // What has ended is nothing any more.
+    assert_eq!(report(&world, &first).await.status(), 202);
+    let third = rotate(json!({"overlap_seconds": 100})).await;
+    world.world.clock.advance(Duration::from_secs(100));
+    world.changes();
+    assert_eq!(report(&world, &second).await.status(), 202);
+    assert!(world.changes().is_empty());
+    assert!(opens(&world, &third).await.is_ok(), "the key goes on");
+    assert_eq!(report(&world, &third).await.status(), 202);
+    assert_eq!(opens(&world, &third).await, Err("api_key_revoked".to_owned()));
+}

@@ -185,3 +185,14 @@ async fn lists_have_pages() {
         assert_eq!(world.call("GET", &format!("/v1/clients?{query}"), None).await.status(), 400, "{query}");
     }
 }
+
+/// A record of a role's client that another proof than the role opens would close the IAM door to that role.
+#[tokio::test]
+async fn ids_of_roles_are_taken() {
+    let world = AdminWorld::new().await;
+    for body in [json!({"client_id": "bookinfo-reviews"}), json!({"client_id": "bookinfo-reviews", "scopes": ["a"]})] {
+        let answer = world.call("POST", "/v1/clients", Some(body)).await;
+        assert_eq!((answer.status(), answer.error().as_str()), (409, "already_exists"), "{answer:?}");
+    }
+    assert_eq!(world.call("GET", "/v1/clients/bookinfo-reviews", None).await.status(), 404, "nothing was made");
+}

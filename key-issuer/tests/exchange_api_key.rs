@@ -41,7 +41,7 @@ async fn an_api_key_alone_is_a_credential() {
         claims,
         json!({"iss": ISSUER, "sub": "client:a", "aud": ["bookinfo", "ratings"], "exp": NOW + 600, "iat": NOW,
             "nbf": NOW - 5, "jti": null, "client_id": "a", "azp": "a", "scope": "reviews.read",
-            "may_act": {"subs": ["client:b", "client:c"]}})
+            "may_act": {"subs": ["client:b", "client:c"]}, "api_key": &key[8..20]})
     );
     let narrow = world.send(exchange_key(&key, &[("audience", "ratings"), ("client_id", "a")])).await;
     assert_eq!(narrow.claims()["aud"], "ratings");

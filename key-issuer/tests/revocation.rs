@@ -24,10 +24,11 @@ async fn an_access_token_is_revoked_once_and_for_all() {
         assert_eq!((answer.status(), answer.header("Cache-Control")), (200, Some("no-store")), "{hint}");
     }
     assert!(!world.is_active(&token).await && world.is_active(&other).await);
-    // The record goes when the token would have.
+    // The record goes two minutes after the token, which verifiers accept for a minute longer; what is kept for refresh tokens goes when they would have.
     let table = world.directory.store.table("revocations");
     let records = table.page(None, 10).await.unwrap().records;
-    assert_eq!(records.iter().map(|(_, record)| record.expires_at).collect::<Vec<_>>(), [Some(NOW + 600)]);
+    let ends: Vec<_> = records.iter().map(|(id, record)| (id.split_once('#').unwrap().0, record.expires_at)).collect();
+    assert_eq!(ends, [("budget", Some(NOW + 3_720)), ("origin", Some(NOW + 86_520)), ("token", Some(NOW + 720))]);
 }
 
 #[tokio::test]
@@ -89,4 +90,27 @@ async fn an_exchanged_token_belongs_to_who_got_it() {
     assert_eq!(world.send(revoke("a", &exchanged)).await.error(), "unauthorized_client");
     assert_eq!(world.send(revoke("b", &exchanged)).await.status(), 200);
     assert!(!world.is_active(&exchanged).await && world.is_active(&subject).await);
+}
+
+/// The list is everybody's, so one client must not fill it.
+#[tokio::test]
+async fn a_client_that_takes_back_too_many_tokens_loses_all() {
+    let world = World::of(&[full_client("a"), full_client("b"), watcher()]).await;
+    // What 999 tokens leave behind, without making them.
+    world.list("budget", "a", json!({"until": NOW + 3_720, "spent": 999})).await;
+    let (last, over, kept) = (world.token("a", &[]).await, world.token("a", &[]).await, world.token("a", &[]).await);
+    let of_b = world.token("b", &[]).await;
+    for _ in 0..2 {
+        assert_eq!(world.send(revoke("a", &last)).await.status(), 200, "twice is once");
+    }
+    assert!(!world.is_active(&last).await && world.is_active(&over).await);
+    world.lines.drain();
+    assert_eq!(world.send(revoke("a", &over)).await.status(), 200);
+    assert_eq!(world.audit()["event"], "client_tokens_revoked");
+    assert!(!world.is_active(&over).await && !world.is_active(&kept).await && world.is_active(&of_b).await);
+    let entries = world.directory.store.table("revocations").page(None, 10).await.unwrap().records;
+    let tokens = entries.iter().filter(|(id, _)| id.starts_with("token#")).count();
+    assert_eq!(tokens, 1, "{entries:?}");
+    world.clock.set(NOW + 1);
+    assert!(world.is_active(&world.token("a", &[]).await).await, "new ones are good");
 }

@@ -319,12 +319,24 @@ enum Value {
     Until(u64),
 }
 
+/// A value of a key that has not ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LiveValue {
+    /// It stays until the key is rotated.
+    Current,
+    /// A rotation has replaced it, and it is accepted for a while.
+    Previous,
+}
+
 impl ApiKeyRecord {
-    /// Whether `key` is one of the record's values, whatever the record's state, environment and times are: who shows it
-    /// knows the secret, and no more is said.
-    pub fn is_value(&self, key: &ApiKey, pepper: &Secret<Vec<u8>>) -> bool {
-        let value = self.value_of(&key.hash(pepper));
-        self.id == key.id && value.is_some_and(|value| value != Value::None)
+    /// Which of the record's values `key` is, whatever the record's own state, environment and end are: who shows it knows
+    /// the secret, and no more is said. A value that a rotation has ended by `now` (seconds since 1970) is none any more.
+    pub fn live_value(&self, key: &ApiKey, pepper: &Secret<Vec<u8>>, now: u64) -> Option<LiveValue> {
+        match self.value_of(&key.hash(pepper)).filter(|_| self.id == key.id)? {
+            Value::Current => Some(LiveValue::Current),
+            Value::Until(ends_at) if now < ends_at => Some(LiveValue::Previous),
+            Value::Until(_) | Value::None => None,
+        }
     }
 
     /// `None` when the record is damaged.
@@ -496,10 +508,17 @@ mod tests {
         assert_eq!(verdict(&old, &rotated, 99), None);
         assert_eq!(verdict(&old, &rotated, 100), Some(Refusal::Expired));
         assert_eq!(verdict(&new, &rotated, 100), None);
-        assert!(rotated.is_value(&old, &pepper) && rotated.is_value(&new, &pepper));
+        for (key, now, expected) in [
+            (&new, 99, Some(LiveValue::Current)),
+            (&new, 100, Some(LiveValue::Current)),
+            (&old, 99, Some(LiveValue::Previous)),
+            (&old, 100, None),
+        ] {
+            assert_eq!(rotated.live_value(key, &pepper, now), expected, "{now}");
+        }
         let other = ApiKey::generate_for("dev", old.id(), &[10; 48]).unwrap();
         assert_eq!(verdict(&other, &rotated, 99), Some(Refusal::Unknown));
-        assert!(!rotated.is_value(&other, &pepper));
+        assert_eq!(rotated.live_value(&other, &pepper, 99), None);
         // Three values, none that is current, and one that is no hash: nobody can say what was meant.
         for damaged in [
             ApiKeyRecord { hashes: vec![hash(&new), hash(&other)], ..rotated.clone() },
@@ -507,7 +526,7 @@ mod tests {
             ApiKeyRecord { previous: previous("xyz".to_owned()), ..rotated.clone() },
         ] {
             assert_eq!(verdict(&new, &damaged, 99), Some(Refusal::Damaged));
-            assert!(!damaged.is_value(&new, &pepper));
+            assert_eq!(damaged.live_value(&new, &pepper, 99), None);
         }
         // What is the current value too does not end.
         let same = ApiKeyRecord { previous: previous(hash(&new)), ..rotated };

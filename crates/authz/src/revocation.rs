@@ -108,7 +108,8 @@ impl RevocationList {
     }
 
     /// Whether the token with these claims is revoked: by its `jti`, by its client, or as one that its client got
-    /// before a moment. A token without `iat` counts as issued before it.
+    /// before a moment. A token without `iat` counts as issued before it. Its clients are the one that has it (`client_id`,
+    /// or else `azp`) and the one that it is about: our issuer's subjects of clients are `client:ID`.
     ///
     /// A signed list speaks of its own issuer's tokens: the same `jti` or client at another issuer is another one.
     pub fn has_token(&self, claims: &Claims) -> bool {
@@ -118,7 +119,8 @@ impl RevocationList {
             return false;
         }
         let by_id = claims.text("jti").is_some_and(|jti| self.ids.has(RevokedId::token(jti)));
-        let by_client = claims.client_id().is_some_and(|client| {
+        let about = claims.subject().and_then(|subject| subject.strip_prefix("client:"));
+        let by_client = claims.client_id().into_iter().chain(about).any(|client| {
             let cut = self.clients_before.get(client);
             self.ids.has(RevokedId::client(client))
                 || cut.is_some_and(|&cut| claims.issued_at().is_none_or(|issued_at| issued_at < cut))

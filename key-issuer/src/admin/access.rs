@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use authz::{Decision, Given, KeySets, Peer, Policies, Reason, Revocations, Target};
+use authz::{Decision, Given, KeySets, Peer, Policies, Reason, Revocations, Target, Trace};
 use platform::env::EnvError;
 
 use super::Administrator;
@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::event::Request;
 use crate::iam::Door;
 use crate::refusal::Refusal;
+use crate::token::API_KEY;
 use crate::usage_plans::UsagePlans;
 use crate::{Inner, revocations};
 
@@ -48,6 +49,8 @@ pub(crate) struct Access {
     /// Issuer of this very program, whose keys need not be fetched.
     issuer: String,
     host: String,
+    /// Of the workload that the issuer is.
+    namespace: String,
     target: Target,
 }
 
@@ -65,13 +68,14 @@ impl Access {
             embedded: OnceLock::new(),
             issuer: config.issuer.clone(),
             host,
+            namespace: namespace.clone(),
             // Without an environment, so that no API key opens the administration: a key that leaks must not make others.
             target: Target::Workload { namespace, labels, environment: None },
         }
     }
 
-    /// Lets an administrator pass. Only a request that an ALLOW rule names passes: Istio's "no policy, so everybody may"
-    /// would open a fresh deployment to all.
+    /// Lets an administrator pass. Only a request that an ALLOW rule of the issuer's own namespace names passes: Istio's "no
+    /// policy, so everybody may" would open a fresh deployment to all, and a policy for the whole mesh is not about this.
     ///
     /// # Errors
     /// 401 and 403 by RFC 6750 §3; 503 when a key or a table cannot be had.
@@ -128,6 +132,19 @@ impl Access {
                 .with_detail("no ALLOW policy selects the issuer's workload, so nobody may administrate"));
         }
         facts.policy = allow.policy().map(str::to_owned);
+        if !facts.policy.as_ref().is_some_and(|policy| policy.starts_with(&rule_id_prefix(&self.namespace))) {
+            // Policies of the root namespace come first, so that one of our own may stand behind it.
+            let (_, trace) = authz::explain(policies, &asked, &self.target, &given);
+            let own = self.own_rule(&trace).ok_or_else(|| {
+                refused(Reason::DeniedNoMatch, door, presented)
+                    .with_detail(format!("no ALLOW policy in the namespace {} allows this", self.namespace))
+            })?;
+            facts.policy = Some(own);
+        }
+        // What an API key does not open, what was made of it does not open either.
+        if allow.claims().is_some_and(|claims| claims.get(API_KEY).is_some()) {
+            return Err(refused(Reason::DeniedNoMatch, door, true).with_detail("the token comes from an API key"));
+        }
         if let Some(claims) = allow.claims()
             && claims.issuer() == Some(self.issuer.as_str())
             && issuer.deps.tables.revocations.is_configured()
@@ -141,6 +158,19 @@ impl Access {
             None => Err(refused(Reason::NoCredential, door, presented)
                 .with_detail("the policy admits callers who have not proven who they are")),
         }
+    }
+
+    /// Istio's id of the first ALLOW rule of the issuer's own namespace that matched. One of the root namespace is meant for
+    /// every workload of the mesh: "whoever has a token may call" makes nobody an administrator.
+    fn own_rule(&self, trace: &Trace) -> Option<String> {
+        let policies = trace.hops.iter().flat_map(|hop| &hop.policies);
+        let mut own = policies.filter(|policy| {
+            policy.action == "ALLOW" && policy.applies && !policy.dry_run && policy.namespace == self.namespace
+        });
+        own.find_map(|policy| {
+            let rule = policy.rules.iter().find(|rule| rule.matched)?;
+            Some(format!("{}{}]-rule[{}]", rule_id_prefix(&self.namespace), policy.name, rule.index))
+        })
     }
 
     fn request(&self, request: &Request, principal: Option<String>) -> authz::Request {
@@ -179,6 +209,11 @@ impl Access {
         keys.replace(sources().filter(|(_, of)| *of == self.issuer).map(|(uri, _)| (uri, Some(own.clone()))));
         Ok(keys)
     }
+}
+
+/// How Istio's ids of the rules of a namespace begin.
+fn rule_id_prefix(namespace: &str) -> String {
+    format!("ns[{namespace}]-policy[")
 }
 
 /// RFC 6750 §3.1. A caller whom AWS has authenticated is not asked for a token.

@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use super::{Revoked, revoke};
+use super::{Revoked, revoke, revoke_token};
 use crate::admin::Call;
 use crate::admin::body::wrong;
 use crate::api_keys;
@@ -51,7 +51,10 @@ pub(crate) async fn create(call: Call<'_>) -> Result<Response, Refusal> {
             (Revoked::ClientBefore(&id, moment), moment.max(now) + longest)
         }
     };
-    revoke(call.issuer, what, until).await?;
+    match what {
+        Revoked::Token(jti) => revoke_token(call.issuer, jti, until).await?,
+        _ => revoke(call.issuer, what, until).await?,
+    }
     let action = match kind {
         "token" => "token_revoked",
         "client" => "client_revoked",

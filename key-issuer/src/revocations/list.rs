@@ -25,6 +25,10 @@ const LIFE_SECONDS: u64 = 3600;
 const COUNT_SECONDS: u64 = 300;
 /// The longest list, in bytes: a Lambda function answers with 6 MB, and some are left for what is added at the same time.
 const MAX_BYTES: usize = 5_800_000;
+/// From how many bytes on there is an alarm, while there is room still: four fifths.
+const FILLING_BYTES: usize = MAX_BYTES / 5 * 4;
+/// The longest list that a Lambda function can answer with: 6 MB (6,291,556 bytes) with what is around it.
+const LONGEST_JWS: usize = 6_200_000;
 /// What an id adds to the list: 8 bytes, in base64url, and that in base64url again.
 const BYTES_OF_ID: usize = 15;
 const PAGE: usize = 5_000;
@@ -107,6 +111,7 @@ async fn make(issuer: &Inner, now: u64) -> Result<List, Refusal> {
             let entry = held.value;
             bytes += weight(&entry).0;
             match (entry.kind, entry.before) {
+                (Kind::Origin | Kind::Budget, _) => {}
                 (Kind::Token, _) => ids.push(RevokedId::token(&entry.id)),
                 (Kind::Key, _) => ids.push(RevokedId::key(&entry.id)),
                 (Kind::Client, _) => ids.push(RevokedId::client(&entry.id)),
@@ -128,10 +133,37 @@ async fn make(issuer: &Inner, now: u64) -> Result<List, Refusal> {
     let keys = issuer.signing_keys().await?;
     let key = keys.signer(None, now).ok_or_else(|| Refusal::internal("there is no signing key"))?;
     let jws = key.sign_jws(LIST_TYPE, &payload).map_err(Refusal::internal)?;
+    match Room::of(bytes, jws.len()) {
+        Room::Enough => {}
+        Room::Little => alarm(issuer, "the list is four fifths full: find out whose credentials are on it"),
+        Room::None => {
+            alarm(issuer, "the list of revocations is longer than can be answered with");
+            return Err(Refusal::new(507, "revocations_full", "the list of revocations is too long"));
+        }
+    }
     let hash = digest(&SHA256, jws.as_bytes());
     let etag = format!("\"{}\"", hex(hash.as_ref().get(..16).unwrap_or_default()));
     let clients_before = AtomicUsize::new(clients_before.len());
     Ok(List { jws, etag, made_at: now, bytes: AtomicUsize::new(bytes), clients_before })
+}
+
+/// How much room a list has.
+#[derive(Debug, PartialEq, Eq)]
+enum Room {
+    Enough,
+    Little,
+    None,
+}
+
+impl Room {
+    /// Of a list with so many bytes by the count and so many in fact.
+    fn of(counted: usize, jws: usize) -> Self {
+        match (counted, jws) {
+            (_, LONGEST_JWS..) => Self::None,
+            (FILLING_BYTES.., _) => Self::Little,
+            _ => Self::Enough,
+        }
+    }
 }
 
 /// Bytes of the list and members of `clients_before`.
@@ -140,10 +172,30 @@ fn weight(entry: &Entry) -> (usize, usize) {
         // `"id":1893456000,` with every character of the id escaped at worst, and all of it in base64url.
         Kind::Before => ((entry.id.len() * 6 + 24) * 4 / 3, 1),
         Kind::Token | Kind::Key | Kind::Client => (BYTES_OF_ID, 0),
+        Kind::Origin | Kind::Budget => (0, 0),
     }
 }
 
 fn alarm(issuer: &Inner, what: &str) {
     issuer.deps.log.write(&json!({"event": "alarm", "alarm": "revocations_full", "ts": issuer.deps.clock.unix(),
         "detail": what}));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_an_alarm_before_a_list_is_full() {
+        for (counted, jws, expected) in [
+            (0, 500, Room::Enough),
+            (4_639_999, 4_640_000, Room::Enough),
+            (4_640_000, 4_640_000, Room::Little),
+            (MAX_BYTES, 6_199_999, Room::Little),
+            (MAX_BYTES, 6_200_000, Room::None),
+            (0, 6_200_000, Room::None),
+        ] {
+            assert_eq!(Room::of(counted, jws), expected, "{counted} {jws}");
+        }
+    }
 }

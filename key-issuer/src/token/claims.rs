@@ -27,6 +27,14 @@ pub(crate) fn client_of(subject: &str) -> Option<&str> {
 
 const CLIENT_PREFIX: &str = "client:";
 
+/// The claim with the public id of the API key that a token comes from, be it at once or through other tokens. It stays
+/// with whatever comes out of the token, so that what is closed to API keys can be closed to it.
+pub(crate) const API_KEY: &str = "api_key";
+
+/// The claim with the public id of the family of refresh tokens that a token comes from, be it at once or through other
+/// tokens: no other family may come out of it, or the end of a family would mean nothing.
+pub(crate) const REFRESH_FAMILY: &str = "refresh_family";
+
 /// All that a token grants.
 #[derive(Debug)]
 pub(crate) struct Grant<'a> {
@@ -46,6 +54,10 @@ pub(crate) struct Grant<'a> {
     pub(crate) act: Option<Act>,
     /// `may_act`.
     pub(crate) may_act: Option<MayAct>,
+    /// [`API_KEY`].
+    pub(crate) api_key: Option<String>,
+    /// [`REFRESH_FAMILY`].
+    pub(crate) refresh_family: Option<String>,
 }
 
 /// A token, ready to be handed over. No `Debug`: it is a credential.
@@ -79,6 +91,10 @@ struct Claims<'a> {
     act: Option<&'a Act>,
     #[serde(skip_serializing_if = "Option::is_none")]
     may_act: Option<&'a MayAct>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    api_key: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refresh_family: Option<&'a str>,
 }
 
 /// RFC 7519 §4.1.3: one audience may be a plain string, and every verifier reads that.
@@ -126,6 +142,8 @@ pub(crate) async fn mint(issuer: &Inner, grant: &Grant<'_>) -> Result<AccessToke
         cnf: grant.confirmation.as_ref(),
         act: grant.act.as_ref(),
         may_act: grant.may_act.as_ref(),
+        api_key: grant.api_key.as_deref(),
+        refresh_family: grant.refresh_family.as_deref(),
     };
     // RFC 9068 §2.1: "The 'typ' value used SHOULD be 'at+jwt'".
     let text = key.sign_jws("at+jwt", &claims).map_err(Refusal::internal)?;

@@ -31,6 +31,8 @@ pub(super) async fn answer(
         confirmation: None,
         act: None,
         may_act: MayAct::of_clients(&record.may_act),
+        api_key: None,
+        refresh_family: None,
     };
     grant.confirmation = confirmation(issuer, request, client).await?;
     let token = mint(issuer, &grant).await?;

@@ -83,6 +83,11 @@ pub(super) async fn answer(
     let has_actor_token = subject::actor_token(form)?.is_some();
     let subject = Subject::read(issuer, request, form, facts).await?;
     facts.subject = Some(subject.sub.clone());
+    if requested == Requested::RefreshToken && !subject.may_begin_family() {
+        return Err(Refusal::invalid_request(
+            "the subject token comes from a refresh token or an API key: exchange what that came from",
+        ));
+    }
     if let Some(token) = subject::actor_token(form)? {
         subject::check_actor(issuer, token, &record.client_id).await?;
     }
@@ -169,6 +174,8 @@ async fn issue(
         confirmation: None,
         act: wanted.act,
         may_act: subject.may_act.clone(),
+        api_key: subject.api_key.clone(),
+        refresh_family: subject.refresh_family.clone(),
     };
     grant.confirmation = confirmation(issuer, request, client).await?;
     if subject.is_bound && grant.confirmation.is_none() {
@@ -207,14 +214,12 @@ impl Subject {
     async fn read(issuer: &Inner, request: &Request, form: &Form, facts: &mut Facts) -> Result<Self, Refusal> {
         let missing = |name: &str| Refusal::invalid_request(format!("{name} is missing"));
         let token = form.get("subject_token").ok_or_else(|| missing("subject_token"))?;
-        match form.get("subject_token_type").ok_or_else(|| missing("subject_token_type"))? {
+        let subject = match form.get("subject_token_type").ok_or_else(|| missing("subject_token_type"))? {
             ACCESS_TOKEN | JWT => subject::of_token(issuer, token).await,
-            API_KEY if issuer.offers.api_keys => {
-                let subject = api_key::subject(issuer, request, token).await?;
-                facts.api_key.clone_from(&subject.api_key);
-                Ok(subject)
-            }
+            API_KEY if issuer.offers.api_keys => api_key::subject(issuer, request, token).await,
             _ => Err(Refusal::invalid_request("subject_token_type is not supported")),
-        }
+        }?;
+        facts.api_key.clone_from(&subject.api_key);
+        Ok(subject)
     }
 }

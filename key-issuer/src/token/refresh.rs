@@ -13,17 +13,18 @@ use identity::secret::Secret;
 use platform::random::Random;
 
 use super::claims::{Grant, mint};
+use super::delegation::MayAct;
 use super::exchange::{self, Subject};
 use super::{TokenResponse, audience, client_of, scope};
 use crate::audit::Facts;
-use crate::client::ClientState;
+use crate::client::{ClientRecord, ClientState};
 use crate::client_auth::{self, Client};
 use crate::client_cache::Age;
 use crate::confirmation::confirmation;
 use crate::event::{Request, Response};
 use crate::form::Form;
 use crate::refusal::Refusal;
-use crate::revocations::{self, Revoked};
+use crate::revocations::{self, LINGER_SECONDS, Revoked};
 use crate::{Inner, hex};
 
 mod family;
@@ -116,27 +117,46 @@ pub(super) async fn answer(
     if family.revoked || !presented.has_hash(&family.current) {
         return Err(reused(issuer, &presented).await);
     }
-    if let Some(why) = withdrawn(issuer, &family).await? {
+    if let Some(why) = withdrawn(issuer, &family, Age::New).await? {
+        // For good: what was withdrawn may be forgotten before the family ends.
+        kill(issuer, presented.family()).await?;
         return Err(refused(why));
     }
 
-    let may_ask: Vec<String> = family.audience.iter().filter(|a| record.audiences.contains(a)).cloned().collect();
+    // What the client has lost since is not granted, nor what the API key has that the family comes from.
+    let mut scopes: Vec<String> = scope::common(&family.scope, &record.scopes).into_iter().map(str::to_owned).collect();
+    let mut may_ask: Vec<String> = family.audience.clone();
+    may_ask.retain(|audience| record.audiences.contains(audience));
+    let mut not_after = family.expires_at;
+    if let Some(id) = &family.api_key {
+        let key = exchange::api_key_record(issuer, id).await?;
+        let key = key.ok_or_else(|| refused("comes from an API key that is not valid any more"))?;
+        let of_key = scope::tokens(&key.scope);
+        scopes.retain(|scope| of_key.contains(scope));
+        may_ask.retain(|audience| key.audiences.contains(audience));
+        not_after = not_after.min(key.expires_at.unwrap_or(u64::MAX));
+    }
+    let scopes: Vec<&str> = scopes.iter().map(String::as_str).collect();
     let mut grant = Grant {
         subject: family.subject.clone(),
         client: record,
         // RFC 6749 §6: the scope "MUST NOT include any scope not originally granted by the resource owner, and if omitted
-        // is treated as equal to the scope originally granted". What the client has lost since is not granted either.
-        scope: scope::granted(form, &scope::common(&family.scope, &record.scopes))?,
+        // is treated as equal to the scope originally granted".
+        scope: scope::granted(form, &scopes)?,
         audience: audience::granted(form, &may_ask, &may_ask, "invalid_target")?,
-        not_after: Some(family.expires_at),
+        not_after: Some(not_after),
         confirmation: None,
         act: family.act.clone(),
-        may_act: family.may_act.clone(),
+        may_act: may_act_of(issuer, &family, record).await?,
+        api_key: family.api_key.clone(),
+        refresh_family: Some(presented.family().to_owned()),
     };
     let now = issuer.deps.clock.unix();
-    family.live.retain(|live| now < live.expires_at);
+    // Those that verifiers may accept still are to be revoked with the others.
+    let left = |live: &Live| (live.expires_at + LINGER_SECONDS).saturating_sub(now);
+    family.live.retain(|live| left(live) > 0);
     if family.live.len() >= MAX_LIVE {
-        let seconds = family.live.iter().map(|live| live.expires_at - now).min().unwrap_or(1);
+        let seconds = family.live.iter().map(left).min().unwrap_or(1);
         return Err(Refusal::new(
             429,
             "temporarily_unavailable",
@@ -164,12 +184,24 @@ pub(super) async fn answer(
     response.send()
 }
 
+/// Who may act for the subject of a family, by the record of the subject's client as it is now: a family lives for long, and
+/// whoever was struck out of the record meanwhile is not named any more.
+async fn may_act_of(issuer: &Inner, family: &Family, record: &ClientRecord) -> Result<Option<MayAct>, Refusal> {
+    match client_of(&family.subject) {
+        Some(owner) if owner != record.client_id => {
+            let owner = client_auth::record(issuer, owner, Age::Any).await?;
+            Ok(owner.and_then(|owner| MayAct::of_clients(&owner.may_act)))
+        }
+        _ => Ok(MayAct::of_clients(&record.may_act)),
+    }
+}
+
 /// The family of a refresh token that could be used now; uses nothing up.
 pub(crate) async fn active(issuer: &Inner, presented: &RefreshToken) -> Result<Option<Family>, Refusal> {
     let Some(held) = load(issuer, presented.family()).await? else { return Ok(None) };
     let family = held.value;
     let usable = !family.revoked && presented.has_hash(&family.current);
-    Ok((usable && withdrawn(issuer, &family).await?.is_none()).then_some(family))
+    Ok((usable && withdrawn(issuer, &family, Age::Any).await?.is_none()).then_some(family))
 }
 
 /// Ends the family of any of its tokens, if it is this client's; `false` if it is another's. One that there is not has
@@ -190,8 +222,8 @@ async fn reused(issuer: &Inner, presented: &RefreshToken) -> Refusal {
     }
 }
 
-/// Why a family may not be used any more, although nobody has ended it.
-async fn withdrawn(issuer: &Inner, family: &Family) -> Result<Option<&'static str>, Refusal> {
+/// Why a family may not be used any more, although nobody has ended it. `age` is that of a record that speaks against it.
+async fn withdrawn(issuer: &Inner, family: &Family, age: Age) -> Result<Option<&'static str>, Refusal> {
     let owner = client_of(&family.subject).unwrap_or(&family.client_id);
     for client in [owner, &family.client_id] {
         for what in [Revoked::Client(client), Revoked::ClientBefore(client, family.issued_at)] {
@@ -202,17 +234,22 @@ async fn withdrawn(issuer: &Inner, family: &Family) -> Result<Option<&'static st
     }
     if owner != family.client_id {
         // A family lives for long, so the consent of its subject is asked for anew.
-        let record = client_auth::record(issuer, owner, Age::Any).await?;
-        let consents = record
-            .is_some_and(|record| record.state == ClientState::Active && record.may_act.contains(&family.client_id));
-        if !consents {
+        let consents = |record: Option<ClientRecord>| {
+            record
+                .is_some_and(|record| record.state == ClientState::Active && record.may_act.contains(&family.client_id))
+        };
+        if !consents(client_auth::record(issuer, owner, Age::Any).await?)
+            && (age == Age::Any || !consents(client_auth::record(issuer, owner, age).await?))
+        {
             return Ok(Some("is about a client that is disabled, or lets this one act no more"));
         }
     }
-    if let Some(jti) = &family.subject_jti
-        && revocations::is_listed(issuer, Revoked::Token(jti)).await?
-    {
-        return Ok(Some("comes from a token that is revoked"));
+    if let Some(jti) = &family.subject_jti {
+        for what in [Revoked::Token(jti), Revoked::Origin(jti)] {
+            if revocations::is_listed(issuer, what).await? {
+                return Ok(Some("comes from a token that is revoked"));
+            }
+        }
     }
     if let Some(id) = &family.api_key {
         let now = issuer.deps.clock.unix();

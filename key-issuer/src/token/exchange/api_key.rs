@@ -47,6 +47,7 @@ pub(super) async fn subject(issuer: &Inner, request: &Request, text: &str) -> Re
         may_act: MayAct::of_clients(&client.may_act),
         jti: None,
         api_key: Some(record.id),
+        refresh_family: None,
         client_id: record.client_id,
     })
 }

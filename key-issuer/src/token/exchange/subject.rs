@@ -8,8 +8,8 @@ use crate::client_cache::Age;
 use crate::form::Form;
 use crate::own_token::{self, OwnToken, to_value};
 use crate::refusal::Refusal;
-use crate::revocations::{self, Revoked};
-use crate::token::{client_of, scope};
+use crate::revocations;
+use crate::token::{API_KEY, REFRESH_FAMILY, client_of, scope};
 
 /// Who a new token is about, and all that its subject token, or its API key, allows.
 #[derive(Clone, Debug)]
@@ -27,8 +27,19 @@ pub(in crate::token) struct Subject {
     pub(in crate::token) may_act: Option<MayAct>,
     /// The `jti` of a token.
     pub(in crate::token) jti: Option<String>,
-    /// The public id of an API key.
+    /// The public id of the API key that it is, or comes from.
     pub(in crate::token) api_key: Option<String>,
+    /// The public id of the family of refresh tokens that it comes from.
+    pub(in crate::token) refresh_family: Option<String>,
+}
+
+impl Subject {
+    /// Whether a family of refresh tokens may begin with it. Each has an end of its own, so that with a token that came
+    /// out of a family, or of an API key with an end, both could be outlived by going round once more.
+    pub(in crate::token) fn may_begin_family(&self) -> bool {
+        let is_token = self.jti.is_some();
+        !(is_token && (self.api_key.is_some() || self.refresh_family.is_some()))
+    }
 }
 
 /// The one answer to a token that is none, has ended, was taken back or is somebody else's; the log learns which.
@@ -43,14 +54,6 @@ pub(super) async fn of_token(issuer: &Inner, token: &str) -> Result<Subject, Ref
     let OwnToken { claims, jti, client_id, expires_at } = &token;
     let sub = claims.subject().ok_or_else(|| refused("has no sub"))?;
     // The client that the token is about may be another than the one that has it, and both may have been stopped since.
-    if let Some(owner) = client_of(sub).filter(|owner| owner != client_id) {
-        let issued_at = claims.issued_at().unwrap_or(0);
-        for what in [Revoked::Client(owner), Revoked::ClientBefore(owner, issued_at)] {
-            if revocations::is_listed(issuer, what).await? {
-                return Err(refused("is about a client that is revoked"));
-            }
-        }
-    }
     for client in [client_id.as_str(), client_of(sub).unwrap_or(client_id)] {
         if is_disabled(issuer, client).await? {
             return Err(refused("is of a client, or about one, that is disabled"));
@@ -68,7 +71,9 @@ pub(super) async fn of_token(issuer: &Inner, token: &str) -> Result<Subject, Ref
         act,
         may_act,
         jti: Some(jti.clone()),
-        api_key: None,
+        api_key: text(claims, API_KEY).map_err(|()| refused("has an api_key of an unknown form"))?,
+        refresh_family: text(claims, REFRESH_FAMILY)
+            .map_err(|()| refused("has a refresh_family of an unknown form"))?,
     })
 }
 
@@ -107,6 +112,11 @@ async fn live(issuer: &Inner, token: &str, which: &str) -> Result<OwnToken, Refu
         return Err(refused(which, "is revoked"));
     }
     Ok(token)
+}
+
+/// A claim that is a text if it is there.
+fn text(claims: &authz::Claims, name: &str) -> Result<Option<String>, ()> {
+    claims.get(name).map(|claim| claim.as_str().map(str::to_owned).ok_or(())).transpose()
 }
 
 fn read<T: serde::de::DeserializeOwned>(claim: Option<&authz::Json>) -> Result<Option<T>, ()> {

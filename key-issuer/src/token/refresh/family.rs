@@ -42,7 +42,7 @@ pub(crate) struct Family {
     /// Nothing can be got out of it any more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) revoked: bool,
-    /// Its access tokens that have not expired; once it is revoked, those that are not on the list of revocations yet.
+    /// Its access tokens that a verifier may accept still; once it is revoked, those that are not on the list of revocations yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) live: Vec<Live>,
 }
@@ -88,9 +88,11 @@ pub(super) async fn kill(issuer: &Inner, id: &str) -> Result<(), Refusal> {
         if family.live.is_empty() {
             return Ok(());
         }
-        let now = issuer.deps.clock.unix();
-        for live in family.live.iter().filter(|live| now < live.expires_at) {
-            revocations::revoke(issuer, Revoked::Token(&live.jti), live.expires_at).await?;
+        let tokens = u64::try_from(family.live.len()).unwrap_or(u64::MAX);
+        if revocations::take_or_revoke_all(issuer, &family.client_id, tokens).await? {
+            for live in &family.live {
+                revocations::revoke(issuer, Revoked::Token(&live.jti), live.expires_at).await?;
+            }
         }
         family.live.clear();
         replace(issuer, id, &family, held.version).await?;
