@@ -15,7 +15,7 @@ mod client_secret;
 mod client_secret_basic;
 mod client_secret_post;
 pub(crate) mod distinguished_name;
-mod iam_role;
+pub(crate) mod iam_role;
 pub(crate) mod private_key_jwt;
 mod revoked;
 mod self_signed_tls_client_auth;

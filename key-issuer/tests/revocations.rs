@@ -75,9 +75,7 @@ async fn what_is_revoked_is_on_the_list() {
     let list = list(&world).await;
     assert_eq!((list.len(), list.issued_at()), (3, now));
     let later = claims(&world, "hasty").await;
-    for (claims, revoked) in
-        [(&one, true), (&other, false), (&evil, true), (&hasty, true), (&later, false)]
-    {
+    for (claims, revoked) in [(&one, true), (&other, false), (&evil, true), (&hasty, true), (&later, false)] {
         assert_eq!(list.has_token(claims), revoked, "{:?}", claims.as_json());
     }
     let record = authz::ApiKeyRecord { id: key, client_id: "reader".to_owned(), ..Default::default() };

@@ -122,6 +122,20 @@ pub(super) fn apply(record: &mut ClientRecord, body: &Body) -> Result<(), Refusa
     Ok(())
 }
 
+/// Refuses a client that would become one of the IAM door.
+///
+/// # Errors
+/// 400 with the member.
+pub(super) fn refuse_iam(record: &ClientRecord) -> Result<(), Refusal> {
+    match record.authentication {
+        Authentication::Iam => Err(wrong(
+            "authentication",
+            "clients of the IAM door are in the registry of roles (CAUSEWAY_REGISTRY), not in this table",
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// Checks the record as a whole.
 ///
 /// # Errors
@@ -157,10 +171,6 @@ pub(super) fn validate(record: &ClientRecord) -> Result<(), Refusal> {
         }
         (Some(name), Authentication::TlsClientAuth) => check_name(name),
         (Some(_), _) => Err(wrong("certificate", "expected none with this authentication")),
-        (None, Authentication::Iam) => Err(wrong(
-            "authentication",
-            "clients of the IAM door are in the registry of roles (CAUSEWAY_REGISTRY), not in this table",
-        )),
         (None, _) => Ok(()),
     }?;
     match (!record.assertion_algorithms.is_empty(), record.authentication) {
