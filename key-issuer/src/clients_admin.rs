@@ -22,6 +22,7 @@ use crate::{Inner, api_keys, hex};
 const MAX_SECRETS: usize = 2;
 /// How long other execution environments go on with the record that they remember, in seconds.
 const REMEMBERED_SECONDS: u64 = 60;
+const CLOCKS_DIFFER_SECONDS: u64 = 60;
 const SECRET_BYTES: usize = 32;
 /// What tables call a record that was made just now.
 const FIRST_VERSION: u64 = 1;
@@ -163,8 +164,8 @@ pub(crate) async fn delete(call: Call<'_>, id: &str) -> Result<Response, Refusal
         ));
     }
     api_keys::revoke_of_client(call.issuer, id).await?;
-    // An environment that remembers the client may give it tokens for a minute more.
-    let moment = call.now() + REMEMBERED_SECONDS + 1;
+    // An environment that remembers the client may give it tokens for a minute more, and its clock may be ahead.
+    let moment = call.now() + REMEMBERED_SECONDS + CLOCKS_DIFFER_SECONDS + 1;
     let life = MAX_TOKEN_LIFE_SECONDS.max(call.issuer.config.refresh_ttl_seconds);
     if call.issuer.deps.tables.revocations.is_configured() {
         revocations::revoke(call.issuer, Revoked::ClientBefore(id, moment), moment + life).await?;

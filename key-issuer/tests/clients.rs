@@ -139,6 +139,11 @@ async fn what_a_client_cannot_be() {
         (json!({"authentication": "tls_client_auth", "certificate": {"san_dns": "a", "san_uri": "b"}}), "exactly one"),
         (json!({"authentication": "tls_client_auth", "certificate": {}}), "exactly one"),
         (json!({"authentication": "tls_client_auth", "certificate": {"san_ip": "a"}}), "certificate.san_ip"),
+        (
+            json!({"authentication": "tls_client_auth", "certificate": {"subject_dn": "reviews"}}),
+            "certificate.subject_dn",
+        ),
+        (json!({"authentication": "tls_client_auth", "certificate": {"san_uri": "a b"}}), "certificate.san_uri"),
         (json!({"certificate": {"san_dns": "a"}}), "certificate: expected none"),
         (json!({"assertion_algorithms": ["ES256"]}), "assertion_algorithms"),
         (json!({"may_act": [""]}), "may_act[0]"),
