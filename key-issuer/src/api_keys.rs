@@ -230,7 +230,8 @@ pub(crate) async fn revoke_of_client(issuer: &Inner, client_id: &str) -> Result<
     for _ in 0..MAX_PAGES {
         let page = table(issuer).page(after.as_deref(), PAGE).await.map_err(unavailable)?;
         for (_, held) in page.records {
-            if held.value.client_id == client_id && held.value.state != KeyState::Revoked {
+            // One that is revoked already may not be on the list yet: whoever revoked it may have been interrupted.
+            if held.value.client_id == client_id {
                 revoke_key(issuer, held).await?;
             }
         }

@@ -13,6 +13,7 @@ mod response;
 use serde_json::json;
 
 use crate::audit::Facts;
+use crate::client_auth;
 use crate::event::{Request, Response};
 use crate::iam::{Door, RoleArn};
 use crate::refusal::Refusal;
@@ -81,6 +82,7 @@ pub(crate) async fn caller<'a>(
         let refusal = Refusal::new(429, "temporarily_unavailable", "this role asks for SVIDs too often");
         return Err(refusal.with_header("Retry-After", seconds.to_string()));
     }
+    client_auth::iam_role::check_usable(issuer, &registration.client_id).await?;
     facts.spiffe_id = Some(registration.spiffe_id.to_string());
     Ok(registration)
 }

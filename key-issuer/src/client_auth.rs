@@ -15,13 +15,15 @@ mod client_secret;
 mod client_secret_basic;
 mod client_secret_post;
 pub(crate) mod distinguished_name;
-mod iam_role;
+pub(crate) mod iam_role;
 pub(crate) mod private_key_jwt;
+mod revoked;
 mod self_signed_tls_client_auth;
 mod throttle;
 pub(crate) mod tls_client_auth;
 
 pub use client_secret::secret_hash;
+pub(crate) use revoked::{RevokedClients, is_revoked};
 pub(crate) use throttle::{Throttle, Who};
 
 use client_secret::Presented;
@@ -87,14 +89,29 @@ pub(crate) async fn authenticate(
     door: &Door,
     endpoint: Endpoint,
 ) -> Result<Client, Refusal> {
-    let outcome = match door {
+    let proved = match door {
         Door::Iam(role) => iam_role::authenticate(issuer, request, form, role).await,
         Door::Public => by_credential(issuer, request, form, None).await,
         Door::Mtls(certificate) => by_credential(issuer, request, form, Some(certificate)).await,
     };
+    let outcome = match proved {
+        Ok(client) => refuse_revoked(issuer, door, client).await,
+        Err(refusal) => Err(refusal),
+    };
     outcome.map_err(|refusal| match refusal.status {
         401 => refusal.with_header("WWW-Authenticate", endpoint.challenge()),
         _ => refusal,
+    })
+}
+
+/// A client that is revoked as a whole gets nothing, whatever its record says.
+async fn refuse_revoked(issuer: &Inner, door: &Door, client: Client) -> Result<Client, Refusal> {
+    if !is_revoked(issuer, &client.record.client_id).await? {
+        return Ok(client);
+    }
+    Err(match door {
+        Door::Iam(_) => Refusal::new(403, "unauthorized_client", "the client of this IAM role is revoked"),
+        Door::Public | Door::Mtls(_) => refused(Some(&client.record), "is revoked"),
     })
 }
 

@@ -22,6 +22,7 @@ use crate::{Inner, api_keys, hex};
 const MAX_SECRETS: usize = 2;
 /// How long other execution environments go on with the record that they remember, in seconds.
 const REMEMBERED_SECONDS: u64 = 60;
+const CLOCKS_DIFFER_SECONDS: u64 = 60;
 const SECRET_BYTES: usize = 32;
 /// What tables call a record that was made just now.
 const FIRST_VERSION: u64 = 1;
@@ -79,6 +80,7 @@ pub(crate) async fn create(call: Call<'_>) -> Result<Response, Refusal> {
         ..ClientRecord::new(&client_id)
     };
     fields::apply(&mut record, &body)?;
+    fields::refuse_iam(&record)?;
     fields::validate(&record)?;
     let secret = match record.authentication {
         Authentication::ClientSecret => Some(new_secret(call.issuer)?),
@@ -113,6 +115,10 @@ pub(crate) async fn change(call: Call<'_>, id: &str) -> Result<Response, Refusal
         record.secret_hashes.clear();
     } else if record.secret_hashes.is_empty() {
         return Err(wrong("authentication", "a client without a secret cannot begin to have one; make a new client"));
+    }
+    // The settings of a role's client may be changed; no other client becomes one.
+    if held.value.authentication != Authentication::Iam {
+        fields::refuse_iam(&record)?;
     }
     fields::validate(&record)?;
     let version = replace(call.issuer, &held, &record).await?;
@@ -149,9 +155,17 @@ pub(crate) async fn add_secret(call: Call<'_>, id: &str) -> Result<Response, Ref
 pub(crate) async fn delete(call: Call<'_>, id: &str) -> Result<Response, Refusal> {
     let held = get(call.issuer, id).await?;
     precondition(call.request, held.version)?;
+    // Without its record a role has what the registry says, and a disabled one would be open again.
+    if call.issuer.config.registry.has_client(id) {
+        return Err(Refusal::new(
+            409,
+            "in_registry",
+            "the registry gives this client to an IAM role: disable it, or take it out of CAUSEWAY_REGISTRY first",
+        ));
+    }
     api_keys::revoke_of_client(call.issuer, id).await?;
-    // An environment that remembers the client may give it tokens for a minute more.
-    let moment = call.now() + REMEMBERED_SECONDS + 1;
+    // An environment that remembers the client may give it tokens for a minute more, and its clock may be ahead.
+    let moment = call.now() + REMEMBERED_SECONDS + CLOCKS_DIFFER_SECONDS + 1;
     let life = MAX_TOKEN_LIFE_SECONDS.max(call.issuer.config.refresh_ttl_seconds);
     if call.issuer.deps.tables.revocations.is_configured() {
         revocations::revoke(call.issuer, Revoked::ClientBefore(id, moment), moment + life).await?;

@@ -6,11 +6,13 @@ use std::sync::{Mutex, PoisonError};
 
 use authz::KeyState;
 use authz::api_key::{ApiKey, LiveValue};
+use serde_json::json;
 
 use crate::admin::Body;
 use crate::admin::body::wrong;
 use crate::audit::{Change, Facts};
 use crate::event::{Request, Response};
+use crate::own_token::OwnToken;
 use crate::refusal::Refusal;
 use crate::{Inner, api_keys, own_token, revocations};
 
@@ -49,24 +51,42 @@ pub(crate) async fn report(issuer: &Inner, request: &Request, facts: &mut Facts)
 
 /// Revokes what is a live credential of ours, and says what it was.
 async fn revoke(issuer: &Inner, credential: &str) -> Result<Option<(&'static str, String)>, Refusal> {
-    if let Ok(key) = ApiKey::parse(credential) {
+    let (id, done) = if let Ok(key) = ApiKey::parse(credential) {
         if !issuer.deps.tables.api_keys.is_configured() {
             return Ok(None);
         }
-        let action = revoke_value(issuer, &key).await?;
-        return Ok(action.map(|action| (action, key.id().to_owned())));
-    }
-    let Some(token) = own_token::read(issuer, credential).await? else { return Ok(None) };
-    if revocations::revoke_by_holder(issuer, &token).await? {
-        Ok(Some(("token_revoked", token.jti)))
+        let pepper = issuer.pepper().await?;
+        let found = api_keys::table(issuer).get(key.id()).await.map_err(crate::admin::unavailable)?;
+        let now = issuer.deps.clock.unix();
+        if found.and_then(|held| held.value.live_value(&key, &pepper, now)).is_none() {
+            return Ok(None);
+        }
+        (key.id().to_owned(), revoke_value(issuer, &key).await)
     } else {
-        Ok(Some(("client_tokens_revoked", token.client_id)))
-    }
+        let Some(token) = own_token::read(issuer, credential).await? else { return Ok(None) };
+        (token.jti.clone(), revoke_token(issuer, &token).await)
+    };
+    Ok(done.unwrap_or_else(|why| {
+        // The answer must not tell that there is something to revoke. Whoever reads the log does it by the id.
+        let detail = why.detail.unwrap_or(why.description);
+        issuer.deps.log.write(&json!({"event": "alarm", "alarm": "leak_not_revoked",
+            "ts": issuer.deps.clock.unix(), "id": id, "detail": detail}));
+        None
+    }))
+}
+
+async fn revoke_token(issuer: &Inner, token: &OwnToken) -> Result<Option<(&'static str, String)>, Refusal> {
+    Ok(Some(if revocations::revoke_by_holder(issuer, token).await? {
+        ("token_revoked", token.jti.clone())
+    } else {
+        ("client_tokens_revoked", token.client_id.clone())
+    }))
 }
 
 /// Revokes the key whose current value this is. A value that a rotation has replaced is ended alone: the key was given a
 /// new one so that its owner can go on, and whoever finds the old one must not stop that.
-async fn revoke_value(issuer: &Inner, key: &ApiKey) -> Result<Option<&'static str>, Refusal> {
+async fn revoke_value(issuer: &Inner, key: &ApiKey) -> Result<Option<(&'static str, String)>, Refusal> {
+    let id = || key.id().to_owned();
     let pepper = issuer.pepper().await?;
     for _ in 0..ATTEMPTS {
         let found = api_keys::table(issuer).get(key.id()).await.map_err(crate::admin::unavailable)?;
@@ -77,12 +97,12 @@ async fn revoke_value(issuer: &Inner, key: &ApiKey) -> Result<Option<&'static st
                 let was_revoked = held.value.state == KeyState::Revoked;
                 // A key that is revoked already may not be on the list yet: whoever revoked it may have been interrupted.
                 api_keys::revoke_key(issuer, held).await?;
-                return Ok((!was_revoked).then_some("api_key_revoked"));
+                return Ok((!was_revoked).then(|| ("api_key_revoked", id())));
             }
             Some(LiveValue::Previous) if held.value.state == KeyState::Revoked => return Ok(None),
             Some(LiveValue::Previous) => {
                 if api_keys::end_previous_value(issuer, &held).await? {
-                    return Ok(Some("api_key_value_ended"));
+                    return Ok(Some(("api_key_value_ended", id())));
                 }
             }
         }

@@ -155,6 +155,7 @@ pub(crate) struct Inner {
     pub(crate) usage_plans: Option<Arc<dyn UsagePlans>>,
     pub(crate) leaks: leaks::Bucket,
     pub(crate) revocation_list: revocations::ListCache,
+    pub(crate) revoked_clients: client_auth::RevokedClients,
     pub(crate) throttle: client_auth::Throttle,
     /// SVIDs, by role.
     pub(crate) svid_rate: Rate,
@@ -207,6 +208,7 @@ impl KeyIssuer {
             usage_plans,
             leaks: leaks::Bucket::default(),
             revocation_list: revocations::ListCache::default(),
+            revoked_clients: client_auth::RevokedClients::default(),
             throttle,
             svid_rate,
             proof_rate,

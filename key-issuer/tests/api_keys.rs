@@ -262,3 +262,42 @@ async fn a_leak_of_a_former_value_ends_that_value_alone() {
     assert_eq!(report(&world, &third).await.status(), 202);
     assert_eq!(opens(&world, &third).await, Err("api_key_revoked".to_owned()));
 }
+
+#[tokio::test]
+async fn an_outage_does_not_tell_what_was_good() {
+    let world = AdminWorld::new().await;
+    let (one, other) = (report(&world, "a.b.c").await, format!("{}x", world.token));
+    world.world.directory.out.store(true, std::sync::atomic::Ordering::Relaxed);
+    world.world.lines.drain();
+    assert_eq!(report(&world, &other).await.0, one.0);
+    assert!(world.world.lines.drain().is_empty());
+    assert_eq!(report(&world, &world.token).await.0, one.0);
+    let alarm = world.world.lines.drain().into_iter().find(|line| line.contains("leak_not_revoked"));
+    assert!(alarm.is_some_and(|line| !line.contains(&world.token)));
+    // Keys cannot be told apart without their table.
+    let unknown = ApiKey::generate("dev", &[1; 48]).unwrap();
+    assert_eq!(report(&world, unknown.text().expose()).await.status(), 503);
+}
+
+/// Whoever revoked a key may have been interrupted before it was on the list.
+#[tokio::test]
+async fn a_revoked_key_is_put_on_the_list_again() {
+    let world = AdminWorld::new().await;
+    let mut keys = Vec::new();
+    for _ in 0..2 {
+        let (id, value) = world.new_key(json!({})).await;
+        let table = world.world.directory.store.table(platform::store::API_KEYS);
+        let json = table.get(&id).await.unwrap().unwrap().json;
+        let mut record: authz::ApiKeyRecord = serde_json::from_str(&json).unwrap();
+        record.state = authz::KeyState::Revoked;
+        world.world.put_key(&id, &record).await;
+        keys.push((id, value));
+    }
+    let listed = async || world.world.directory.store.table("revocations").page(None, 10).await.unwrap().records.len();
+    assert_eq!(listed().await, 0);
+    world.changes();
+    assert_eq!(report(&world, &keys[0].1).await.status(), 202);
+    assert_eq!((listed().await, world.changes().len()), (1, 0), "nothing has changed but that");
+    assert_eq!(world.call("DELETE", &format!("/v1/clients/{CLIENT}"), None).await.status(), 204);
+    assert_eq!(listed().await, 3, "both keys, and the client's tokens");
+}

@@ -6,7 +6,7 @@ mod admin;
 mod common;
 
 use admin::AdminWorld;
-use common::{CLIENT, basic, token_event};
+use common::{CLIENT, IAM_URL, ROLE_SESSION, basic, iam_event, token_event};
 use serde_json::{Value, json};
 
 async fn status_of_token(world: &AdminWorld, client: &str, secret: &str) -> u64 {
@@ -139,6 +139,11 @@ async fn what_a_client_cannot_be() {
         (json!({"authentication": "tls_client_auth", "certificate": {"san_dns": "a", "san_uri": "b"}}), "exactly one"),
         (json!({"authentication": "tls_client_auth", "certificate": {}}), "exactly one"),
         (json!({"authentication": "tls_client_auth", "certificate": {"san_ip": "a"}}), "certificate.san_ip"),
+        (
+            json!({"authentication": "tls_client_auth", "certificate": {"subject_dn": "reviews"}}),
+            "certificate.subject_dn",
+        ),
+        (json!({"authentication": "tls_client_auth", "certificate": {"san_uri": "a b"}}), "certificate.san_uri"),
         (json!({"certificate": {"san_dns": "a"}}), "certificate: expected none"),
         (json!({"assertion_algorithms": ["ES256"]}), "assertion_algorithms"),
         (json!({"may_act": [""]}), "may_act[0]"),
@@ -195,4 +200,30 @@ async fn ids_of_roles_are_taken() {
         assert_eq!((answer.status(), answer.error().as_str()), (409, "already_exists"), "{answer:?}");
     }
     assert_eq!(world.call("GET", "/v1/clients/bookinfo-reviews", None).await.status(), 404, "nothing was made");
+}
+
+/// The record of a role's client adds to the registry: it can be disabled here, and not be deleted while the role is there.
+#[tokio::test]
+async fn a_client_of_a_role_can_be_stopped_and_stays_so() {
+    let world = AdminWorld::new().await;
+    let mut record = key_issuer::ClientRecord::new("bookinfo-reviews");
+    record.authentication = key_issuer::Authentication::Iam;
+    record.grants = vec!["client_credentials".to_owned()];
+    world.world.directory.put(&record).await;
+    let token = || {
+        let mut event = iam_event(IAM_URL, "/oauth2/token", ROLE_SESSION);
+        event["headers"]["content-type"] = json!("application/x-www-form-urlencoded");
+        event["body"] = json!("grant_type=client_credentials");
+        world.send(event)
+    };
+    assert_eq!(token().await.status(), 200);
+    let path = "/v1/clients/bookinfo-reviews";
+    let answer = world.call("PATCH", path, Some(json!({"state": "disabled"}))).await;
+    assert_eq!((answer.status(), answer.json()["state"].clone()), (200, json!("disabled")), "{answer:?}");
+    assert_eq!(token().await.status(), 403);
+    let answer = world.call("DELETE", path, None).await;
+    assert_eq!((answer.status(), answer.error().as_str()), (409, "in_registry"));
+    assert_eq!(token().await.status(), 403, "it stays disabled");
+    let other = world.call("PATCH", &format!("/v1/clients/{CLIENT}"), Some(json!({"authentication": "iam"}))).await;
+    assert_eq!(other.status(), 400);
 }

@@ -143,3 +143,30 @@ async fn eddsa_signs_none() {
     let world = World::with(signing(&[key_issuer::Algorithm::EdDsa]).expose(), ca.expose()).await;
     assert_eq!(world.send(event_for(&json!({"audience": ["bookinfo"]}))).await.status(), 503);
 }
+
+/// Who is stopped as a client is stopped as a workload.
+#[tokio::test]
+async fn a_role_whose_client_is_stopped_gets_none() {
+    let svid = || event_for(&json!({"audience": ["bookinfo"]}));
+    let world = self::world().await;
+    let mut client = key_issuer::ClientRecord::new("bookinfo-reviews");
+    client.authentication = key_issuer::Authentication::Iam;
+    world.directory.put(&client).await;
+    assert_eq!(world.send(svid()).await.status(), 200);
+    client.state = key_issuer::ClientState::Disabled;
+    world.directory.put(&client).await;
+    world.clock.set(NOW + 60);
+    for path in ["/v1/jwt-svid", "/v1/svid"] {
+        let mut event = svid();
+        event["rawPath"] = json!(path);
+        event["requestContext"]["http"]["path"] = json!(path);
+        if path == "/v1/svid" {
+            event["body"] = json!(json!({"csr": "x"}).to_string());
+        }
+        let answer = world.send(event).await;
+        assert_eq!((answer.status(), answer.error().as_str()), (403, "access_denied"), "{path}: {answer:?}");
+    }
+    let world = self::world().await;
+    world.list("client", "bookinfo-reviews", json!({"until": NOW + 86_400})).await;
+    assert_eq!(world.send(svid()).await.status(), 403);
+}

@@ -10,8 +10,8 @@ use std::time::Duration;
 use admin::AdminWorld;
 use authz::jwt::{Expectation, UnverifiedToken};
 use authz::{Claims, Jwks, KeyOrigin, Mode, RevocationList, UnverifiedRevocationList};
-use common::grants::{exchange, full_client, token_in, watcher};
-use common::{ISSUER, NOW, PUBLIC_API, SECRET, basic, event, token_event};
+use common::grants::{as_client, exchange, full_client, token_in, watcher};
+use common::{IAM_URL, ISSUER, NOW, PUBLIC_API, ROLE_SESSION, SECRET, basic, event, iam_event, token_event};
 use platform::clock::Clock;
 use serde_json::{Value, json};
 
@@ -74,10 +74,8 @@ async fn what_is_revoked_is_on_the_list() {
     let now = NOW + 30;
     let list = list(&world).await;
     assert_eq!((list.len(), list.issued_at()), (3, now));
-    let (later, later_evil) = (claims(&world, "hasty").await, claims(&world, "evil").await);
-    for (claims, revoked) in
-        [(&one, true), (&other, false), (&evil, true), (&later_evil, true), (&hasty, true), (&later, false)]
-    {
+    let later = claims(&world, "hasty").await;
+    for (claims, revoked) in [(&one, true), (&other, false), (&evil, true), (&hasty, true), (&later, false)] {
         assert_eq!(list.has_token(claims), revoked, "{:?}", claims.as_json());
     }
     let record = authz::ApiKeyRecord { id: key, client_id: "reader".to_owned(), ..Default::default() };
@@ -195,4 +193,37 @@ async fn a_revoked_client_ends_the_tokens_that_are_about_it() {
         let list = list(&world).await;
         assert_eq!((list.has_token(&claims.0), list.has_token(&claims.1)), (true, false), "{body}");
     }
+}
+
+#[tokio::test]
+async fn a_revoked_client_gets_nothing_more() {
+    let world = AdminWorld::new().await;
+    for id in ["evil", "worse", "good"] {
+        world.world.directory.put(&full_client(id)).await;
+    }
+    let token = |id: &str| world.world.send(as_client(id, "/oauth2/token", &[("grant_type", "client_credentials")]));
+    let of_role = || {
+        let mut event = iam_event(IAM_URL, "/oauth2/token", ROLE_SESSION);
+        event["headers"]["content-type"] = json!("application/x-www-form-urlencoded");
+        event["body"] = json!("grant_type=client_credentials");
+        world.world.send(event)
+    };
+    for id in ["evil", "worse", "good"] {
+        assert_eq!(token(id).await.status(), 200, "{id}");
+    }
+    assert_eq!(of_role().await.status(), 200);
+    for id in ["evil", "bookinfo-reviews"] {
+        assert_eq!(revoke(&world, json!({"client": id})).await, 200);
+    }
+    let answer = token("evil").await;
+    assert_eq!((answer.status(), answer.error().as_str()), (401, "invalid_client"));
+    let answer = of_role().await;
+    assert_eq!((answer.status(), answer.error().as_str()), (403, "unauthorized_client"));
+    // What another environment has revoked is heard of within a minute.
+    world.world.list("client", "worse", json!({"until": NOW + 86_400})).await;
+    world.world.clock.advance(Duration::from_secs(59));
+    assert_eq!(token("worse").await.status(), 200);
+    world.world.clock.advance(Duration::from_secs(1));
+    assert_eq!(token("worse").await.status(), 401);
+    assert_eq!(token("good").await.status(), 200);
 }

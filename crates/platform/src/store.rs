@@ -204,7 +204,22 @@ fn save(path: &Path, tables: &Tables) -> Result<(), StoreError> {
     let text = serde_json::to_vec_pretty(tables)
         .map_err(|error| StoreError::Unavailable { store: path.display().to_string(), why: error.to_string() })?;
     let new = path.with_extension("new");
-    std::fs::write(&new, text).and_then(|()| std::fs::rename(&new, path)).map_err(|error| unavailable(path, &error))
+    write_private(&new, &text).and_then(|()| std::fs::rename(&new, path)).map_err(|error| unavailable(path, &error))
+}
+
+/// Writes a file that nobody but its owner reads: it holds hashes of secrets, and who may do what.
+fn write_private(path: &Path, text: &[u8]) -> std::io::Result<()> {
+    use std::io::Write;
+    // One that is left over from a crash would keep its mode.
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)?.write_all(text)
 }
 
 fn unavailable(path: &Path, error: &std::io::Error) -> StoreError {
@@ -369,6 +384,21 @@ mod tests {
         let again = Embedded::at(&path).unwrap().table("things");
         let record = Record { json: r#"{"x":1}"#.to_owned(), version: 1, expires_at: Some(9) };
         assert_eq!(again.get("a").await.unwrap(), Some(record));
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_file_is_its_owners_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.json");
+        // Left over from a crash, and open to all.
+        std::fs::write(path.with_extension("new"), "x").unwrap();
+        let table = Embedded::at(&path).unwrap().table("things");
+        for id in ["a", "b"] {
+            table.put(id, "{}", None, Only::Absent { now: 1 }).await.unwrap();
+            assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        }
     }
 
     #[tokio::test]

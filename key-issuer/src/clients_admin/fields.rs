@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::admin::Body;
 use crate::admin::body::{to_value, wrong};
 use crate::client::{Authentication, CertificateName, ClientRecord};
+use crate::client_auth::tls_client_auth;
 use crate::refusal::Refusal;
 use crate::registry::is_scope_token;
 use crate::signing_key::MAX_TOKEN_LIFE_SECONDS;
@@ -122,6 +123,20 @@ pub(super) fn apply(record: &mut ClientRecord, body: &Body) -> Result<(), Refusa
     Ok(())
 }
 
+/// Refuses a client that would become one of the IAM door.
+///
+/// # Errors
+/// 400 with the member.
+pub(super) fn refuse_iam(record: &ClientRecord) -> Result<(), Refusal> {
+    match record.authentication {
+        Authentication::Iam => Err(wrong(
+            "authentication",
+            "clients of the IAM door are in the registry of roles (CAUSEWAY_REGISTRY), not in this table",
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// Checks the record as a whole.
 ///
 /// # Errors
@@ -157,10 +172,6 @@ pub(super) fn validate(record: &ClientRecord) -> Result<(), Refusal> {
         }
         (Some(name), Authentication::TlsClientAuth) => check_name(name),
         (Some(_), _) => Err(wrong("certificate", "expected none with this authentication")),
-        (None, Authentication::Iam) => Err(wrong(
-            "authentication",
-            "clients of the IAM door are in the registry of roles (CAUSEWAY_REGISTRY), not in this table",
-        )),
         (None, _) => Ok(()),
     }?;
     match (!record.assertion_algorithms.is_empty(), record.authentication) {
@@ -236,10 +247,8 @@ fn check_name(name: &CertificateName) -> Result<(), Refusal> {
     if !(1..=MAX_NAME_BYTES).contains(&text.len()) || text.chars().any(char::is_control) {
         return Err(wrong(&at, "expected a text of 1 to 1024 bytes without control characters"));
     }
-    if matches!(name, CertificateName::SanIp(_)) && text.parse::<std::net::IpAddr>().is_err() {
-        return Err(wrong(&at, "expected an IP address"));
-    }
-    Ok(())
+    // What a request of the client would be refused for is refused now.
+    tls_client_auth::check(name).map_err(|why| wrong(&at, why))
 }
 
 fn check_jwks(jwks: &Value, authentication: Authentication) -> Result<(), Refusal> {

@@ -55,6 +55,9 @@ pub(crate) async fn create(call: Call<'_>) -> Result<Response, Refusal> {
         Revoked::Token(jti) => revoke_token(call.issuer, jti, until).await?,
         _ => revoke(call.issuer, what, until).await?,
     }
+    if kind == "client" {
+        call.issuer.revoked_clients.forget(&id);
+    }
     let action = match kind {
         "token" => "token_revoked",
         "client" => "client_revoked",
