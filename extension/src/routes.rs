@@ -215,6 +215,7 @@ impl<'a> Compiler<'a> {
             (Some(ClientTlsMode::Disable), Location::MeshInternal) => Err(format!(
                 "the DestinationRule of {host} says tls.mode DISABLE: plaintext to the mesh is refused, expected ISTIO_MUTUAL"
             )),
+            (Some(ClientTlsMode::Simple), _) => Err("tls.mode SIMPLE is not supported yet".to_owned()),
             (Some(ClientTlsMode::Disable) | None, Location::MeshExternal) => Err(format!(
                 "{host} is MESH_EXTERNAL over plain http, which is not supported yet: expected MESH_INTERNAL, or a DestinationRule with tls.mode ISTIO_MUTUAL"
             )),
@@ -304,6 +305,7 @@ fn endpoints(entry: &ServiceEntry, host: &str, port_name: &str, port: u16) -> Re
         return match entry.resolution {
             // "If no endpoints are specified, the proxy will resolve the DNS address specified in the hosts field".
             Resolution::Dns => Ok(vec![(host.to_owned(), port)]),
+            Resolution::None | Resolution::DnsRoundRobin => Err("this resolution is not supported yet".to_owned()),
             Resolution::Static => {
                 Err("spec.endpoints: found none, expected at least one with resolution STATIC".to_owned())
             }

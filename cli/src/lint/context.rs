@@ -271,7 +271,8 @@ fn find_apis<'a>(resources: &'a Resources, workloads: &[Workload<'a>]) -> Vec<Ap
         let routed = resources.virtual_services.iter().filter(|service| service.gateways.contains(&document.gateway));
         let mut seen = BTreeSet::new();
         let hosts = routed.flat_map(|service| {
-            service.http.iter().map(|route| full_host(&route.destination.host, &service.meta.namespace))
+            let destinations = service.http.iter().flat_map(|route| route.destinations());
+            destinations.map(|destination| full_host(&destination.host, &service.meta.namespace))
         });
         let destinations = hosts
             .filter_map(|host| by_host.get(&host.to_ascii_lowercase()).copied())

@@ -1,4 +1,8 @@
+use std::time::Duration;
+
+use crate::destination_rule::LocalityLb;
 use crate::meta::Origin;
+use crate::virtual_service::HttpRetry;
 
 /// The mesh configuration: `data.mesh` of the ConfigMap `istio`.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -13,6 +17,15 @@ pub struct MeshConfig {
     pub path_normalization: PathNormalization,
     /// `extensionProviders`: what CUSTOM policies may name.
     pub extension_providers: Vec<ExtensionProvider>,
+    /// `outboundTrafficPolicy.mode`; absent when the document says nothing. Istio's default is `ALLOW_ANY`, the
+    /// extension's is `REGISTRY_ONLY`.
+    pub outbound_traffic_policy: Option<OutboundTrafficMode>,
+    /// `localityLbSetting`.
+    pub locality_lb: Option<LocalityLb>,
+    /// `defaultHttpRetryPolicy`: for routes that say nothing.
+    pub default_http_retry_policy: Option<HttpRetry>,
+    /// `connectTimeout`; 10 s when absent.
+    pub connect_timeout: Option<Duration>,
     /// The ConfigMap that this was read from; absent when these are Istio's defaults.
     pub origin: Option<Origin>,
 }
@@ -26,9 +39,23 @@ impl Default for MeshConfig {
             trust_domain_aliases: Vec::new(),
             path_normalization: PathNormalization::default(),
             extension_providers: Vec::new(),
+            outbound_traffic_policy: None,
+            locality_lb: None,
+            default_http_retry_policy: None,
+            connect_timeout: None,
             origin: None,
         }
     }
+}
+
+/// `outboundTrafficPolicy.mode`: what becomes of requests to hosts that no document names. The reader refuses
+/// `ALLOW_ANY_DYNAMIC_DNS`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum OutboundTrafficMode {
+    /// `REGISTRY_ONLY`: refused.
+    RegistryOnly,
+    /// `ALLOW_ANY`: forwarded as they are.
+    AllowAny,
 }
 
 /// `pathNormalization.normalization`: what becomes of a path before policies and the upstream see it.

@@ -1,6 +1,6 @@
 use crate::{
     ApiGateway, ApiKeyAuthentication, AuthorizationPolicy, DestinationRule, Gateway, MeshConfig, PeerAuthentication,
-    RequestAuthentication, Service, ServiceEntry, Skipped, VirtualService,
+    RequestAuthentication, Service, ServiceEntry, Sidecar, Skipped, VirtualService, WorkloadEntry,
 };
 
 /// Everything that a set of configuration files says, in the order of the files.
@@ -24,6 +24,10 @@ pub struct Resources {
     pub destination_rules: Vec<DestinationRule>,
     /// `ServiceEntry` documents.
     pub service_entries: Vec<ServiceEntry>,
+    /// `Sidecar` documents.
+    pub sidecars: Vec<Sidecar>,
+    /// `WorkloadEntry` documents.
+    pub workload_entries: Vec<WorkloadEntry>,
     /// Kubernetes' `Service` documents.
     pub services: Vec<Service>,
     /// The mesh configuration; Istio's defaults when no file has it.

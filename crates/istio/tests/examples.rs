@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use istio::{SourceFile, full_host, parse};
+use istio::{HttpAction, SourceFile, full_host, parse};
 
 fn bookinfo() -> Vec<SourceFile> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/bookinfo");
@@ -47,8 +47,10 @@ fn the_files_fit_together() {
     assert_eq!(routes.gateways, [api.gateway.as_str()]);
     assert_eq!(routes.hosts, api.domains);
     for route in &routes.http {
-        let host = full_host(&route.destination.host, &routes.meta.namespace);
-        let port = route.destination.port.unwrap();
+        let HttpAction::Route(destinations) = &route.action else { panic!("expected a destination") };
+        let destination = &destinations.first().unwrap().destination;
+        let host = full_host(&destination.host, &routes.meta.namespace);
+        let port = destination.port.unwrap();
         assert!(
             resources.services.iter().any(|service| {
                 full_host(&service.meta.name, &service.meta.namespace) == host

@@ -217,7 +217,9 @@ fn gateways_of_virtual_services_have_their_namespace() {
         let service = resources.virtual_services.first().unwrap();
         assert_eq!(service.gateways, expected, "{gateways}");
         let route = service.http.first().unwrap();
-        assert_eq!(route.destination, Destination { host: "a".to_owned(), port: None });
+        let HttpAction::Route(destinations) = &route.action else { unreachable!("a route") };
+        let only = &destinations.first().unwrap().destination;
+        assert_eq!(*only, Destination { host: "a".to_owned(), subset: None, port: None });
         assert!(route.matches.is_empty());
     }
 }
@@ -306,6 +308,8 @@ spec: {host: "*.local"}
     let endpoint = |address: &str, ports: &[(&str, u16)]| Endpoint {
         address: address.to_owned(),
         ports: ports.iter().map(|(name, port)| ((*name).to_owned(), *port)).collect(),
+        weight: 1,
+        ..Endpoint::default()
     };
     assert_eq!(a.endpoints, [endpoint("::1", &[]), endpoint("10.0.0.1", &[("http", 8080)])]);
     assert_eq!(a.ports.first().unwrap().protocol, "HTTP");
@@ -318,8 +322,9 @@ spec: {host: "*.local"}
         mode: ClientTlsMode::Disable,
         sni: Some("x.example".to_owned()),
         subject_alt_names: strings(&["z"]),
+        ca_certificates: None,
     };
-    assert_eq!(b.traffic_policy, Some(TrafficPolicy { tls: Some(tls) }));
+    assert_eq!(b.traffic_policy, Some(TrafficPolicy { tls: Some(tls), ..TrafficPolicy::default() }));
     assert_eq!((c.host.as_str(), &c.traffic_policy), ("*.local", &None));
 }
 

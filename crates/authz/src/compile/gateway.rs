@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use istio::{Gateway, ServerTlsMode, TargetPort, VirtualService, full_host};
+use istio::{Gateway, HeaderOperations, HttpAction, ServerTlsMode, TargetPort, VirtualService, full_host};
 
 use super::{Compiler, label_list};
 use crate::compiled::{ApiGateway, Destination, Label, Route, UriMatch, VirtualHost};
@@ -111,17 +111,10 @@ impl<'a> Compiler<'a> {
     fn routes(&mut self, service: &VirtualService) -> Vec<Route> {
         let mut routes = Vec::new();
         for (index, route) in service.http.iter().enumerate() {
-            let matches = route
-                .matches
-                .iter()
-                .map(|one| match &one.uri {
-                    None => UriMatch::Any,
-                    Some(istio::StringMatch::Exact(text)) => UriMatch::Exact(text.clone()),
-                    Some(istio::StringMatch::Prefix(text)) => UriMatch::Prefix(text.clone()),
-                })
-                .collect();
-            match self.destination(service, &route.destination) {
-                Ok(destination) => {
+            let matches = uri_matches(route);
+            let only = only_destination(route);
+            match only.and_then(|only| Ok((matches?, self.destination(service, only)?))) {
+                Ok((matches, destination)) => {
                     let what = format!("workloads of the destination {}", destination.host);
                     if !self.selected.contains(&what) {
                         self.check_mutual_tls(&destination);
@@ -130,8 +123,7 @@ impl<'a> Compiler<'a> {
                     routes.push(Route { matches, destination });
                 }
                 Err(message) => {
-                    // The only destination of a route is its first one.
-                    let error = super::at(&service.meta, format!("spec.http[{index}].route[0]: {message}"));
+                    let error = super::at(&service.meta, format!("spec.http[{index}]: {message}"));
                     // The routes of a host are looked at once for each host, and for each API.
                     if !self.errors.contains(&error) {
                         self.errors.push(error);
@@ -319,4 +311,51 @@ fn includes(outer: &str, inner: &str) -> bool {
         (None, Some(_)) => false,
         (_, None) => covers(outer, inner),
     }
+}
+
+/// The only destination of a route: what else a route can do with a request is not done at an API, whose integration is
+/// chosen by API Gateway.
+fn only_destination(route: &istio::HttpRoute) -> Result<&istio::Destination, String> {
+    let HttpAction::Route(destinations) = &route.action else {
+        return Err("an API cannot answer by itself: expected `route` with a destination".to_owned());
+    };
+    let [only] = destinations.as_slice() else {
+        return Err(format!(
+            "weighted routes are not supported for an API: expected one destination, found {}",
+            destinations.len()
+        ));
+    };
+    let has_fault = route.fault.is_some();
+    let changes = [&route.headers, &only.headers];
+    let changes_headers = changes.iter().any(|headers| **headers != HeaderOperations::default());
+    let named = [
+        (route.rewrite.is_some(), "rewrite"),
+        (has_fault, "fault"),
+        (!route.mirrors.is_empty(), "mirrors"),
+        (changes_headers, "headers"),
+        (route.has_cors_policy, "corsPolicy"),
+        (only.destination.subset.is_some(), "route[0].destination.subset"),
+    ];
+    match named.iter().find(|(has, _)| *has) {
+        Some((_, name)) => Err(format!("`{name}` is not supported for an API, whose requests API Gateway forwards")),
+        None => Ok(&only.destination),
+    }
+}
+
+fn uri_matches(route: &istio::HttpRoute) -> Result<Vec<UriMatch>, String> {
+    let one = |only: &istio::HttpMatch| {
+        let rest = istio::HttpMatch { name: String::new(), uri: None, ..only.clone() };
+        if rest != istio::HttpMatch::default() {
+            return Err("a match by anything but `uri` is not supported for an API".to_owned());
+        }
+        match &only.uri {
+            None => Ok(UriMatch::Any),
+            Some(istio::StringMatch::Exact(text)) => Ok(UriMatch::Exact(text.clone())),
+            Some(istio::StringMatch::Prefix(text)) => Ok(UriMatch::Prefix(text.clone())),
+            Some(istio::StringMatch::Regex(_) | istio::StringMatch::Present) => {
+                Err("`uri.regex` is not supported for an API; use `exact` or `prefix`".to_owned())
+            }
+        }
+    };
+    route.matches.iter().map(one).collect()
 }

@@ -457,7 +457,7 @@ fn routes_are_resolved_when_compiled() {
         (
             "number: 9080\n    - name: reviews",
             "number: 9081\n    - name: reviews",
-            "routes.yaml:3: bookinfo/bookinfo: spec.http[0].route[0]: the destination \
+            "routes.yaml:3: bookinfo/bookinfo: spec.http[0]: the destination \
              productpage.bookinfo.svc.cluster.local has no port 9081; it has 9080",
         ),
         ("gateway: bookinfo/bookinfo-gateway", "gateway: bookinfo/other", "there is no Gateway bookinfo/other"),

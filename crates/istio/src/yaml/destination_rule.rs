@@ -24,10 +24,17 @@ pub(super) fn destination_rule(meta: Meta, spec: &At<'_>) -> Option<DestinationR
         let traffic_policy = fields.field("trafficPolicy").and_then(|policy| {
             policy.mapping(POLICY_NOT_YET, |fields| {
                 let tls = fields.field("tls").and_then(|tls| client_tls(&tls));
-                Some(TrafficPolicy { tls })
+                Some(TrafficPolicy { tls, ..TrafficPolicy::default() })
             })
         });
-        Some(DestinationRule { meta, host: host?, traffic_policy })
+        Some(DestinationRule {
+            meta,
+            host: host?,
+            traffic_policy,
+            subsets: Vec::new(),
+            export_to: Vec::new(),
+            workload_selector: None,
+        })
     })
 }
 
@@ -37,6 +44,6 @@ fn client_tls(at: &At<'_>) -> Option<ClientTls> {
         let mode = fields.required("mode").and_then(|mode| mode.word(MODES, MODES_NOT_YET));
         let sni = fields.field("sni").and_then(|at| host(&at, false));
         let subject_alt_names = fields.strings("subjectAltNames");
-        Some(ClientTls { mode: mode?, sni, subject_alt_names })
+        Some(ClientTls { mode: mode?, sni, subject_alt_names, ca_certificates: None })
     })
 }

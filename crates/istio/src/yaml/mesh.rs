@@ -126,7 +126,7 @@ fn mesh_text(at: &At<'_>) -> Option<MeshConfig> {
                 trust_domain_aliases,
                 path_normalization: path_normalization.unwrap_or_default(),
                 extension_providers,
-                origin: None,
+                ..MeshConfig::default()
             })
         }),
         _ => {

@@ -34,6 +34,9 @@ pub(super) fn service_entry(meta: Meta, spec: &At<'_>) -> Option<ServiceEntry> {
             resolution: resolution?,
             endpoints,
             subject_alt_names,
+            target_ports: BTreeMap::new(),
+            workload_selector: None,
+            export_to: Vec::new(),
         };
         if fields.clean() {
             check(&entry, fields);
@@ -61,9 +64,10 @@ fn check(entry: &ServiceEntry, fields: &Mapping<'_>) {
     }
     match entry.resolution {
         // Istio: "endpoints must be provided if service entry resolution mode is static".
+        Resolution::None => {}
         Resolution::Static => at.error("resolution STATIC needs `endpoints`"),
         // Istio: "hosts must be FQDN if no endpoints are provided for resolution mode DNS".
-        Resolution::Dns => {
+        Resolution::Dns | Resolution::DnsRoundRobin => {
             for host in entry.hosts.iter().filter(|host| host.contains('*')) {
                 at.error(format!(
                     "resolution DNS without `endpoints` looks the hosts up, which {} cannot be",
@@ -78,7 +82,7 @@ fn endpoint(at: &At<'_>, resolution: Option<Resolution>, known: &[Port]) -> Opti
     at.mapping(ENDPOINT_NOT_YET, |fields| {
         let address = fields.required("address").and_then(|at| address(&at, resolution));
         let ports = fields.field("ports").map(|at| endpoint_ports(&at, known));
-        Some(Endpoint { address: address?, ports: ports.unwrap_or_default() })
+        Some(Endpoint { address: address?, ports: ports.unwrap_or_default(), weight: 1, ..Endpoint::default() })
     })
 }
 

@@ -1,7 +1,10 @@
 use super::check::{host, is_host};
 use super::nearest::quoted;
 use super::read::At;
-use crate::{Destination, HttpMatch, HttpRoute, Meta, StringMatch, VirtualService};
+use crate::{
+    Destination, HeaderOperations, HttpAction, HttpMatch, HttpRoute, HttpRouteDestination, Meta, StringMatch,
+    VirtualService,
+};
 
 const SPEC_NOT_YET: &[&str] = &["exportTo", "tcp", "tls"];
 const ROUTE_NOT_YET: &[&str] = &[
@@ -58,7 +61,7 @@ pub(super) fn virtual_service(meta: Meta, spec: &At<'_>) -> Option<VirtualServic
             Some(host)
         });
         let http = fields.required_list("http", route);
-        Some(VirtualService { meta, hosts, gateways, http })
+        Some(VirtualService { meta, hosts, gateways, http, export_to: Vec::new() })
     })
 }
 
@@ -90,14 +93,27 @@ fn route(at: &At<'_>) -> Option<HttpRoute> {
         let name = fields.string("name").unwrap_or_default();
         let matches = fields.list("match", http_match).unwrap_or_default();
         let destination = fields.required("route").and_then(|route| only_destination(&route));
-        Some(HttpRoute { name, matches, destination: destination? })
+        let destination =
+            HttpRouteDestination { destination: destination?, weight: 0, headers: HeaderOperations::default() };
+        Some(HttpRoute {
+            name,
+            matches,
+            action: HttpAction::Route(vec![destination]),
+            rewrite: None,
+            timeout: None,
+            retries: None,
+            fault: None,
+            mirrors: Vec::new(),
+            headers: HeaderOperations::default(),
+            has_cors_policy: false,
+        })
     })
 }
 
 fn http_match(at: &At<'_>) -> Option<HttpMatch> {
     at.mapping(MATCH_NOT_YET, |fields| {
         let uri = fields.field("uri").and_then(|uri| string_match(&uri));
-        Some(HttpMatch { uri })
+        Some(HttpMatch { uri, ..HttpMatch::default() })
     })
 }
 
@@ -138,7 +154,7 @@ fn only_destination(at: &At<'_>) -> Option<Destination> {
             let host = fields.required("host").and_then(|at| host(&at, false));
             let port =
                 fields.field("port").and_then(|port| port.mapping(&[], |fields| fields.required("number")?.port()));
-            Some(Destination { host: host?, port })
+            Some(Destination { host: host?, subset: None, port })
         })
     })
 }

@@ -308,7 +308,7 @@ fn mesh() -> impl Strategy<Value = MeshConfig> {
                     is_adapter: authorizer.is_some_and(|(_, _, is_adapter)| is_adapter),
                 })
                 .collect(),
-            origin: None,
+            ..MeshConfig::default()
         },
     )
 }
