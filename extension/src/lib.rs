@@ -16,6 +16,7 @@ mod keepalive;
 mod proxy;
 mod refresh;
 mod renewal;
+mod resolve;
 mod retry;
 mod token;
 mod upstream;
@@ -42,12 +43,12 @@ pub use config::{BundleSource, Config, ConnectTo, Egress, LambdaApi};
 pub use reason::Reason;
 pub use routes::Routes;
 
-use endpoint::Dialer;
 use issuer::Issuer;
 use lifecycle::LifecycleError;
 use proxy::{Parts, Proxy};
 use refresh::Refresh;
 use renewal::SvidSource;
+use resolve::Resolver;
 use token::TokenSource;
 use upstream::Upstream;
 
@@ -234,12 +235,13 @@ fn parts(config: &Config, deps: &Deps) -> Result<Parts, String> {
         Refresh::new(source, Arc::clone(clock))
     });
     let source = SvidSource::new(issuer, trust_domain, Arc::clone(clock), deps.log.clone());
-    let dialer = Dialer::new(egress.connect_to.clone());
+    let runtime_api = config.lambda.as_ref().map(|api| api.address.clone());
     Ok(Parts {
         routes,
         identity: Refresh::new(source, Arc::clone(clock)),
         token,
-        upstream: Arc::new(Upstream::new(dialer, Arc::clone(clock), egress.response_timeout)),
+        upstream: Arc::new(Upstream::new(Arc::clone(clock), egress.response_timeout)),
+        resolver: Resolver::new(egress.connect_to.clone(), runtime_api, Arc::clone(clock)),
         wait: egress.identity_wait,
     })
 }

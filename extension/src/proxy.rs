@@ -11,16 +11,18 @@ use hyper::body::Incoming;
 use platform::clock::Clock;
 use platform::log::Log;
 use tokio::sync::Notify;
+use traffic::table::{Cluster, Endpoint, IstioMutual, Resolution, Tls};
 
 use crate::access_log::{Entry, Line};
-use crate::body::{Answer, Upload};
+use crate::body::{Answer, Download, Upload};
 use crate::headers::{has_unknown_coding, remove_hop_by_hop};
 use crate::reason::{self, Reason, Refusal};
 use crate::refresh::Refresh;
 use crate::renewal::SvidSource;
-use crate::routes::Routes;
+use crate::resolve::Resolver;
+use crate::routes::{Destination, Routes};
 use crate::token::TokenSource;
-use crate::upstream::Upstream;
+use crate::upstream::{Exchange, Failed, FailedKind, Hop, Upstream};
 
 /// Answers requests.
 pub(crate) struct Proxy {
@@ -36,6 +38,7 @@ pub(crate) struct Parts {
     pub(crate) identity: Arc<Refresh<SvidSource>>,
     pub(crate) token: Option<Arc<Refresh<TokenSource>>>,
     pub(crate) upstream: Arc<Upstream>,
+    pub(crate) resolver: Arc<Resolver>,
     /// How long a request waits for identity and token.
     pub(crate) wait: Duration,
 }
@@ -106,13 +109,63 @@ impl Proxy {
         let progress = Arc::new(Notify::new());
         let body = upload(body, &mut head, &progress);
         let request = Request::from_parts(head, body);
-        let exchange = parts.upstream.send(destination, &credentials, request, &progress).await?;
-        entry.peer = Some(exchange.peer.to_string());
+        let exchange = parts.send(destination, credentials, request).await?;
+        entry.peer = exchange.peer.map(|peer| peer.to_string());
         answer(exchange.response)
     }
 }
 
 impl Parts {
+    /// Sends to the first endpoint that lets us. Nothing has been sent when that fails, so trying the next one repeats
+    /// nothing.
+    async fn send(
+        &self,
+        destination: &Destination,
+        credentials: Arc<identity::Credentials>,
+        mut request: Request<Upload>,
+    ) -> Result<Exchange, Refusal> {
+        let endpoints = destination.endpoints.iter().map(|(address, port)| Endpoint {
+            address: address.clone(),
+            port: *port,
+            ..Endpoint::default()
+        });
+        let mutual = IstioMutual {
+            sni: destination.sni.to_str().into_owned(),
+            expected: destination.expected.iter().map(ToString::to_string).collect(),
+        };
+        let cluster = Arc::new(Cluster {
+            name: destination.host.clone(),
+            host: destination.host.clone(),
+            port: destination.port,
+            tls: Tls::IstioMutual(mutual),
+            resolution: Resolution::StrictDns,
+            endpoints: endpoints.collect(),
+            ..Cluster::default()
+        });
+        let addresses = self.resolver.endpoints(&cluster).await?;
+        let mut last = Refusal::new(Reason::UpstreamConnectFailed, "found no endpoint, expected one");
+        for found in &addresses.0 {
+            let (host, port) = &destination.endpoints[found.endpoint];
+            let hop = Hop {
+                cluster: Arc::clone(&cluster),
+                index: u32::try_from(destination.index).unwrap_or(u32::MAX),
+                address: found.address,
+                endpoint: format!("{host}:{port}"),
+                credentials: Some(Arc::clone(&credentials)),
+                server_name: destination.host.clone(),
+                http2: false,
+            };
+            match self.upstream.send(&hop, request).await {
+                Ok(exchange) => return Ok(exchange),
+                Err(Failed { kind: FailedKind::Connect, unsent: Some(unsent), refusal }) => {
+                    (request, last) = (*unsent, refusal);
+                }
+                Err(failed) => return Err(failed.refusal),
+            }
+        }
+        Err(last)
+    }
+
     /// Identity and, unless the application brings its own, token; both are waited for at the same time.
     async fn credentials(
         &self,
@@ -230,7 +283,7 @@ fn upload(body: Incoming, head: &mut request::Parts, progress: &Arc<Notify>) -> 
     Upload::Streaming(body, Arc::clone(progress))
 }
 
-fn answer(response: Response<Incoming>) -> Result<Response<Answer>, Refusal> {
+fn answer(response: Response<Download>) -> Result<Response<Answer>, Refusal> {
     let (mut head, body) = response.into_parts();
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         return Err(Refusal::new(

@@ -1,31 +1,37 @@
 //! The way to a service: mutual TLS connections, pooled, and requests over them.
 
+mod tunnel;
+
 use std::collections::HashMap;
 use std::error::Error as _;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use http::{Request, Response};
-use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use identity::{Credentials, SpiffeId, tls, verify};
 use platform::clock::Clock;
 use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
+use traffic::table::{Cluster, Tls};
 
-use crate::body::Upload;
-use crate::endpoint::Dialer;
+use crate::body::{Download, Upload};
+use crate::endpoint;
 use crate::reason::{Reason, Refusal};
 use crate::retry;
-use crate::routes::Destination;
+
+#[allow(unused_imports)]
+pub(crate) use tunnel::{Tunnel, Upgrade};
 
 /// What a sidecar must see offered to take the connection for HTTP/1.1 in mesh mutual TLS. Which of them it picks says
 /// nothing: the protocol is HTTP/1.1 by configuration.
@@ -49,15 +55,74 @@ const MAX_IDLE_IN_ALL: usize = 128;
 /// The most header fields of an answer.
 const MAX_ANSWER_HEADERS: usize = 200;
 
-/// Sends requests to destinations.
+/// Where one try goes.
+#[derive(Clone, Debug)]
+pub(crate) struct Hop {
+    /// What is known of the service.
+    pub(crate) cluster: Arc<Cluster>,
+    /// The place of the cluster in its table.
+    pub(crate) index: u32,
+    /// Where to connect.
+    pub(crate) address: SocketAddr,
+    /// Host and port of the endpoint, for logs and health.
+    pub(crate) endpoint: String,
+    /// Who we are; there exactly for [`Tls::IstioMutual`].
+    pub(crate) credentials: Option<Arc<Credentials>>,
+    /// The request's host, for [`Tls::Simple`] without a server name.
+    pub(crate) server_name: String,
+    /// Whether the client speaks HTTP/2, for a cluster that follows it.
+    pub(crate) http2: bool,
+}
+
+/// Sends requests to endpoints.
 pub(crate) struct Upstream {
-    dialer: Dialer,
     clock: Arc<dyn Clock>,
     response_timeout: Duration,
-    next_endpoint: AtomicUsize,
     idle_permits: Arc<Semaphore>,
-    /// By the destination's index.
-    slots: Mutex<HashMap<usize, Slot>>,
+    slots: Mutex<HashMap<Key, Slot>>,
+}
+
+type Key = (u32, SocketAddr);
+
+/// An answer and who gave it.
+pub(crate) struct Exchange {
+    pub(crate) response: Response<Download>,
+    /// The identity that the server proved; none without mutual TLS.
+    pub(crate) peer: Option<SpiffeId>,
+    /// Whether the connection had served other requests before.
+    pub(crate) reused: bool,
+}
+
+/// Why a request got no answer.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    pub(crate) kind: FailedKind,
+    /// The request as it was, when no byte of it was sent.
+    pub(crate) unsent: Option<Box<Request<Upload>>>,
+    /// For the application, should this be the last try.
+    pub(crate) refusal: Refusal,
+}
+
+/// How a request failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FailedKind {
+    /// No connection.
+    Connect,
+    /// No TLS handshake, or the wrong peer.
+    Tls,
+    /// The service did not process it (REFUSED_STREAM, or GOAWAY before it).
+    RefusedStream,
+    /// A limit of the cluster was reached.
+    Overflow,
+    /// The connection ended before the answer began.
+    Reset {
+        /// Whether something of the request may have been processed.
+        sent: bool,
+    },
+    /// No answer in time.
+    Timeout,
+    /// The answer is not HTTP.
+    Protocol,
 }
 
 /// What belongs to one destination and one SVID. A new SVID replaces all of it.
@@ -80,68 +145,69 @@ struct Connection {
     received: Arc<AtomicU64>,
 }
 
-/// An answer and who gave it.
-pub(crate) struct Exchange {
-    pub(crate) response: Response<Incoming>,
-    pub(crate) peer: SpiffeId,
-}
-
-/// What became of a request that got no answer.
-enum Failed {
+/// What became of a request on one connection.
+enum Lost {
     /// No byte of it was sent; here it is again.
     NotSent(Box<Request<Upload>>, Refusal),
     /// The connection ended before a byte of the answer.
     Silent(Refusal),
     /// It may have been processed.
-    Broken(Refusal),
+    Broken(FailedKind, Refusal),
 }
 
 impl Upstream {
-    pub(crate) fn new(dialer: Dialer, clock: Arc<dyn Clock>, response_timeout: Duration) -> Upstream {
+    pub(crate) fn new(clock: Arc<dyn Clock>, response_timeout: Duration) -> Upstream {
         Upstream {
-            dialer,
             clock,
             response_timeout,
-            next_endpoint: AtomicUsize::new(0),
             idle_permits: Arc::new(Semaphore::new(MAX_IDLE_IN_ALL)),
             slots: Mutex::default(),
         }
     }
 
-    /// Sends `request` to `destination` with the identity of `credentials`, over a pooled connection if there is one.
-    pub(crate) async fn send(
-        self: &Arc<Self>,
-        destination: &Destination,
-        credentials: &Credentials,
-        mut request: Request<Upload>,
-        progress: &Notify,
-    ) -> Result<Exchange, Refusal> {
+    /// Sends `request` to the hop's endpoint, over a pooled connection if there is one.
+    pub(crate) async fn send(self: &Arc<Self>, hop: &Hop, mut request: Request<Upload>) -> Result<Exchange, Failed> {
+        let credentials = match &hop.credentials {
+            Some(credentials) => Arc::clone(credentials),
+            None => return Err(Failed::before(FailedKind::Tls, request, no_identity(hop))),
+        };
         let mut spare = retry::spare(&request);
         let max_idle = if spare.is_some() { MAX_IDLE } else { MAX_IDLE_UNREPLAYABLE };
-        if let Some(connection) = self.take(destination, credentials, max_idle) {
-            match self.exchange(destination, credentials, connection, request, progress).await {
+        if let Some(connection) = self.take(hop, &credentials, max_idle) {
+            match self.exchange(hop, &credentials, connection, request, true).await {
                 Ok(exchange) => return Ok(exchange),
-                Err(Failed::NotSent(unsent, _)) => request = *unsent,
-                Err(Failed::Silent(refusal)) => request = spare.take().ok_or(refusal)?,
-                Err(Failed::Broken(refusal)) => return Err(refusal),
+                Err(Lost::NotSent(unsent, _)) => request = *unsent,
+                Err(Lost::Silent(refusal)) => match spare.take() {
+                    Some(spare) => request = spare,
+                    None => return Err(Failed { kind: FailedKind::Reset { sent: true }, unsent: None, refusal }),
+                },
+                Err(Lost::Broken(kind, refusal)) => return Err(Failed { kind, unsent: None, refusal }),
             }
         }
-        let connection = self.open(destination, credentials).await?;
-        match self.exchange(destination, credentials, connection, request, progress).await {
+        let connection = match self.open(hop, &credentials).await {
+            Ok(connection) => connection,
+            Err((kind, refusal)) => return Err(Failed::before(kind, request, refusal)),
+        };
+        match self.exchange(hop, &credentials, connection, request, false).await {
             Ok(exchange) => Ok(exchange),
-            Err(Failed::NotSent(_, refusal) | Failed::Silent(refusal) | Failed::Broken(refusal)) => Err(refusal),
+            Err(Lost::NotSent(unsent, refusal)) => {
+                Err(Failed::before(FailedKind::Reset { sent: false }, *unsent, refusal))
+            }
+            Err(Lost::Silent(refusal)) => Err(Failed { kind: FailedKind::Reset { sent: true }, unsent: None, refusal }),
+            Err(Lost::Broken(kind, refusal)) => Err(Failed { kind, unsent: None, refusal }),
         }
     }
 
     async fn exchange(
         self: &Arc<Self>,
-        destination: &Destination,
+        hop: &Hop,
         credentials: &Credentials,
         mut connection: Connection,
         request: Request<Upload>,
-        progress: &Notify,
-    ) -> Result<Exchange, Failed> {
+        reused: bool,
+    ) -> Result<Exchange, Lost> {
         let before = connection.received.load(Ordering::Acquire);
+        let progress = request.body().progress().unwrap_or_default();
         let sending = connection.sender.try_send_request(request);
         tokio::pin!(sending);
         let sent = loop {
@@ -152,45 +218,46 @@ impl Upstream {
                 () = progress.notified() => {}
                 () = tokio::time::sleep(self.response_timeout) => {
                     let limit = self.response_timeout.as_millis();
-                    let detail = format!("{} did not begin to answer within {limit} ms", destination.host);
-                    return Err(Failed::Broken(Refusal::new(Reason::UpstreamTimeout, detail)));
+                    let detail = format!("{} did not begin to answer within {limit} ms", hop.cluster.host);
+                    return Err(Lost::Broken(FailedKind::Timeout, Refusal::new(Reason::UpstreamTimeout, detail)));
                 }
             }
         };
         match sent {
             Ok(response) => {
-                let peer = connection.peer.clone();
-                self.put_back(destination.index, credentials.generation(), connection);
-                Ok(Exchange { response, peer })
+                let peer = Some(connection.peer.clone());
+                self.put_back((hop.index, hop.address), credentials.generation(), connection);
+                Ok(Exchange { response: response.map(Download::new), peer, reused })
             }
             Err(mut error) => {
-                let refusal = explain(destination, error.error());
+                let (kind, refusal) = explain(hop, error.error());
                 Err(match error.take_message() {
-                    Some(unsent) => Failed::NotSent(Box::new(unsent), refusal),
-                    None if connection.received.load(Ordering::Acquire) == before => Failed::Silent(refusal),
-                    None => Failed::Broken(refusal),
+                    Some(unsent) => Lost::NotSent(Box::new(unsent), refusal),
+                    None if connection.received.load(Ordering::Acquire) == before => Lost::Silent(refusal),
+                    None => Lost::Broken(kind, refusal),
                 })
             }
         }
     }
 
-    async fn open(&self, destination: &Destination, credentials: &Credentials) -> Result<Connection, Refusal> {
-        let config = self.tls(destination, credentials)?;
-        let first = self.next_endpoint.fetch_add(1, Ordering::Relaxed);
-        let stream = self.dialer.connect(&destination.endpoints, first).await?;
-        let handshake = TlsConnector::from(config).connect(destination.sni.clone(), stream);
+    async fn open(&self, hop: &Hop, credentials: &Credentials) -> Result<Connection, (FailedKind, Refusal)> {
+        let (config, sni) = self.tls(hop, credentials).map_err(|refusal| (FailedKind::Tls, refusal))?;
+        let stream = endpoint::connect(hop.address, &hop.endpoint).await;
+        let stream = stream.map_err(|refusal| (FailedKind::Connect, refusal))?;
+        let handshake = TlsConnector::from(config).connect(sni, stream);
         let stream = match timeout(HANDSHAKE_TIMEOUT, handshake).await {
             Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return Err(refuse_handshake(destination, &error)),
+            Ok(Err(error)) => return Err((FailedKind::Tls, refuse_handshake(hop, &error))),
             Err(_) => {
                 let limit = HANDSHAKE_TIMEOUT.as_millis();
-                let detail = format!("no TLS handshake with {} within {limit} ms", destination.host);
-                return Err(Refusal::new(Reason::UpstreamTimeout, detail));
+                let detail = format!("no TLS handshake with {} within {limit} ms", hop.cluster.host);
+                return Err((FailedKind::Connect, Refusal::new(Reason::UpstreamTimeout, detail)));
             }
         };
         // The verifier has accepted it, so it is there.
         let Some(peer) = verify::peer_id(stream.get_ref().1.peer_certificates()) else {
-            return Err(Refusal::new(Reason::TlsFailed, format!("{} showed no certificate", destination.host)));
+            let detail = format!("{} showed no certificate", hop.cluster.host);
+            return Err((FailedKind::Tls, Refusal::new(Reason::TlsFailed, detail)));
         };
         let received = Arc::new(AtomicU64::new(0));
         let counted = Counted { inner: stream, received: Arc::clone(&received) };
@@ -198,7 +265,7 @@ impl Upstream {
             .max_headers(MAX_ANSWER_HEADERS)
             .handshake(TokioIo::new(counted))
             .await
-            .map_err(|error| explain(destination, &error))?;
+            .map_err(|error| explain(hop, &error))?;
         // Its end is seen through the sender; the error belongs to the request that it failed.
         tokio::spawn(async move {
             let _ = driver.await;
@@ -207,30 +274,39 @@ impl Upstream {
     }
 
     /// One configuration for each destination and SVID, as a session must never outlive either.
-    fn tls(&self, destination: &Destination, credentials: &Credentials) -> Result<Arc<ClientConfig>, Refusal> {
+    fn tls(&self, hop: &Hop, credentials: &Credentials) -> Result<(Arc<ClientConfig>, ServerName<'static>), Refusal> {
+        let failed = |why: String| Refusal::new(Reason::TlsFailed, format!("{}: {why}", hop.cluster.host));
+        let Tls::IstioMutual(mutual) = &hop.cluster.tls else {
+            return Err(failed("found another protection than mutual TLS, which is not supported yet".to_owned()));
+        };
+        let sni = ServerName::try_from(mutual.sni.clone()).map_err(|error| failed(error.to_string()))?;
+        let key = (hop.index, hop.address);
         let mut slots = self.lock();
-        if let Some(slot) = slots.get(&destination.index)
+        if let Some(slot) = slots.get(&key)
             && slot.generation == credentials.generation()
         {
-            return Ok(Arc::clone(&slot.tls));
+            return Ok((Arc::clone(&slot.tls), sni));
         }
-        let config = tls::client_config(credentials.svid(), credentials.bundle(), &destination.expected, &ALPN)
-            .map_err(|error| Refusal::new(Reason::TlsFailed, error.to_string()))?;
+        let expected: Result<Vec<SpiffeId>, _> = mutual.expected.iter().map(|id| id.parse()).collect();
+        let expected = expected.map_err(|error| failed(error.to_string()))?;
+        let config = tls::client_config(credentials.svid(), credentials.bundle(), &expected, &ALPN)
+            .map_err(|error| failed(error.to_string()))?;
         let slot = Slot { generation: credentials.generation(), tls: Arc::clone(&config), idle: Vec::new() };
         // A request that began before a renewal must not bring the older identity back.
-        if slots.get(&destination.index).is_none_or(|held| held.generation < slot.generation) {
-            slots.insert(destination.index, slot);
+        if slots.get(&key).is_none_or(|held| held.generation < slot.generation) {
+            slots.insert(key, slot);
         }
-        Ok(config)
+        Ok((config, sni))
     }
 
-    fn take(&self, destination: &Destination, credentials: &Credentials, max_idle: Duration) -> Option<Connection> {
+    fn take(&self, hop: &Hop, credentials: &Credentials, max_idle: Duration) -> Option<Connection> {
         let now = self.clock.now();
         let mut slots = self.lock();
-        let slot = slots.get_mut(&destination.index)?;
+        let key = (hop.index, hop.address);
+        let slot = slots.get_mut(&key)?;
         if slot.generation != credentials.generation() {
             if slot.generation < credentials.generation() {
-                slots.remove(&destination.index);
+                slots.remove(&key);
             }
             return None;
         }
@@ -243,7 +319,7 @@ impl Upstream {
     }
 
     /// Puts the connection back when its answer has been read to the end.
-    fn put_back(self: &Arc<Self>, index: usize, generation: u64, mut connection: Connection) {
+    fn put_back(self: &Arc<Self>, key: Key, generation: u64, mut connection: Connection) {
         let this = Arc::clone(self);
         tokio::spawn(async move {
             // An error: the answer was dropped half-way, or the service has closed the connection.
@@ -253,7 +329,7 @@ impl Upstream {
             let since = this.clock.now();
             let mut slots = this.lock();
             let Some(permit) = this.idle_permit(&mut slots, since) else { return };
-            if let Some(slot) = slots.get_mut(&index)
+            if let Some(slot) = slots.get_mut(&key)
                 && slot.generation == generation
                 && slot.idle.len() < MAX_IDLE_PER_DESTINATION
             {
@@ -262,7 +338,7 @@ impl Upstream {
         });
     }
 
-    fn idle_permit(&self, slots: &mut HashMap<usize, Slot>, now: SystemTime) -> Option<OwnedSemaphorePermit> {
+    fn idle_permit(&self, slots: &mut HashMap<Key, Slot>, now: SystemTime) -> Option<OwnedSemaphorePermit> {
         let ask = || Arc::clone(&self.idle_permits).try_acquire_owned().ok();
         ask().or_else(|| {
             for slot in slots.values_mut() {
@@ -272,7 +348,7 @@ impl Upstream {
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<usize, Slot>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Slot>> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -285,32 +361,44 @@ impl Idle {
     }
 }
 
-fn refuse_handshake(destination: &Destination, error: &io::Error) -> Refusal {
+impl Failed {
+    fn before(kind: FailedKind, request: Request<Upload>, refusal: Refusal) -> Failed {
+        Failed { kind, unsent: Some(Box::new(request)), refusal }
+    }
+}
+
+fn no_identity(hop: &Hop) -> Refusal {
+    let detail = format!("{}: there is no SVID and without one nothing is sent to the mesh", hop.cluster.host);
+    Refusal::new(Reason::IdentityUnavailable, detail)
+}
+
+fn refuse_handshake(hop: &Hop, error: &io::Error) -> Refusal {
+    let host = &hop.cluster.host;
     match tls::peer_error(error) {
-        Some(peer) if peer.is_identity() => {
-            Refusal::new(Reason::PeerIdentityMismatch, format!("{}: {peer}", destination.host))
-        }
-        Some(peer) => Refusal::new(Reason::TlsFailed, format!("{}: {peer}", destination.host)),
+        Some(peer) if peer.is_identity() => Refusal::new(Reason::PeerIdentityMismatch, format!("{host}: {peer}")),
+        Some(peer) => Refusal::new(Reason::TlsFailed, format!("{host}: {peer}")),
         None => Refusal::new(
             Reason::TlsFailed,
-            format!("the TLS handshake with {} failed: {error} (does it speak mesh mutual TLS?)", destination.host),
+            format!("the TLS handshake with {host} failed: {error} (does it speak mesh mutual TLS?)"),
         ),
     }
 }
 
-fn explain(destination: &Destination, error: &hyper::Error) -> Refusal {
+fn explain(hop: &Hop, error: &hyper::Error) -> (FailedKind, Refusal) {
+    let host = &hop.cluster.host;
     let mut cause = error.source();
     while let Some(inner) = cause {
         // In TLS 1.3 a server refuses our certificate after the handshake looks done to us: with its first answer.
         if let Some(io) = inner.downcast_ref::<io::Error>()
             && let Some(rustls::Error::AlertReceived(alert)) = io.get_ref().and_then(|e| e.downcast_ref())
         {
-            let detail = format!("{} refused our certificate: TLS alert {alert:?}", destination.host);
-            return Refusal::new(Reason::TlsFailed, detail);
+            let detail = format!("{host} refused our certificate: TLS alert {alert:?}");
+            return (FailedKind::Tls, Refusal::new(Reason::TlsFailed, detail));
         }
         cause = inner.source();
     }
-    Refusal::new(Reason::UpstreamProtocolError, format!("{} gave no whole HTTP answer: {error}", destination.host))
+    let refusal = Refusal::new(Reason::UpstreamProtocolError, format!("{host} gave no whole HTTP answer: {error}"));
+    (FailedKind::Protocol, refusal)
 }
 
 /// Counts the bytes that come in, so that "no byte of an answer" is a fact and not a guess.
