@@ -21,7 +21,7 @@ fn the_examples_become_a_bundle_that_opens() {
     assert!(output.status.success(), "{}", said(&output));
     let opened = platform::bundle::Bundle::open(&file).unwrap();
     authz::Policies::open(opened.section(platform::bundle::Section::Access).unwrap()).unwrap();
-    extension::Routes::open(opened.section(platform::bundle::Section::Egress).unwrap()).unwrap();
+    traffic::Rules::open(opened.section(platform::bundle::Section::Egress).unwrap()).unwrap();
 }
 
 #[test]

@@ -1,26 +1,28 @@
 //! The body of an answer on its way to the application, and what lives as long as it does.
 
 use std::error::Error;
+use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
-use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::access_log::Line;
 use crate::body::Download;
 use crate::cluster::Held;
 use crate::keepalive::BusyGuard;
-use crate::reason::{Flags, Reason};
+use crate::reason::Reason;
+
+/// Ready when the route's timeout is over.
+type Limit = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The body of an answer on its way to the application.
-#[derive(Debug)]
 pub(crate) struct Answer {
     content: Content,
     /// When the route's timeout is over: it counts until the end of the answer.
-    limit: Option<Pin<Box<Sleep>>>,
+    limit: Option<Limit>,
     /// Written when the answer has ended.
     line: Option<Box<Line>>,
     /// The request's places under the limits of its cluster.
@@ -51,9 +53,12 @@ impl Answer {
         Answer::of(Content::Local(Full::new(bytes)))
     }
 
-    /// The service's body, with the request's places under limits and the time when it must have ended.
-    pub(crate) fn upstream(body: Download, held: Held, limit: Option<Instant>) -> Answer {
-        let limit = limit.map(|limit| Box::pin(sleep_until(limit)));
+    /// The service's body, with the request's places under limits.
+    pub(crate) fn upstream<L>(body: Download, held: Held, limit: Option<L>) -> Answer
+    where
+        L: Future<Output = ()> + Send + 'static,
+    {
+        let limit = limit.map(|limit| Box::pin(limit) as Limit);
         Answer { held: Some(held), limit, ..Answer::of(Content::Upstream(body)) }
     }
 
@@ -90,23 +95,13 @@ impl Answer {
     }
 }
 
-impl Drop for Answer {
-    fn drop(&mut self) {
-        // A body that is known to have ended need not have been asked again (HEAD, 204, a Content-Length).
-        if !self.content.is_end_stream()
-            && let Some(line) = self.line.as_mut().filter(|line| line.entry.expects_body)
-        {
-            line.entry.flags = line.entry.flags.with(Flags::DC);
-        }
-    }
-}
-
 impl Body for Answer {
     type Data = Bytes;
     type Error = Box<dyn Error + Send + Sync>;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = self.get_mut();
+        // Nothing of it counts once it has ended.
         if let Some(limit) = &mut this.limit
             && limit.as_mut().poll(cx).is_ready()
         {

@@ -11,11 +11,9 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::sync::Notify;
-
-use crate::keepalive::BusyGuard;
 
 /// The most bytes of a request's body that are kept for another try. A longer body is sent once.
 pub(crate) const MAX_REPLAY: usize = 64 * 1_024;
@@ -315,64 +313,5 @@ impl Body for Download {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
-    }
-}
-
-/// The body of an answer on its way to the application.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    content: Content,
-    /// While the answer is on its way the application's connection counts as busy.
-    busy: Option<BusyGuard>,
-}
-
-#[derive(Debug)]
-enum Content {
-    Text(Full<Bytes>),
-    Upstream(Download),
-}
-
-impl Answer {
-    /// A text of ours.
-    pub(crate) fn text(text: String) -> Answer {
-        Answer { content: Content::Text(Full::new(text.into())), busy: None }
-    }
-
-    /// The service's body.
-    pub(crate) fn upstream(body: Download) -> Answer {
-        Answer { content: Content::Upstream(body), busy: None }
-    }
-
-    /// Keeps `guard` until the body is sent or dropped.
-    pub(crate) fn keeping(mut self, guard: BusyGuard) -> Answer {
-        self.busy = Some(guard);
-        self
-    }
-}
-
-impl Body for Answer {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        match &mut self.get_mut().content {
-            // A text in memory cannot fail.
-            Content::Text(text) => Pin::new(text).poll_frame(cx).map_err(|never| match never {}),
-            Content::Upstream(body) => Pin::new(body).poll_frame(cx),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match &self.content {
-            Content::Text(text) => text.is_end_stream(),
-            Content::Upstream(body) => body.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.content {
-            Content::Text(text) => text.size_hint(),
-            Content::Upstream(body) => body.size_hint(),
-        }
     }
 }

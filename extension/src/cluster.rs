@@ -18,20 +18,13 @@ use traffic::outlier::{Detector, Observed};
 use traffic::table::{Cluster, Endpoint, Locality};
 
 use crate::random::Draws;
+use crate::resolve::Addresses;
 
 /// The most addresses whose failures are remembered.
 const MAX_REMEMBERED: usize = 4_096;
 
 /// The most failures in a row that a cluster is told of when it is used for the first time.
 const MAX_TOLD: u32 = 64;
-
-/// An address of an endpoint.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Place {
-    /// The index in [`Cluster::endpoints`].
-    pub(crate) endpoint: usize,
-    pub(crate) address: SocketAddr,
-}
 
 /// All clusters of a bundle, each opened when it is first used.
 pub(crate) struct Clusters {
@@ -58,7 +51,7 @@ pub(crate) struct ClusterState {
 
 #[derive(Default)]
 struct Inner {
-    places: Arc<[Place]>,
+    addresses: Arc<Addresses>,
     members: Vec<Known>,
     balancer: Option<Balancer>,
     detector: Option<Detector>,
@@ -109,6 +102,13 @@ pub(crate) struct Chosen {
     pub(crate) active: Count,
 }
 
+impl Chosen {
+    /// An endpoint of no list.
+    pub(crate) fn at(address: SocketAddr, name: Arc<str>) -> Chosen {
+        Chosen { address, name, active: Count::one(&Arc::default()) }
+    }
+}
+
 /// What a choice depends on.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Wanted<'a> {
@@ -143,14 +143,14 @@ impl Clusters {
     pub(crate) fn choose(
         &self,
         cluster: &ClusterState,
-        places: &Arc<[Place]>,
+        addresses: &Arc<Addresses>,
         wanted: &Wanted<'_>,
         draws: &mut Draws,
     ) -> Option<Chosen> {
         let now = self.ticker.now();
         let mut inner = cluster.lock();
-        if !Arc::ptr_eq(&inner.places, places) && *inner.places != **places {
-            let came = inner.replace(&cluster.table, places, &self.here, &self.labels, now);
+        if !Arc::ptr_eq(&inner.addresses, addresses) && inner.addresses != *addresses {
+            let came = inner.replace(&cluster.table, addresses, &self.here, &self.labels, now);
             self.tell(&mut inner, &came, now, draws);
         }
         inner.choose(wanted, now, draws)
@@ -197,6 +197,14 @@ impl Clusters {
             if let Some(ejected) = ejected {
                 self.ejected(cluster, &ejected, why);
             }
+        }
+    }
+
+    /// A failure that is not the endpoint's: only this cluster hears of it.
+    pub(crate) fn failed_behind(&self, cluster: &ClusterState, address: SocketAddr, draws: &mut Draws) {
+        let ejected = cluster.lock().observe(address, Observed::LocalOrigin, self.ticker.now(), draws);
+        if let Some(ejected) = ejected {
+            self.ejected(cluster, &ejected, "somebody else answered");
         }
     }
 
@@ -274,12 +282,13 @@ impl Inner {
     fn replace(
         &mut self,
         table: &Cluster,
-        places: &Arc<[Place]>,
+        addresses: &Arc<Addresses>,
         here: &Locality,
         labels: &[(String, String)],
         now: Duration,
     ) -> Vec<SocketAddr> {
-        let endpoints: Vec<Endpoint> = places
+        let endpoints: Vec<Endpoint> = addresses
+            .0
             .iter()
             .filter_map(|place| {
                 let endpoint = table.endpoints.get(place.endpoint)?;
@@ -290,7 +299,7 @@ impl Inner {
         let old = std::mem::take(&mut self.members);
         let mut came = Vec::new();
         let mut kept = Vec::with_capacity(endpoints.len());
-        for (endpoint, place) in endpoints.iter().zip(places.iter()) {
+        for (endpoint, place) in endpoints.iter().zip(&addresses.0) {
             let known = old.iter().position(|known| known.address == place.address);
             kept.push(known);
             self.members.push(match known.and_then(|index| old.get(index)) {
@@ -314,7 +323,7 @@ impl Inner {
         if let Some(detector) = &mut self.detector {
             detector.replace(&kept);
         }
-        self.places = Arc::clone(places);
+        self.addresses = Arc::clone(addresses);
         came
     }
 

@@ -3,7 +3,7 @@
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
 use http::{Response, StatusCode};
 
-use crate::body::Answer;
+use crate::answer::Answer;
 use crate::reason::{self, Reason, Refusal};
 
 /// Envoy's header on what a limit refused.

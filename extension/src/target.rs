@@ -2,7 +2,7 @@
 
 use http::header::{HOST, UPGRADE};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderValue, Method, request};
+use http::{Method, request};
 
 use crate::reason::{Reason, Refusal};
 

@@ -306,7 +306,7 @@ async fn hop_by_hop_fields_stay_on_their_hop() {
         assert!(!seen.contains_key(gone), "{gone}");
     }
     assert!(seen.contains_key("x-end-to-end"));
-    for gone in ["x-private", "keep-alive", "proxy-authenticate", "x-causeway-error"] {
+    for gone in ["x-private", "keep-alive", "proxy-authenticate", "x-causeway-reason"] {
         assert!(!answer.headers.contains_key(gone), "{gone}");
     }
     assert_eq!((answer.headers["x-public"].to_str().unwrap(), answer.body.as_str()), ("1", "private"));

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use extension::{BundleSource, Config, ConnectTo, Deps, Egress, Extension};
+use extension::{BundleSource, Config, ConnectTo, Deps, Egress, Extension, Workload};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
@@ -347,7 +347,7 @@ async fn behave(request: Request<Incoming>, before: usize) -> Result<Response<Bo
             .header("x-private", "1")
             .header("keep-alive", "timeout=5")
             .header("proxy-authenticate", "Basic")
-            .header("x-causeway-error", "forged")
+            .header("x-causeway-reason", "forged")
             .header("x-public", "1")
             .body(text("private"))
             .unwrap()),
@@ -488,8 +488,8 @@ spec:
 
 pub fn bundle_bytes() -> Vec<u8> {
     let file = SourceFile { name: "mesh.yaml".to_owned(), text: YAML.to_owned() };
-    let routes = extension::routes::compile(&istio::parse(&[file]).unwrap()).unwrap();
-    bundle::write(&[(Section::Egress, &routes)]).unwrap()
+    let rules = traffic::compile(&istio::parse(&[file]).unwrap()).unwrap();
+    bundle::write(&[(Section::Egress, &rules.section)]).unwrap()
 }
 
 /// An extension with everything around it.
@@ -506,6 +506,7 @@ pub fn egress(issuer: &str, mesh_server: SocketAddr) -> Egress {
     Egress {
         bundle: BundleSource::Bytes(bundle_bytes()),
         trust_domain: Some("cluster.local".parse().unwrap()),
+        workload: Workload { namespace: Some("bookinfo".to_owned()), ..Workload::default() },
         issuer_url: issuer.to_owned(),
         issuer_service: "lambda".to_owned(),
         aws: AwsConfig {
@@ -593,7 +594,7 @@ pub struct Answer {
 
 impl Answer {
     pub fn reason(&self) -> &str {
-        self.headers.get("x-causeway-error").map_or("", |value| value.to_str().unwrap())
+        self.headers.get("x-causeway-reason").map_or("", |value| value.to_str().unwrap())
     }
 
     pub fn is(&self, status: u16, reason: &str) -> bool {
