@@ -332,7 +332,7 @@ impl Inner {
             detector.tick(now);
         }
         let indices = |addresses: &[SocketAddr]| -> Vec<usize> {
-            let of = |address| self.members.iter().position(|known| known.address == *address);
+            let of = |address: &SocketAddr| self.members.iter().position(|known| known.address == *address);
             addresses.iter().filter_map(of).collect()
         };
         let (previous, dead) = (indices(wanted.previous), indices(wanted.dead));
