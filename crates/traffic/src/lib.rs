@@ -7,10 +7,12 @@
 pub mod balance;
 pub mod compile;
 pub mod fault;
+mod header_value;
 pub mod headers;
 pub mod locality;
 pub mod open;
 pub mod outlier;
+mod re2;
 pub mod retry;
 pub mod rewrite;
 pub mod route;
