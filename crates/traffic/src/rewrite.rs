@@ -201,8 +201,12 @@ pub fn location(redirect: &Redirect, picked: &Picked<'_>, head: &Head<'_>) -> Re
 }
 
 fn check_location(location: &str, scheme: &str, authority: &str) -> Result<(), String> {
-    let is_whole =
-        |uri: Uri| uri.scheme_str() == Some(scheme) && uri.authority().is_some_and(|found| found.as_str() == authority);
+    // A name before the host (`user@host`) is none that a redirect should ever name.
+    let is_whole = |uri: Uri| {
+        uri.scheme_str() == Some(scheme)
+            && uri.authority().is_some_and(|found| found.as_str() == authority && !authority.contains('@'))
+            && uri.host().is_some_and(|host| !host.is_empty())
+    };
     let is_ascii = location.bytes().all(|byte| byte.is_ascii_graphic());
     if matches!(scheme, "http" | "https") && is_ascii && location.parse().is_ok_and(is_whole) {
         return Ok(());
