@@ -15,6 +15,7 @@ use platform::log::Log;
 use traffic::Rules;
 use traffic::balance::{Balancer, Member, Now, Request};
 use traffic::outlier::{Detector, Observed};
+use traffic::retry::Budget;
 use traffic::table::{Cluster, Endpoint, Locality};
 
 use crate::random::Draws;
@@ -47,6 +48,7 @@ pub(crate) struct ClusterState {
     requests: Arc<AtomicU32>,
     /// Of these, second and later tries.
     retries: Arc<AtomicU32>,
+    budget: Budget,
 }
 
 #[derive(Default)]
@@ -57,12 +59,12 @@ struct Inner {
     detector: Option<Detector>,
 }
 
+#[derive(Clone)]
 struct Known {
     address: SocketAddr,
     /// `host:port` for people.
     name: Arc<str>,
     active: Arc<AtomicU32>,
-    since: Duration,
 }
 
 /// Counts one as long as it lives.
@@ -113,11 +115,13 @@ impl Chosen {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Wanted<'a> {
     pub(crate) hash: Option<u64>,
-    /// Rather none of these: earlier tries went there.
-    pub(crate) previous: &'a [SocketAddr],
+    /// Where earlier tries went.
+    pub(crate) tried: &'a [SocketAddr],
+    /// Rather none of these (`retryIgnorePreviousHosts`).
+    pub(crate) avoid: bool,
     /// None of these at all: this request could not be sent there.
     pub(crate) dead: &'a [SocketAddr],
-    /// `retryRemoteLocalities`.
+    /// Rather none of their priorities (`retryRemoteLocalities`).
     pub(crate) other_priorities: bool,
 }
 
@@ -151,13 +155,13 @@ impl Clusters {
         let mut inner = cluster.lock();
         if !Arc::ptr_eq(&inner.addresses, addresses) && inner.addresses != *addresses {
             let came = inner.replace(&cluster.table, addresses, &self.here, &self.labels, now);
-            self.tell(&mut inner, &came, now, draws);
+            self.tell(&mut inner, &came, now);
         }
         inner.choose(wanted, now, draws)
     }
 
     /// What an answer says of the service behind an endpoint, and that the endpoint itself is well.
-    pub(crate) fn answered(&self, cluster: &ClusterState, address: SocketAddr, status: u16, draws: &mut Draws) {
+    pub(crate) fn answered(&self, cluster: &ClusterState, address: SocketAddr, answer: Observed) {
         let now = self.ticker.now();
         let healed = {
             let mut failing = lock(&self.failing);
@@ -166,7 +170,7 @@ impl Clusters {
         };
         if healed {
             for other in self.opened() {
-                other.lock().observe(address, Observed::Connected, now, draws);
+                other.lock().observe(address, Observed::Connected, now);
             }
         }
         if cluster.table.outlier.is_none() {
@@ -174,16 +178,16 @@ impl Clusters {
         }
         let mut inner = cluster.lock();
         if !healed {
-            inner.observe(address, Observed::Connected, now, draws);
+            inner.observe(address, Observed::Connected, now);
         }
-        if let Some(ejected) = inner.observe(address, Observed::Status(status), now, draws) {
+        if let Some(ejected) = inner.observe(address, answer, now) {
             drop(inner);
-            self.ejected(cluster, &ejected, &format!("answers such as {status}"));
+            self.ejected(cluster, &ejected, &format!("{answer:?}"));
         }
     }
 
     /// A failure before an answer: every cluster with this address hears of it.
-    pub(crate) fn failed(&self, address: SocketAddr, why: &str, draws: &mut Draws) {
+    pub(crate) fn failed(&self, address: SocketAddr, why: &str) {
         let now = self.ticker.now();
         {
             let mut failing = lock(&self.failing);
@@ -193,7 +197,7 @@ impl Clusters {
             }
         }
         for cluster in self.opened() {
-            let ejected = cluster.lock().observe(address, Observed::LocalOrigin, now, draws);
+            let ejected = cluster.lock().observe(address, Observed::LocalOrigin, now);
             if let Some(ejected) = ejected {
                 self.ejected(cluster, &ejected, why);
             }
@@ -201,15 +205,15 @@ impl Clusters {
     }
 
     /// A failure that is not the endpoint's: only this cluster hears of it.
-    pub(crate) fn failed_behind(&self, cluster: &ClusterState, address: SocketAddr, draws: &mut Draws) {
-        let ejected = cluster.lock().observe(address, Observed::LocalOrigin, self.ticker.now(), draws);
+    pub(crate) fn failed_behind(&self, cluster: &ClusterState, address: SocketAddr) {
+        let ejected = cluster.lock().observe(address, Observed::LocalOrigin, self.ticker.now());
         if let Some(ejected) = ejected {
             self.ejected(cluster, &ejected, "somebody else answered");
         }
     }
 
     /// Tells a cluster's new members what others have met at their addresses.
-    fn tell(&self, inner: &mut Inner, came: &[SocketAddr], now: Duration, draws: &mut Draws) {
+    fn tell(&self, inner: &mut Inner, came: &[SocketAddr], now: Duration) {
         let failing = lock(&self.failing);
         if failing.is_empty() || inner.detector.is_none() {
             return;
@@ -217,7 +221,7 @@ impl Clusters {
         for address in came {
             let failures = failing.get(address).copied().unwrap_or_default();
             for _ in 0..failures.min(MAX_TOLD) {
-                inner.observe(*address, Observed::LocalOrigin, now, draws);
+                inner.observe(*address, Observed::LocalOrigin, now);
             }
         }
     }
@@ -244,7 +248,8 @@ impl ClusterState {
             ..Inner::default()
         };
         let (requests, retries) = (Arc::default(), Arc::default());
-        ClusterState { table: Arc::new(table), index, inner: Mutex::new(inner), requests, retries }
+        let budget = Budget::new(&table.pool);
+        ClusterState { table: Arc::new(table), index, inner: Mutex::new(inner), requests, retries, budget }
     }
 
     /// A place among the requests in hand; `None` when `maxRequests` are.
@@ -256,20 +261,10 @@ impl ClusterState {
         Some(Count::one(&self.requests))
     }
 
-    /// A place among the retries in hand. Envoy: a retry budget takes the place of `maxRetries`, and allows a share of
-    /// the requests in hand, though never fewer than its minimum.
+    /// A place among the retries in hand; `None` when `maxRetries` are, or `retryBudget` says so.
     pub(crate) fn retry(&self) -> Option<Count> {
-        let pool = &self.table.pool;
-        let allowed = match pool.retry_budget {
-            Some((share, least)) => {
-                let requests = u64::from(self.requests.load(Ordering::Relaxed));
-                let share = requests * u64::from(share) / 1_000_000;
-                u32::try_from(share).unwrap_or(u32::MAX).max(least)
-            }
-            None if pool.max_retries == 0 => u32::MAX,
-            None => pool.max_retries,
-        };
-        (self.retries.load(Ordering::Relaxed) < allowed).then(|| Count::one(&self.retries))
+        let (requests, retries) = (self.requests.load(Ordering::Relaxed), self.retries.load(Ordering::Relaxed));
+        self.budget.allows(requests, retries).then(|| Count::one(&self.retries))
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -296,32 +291,32 @@ impl Inner {
             })
             .collect();
         let assigned = traffic::locality::assign(&table.balance.locality, here, labels, &endpoints);
-        let old = std::mem::take(&mut self.members);
-        let mut came = Vec::new();
-        let mut kept = Vec::with_capacity(endpoints.len());
-        for (endpoint, place) in endpoints.iter().zip(&addresses.0) {
-            let known = old.iter().position(|known| known.address == place.address);
-            kept.push(known);
-            self.members.push(match known.and_then(|index| old.get(index)) {
-                Some(known) => Known { name: Arc::clone(&known.name), active: Arc::clone(&known.active), ..*known },
-                None => {
-                    came.push(place.address);
-                    let name = table.endpoints.get(place.endpoint).map_or("", |endpoint| &endpoint.address);
-                    let name = format!("{name}:{}", endpoint.port).into();
-                    Known { address: place.address, name, active: Arc::default(), since: now }
-                }
-            });
+        let mut members = Vec::with_capacity(endpoints.len());
+        for (found, place) in addresses.0.iter().zip(assigned) {
+            members.push(Member { key: found.address.to_string(), place, since: now });
         }
-        let members = self.members.iter().zip(assigned).map(|(known, (priority, weight))| Member {
-            key: known.address.to_string(),
-            priority,
-            weight,
-            since: known.since,
-        });
-        let least = table.outlier.as_ref().map_or(0, |outlier| outlier.min_health_percent);
-        self.balancer = Some(Balancer::new(&table.balance, members.collect(), least));
+        let kept = match &mut self.balancer {
+            Some(balancer) => balancer.replace(members),
+            None => {
+                let kept = vec![None; members.len()];
+                let least = table.outlier.as_ref().map_or(0, |outlier| outlier.min_health_percent);
+                self.balancer = Some(Balancer::new(&table.balance, members, least));
+                kept
+            }
+        };
         if let Some(detector) = &mut self.detector {
             detector.replace(&kept);
+        }
+        let old = std::mem::take(&mut self.members);
+        let mut came = Vec::new();
+        for (found, kept) in addresses.0.iter().zip(kept) {
+            let known = kept.and_then(|index| old.get(index)).cloned();
+            self.members.push(known.unwrap_or_else(|| {
+                came.push(found.address);
+                let name = table.endpoints.get(found.endpoint).map_or("", |endpoint| &endpoint.address);
+                let name = format!("{name}:{}", found.address.port()).into();
+                Known { address: found.address, name, active: Arc::default() }
+            }));
         }
         self.addresses = Arc::clone(addresses);
         came
@@ -335,9 +330,11 @@ impl Inner {
             let of = |address: &SocketAddr| self.members.iter().position(|known| known.address == *address);
             addresses.iter().filter_map(of).collect()
         };
-        let (previous, dead) = (indices(wanted.previous), indices(wanted.dead));
+        let (tried, dead) = (indices(wanted.tried), indices(wanted.dead));
+        let previous = if wanted.avoid { tried.clone() } else { Vec::new() };
         let state = Seen { members: &self.members, detector: self.detector.as_ref(), dead: &dead };
-        let request = Request { hash: wanted.hash, previous: &previous, other_priorities: wanted.other_priorities };
+        let previous_priorities = if wanted.other_priorities { tried.as_slice() } else { &[] };
+        let request = Request { hash: wanted.hash, previous: &previous, previous_priorities };
         let picked = self.balancer.as_mut()?.pick(&request, &state, now, &mut || draws.next())?;
         // Where all endpoints are used because too few are healthy, a dead one can come out.
         let known = self.members.get(picked).filter(|_| !dead.contains(&picked))?;
@@ -345,16 +342,10 @@ impl Inner {
     }
 
     /// The endpoint's name, if this ejected it.
-    fn observe(
-        &mut self,
-        address: SocketAddr,
-        observed: Observed,
-        now: Duration,
-        draws: &mut Draws,
-    ) -> Option<Arc<str>> {
+    fn observe(&mut self, address: SocketAddr, observed: Observed, now: Duration) -> Option<Arc<str>> {
         let detector = self.detector.as_mut()?;
         let index = self.members.iter().position(|known| known.address == address)?;
-        let ejected = detector.observe(index, observed, now, draws.next());
+        let ejected = detector.observe(index, observed, now);
         ejected.then(|| Arc::clone(&self.members[index].name))
     }
 }
@@ -369,6 +360,11 @@ struct Seen<'a> {
 impl Now for Seen<'_> {
     fn is_healthy(&self, member: usize) -> bool {
         !self.dead.contains(&member) && !self.detector.is_some_and(|detector| detector.is_ejected(member))
+    }
+
+    fn version(&self) -> Option<u64> {
+        // Who is dead is another matter for each request.
+        self.dead.is_empty().then(|| self.detector.map_or(0, Detector::version))
     }
 
     fn active(&self, member: usize) -> u32 {

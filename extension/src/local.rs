@@ -126,7 +126,7 @@ fn grpc_status(status: StatusCode) -> u16 {
 }
 
 /// Envoy's `grpcToHttpStatus`.
-pub(crate) fn http_status(grpc: u16) -> u16 {
+fn http_status(grpc: u16) -> u16 {
     match grpc {
         0 => 200,
         1 => 499,

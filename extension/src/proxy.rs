@@ -17,7 +17,7 @@ use traffic::table::{AbortStatus, Action, Cluster, Direct, Forward, Redirect, Re
 use traffic::{fault, rewrite, weighted};
 
 use crate::access_log::{Entry, Line};
-use crate::affinity::Affinity;
+use crate::affinity;
 use crate::answer::Answer;
 use crate::cluster::{ClusterState, Clusters};
 use crate::headers::{has_unknown_coding, remove_hop_by_hop};
@@ -334,9 +334,15 @@ impl Passage {
         if let Some(token) = token {
             self.head.headers.insert(AUTHORIZATION, token);
         }
-        let affinity =
-            Affinity::of(&cluster.table.balance.policy, &self.head.headers, self.head.uri.query(), &mut self.draws);
         let host = self.head.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        let line = RequestLine {
+            method: &self.head.method,
+            scheme: "http",
+            authority: host,
+            path_and_query: self.head.uri.path_and_query().map_or("/", PathAndQuery::as_str),
+        };
+        let sent = routes::head(&line, &self.head.headers);
+        let hashed = affinity::of(&cluster.table.balance.policy, &sent, &mut self.draws);
         let trail = Trail::default();
         let job = Job {
             clusters: &parts.clusters,
@@ -350,7 +356,7 @@ impl Passage {
             http2: self.http2,
             policy,
             timeout,
-            hash: affinity.hash,
+            hash: hashed.hash,
             trail: &trail,
         };
         let end = Arc::clone(body.end());
@@ -368,7 +374,8 @@ impl Passage {
             let taken = u64::try_from(taken.as_millis()).unwrap_or(u64::MAX);
             response.headers_mut().insert(SERVICE_TIME, HeaderValue::from(taken));
         }
-        Ok((response, affinity.cookie))
+        let cookie = hashed.set_cookie.and_then(|cookie| HeaderValue::try_from(cookie).ok());
+        Ok((response, cookie))
     }
 }
 

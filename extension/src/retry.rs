@@ -9,15 +9,15 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, request};
+use http::{HeaderName, HeaderValue, Request, Response, request};
 use identity::{Credentials, SpiffeId};
 use tokio::time::Instant;
+use traffic::outlier::Observed;
 use traffic::retry::{NotSent, Outcome, back_off, is_retriable};
 use traffic::table::{Resolution, RetryPolicy};
 
 use crate::body::{Download, Upload};
 use crate::cluster::{Chosen, ClusterState, Clusters, Count, Held, Wanted};
-use crate::local::{http_status, is_grpc};
 use crate::random::Draws;
 use crate::reason::{Flags, Reason, Refusal};
 use crate::resolve::Resolver;
@@ -125,7 +125,7 @@ impl Job<'_> {
         won.unwrap_or_else(|| {
             let under_way = self.trail.lock().under_way.take();
             if let Some(address) = under_way {
-                self.clusters.failed(address, "no answer in time", &mut Draws::new());
+                self.clusters.failed(address, "no answer in time");
             }
             let limit = limit.as_millis();
             let host = &self.cluster.table.host;
@@ -142,12 +142,12 @@ impl Job<'_> {
         };
         let mut held = Held::default();
         held.hold(place);
-        let (mut previous, mut dead) = (Vec::new(), Vec::new());
+        let (mut tried_at, mut dead) = (Vec::new(), Vec::new());
         let (mut retries, mut free) = (0, 0);
         let mut after_timeout = false;
         // Envoy: one place for a request that is repeated, however often.
         let mut slot = None;
-        let mut next = match self.choose(&previous, &dead, draws).await? {
+        let mut next = match self.choose(&tried_at, &dead, draws).await? {
             Some(chosen) => chosen,
             None => return Err(self.none_healthy()),
         };
@@ -157,7 +157,8 @@ impl Job<'_> {
             let chosen = next;
             let address = chosen.address;
             let tried = self.one(&chosen, sent, after_timeout, &body).await;
-            self.observe(address, &tried, draws);
+            tried_at.push(address);
+            self.observe(address, &tried);
             // How the policy sees it, and whether it may be sent again in any case.
             let (retriable, safe) = match &tried {
                 Tried::Answer(exchange) => {
@@ -179,17 +180,15 @@ impl Job<'_> {
                     };
                     // Its body is not wanted any more; dropped, it ends its connection.
                     drop(exchange);
-                    previous.push(address);
                     retries += 1;
                     self.pause(retries, draws).await;
-                    let Some(chosen) = self.choose_again(&previous, &dead, draws).await? else {
+                    let Some(chosen) = self.choose_again(&tried_at, &dead, draws).await? else {
                         return Err(self.none_healthy());
                     };
                     (next, upload) = (chosen, Some(again));
                     continue;
                 }
                 Tried::PerTryTimeout => {
-                    previous.push(address);
                     let limit = self.policy.per_try_timeout_ms;
                     let host = &self.cluster.table.host;
                     let detail = format!("{host} did not begin to answer within the {limit} ms of perTryTimeout");
@@ -205,7 +204,7 @@ impl Job<'_> {
             let Some(again) = unsent.or_else(|| body.next()) else { return Err(lost) };
             if safe && free < MAX_FREE {
                 free += 1;
-                if let Some(chosen) = self.choose(&previous, &dead, draws).await? {
+                if let Some(chosen) = self.choose(&tried_at, &dead, draws).await? {
                     (next, upload) = (chosen, Some(again));
                     continue;
                 }
@@ -215,7 +214,7 @@ impl Job<'_> {
             }
             retries += 1;
             self.pause(retries, draws).await;
-            let Some(chosen) = self.choose_again(&previous, &dead, draws).await? else { return Err(lost) };
+            let Some(chosen) = self.choose_again(&tried_at, &dead, draws).await? else { return Err(lost) };
             (next, upload) = (chosen, Some(again));
         }
     }
@@ -263,19 +262,19 @@ impl Job<'_> {
     /// Another endpoint, or one that failed before when there is no other.
     async fn choose_again(
         &self,
-        previous: &[SocketAddr],
+        tried: &[SocketAddr],
         dead: &[SocketAddr],
         draws: &mut Draws,
     ) -> Result<Option<Chosen>, Refusal> {
-        match self.choose(previous, dead, draws).await? {
-            None if !dead.is_empty() => self.choose(previous, &[], draws).await,
+        match self.choose(tried, dead, draws).await? {
+            None if !dead.is_empty() => self.choose(tried, &[], draws).await,
             chosen => Ok(chosen),
         }
     }
 
     async fn choose(
         &self,
-        previous: &[SocketAddr],
+        tried: &[SocketAddr],
         dead: &[SocketAddr],
         draws: &mut Draws,
     ) -> Result<Option<Chosen>, Refusal> {
@@ -295,9 +294,8 @@ impl Job<'_> {
             let free = addresses.0.iter().find(|found| !dead.contains(&found.address));
             return Ok(free.map(|found| Chosen::at(found.address, name())));
         }
-        let previous = if self.policy.avoids_previous_hosts { previous } else { &[] };
-        let other_priorities = self.policy.remote_localities;
-        let wanted = Wanted { hash: self.hash, previous, dead, other_priorities };
+        let RetryPolicy { avoids_previous_hosts: avoid, remote_localities: other_priorities, .. } = *self.policy;
+        let wanted = Wanted { hash: self.hash, tried, avoid, dead, other_priorities };
         Ok(self.clusters.choose(self.cluster, &addresses, &wanted, draws))
     }
 
@@ -362,19 +360,20 @@ impl Job<'_> {
     }
 
     /// Two levels of health: answers are the service's, everything before one the endpoint's.
-    fn observe(&self, address: SocketAddr, tried: &Tried, draws: &mut Draws) {
+    fn observe(&self, address: SocketAddr, tried: &Tried) {
         match tried {
             Tried::Answer(exchange) => {
-                let status = status_of(exchange.response.status().as_u16(), exchange.response.headers());
-                self.clusters.answered(self.cluster, address, status, draws);
+                let (status, headers) = (exchange.response.status().as_u16(), exchange.response.headers());
+                let answer = Observed::answer(&self.head.headers, status, headers);
+                self.clusters.answered(self.cluster, address, answer);
             }
-            Tried::PerTryTimeout => self.clusters.failed(address, "no answer in time", draws),
+            Tried::PerTryTimeout => self.clusters.failed(address, "no answer in time"),
             Tried::Failed(failed) => match (failed.kind, failed.refusal.reason) {
                 // Neither says anything about the endpoint.
                 (FailedKind::Overflow | FailedKind::RefusedStream, _) | (_, Reason::IdentityUnavailable) => {}
                 // Somebody else behind the gateway: the gateway did its work.
-                (_, Reason::PeerIdentityMismatch) => self.clusters.failed_behind(self.cluster, address, draws),
-                (_, reason) => self.clusters.failed(address, reason.as_str(), draws),
+                (_, Reason::PeerIdentityMismatch) => self.clusters.failed_behind(self.cluster, address),
+                (_, reason) => self.clusters.failed(address, reason.as_str()),
             },
         }
     }
@@ -396,13 +395,6 @@ fn refusal(kind: FailedKind, refusal: Refusal) -> Refusal {
         (_, reason) => reason,
     };
     Refusal { reason, ..refusal }
-}
-
-/// What outlier detection counts: for gRPC the status that stands for its own (Envoy's `grpcToHttpStatus`).
-fn status_of(status: u16, headers: &HeaderMap) -> u16 {
-    let grpc = headers.get("grpc-status").filter(|_| is_grpc(headers));
-    let grpc = grpc.and_then(|value| value.to_str().ok()?.parse().ok());
-    grpc.map_or(status, http_status)
 }
 
 #[cfg(test)]
@@ -429,14 +421,5 @@ mod tests {
                 assert_eq!((copy.method(), copy.uri(), copy.headers()), (&method, request.uri(), request.headers()));
             }
         }
-    }
-
-    #[test]
-    fn a_grpc_answer_counts_by_its_own_status() {
-        let mut headers = HeaderMap::new();
-        headers.insert("grpc-status", HeaderValue::from_static("14"));
-        assert_eq!(status_of(200, &headers), 200);
-        headers.insert("content-type", HeaderValue::from_static("application/grpc"));
-        assert_eq!(status_of(200, &headers), 503);
     }
 }
