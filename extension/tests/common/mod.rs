@@ -262,10 +262,100 @@ pub struct Seen {
     pub connection: usize,
 }
 
+/// What a server does with every request, whatever its path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Temper {
+    /// By its path.
+    Even,
+    /// Reads the body and answers this.
+    Answers(u16),
+    /// The same for so many requests.
+    AnswersTimes(u16, usize),
+    /// Ends the connection without a word.
+    Cuts,
+    /// Is silent.
+    Hangs,
+}
+
+/// What a server notes and does.
+#[derive(Clone)]
+pub struct Scribe {
+    seen: Arc<Mutex<Vec<Seen>>>,
+    bodies: Arc<Mutex<Vec<Bytes>>>,
+    temper: Arc<Mutex<Temper>>,
+}
+
+impl Scribe {
+    fn new() -> Scribe {
+        Scribe { seen: Arc::default(), bodies: Arc::default(), temper: Arc::new(Mutex::new(Temper::Even)) }
+    }
+
+    async fn answer(self, request: Request<Incoming>, before: usize) -> Result<Response<Body>, Silence> {
+        let temper = {
+            let mut temper = self.temper.lock().unwrap();
+            let now = *temper;
+            if let Temper::AnswersTimes(status, times) = now {
+                *temper = if times > 1 { Temper::AnswersTimes(status, times - 1) } else { Temper::Even };
+            }
+            now
+        };
+        match temper {
+            Temper::Cuts => return Err(Silence),
+            Temper::Hangs => std::future::pending().await,
+            Temper::Answers(code) | Temper::AnswersTimes(code, _) => {
+                let body = request.into_body().collect().await.map_err(|_| Silence)?.to_bytes();
+                self.bodies.lock().unwrap().push(body);
+                return Ok(status(code));
+            }
+            Temper::Even => {}
+        }
+        if request.uri().path() == "/collect" {
+            let body = request.into_body().collect().await.map_err(|_| Silence)?.to_bytes();
+            let length = body.len();
+            self.bodies.lock().unwrap().push(body);
+            return Ok(Response::new(text(length.to_string())));
+        }
+        behave(request, before).await
+    }
+}
+
+/// A server that speaks plain HTTP.
+pub struct PlainServer {
+    pub address: SocketAddr,
+    scribe: Scribe,
+    _task: Task,
+}
+
+impl PlainServer {
+    pub async fn start() -> PlainServer {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, scribe) = (listener.local_addr().unwrap(), Scribe::new());
+        let shared = scribe.clone();
+        let task = Task::spawn(serve_plain(listener, move |request: Request<Incoming>| {
+            let scribe = shared.clone();
+            async move {
+                scribe.seen.lock().unwrap().push(Seen {
+                    method: request.method().clone(),
+                    uri: request.uri().to_string(),
+                    headers: request.headers().clone(),
+                    peer: None,
+                    connection: 0,
+                });
+                scribe.answer(request, 0).await.unwrap_or_else(|_| status(500))
+            }
+        }));
+        PlainServer { address, scribe, _task: task }
+    }
+
+    pub fn seen(&self) -> Vec<Seen> {
+        self.scribe.seen.lock().unwrap().clone()
+    }
+}
+
 /// A server behind mesh mutual TLS.
 pub struct MeshServer {
     pub address: SocketAddr,
-    seen: Arc<Mutex<Vec<Seen>>>,
+    scribe: Scribe,
     names: Arc<Mutex<Vec<String>>>,
     connections: Arc<AtomicUsize>,
     _task: Task,
@@ -281,19 +371,33 @@ impl MeshServer {
     pub async fn with(config: Arc<rustls::ServerConfig>) -> MeshServer {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (seen, names, connections) = (Arc::default(), Arc::default(), Arc::<AtomicUsize>::default());
+        let (scribe, names, connections) = (Scribe::new(), Arc::default(), Arc::<AtomicUsize>::default());
         let task = Task::spawn(serve_mesh(
             listener,
             TlsAcceptor::from(config),
-            Arc::clone(&seen),
+            scribe.clone(),
             Arc::clone(&names),
             Arc::clone(&connections),
         ));
-        MeshServer { address, seen, names, connections, _task: task }
+        MeshServer { address, scribe, names, connections, _task: task }
     }
 
     pub fn seen(&self) -> Vec<Seen> {
-        self.seen.lock().unwrap().clone()
+        self.scribe.seen.lock().unwrap().clone()
+    }
+
+    /// How many requests have come.
+    pub fn count(&self) -> usize {
+        self.scribe.seen.lock().unwrap().len()
+    }
+
+    /// The bodies that were read as a whole.
+    pub fn bodies(&self) -> Vec<Bytes> {
+        self.scribe.bodies.lock().unwrap().clone()
+    }
+
+    pub fn set(&self, temper: Temper) {
+        *self.scribe.temper.lock().unwrap() = temper;
     }
 
     pub fn server_names(&self) -> Vec<String> {
@@ -308,13 +412,13 @@ impl MeshServer {
 async fn serve_mesh(
     listener: TcpListener,
     acceptor: TlsAcceptor,
-    seen: Arc<Mutex<Vec<Seen>>>,
+    scribe: Scribe,
     names: Arc<Mutex<Vec<String>>>,
     connections: Arc<AtomicUsize>,
 ) {
     loop {
         let (stream, _) = listener.accept().await.unwrap();
-        let (acceptor, seen, names) = (acceptor.clone(), Arc::clone(&seen), Arc::clone(&names));
+        let (acceptor, scribe, names) = (acceptor.clone(), scribe.clone(), Arc::clone(&names));
         let connections = Arc::clone(&connections);
         tokio::spawn(async move {
             let Ok(stream) = acceptor.accept(stream).await else { return };
@@ -324,14 +428,14 @@ async fn serve_mesh(
             let peer = verify::peer_id(session.peer_certificates()).map(|id| id.to_string());
             let first = Arc::new(AtomicUsize::new(0));
             let service = service_fn(move |request: Request<Incoming>| {
-                seen.lock().unwrap().push(Seen {
+                scribe.seen.lock().unwrap().push(Seen {
                     method: request.method().clone(),
                     uri: request.uri().to_string(),
                     headers: request.headers().clone(),
                     peer: peer.clone(),
                     connection: number,
                 });
-                behave(request, first.fetch_add(1, Ordering::SeqCst))
+                scribe.clone().answer(request, first.fetch_add(1, Ordering::SeqCst))
             });
             let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
         });
@@ -487,7 +591,11 @@ spec:
 ";
 
 pub fn bundle_bytes() -> Vec<u8> {
-    let file = SourceFile { name: "mesh.yaml".to_owned(), text: YAML.to_owned() };
+    bundle_of(YAML)
+}
+
+pub fn bundle_of(yaml: &str) -> Vec<u8> {
+    let file = SourceFile { name: "mesh.yaml".to_owned(), text: yaml.to_owned() };
     let rules = traffic::compile(&istio::parse(&[file]).unwrap()).unwrap();
     bundle::write(&[(Section::Egress, &rules.section)]).unwrap()
 }
@@ -543,6 +651,35 @@ impl Stage {
         issuer.set(mood);
         let mut egress = egress(&issuer.url, mesh_server);
         change(&mut egress);
+        Stage::of(egress, issuer, clock).await
+    }
+
+    /// One with rules of its own; `places` are the endpoints of the rules, as `host:port`, and where they really are.
+    pub async fn ruled(mesh: &Arc<Mesh>, yaml: &str, places: &[(&str, SocketAddr)]) -> Stage {
+        Stage::ruled_with(mesh, yaml, places, |_| ()).await
+    }
+
+    pub async fn ruled_with(
+        mesh: &Arc<Mesh>,
+        yaml: &str,
+        places: &[(&str, SocketAddr)],
+        change: impl FnOnce(&mut Egress),
+    ) -> Stage {
+        let connect_to = places.iter().map(|(place, address)| {
+            let (host, port) = place.rsplit_once(':').unwrap();
+            ConnectTo { host: host.to_owned(), port: port.parse().unwrap(), address: *address }
+        });
+        let connect_to: Vec<ConnectTo> = connect_to.collect();
+        let bundle = BundleSource::Bytes(bundle_of(yaml));
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
+        Stage::with(mesh, nowhere, Mood::Good, |egress| {
+            (egress.connect_to, egress.bundle) = (connect_to, bundle);
+            change(egress);
+        })
+        .await
+    }
+
+    async fn of(egress: Egress, issuer: FakeIssuer, clock: Arc<FixedClock>) -> Stage {
         let config = Config { port: 0, lambda: None, egress: Ok(egress) };
         let (log, lines) = Log::memory();
         let deps = Deps { clock: clock.clone() as Arc<dyn Clock>, log };
@@ -600,6 +737,21 @@ impl Answer {
     pub fn is(&self, status: u16, reason: &str) -> bool {
         self.status == status && self.reason() == reason
     }
+}
+
+/// An address where nobody listens.
+pub async fn nobody() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+}
+
+/// Waits for what happens in the background; a test fails that waits for ever.
+pub async fn until(what: &str, mut happened: impl FnMut() -> bool) {
+    let wait = async {
+        while !happened() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(10), wait).await.is_ok(), "{what} did not happen");
 }
 
 pub async fn call(address: SocketAddr, request: Request<Body>) -> Answer {
