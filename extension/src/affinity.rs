@@ -35,8 +35,7 @@ mod tests {
     fn new_cookies_differ_and_the_client_is_always_the_same() {
         let headers = HeaderMap::new();
         let method = Method::GET;
-        let head =
-            Head { method: &method, scheme: "http", authority: "a", path_and_query: "/", headers: &headers };
+        let head = Head { method: &method, scheme: "http", authority: "a", path_and_query: "/", headers: &headers };
         let of = |key| of(&BalancePolicy::Hash(key, HashTable::Ring(1_024)), &head, &mut Draws::new());
         let cookie = || HashKey::Cookie("session".to_owned(), "/".to_owned(), Some(0));
         assert_ne!(of(cookie()), of(cookie()));

@@ -243,10 +243,8 @@ impl Clusters {
 impl ClusterState {
     /// A cluster that is used by nobody yet.
     pub(crate) fn new(table: Cluster, index: u32) -> ClusterState {
-        let inner = Inner {
-            detector: table.outlier.clone().map(|settings| Detector::new(settings, 0)),
-            ..Inner::default()
-        };
+        let inner =
+            Inner { detector: table.outlier.clone().map(|settings| Detector::new(settings, 0)), ..Inner::default() };
         let (requests, retries) = (Arc::default(), Arc::default());
         let budget = Budget::new(&table.pool);
         ClusterState { table: Arc::new(table), index, inner: Mutex::new(inner), requests, retries, budget }
@@ -287,7 +285,11 @@ impl Inner {
             .iter()
             .filter_map(|place| {
                 let endpoint = table.endpoints.get(place.endpoint)?;
-                Some(Endpoint { address: place.address.ip().to_string(), port: place.address.port(), ..endpoint.clone() })
+                Some(Endpoint {
+                    address: place.address.ip().to_string(),
+                    port: place.address.port(),
+                    ..endpoint.clone()
+                })
             })
             .collect();
         let assigned = traffic::locality::assign(&table.balance.locality, here, labels, &endpoints);

@@ -382,11 +382,14 @@ mod tests {
             .with("CAUSEWAY_LABELS", "version=v1, app=reviews")
             .with("CAUSEWAY_LOCALITY", "eu-west-1/eu-west-1a");
         let labels = [("app", "reviews"), ("version", "v1")].map(|(key, value)| (key.to_owned(), value.to_owned()));
-        assert_eq!(Config::from_env(&env).egress.unwrap().workload, Workload {
-            namespace: Some("bookinfo".to_owned()),
-            labels: labels.to_vec(),
-            locality: locality("eu-west-1", "eu-west-1a"),
-        });
+        assert_eq!(
+            Config::from_env(&env).egress.unwrap().workload,
+            Workload {
+                namespace: Some("bookinfo".to_owned()),
+                labels: labels.to_vec(),
+                locality: locality("eu-west-1", "eu-west-1a"),
+            }
+        );
     }
 
     #[test]

@@ -158,10 +158,10 @@ mod tests {
         assert_eq!(answer.status(), 200);
         assert_eq!((field(&answer, "grpc-status"), field(&answer, "content-type")), ("14", "application/grpc"));
         assert_eq!(field(&answer, "grpc-message"), "upstream_overflow: 100 %25 of them, %C3%BC");
-        assert_eq!((field(&answer, "x-causeway-reason"), field(&answer, "x-envoy-overloaded")), (
-            "upstream_overflow",
-            "true"
-        ));
+        assert_eq!(
+            (field(&answer, "x-causeway-reason"), field(&answer, "x-envoy-overloaded")),
+            ("upstream_overflow", "true")
+        );
 
         let answer = abort_grpc(14, true);
         assert_eq!((answer.status().as_u16(), field(&answer, "grpc-status")), (200, "14"));

@@ -157,8 +157,12 @@ impl Passage {
         let authority = self.target.authority.clone();
         let path = self.target.path.clone();
         // As the application wrote it: what routes and header changes see.
-        let line =
-            RequestLine { method: &method, scheme: "http", authority: authority.as_str(), path_and_query: path.as_str() };
+        let line = RequestLine {
+            method: &method,
+            scheme: "http",
+            authority: authority.as_str(),
+            path_and_query: path.as_str(),
+        };
         let looked_at = routes::head(&line, &self.head.headers);
         let picked = routes.pick(&looked_at).ok_or_else(|| {
             let host = &self.target.host;
@@ -422,11 +426,7 @@ fn request_id(head: &mut request::Parts, draws: &mut Draws) -> Option<HeaderValu
     Some(id)
 }
 
-fn location(
-    redirect: &Redirect,
-    picked: &Picked<'_>,
-    head: &traffic::route::Head<'_>,
-) -> Result<HeaderValue, Refusal> {
+fn location(redirect: &Redirect, picked: &Picked<'_>, head: &traffic::route::Head<'_>) -> Result<HeaderValue, Refusal> {
     let location = rewrite::location(redirect, picked, head).map_err(wrong_route)?;
     HeaderValue::try_from(location).map_err(|_| wrong_route("its Location is no header value".to_owned()))
 }

@@ -22,11 +22,7 @@ impl Hosts {
     ///
     /// # Errors
     /// When that depends on the namespace, and there is none.
-    pub(crate) fn new(
-        rules: Rules,
-        namespace: Option<&str>,
-        labels: Vec<(String, String)>,
-    ) -> Result<Hosts, String> {
+    pub(crate) fn new(rules: Rules, namespace: Option<&str>, labels: Vec<(String, String)>) -> Result<Hosts, String> {
         let view = rules.view(namespace, &labels)?;
         let opened = std::iter::repeat_with(OnceLock::new).take(rules.virtual_hosts()).collect();
         Ok(Hosts { rules, view, labels, opened })

@@ -36,8 +36,7 @@ pub(crate) struct Wishes {
 impl Wishes {
     /// Takes them out of the headers. What is no number counts as not there, as in Envoy.
     pub(crate) fn take(headers: &mut HeaderMap) -> Wishes {
-        let names: Vec<HeaderName> =
-            headers.keys().filter(|name| name.as_str().starts_with(PREFIX)).cloned().collect();
+        let names: Vec<HeaderName> = headers.keys().filter(|name| name.as_str().starts_with(PREFIX)).cloned().collect();
         let mut wishes = Wishes::default();
         for name in names {
             let Some(value) = headers.remove(&name) else { continue };
@@ -153,30 +152,30 @@ mod tests {
                 &[("x-envoy-retry-on", "5xx, reset,unknown"), ("x-envoy-retry-grpc-on", "cancelled")],
                 &route,
                 RetryPolicy {
-                    on: vec![
-                        RetryOn::ConnectFailure,
-                        RetryOn::Status5xx,
-                        RetryOn::Reset,
-                        RetryOn::GrpcCancelled,
-                    ],
+                    on: vec![RetryOn::ConnectFailure, RetryOn::Status5xx, RetryOn::Reset, RetryOn::GrpcCancelled],
                     ..route.clone()
                 },
             ),
-            ("the number is taken", &[("x-envoy-max-retries", "0")], &route, RetryPolicy {
-                attempts: 0,
-                ..route.clone()
-            }),
-            ("and bounded", &[("x-envoy-max-retries", "5000")], &route, RetryPolicy {
-                attempts: MOST_RETRIES,
-                ..route.clone()
-            }),
+            (
+                "the number is taken",
+                &[("x-envoy-max-retries", "0")],
+                &route,
+                RetryPolicy { attempts: 0, ..route.clone() },
+            ),
+            (
+                "and bounded",
+                &[("x-envoy-max-retries", "5000")],
+                &route,
+                RetryPolicy { attempts: MOST_RETRIES, ..route.clone() },
+            ),
             ("no number", &[("x-envoy-max-retries", "many")], &route, route.clone()),
             ("a number alone turns nothing on", &[("x-envoy-max-retries", "3")], &none, none.clone()),
-            ("a condition alone is one retry", &[("x-envoy-retry-on", "gateway-error")], &none, RetryPolicy {
-                attempts: 1,
-                on: vec![RetryOn::GatewayError],
-                ..RetryPolicy::default()
-            }),
+            (
+                "a condition alone is one retry",
+                &[("x-envoy-retry-on", "gateway-error")],
+                &none,
+                RetryPolicy { attempts: 1, on: vec![RetryOn::GatewayError], ..RetryPolicy::default() },
+            ),
             (
                 "statuses and the time for one try",
                 &[
@@ -196,10 +195,8 @@ mod tests {
         ] {
             assert_eq!(taken(fields).0.of(route), expected, "{name}");
         }
-        let (wishes, _) = taken(&[
-            ("x-envoy-upstream-rq-timeout-ms", "1500"),
-            ("x-envoy-upstream-rq-timeout-alt-response", "1"),
-        ]);
+        let (wishes, _) =
+            taken(&[("x-envoy-upstream-rq-timeout-ms", "1500"), ("x-envoy-upstream-rq-timeout-alt-response", "1")]);
         assert_eq!((wishes.timeout, wishes.no_content), (Some(Duration::from_millis(1_500)), true));
         assert!(wishes.leave_policy());
     }
