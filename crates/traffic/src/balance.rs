@@ -13,10 +13,14 @@ mod table;
 mod tests;
 mod warmup;
 
+use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::locality::Place;
+use crate::route::Head;
 use crate::table::{Balance, BalancePolicy};
+use hash_key::Hashed;
 use levels::Levels;
 use warmup::Warming;
 
@@ -51,7 +55,7 @@ pub trait Now {
 /// What a choice depends on besides.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Request<'a> {
-    /// Of what [`crate::table::BalancePolicy::Hash`] names: from [`hash_key::hash`].
+    /// Of what [`crate::table::BalancePolicy::Hash`] names: from [`Balancer::hash`].
     pub hash: Option<u64>,
     /// Endpoints that earlier tries went to; they are taken only when there is no other one of the priority that was
     /// drawn. Empty without `avoids_previous_hosts`.
@@ -95,10 +99,18 @@ impl Balancer {
         &self.members
     }
 
+    /// What the policy hashes of a request that came from `client` to `listener`; nothing when it does not hash.
+    pub fn hash(&self, head: &Head<'_>, client: SocketAddr, listener: SocketAddr) -> Hashed {
+        match &self.policy {
+            BalancePolicy::Hash(key, _) => hash_key::hash(key, head, client, listener),
+            _ => Hashed::default(),
+        }
+    }
+
     /// Other endpoints (DNS). One whose key was there before keeps its [`Member::since`]. Gives the old index of each
     /// new one, for [`crate::outlier::Detector::replace`].
     pub fn replace(&mut self, mut members: Vec<Member>) -> Vec<Option<usize>> {
-        let old: std::collections::HashMap<&str, usize> =
+        let old: HashMap<&str, usize> =
             self.members.iter().enumerate().map(|(index, member)| (member.key.as_str(), index)).collect();
         let kept: Vec<Option<usize>> = members.iter().map(|member| old.get(member.key.as_str()).copied()).collect();
         for (member, kept) in members.iter_mut().zip(&kept) {
