@@ -1,10 +1,10 @@
 //! What a request must look like for a route.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use istio::HttpMatch;
+use istio::{HttpMatch, HttpRoute, VirtualService};
 
-use super::labels::listed;
+use super::labels::{Labels, listed};
 use crate::string_match::Matcher;
 use crate::table::{Match, StringMatch};
 
@@ -21,6 +21,24 @@ pub(super) fn is_for(found: &HttpMatch, namespace: &str, port: u16) -> bool {
         return found.gateways.iter().any(|gateway| gateway == MESH);
     }
     found.source_namespace.as_deref().is_none_or(|wanted| wanted.is_empty() || wanted == namespace)
+}
+
+/// The label conditions of a `VirtualService` that has no route for every workload at every port: where a workload meets
+/// none of them, the hosts may have Istio's default route instead. Otherwise there are none.
+pub(super) fn decisive_labels(service: &VirtualService) -> BTreeSet<Labels> {
+    let is_for_all = |http: &HttpRoute| {
+        http.matches.is_empty()
+            || http.matches.iter().any(|found| {
+                let is_of_mesh = found.gateways.iter().any(|gateway| gateway == MESH);
+                let is_of_all = found.source_labels.is_empty() && found.source_namespace.is_none();
+                found.port.is_none() && (is_of_mesh || (found.gateways.is_empty() && is_of_all))
+            })
+    };
+    if service.http.iter().any(is_for_all) {
+        return BTreeSet::new();
+    }
+    let matches = service.http.iter().flat_map(|http| &http.matches).filter(|found| found.gateways.is_empty());
+    matches.map(|found| found.source_labels.clone()).filter(|labels| !labels.is_empty()).collect()
 }
 
 /// The compiled form.

@@ -59,6 +59,14 @@ pub(super) fn routes(place: &Place<'_>, world: &mut World<'_, '_, '_>) -> Made {
             break;
         }
     }
+    // "no routes matched": a workload that meets no condition is left with what the host has without this document.
+    let decisive = matches::decisive_labels(place.service);
+    let is_met =
+        |found: &Match| found.source_labels.iter().all(|(name, value)| place.client.labels.get(name) == Some(value));
+    let is_for_client = |route: &Route| route.matches.is_empty() || route.matches.iter().any(is_met);
+    if !decisive.is_empty() && !made.routes.iter().any(is_for_client) {
+        made.routes.clear();
+    }
     made
 }
 
@@ -98,7 +106,7 @@ fn route(
         made.errors
             .push(format!("{path}.corsPolicy: is not supported on the way out: browsers ask servers, expected none"));
     }
-    let mut headers = header::operations(&http.headers);
+    let headers = header::operations(&http.headers);
     let mut timeout_ms = http.timeout.map_or(0, ms);
     let mut policy = RetryPolicy::default();
     let action = match &http.action {
@@ -111,9 +119,9 @@ fn route(
             Action::Direct(Direct { status: answer.status, body: answer.body.clone() })
         }
         HttpAction::Route(destinations) => {
-            let mut found = destinations_of(destinations, path, place, world, made);
-            let is_single = destinations.len() == 1;
-            let is_hashed = is_single && found.iter().any(|(weighted, _)| world.clusters.is_hashed(weighted.cluster));
+            let found = destinations_of(destinations, path, place, world, made);
+            let is_hashed =
+                destinations.len() == 1 && found.iter().any(|weighted| world.clusters.is_hashed(weighted.cluster));
             let asked = http.retries.as_ref().or(world.mesh.default_http_retry_policy.as_ref());
             match retry::policy(asked, is_hashed, timeout_ms) {
                 Ok((made_policy, idle)) => {
@@ -123,17 +131,7 @@ fn route(
                 }
                 Err(problem) => made.errors.push(format!("{path}.retries.retryOn: {problem}")),
             }
-            if is_single {
-                // "for headers we append the weighted last": a single destination's are the route's.
-                for (weighted, _) in &mut found {
-                    headers = header::joined(std::mem::take(&mut headers), std::mem::take(&mut weighted.headers));
-                }
-            }
-            let rewrite = rewrite(http, found.iter().map(|(_, host)| host.as_deref()), path, made);
-            Action::Forward(Forward {
-                destinations: found.into_iter().map(|(weighted, _)| weighted).collect(),
-                rewrite,
-            })
+            Action::Forward(Forward { destinations: found, rewrite: rewrite(http) })
         }
     };
     check_headers(&headers, &format!("{path}.headers"), made);
@@ -162,14 +160,14 @@ fn name(http: &HttpRoute, place: &Place<'_>) -> String {
     place.service.hosts.first().map(|host| hostname::full(host, &place.service.meta.namespace)).unwrap_or_default()
 }
 
-/// The destinations that get anything, and the authority that their headers give the request.
+/// The destinations that get anything.
 fn destinations_of(
     routes: &[HttpRouteDestination],
     path: &str,
     place: &Place<'_>,
     world: &mut World<'_, '_, '_>,
     made: &mut Made,
-) -> Vec<(Weighted, Option<String>)> {
+) -> Vec<Weighted> {
     let mut found = Vec::new();
     let mut sum: u64 = 0;
     for (index, route) in routes.iter().enumerate() {
@@ -184,7 +182,7 @@ fn destinations_of(
         made.is_alive |= world.clusters.is_alive(cluster);
         let weight = if routes.len() == 1 { 1 } else { route.weight };
         sum += u64::from(weight);
-        found.push((Weighted { cluster, weight, headers }, header::authority(&route.headers)));
+        found.push(Weighted { cluster, weight, headers });
     }
     // Envoy: "the total weight must be at most uint32_t".
     if sum == 0 || u32::try_from(sum).is_err() {
@@ -267,28 +265,14 @@ fn mirrors_of(
     mirrors
 }
 
-/// `rewrite`, and the Host that headers set: the rewrite's goes before the route's, and that before a destination's.
-fn rewrite<'h>(
-    http: &HttpRoute,
-    of_destinations: impl Iterator<Item = Option<&'h str>>,
-    path: &str,
-    made: &mut Made,
-) -> Rewrite {
+/// `rewrite`.
+fn rewrite(http: &HttpRoute) -> Rewrite {
     let said = http.rewrite.clone().unwrap_or_default();
-    let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
-    let of_route = given(&said.authority).or_else(|| header::authority(&http.headers));
-    let authority = of_route.or_else(|| {
-        let hosts: Vec<Option<&str>> = of_destinations.collect();
-        if hosts.windows(2).any(|two| two.first() != two.last()) {
-            made.errors.push(format!(
-                "{path}.route: found different Hosts in the headers of its destinations, expected one for all (others are not supported)"
-            ));
-        }
-        hosts.first().copied().flatten().map(str::to_owned)
-    });
-    let uri_regex = said.uri_regex.as_ref().map(|regex| (regex.pattern.clone(), regex.substitution.clone()));
-    let uri = if uri_regex.is_some() { None } else { given(&said.uri) };
-    Rewrite { uri, uri_regex, authority }
+    let given = |text: Option<String>| text.filter(|text| !text.is_empty());
+    let uri_regex = said.uri_regex.map(|regex| (regex.pattern, regex.substitution));
+    // "if regexRewrite ... else if uri".
+    let uri = if uri_regex.is_some() { None } else { given(said.uri) };
+    Rewrite { uri, uri_regex, authority: given(said.authority) }
 }
 
 /// As Istio's `ApplyRedirect`: a request has a port of its own, so the table needs none of the words for it.

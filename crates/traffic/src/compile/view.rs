@@ -6,11 +6,11 @@ use istio::{ExportTo, Meta, OutboundTrafficMode, Resources, Sidecar, SidecarEgre
 
 use super::cluster::{Client, Clusters};
 use super::egress::Filter;
-use super::hostname;
 use super::hosts::{Hosts, Names, Scope};
 use super::labels::{Labels, MAX_CONDITIONS, combinations, listed, selects};
 use super::registry::Registry;
 use super::report::Report;
+use super::{hostname, matches};
 use crate::table::{Listener, Outbound, View};
 
 /// All views: those of namespaces with rules of their own, and at the end those of every other one. Of each the view for
@@ -157,14 +157,9 @@ fn conditions(namespace: &str, resources: &Resources, hosts: &Hosts<'_, '_>) -> 
     let selectors = of_sidecars.chain(of_rules).filter(|(meta, _)| meta.namespace == namespace);
     let mut conditions: BTreeSet<Labels> =
         selectors.filter_map(|(_, selector)| selector.as_ref().map(|selector| selector.match_labels.clone())).collect();
-    // Routes keep their labels, and a workload that has none of them gets Istio's default route instead of a 404.
     for (service, _) in &hosts.services {
-        let is_seen = is_visible(&service.export_to, &service.meta.namespace, namespace);
-        let all = service.http.iter().flat_map(|http| &http.matches);
-        let is_conditional = |found: &istio::HttpMatch| found.gateways.is_empty() && !found.source_labels.is_empty();
-        let is_whole = service.http.iter().all(|http| !http.matches.is_empty()) && all.clone().all(is_conditional);
-        if is_seen && is_whole {
-            conditions.extend(all.map(|found| found.source_labels.clone()));
+        if is_visible(&service.export_to, &service.meta.namespace, namespace) {
+            conditions.extend(matches::decisive_labels(service));
         }
     }
     conditions.remove(&Labels::new());

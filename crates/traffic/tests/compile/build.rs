@@ -197,9 +197,3 @@ pub(crate) fn forward_of(route: &Route) -> &Forward {
         other => panic!("{other:?}"),
     }
 }
-
-/// The names of the clusters of a route.
-pub(crate) fn names(opened: &Opened, route: &Route) -> Vec<(String, u32)> {
-    let destinations = forward_of(route).destinations.iter();
-    destinations.map(|weighted| (opened.rules.cluster(weighted.cluster).unwrap().name, weighted.weight)).collect()
-}

@@ -122,7 +122,9 @@ fn string_match(at: &At<'_>, of: Of) -> Option<StringMatch> {
             return text.map(StringMatch::Exact);
         }
         if let Some(at) = prefix {
-            return at.non_empty_string().map(StringMatch::Prefix);
+            // Istio: "uri allows empty prefix match".
+            let text = if of == Of::Uri { at.string() } else { at.non_empty_string() };
+            return text.map(StringMatch::Prefix);
         }
         match expression {
             None => Some(StringMatch::Present),
