@@ -112,11 +112,12 @@ impl Routes {
 
     /// The first route that matches; `None` is Envoy's 404.
     pub fn pick(&self, head: &Head<'_>) -> Option<Picked<'_>> {
+        let path = head.path();
         self.0.iter().find_map(|route| {
             let matched = match &route.matches {
-                None if rooted(head.path()) => None,
+                None if rooted(path) => None,
                 None => return None,
-                Some(matches) => Some(matches.iter().find(|found| found.matches(head))?.index),
+                Some(matches) => Some(matches.iter().find(|found| found.matches(head, path))?.index),
             };
             Some(Picked { route, matched })
         })
@@ -243,8 +244,7 @@ impl PreparedMatch {
         Ok(PreparedMatch { index, uri, headers, query })
     }
 
-    fn matches(&self, head: &Head<'_>) -> bool {
-        let path = head.path();
+    fn matches(&self, head: &Head<'_>, path: &str) -> bool {
         self.uri.as_ref().map_or_else(|| rooted(path), |uri| uri.matches(path))
             && self.headers.iter().all(|header| header.matches(head))
             && self.query.iter().all(|(name, matcher)| {
