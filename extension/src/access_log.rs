@@ -48,6 +48,11 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
+    /// Whether the request is HEAD, whose answer has no body.
+    pub(crate) fn is_head(&self) -> bool {
+        self.method == Method::HEAD
+    }
+
     /// Notes why the extension answers itself.
     pub(crate) fn refused(&mut self, refusal: &Refusal) {
         self.reason = Some(refusal.reason.as_str());

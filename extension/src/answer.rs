@@ -13,7 +13,7 @@ use crate::access_log::Line;
 use crate::body::Download;
 use crate::cluster::Held;
 use crate::keepalive::BusyGuard;
-use crate::reason::Reason;
+use crate::reason::{Flags, Reason};
 
 /// Ready when the route's timeout is over.
 type Limit = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -59,7 +59,9 @@ impl Answer {
         L: Future<Output = ()> + Send + 'static,
     {
         let limit = limit.map(|limit| Box::pin(limit) as Limit);
-        Answer { held: Some(held), limit, ..Answer::of(Content::Upstream(body)) }
+        let mut answer = Answer::of(Content::Upstream(body));
+        (answer.held, answer.limit) = (Some(held), limit);
+        answer
     }
 
     fn of(content: Content) -> Answer {
@@ -92,6 +94,16 @@ impl Answer {
             line.entry.flags = line.entry.flags.with(reason.flags());
         }
         self.end();
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        let ended = self.content.is_end_stream();
+        // The body of an answer to HEAD is nobody's to read.
+        if let Some(line) = self.line.as_mut().filter(|line| !ended && !line.entry.is_head()) {
+            line.entry.flags = line.entry.flags.with(Flags::DC);
+        }
     }
 }
 

@@ -156,6 +156,10 @@ impl Head {
                         tape.keep(part);
                         self.read += 1;
                     }
+                    // Nobody asks again after the last byte of a known length.
+                    if tape.source.as_ref().is_some_and(Body::is_end_stream) {
+                        (tape.source, tape.ended) = (None, true);
+                    }
                 } else if let Some(trailers) = frame.trailers_ref() {
                     tape.trailers = tape.kept.then(|| trailers.clone());
                     (tape.source, tape.ended, self.done) = (None, true, true);

@@ -254,7 +254,6 @@ fn parts(config: &Config, deps: &Deps) -> Result<Arc<Parts>, String> {
     Ok(Arc::new(Parts {
         hosts,
         clusters,
-        passthrough: Arc::new(proxy::passthrough()),
         identity: Refresh::new(source, Arc::clone(clock)),
         token,
         upstream: Arc::new(Upstream::new(Arc::clone(clock), egress.response_timeout)),

@@ -52,8 +52,6 @@ pub(crate) struct Proxy {
 pub(crate) struct Parts {
     pub(crate) hosts: Hosts,
     pub(crate) clusters: Clusters,
-    /// Of hosts that nobody has named, where those are forwarded.
-    pub(crate) passthrough: Arc<ClusterState>,
     pub(crate) identity: Arc<Refresh<SvidSource>>,
     pub(crate) token: Option<Arc<Refresh<TokenSource>>>,
     pub(crate) upstream: Arc<Upstream>,
@@ -303,7 +301,8 @@ impl Passage {
         let body = upload(body, &mut self.head, entry);
         let (policy, limit) = (self.wishes.of(&RetryPolicy::default()), self.wishes.timeout);
         let limit = limit.filter(|limit| !limit.is_zero());
-        let sent = self.send(parts, &parts.passthrough, &policy, limit, body, entry).await;
+        let cluster = Arc::new(passthrough(&self.target));
+        let sent = self.send(parts, &cluster, &policy, limit, body, entry).await;
         Ok(self.or_no_content(sent, entry)?.0)
     }
 
@@ -372,7 +371,7 @@ impl Passage {
         let Won { response, peer, held } = won?;
         entry.peer = peer;
         entry.service_time = steps.begun.map(|begun| Instant::now().saturating_duration_since(begun));
-        let limit = timeout.map(|limit| end.and_then(limit));
+        let limit = timeout.map(|limit| end.since(limit));
         let mut response = answer(response.map(|body| Answer::upstream(body, held, limit)))?;
         if let Some(taken) = entry.service_time {
             let taken = u64::try_from(taken.as_millis()).unwrap_or(u64::MAX);
@@ -410,10 +409,11 @@ impl Parts {
     }
 }
 
-/// The cluster of hosts that nobody has named: Istio's `PassthroughCluster`.
-pub(crate) fn passthrough() -> ClusterState {
-    let name = "PassthroughCluster".to_owned();
-    ClusterState::new(Cluster { name, resolution: Resolution::Original, ..Cluster::default() }, u32::MAX)
+/// The cluster of a host that nobody has named: Istio's `PassthroughCluster`. It has no limits and so nothing to keep.
+fn passthrough(target: &Target) -> ClusterState {
+    let (name, host) = ("PassthroughCluster".to_owned(), target.host.clone());
+    let table = Cluster { name, host, port: target.port, resolution: Resolution::Original, ..Cluster::default() };
+    ClusterState::new(table, u32::MAX)
 }
 
 /// Envoy makes an id for a request that has none, and passes on that of one that has.

@@ -116,7 +116,7 @@ impl Job<'_> {
     /// Why there is none.
     pub(crate) async fn run(&self, body: Outgoing, draws: &mut Draws) -> Result<Won, Refusal> {
         let Some(limit) = self.timeout else { return self.tries(body, draws).await };
-        let over = Arc::clone(body.end()).and_then(limit);
+        let over = Arc::clone(body.end()).since(limit);
         let won = tokio::select! {
             biased;
             won = self.tries(body, draws) => Some(won),

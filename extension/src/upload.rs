@@ -1,21 +1,23 @@
 //! The application's body on its way out: watched for its end, and given to one try after another.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::body::{Replay, Upload};
 
 /// Whether all of a body has come. Timeouts count from there, as Envoy's do.
 #[derive(Debug, Default)]
 pub(crate) struct End {
-    came: AtomicBool,
+    /// When all of it had come.
+    came: OnceLock<Instant>,
     /// It came, or it never will.
     settled: AtomicBool,
     notify: Notify,
@@ -24,7 +26,7 @@ pub(crate) struct End {
 impl End {
     fn settle(&self, came: bool) {
         if came {
-            self.came.store(true, Ordering::Release);
+            let _ = self.came.set(Instant::now());
         }
         self.settled.store(true, Ordering::Release);
         self.notify.notify_waiters();
@@ -39,15 +41,24 @@ impl End {
         if !self.settled.load(Ordering::Acquire) {
             settled.await;
         }
-        self.came.load(Ordering::Acquire)
+        self.came.get().is_some()
     }
 
-    /// Returns `limit` after all of it has come; never when it never comes.
+    /// Returns `limit` after now or, if that is later, after all of it has come; never when it never comes.
     pub(crate) async fn and_then(self: Arc<Self>, limit: Duration) {
         if !self.settled().await {
             std::future::pending::<()>().await;
         }
         tokio::time::sleep(limit).await;
+    }
+
+    /// Returns `limit` after all of it came; never when it never comes.
+    pub(crate) async fn since(self: Arc<Self>, limit: Duration) {
+        self.settled().await;
+        match self.came.get() {
+            Some(came) => tokio::time::sleep_until(*came + limit).await,
+            None => std::future::pending().await,
+        }
     }
 }
 
@@ -163,5 +174,54 @@ impl Copy {
             return None;
         }
         replay.whole()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::{BodyExt, Full};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_of_a_route_counts_from_the_end_of_the_request() {
+        let outgoing = &mut Outgoing::of(Full::new(Bytes::from_static(b"hello")), &Arc::default());
+        let limit = Duration::from_secs(1);
+        let over = tokio::time::timeout(limit * 10, Arc::clone(outgoing.end()).since(limit)).await;
+        assert!(over.is_err(), "nothing has come yet");
+
+        let begun = Instant::now();
+        outgoing.next().unwrap().collect().await.unwrap();
+        tokio::time::sleep(limit / 4).await;
+        Arc::clone(outgoing.end()).since(limit).await;
+        assert_eq!(begun.elapsed(), limit);
+        // The time of a try counts from the try.
+        Arc::clone(outgoing.end()).and_then(limit).await;
+        assert_eq!(begun.elapsed(), limit * 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_is_given_up_never_ends() {
+        let outgoing = Outgoing::of(Full::new(Bytes::from_static(b"hello")), &Arc::default());
+        let (end, copy) = (Arc::clone(outgoing.end()), outgoing.copy());
+        let limit = Duration::from_secs(1);
+        drop(outgoing);
+        assert!(tokio::time::timeout(limit * 10, end.and_then(limit)).await.is_err());
+        assert!(tokio::time::timeout(limit, copy.whole()).await.is_err(), "it may still come, for all we know");
+    }
+
+    #[tokio::test]
+    async fn a_copy_has_all_of_it() {
+        let received: Arc<AtomicU64> = Arc::default();
+        let mut outgoing = Outgoing::of(Full::new(Bytes::from_static(b"hello")), &received);
+        let copy = outgoing.copy();
+        outgoing.next().unwrap().collect().await.unwrap();
+        assert_eq!(copy.whole().await.unwrap().collect().await.unwrap().to_bytes(), "hello");
+        assert_eq!(outgoing.next().unwrap().collect().await.unwrap().to_bytes(), "hello");
+        assert_eq!(received.load(Ordering::Relaxed), 5);
+        let mut empty = Outgoing::empty();
+        assert!(empty.next().is_some() && empty.next().is_some());
+        let mut once = Outgoing::once(outgoing.next().unwrap());
+        assert!(once.next().is_some() && once.next().is_none());
     }
 }

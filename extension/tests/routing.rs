@@ -339,7 +339,18 @@ data:
     assert!(!seen.headers.contains_key("authorization"));
     assert_eq!(stage.logged()["upstream_cluster"], "PassthroughCluster");
 
-    for host in ["127.0.0.1", "localhost", "[::1]", "169.254.169.254", "169.254.100.1:9001", "0.0.0.0", "[fe80::1]"] {
+    let here = plain.address.port();
+    for host in [
+        format!("127.0.0.1:{here}"),
+        format!("localhost:{here}"),
+        format!("0.0.0.0:{here}"),
+        format!("127.1.2.3:{here}"),
+        format!("[::ffff:127.0.0.1]:{here}"),
+        format!("[::1]:{here}"),
+        "169.254.169.254".to_owned(),
+        "169.254.100.1:9001".to_owned(),
+        "[fe80::1]".to_owned(),
+    ] {
         let request = Request::get(format!("http://{host}/")).body(text("")).unwrap();
         let answer = stage.call(request).await;
         assert!(!answer.status.is_success() && !answer.reason().is_empty(), "{host}: {answer:?}");
