@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use common::*;
 use http::Request;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const REVIEWS_URL: &str = "http://reviews.bookinfo.svc.cluster.local:9080";
 
@@ -487,4 +488,36 @@ async fn a_name_without_an_address_is_no_healthy_upstream() {
     let answer = stage.get("/").await;
     assert!(answer.is(503, "no_healthy_upstream"), "{answer:?}");
     assert_eq!(flags(&stage), "UH");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_cut_off_is_cut_off_here_too() {
+    let scene = scene(&entries(&["a", "b"], &[])).await;
+    let answer = broken(&scene.stage, "/half").await;
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("half"), "{answer}");
+    until("the line", || !scene.stage.lines.all().iter().all(|line| !line.contains("\"event\":\"egress\""))).await;
+    let line = scene.stage.logged();
+    assert_eq!((line["response_code"].as_u64(), line["response_flags"].as_str()), (Some(200), Some("UC")), "{line}");
+    assert_eq!((line["reason"].as_str(), line["bytes_sent"].as_u64()), (Some("upstream_reset"), Some(4)));
+    assert_eq!(line["attempts"].as_u64(), Some(1));
+}
+
+#[tokio::test]
+async fn a_timeout_also_ends_an_answer_that_has_begun() {
+    let scene = scene(&format!("{}{}", entries(&["a"], &[]), route("    timeout: 0.2s"))).await;
+    let answer = broken(&scene.stage, "/stuck").await;
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("half"), "{answer}");
+    until("the line", || !scene.stage.lines.all().iter().all(|line| !line.contains("\"event\":\"egress\""))).await;
+    let line = scene.stage.logged();
+    assert_eq!((line["response_flags"].as_str(), line["reason"].as_str()), (Some("UT"), Some("upstream_timeout")));
+}
+
+/// All that comes until the connection ends.
+async fn broken(stage: &Stage, path: &str) -> String {
+    let mut stream = tokio::net::TcpStream::connect(stage.address).await.unwrap();
+    let request = format!("GET {URL}{path} HTTP/1.1\r\nhost: x\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    String::from_utf8(answer).unwrap()
 }

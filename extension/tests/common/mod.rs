@@ -43,7 +43,7 @@ pub const URL: &str = "http://ratings.bookinfo.svc.cluster.local:9080";
 pub const GATEWAY: &str = "eastwest.mesh.example";
 pub const LIFE: u64 = 3_600;
 
-pub type Body = BoxBody<Bytes, hyper::Error>;
+pub type Body = BoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
 pub fn text(text: impl Into<Bytes>) -> Body {
     Full::new(text.into()).map_err(|never| match never {}).boxed()
@@ -445,7 +445,7 @@ async fn serve_mesh(
 /// What the mesh server does: by path, and how many requests this connection has had.
 async fn behave(request: Request<Incoming>, before: usize) -> Result<Response<Body>, Silence> {
     match request.uri().path() {
-        "/echo" => Ok(Response::new(request.into_body().boxed())),
+        "/echo" => Ok(Response::new(request.into_body().map_err(Into::into).boxed())),
         "/private" => Ok(Response::builder()
             .header("connection", "x-private")
             .header("x-private", "1")
@@ -455,11 +455,41 @@ async fn behave(request: Request<Incoming>, before: usize) -> Result<Response<Bo
             .header("x-public", "1")
             .body(text("private"))
             .unwrap()),
+        "/half" => Ok(half(false)),
+        "/stuck" => Ok(half(true)),
         "/slow" => std::future::pending().await,
         "/cut" => Err(Silence),
         "/once" if before > 0 => Err(Silence),
         "/refused" => Ok(status(418)),
         _ => Ok(Response::new(text("ratings"))),
+    }
+}
+
+/// Half of an answer of eight bytes, and then the end of the connection, or silence.
+fn half(silent: bool) -> Response<Body> {
+    let mut response = Response::new(Half { sent: false, silent }.boxed());
+    response.headers_mut().insert("content-length", http::HeaderValue::from_static("8"));
+    response
+}
+
+struct Half {
+    sent: bool,
+    silent: bool,
+}
+
+impl http_body::Body for Half {
+    type Data = Bytes;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
+        if !self.sent {
+            self.sent = true;
+            return std::task::Poll::Ready(Some(Ok(http_body::Frame::data(Bytes::from_static(b"half")))));
+        }
+        if self.silent { std::task::Poll::Pending } else { std::task::Poll::Ready(Some(Err(Silence.into()))) }
     }
 }
 
