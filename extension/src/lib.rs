@@ -9,7 +9,6 @@
 
 mod access_log;
 mod body;
-mod endpoint;
 mod headers;
 mod issuer;
 mod keepalive;
@@ -17,7 +16,6 @@ mod proxy;
 mod refresh;
 mod renewal;
 mod resolve;
-mod retry;
 mod token;
 mod upstream;
 

@@ -9,7 +9,7 @@ use crate::body::Upload;
 
 /// A second copy of `request`, if sending it twice does no more than sending it once: RFC 9110 9.2.2, "A client SHOULD
 /// NOT automatically retry a request with a non-idempotent method", and there is no body that would have to be kept.
-pub(crate) fn spare(request: &Request<Upload>) -> Option<Request<Upload>> {
+pub(super) fn spare(request: &Request<Upload>) -> Option<Request<Upload>> {
     if !request.method().is_idempotent() || !matches!(request.body(), Upload::Empty) {
         return None;
     }
