@@ -5,7 +5,7 @@ use std::error::Error;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -14,6 +14,8 @@ use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 use tokio::sync::Notify;
+
+use crate::upstream::Lease;
 
 /// The most bytes of a request's body that are kept for another try. A longer body is sent once.
 pub(crate) const MAX_REPLAY: usize = 64 * 1_024;
@@ -278,21 +280,32 @@ impl Body for Upload {
     }
 }
 
-/// The body of an answer on its way from the service.
+/// The body of an answer on its way from the service. Its connection is free as soon as it has been read to its end.
 #[derive(Debug)]
 pub(crate) struct Download {
     body: Incoming,
     received: u64,
+    lease: Option<Lease>,
 }
 
 impl Download {
-    pub(crate) fn new(body: Incoming) -> Download {
-        Download { body, received: 0 }
+    pub(crate) fn new(body: Incoming, lease: Option<Lease>) -> Download {
+        let mut download = Download { body, received: 0, lease };
+        download.finish_at_end();
+        download
     }
 
     /// The bytes that have come, without trailers.
     pub(crate) fn received(&self) -> u64 {
         self.received
+    }
+
+    fn finish_at_end(&mut self) {
+        if self.body.is_end_stream()
+            && let Some(lease) = self.lease.take()
+        {
+            lease.finish();
+        }
     }
 }
 
@@ -302,13 +315,21 @@ impl Body for Download {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let this = self.get_mut();
-        let polled = Pin::new(&mut this.body).poll_frame(cx);
-        if let Poll::Ready(Some(Ok(frame))) = &polled
-            && let Some(part) = frame.data_ref()
-        {
-            this.received += part.len() as u64;
+        let polled = ready!(Pin::new(&mut this.body).poll_frame(cx));
+        match &polled {
+            Some(Ok(frame)) => {
+                this.received += frame.data_ref().map_or(0, |part| part.len() as u64);
+                this.finish_at_end();
+            }
+            // Cut off: the connection is of no more use.
+            Some(Err(_)) => this.lease = None,
+            None => {
+                if let Some(lease) = this.lease.take() {
+                    lease.finish();
+                }
+            }
         }
-        polled
+        Poll::Ready(polled)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -12,7 +12,6 @@ mod affinity;
 mod answer;
 mod body;
 mod cluster;
-mod endpoint;
 mod headers;
 mod issuer;
 mod keepalive;

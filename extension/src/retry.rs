@@ -31,19 +31,6 @@ const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count
 const EXPECTED_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
 const IS_TIMEOUT_RETRY: HeaderName = HeaderName::from_static("x-envoy-is-timeout-retry");
 
-/// A second copy of `request`, if sending it twice does no more than sending it once and there is no body that would
-/// have to be kept: for a connection from the pool that turns out to be dead, as connections are after a freeze.
-pub(crate) fn spare(request: &Request<Upload>) -> Option<Request<Upload>> {
-    if !request.method().is_idempotent() || !matches!(request.body(), Upload::Empty) {
-        return None;
-    }
-    let mut copy = Request::new(Upload::Empty);
-    request.method().clone_into(copy.method_mut());
-    request.uri().clone_into(copy.uri_mut());
-    request.headers().clone_into(copy.headers_mut());
-    Some(copy)
-}
-
 /// A request and all that its tries need.
 pub(crate) struct Job<'a> {
     pub(crate) clusters: &'a Clusters,
@@ -158,6 +145,11 @@ impl Job<'_> {
             let address = chosen.address;
             let tried = self.one(&chosen, sent, after_timeout, &body).await;
             tried_at.push(address);
+            if matches!(tried, Tried::Failed(_)) && body.end().is_broken() {
+                // Neither the endpoint's fault nor the service's, and there is nothing left to send.
+                let detail = "the request's body broke off before its end";
+                return Err(Refusal::new(Reason::RequestInvalid, detail));
+            }
             self.observe(address, &tried);
             // How the policy sees it, and whether it may be sent again in any case.
             let (retriable, safe) = match &tried {
@@ -389,37 +381,10 @@ impl Job<'_> {
 /// is 502.
 fn refusal(kind: FailedKind, refusal: Refusal) -> Refusal {
     let reason = match (kind, refusal.reason) {
-        (FailedKind::Reset { .. }, Reason::UpstreamProtocolError) => Reason::UpstreamReset,
+        (FailedKind::Reset { .. } | FailedKind::RefusedStream, Reason::UpstreamProtocolError) => Reason::UpstreamReset,
         (FailedKind::Connect, Reason::UpstreamTimeout) => Reason::UpstreamConnectFailed,
         (FailedKind::Overflow, _) => Reason::UpstreamOverflow,
         (_, reason) => reason,
     };
     Refusal { reason, ..refusal }
-}
-
-#[cfg(test)]
-mod tests {
-    use http::Method;
-
-    use super::*;
-
-    #[test]
-    fn only_idempotent_requests_without_a_body_have_a_spare() {
-        for (method, expected) in [
-            (Method::GET, true),
-            (Method::HEAD, true),
-            (Method::DELETE, true),
-            (Method::PUT, true),
-            (Method::POST, false),
-            (Method::PATCH, false),
-            (Method::from_bytes(b"PROPFIND").unwrap(), false),
-        ] {
-            let request = Request::builder().method(&method).uri("/a?b").header("x", "y").body(Upload::Empty).unwrap();
-            let copy = spare(&request);
-            assert_eq!(copy.is_some(), expected, "{method}");
-            if let Some(copy) = copy {
-                assert_eq!((copy.method(), copy.uri(), copy.headers()), (&method, request.uri(), request.headers()));
-            }
-        }
-    }
 }

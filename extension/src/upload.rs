@@ -20,6 +20,8 @@ pub(crate) struct End {
     came: OnceLock<Instant>,
     /// It came, or it never will.
     settled: AtomicBool,
+    /// The application's side broke off.
+    broken: AtomicBool,
     notify: Notify,
 }
 
@@ -30,6 +32,11 @@ impl End {
         }
         self.settled.store(true, Ordering::Release);
         self.notify.notify_waiters();
+    }
+
+    /// Whether the application's side broke off.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Acquire)
     }
 
     /// Returns when no more will come; true if all of it has.
@@ -84,7 +91,10 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Watched<B> {
                     this.end.settle(true);
                 }
             }
-            Poll::Ready(Some(Err(_))) => this.end.settle(false),
+            Poll::Ready(Some(Err(_))) => {
+                this.end.broken.store(true, Ordering::Release);
+                this.end.settle(false);
+            }
             Poll::Ready(None) => this.end.settle(true),
             Poll::Pending => {}
         }

@@ -1,59 +1,52 @@
-//! The way to a service: mutual TLS connections, pooled, and requests over them.
+//! The way to a service: connections, pooled, and requests over them.
+//!
+//! A request takes an idle connection or makes one ([`dial`], [`tls`]), within the limits of its cluster ([`limits`]),
+//! and gives it back when its answer has been read ([`pool`]). What a failure means is in [`explain`].
 
+mod dial;
+mod explain;
+mod http1;
+mod http2;
+mod limits;
+mod pool;
+mod spare;
+mod tls;
 mod tunnel;
+mod wire;
 
-use std::collections::HashMap;
-use std::error::Error as _;
-use std::io;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
 use std::net::SocketAddr;
-use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
-use std::time::{Duration, SystemTime};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
 
-use http::{Request, Response};
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
-use identity::{Credentials, SpiffeId, tls, verify};
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
+use identity::{Credentials, SpiffeId};
 use platform::clock::Clock;
-use rustls::ClientConfig;
-use rustls_pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
-use traffic::table::{Cluster, Tls};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
+use traffic::table::{Cluster, Pool, Protocol, Tls};
 
 use crate::body::{Download, Upload};
-use crate::endpoint;
 use crate::reason::{Reason, Refusal};
-use crate::retry;
+
+use dial::{Known, dial};
+use limits::{Open, Place, Service};
+use pool::{Join, Key, MAX_IDLE, MAX_IDLE_UNREPLAYABLE, Pools};
+use tls::{Configs, Spoken};
 
 #[allow(unused_imports)]
 pub(crate) use tunnel::{Tunnel, Upgrade};
 
-/// What a sidecar must see offered to take the connection for HTTP/1.1 in mesh mutual TLS. Which of them it picks says
-/// nothing: the protocol is HTTP/1.1 by configuration.
-const ALPN: [&str; 3] = ["istio-http/1.1", "istio", "http/1.1"];
-
-/// How long a TLS handshake may take.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// How long a connection may lie idle, on the wall clock: a network's memory of it is not much longer.
-const MAX_IDLE: Duration = Duration::from_secs(60);
-
-/// The same for a request that cannot be replayed. A connection that died in a freeze would fail it.
-const MAX_IDLE_UNREPLAYABLE: Duration = Duration::from_secs(2);
-
-/// The most idle connections to one destination.
-const MAX_IDLE_PER_DESTINATION: usize = 32;
-
-/// The most idle connections in all. (An execution environment has 1,024 file descriptors.)
-const MAX_IDLE_IN_ALL: usize = 128;
-
-/// The most header fields of an answer.
-const MAX_ANSWER_HEADERS: usize = 200;
+/// An idle connection is looked at before it is used again after this long, on the wall clock: within it, the runtime
+/// has seen the end of a connection as soon as we would.
+const LOOK_AFTER: Duration = Duration::from_millis(100);
 
 /// Where one try goes.
 #[derive(Clone, Debug)]
@@ -74,15 +67,35 @@ pub(crate) struct Hop {
     pub(crate) http2: bool,
 }
 
-/// Sends requests to endpoints.
-pub(crate) struct Upstream {
-    clock: Arc<dyn Clock>,
-    response_timeout: Duration,
-    idle_permits: Arc<Semaphore>,
-    slots: Mutex<HashMap<Key, Slot>>,
+impl Hop {
+    fn generation(&self) -> u64 {
+        match (&self.cluster.tls, &self.credentials) {
+            (Tls::IstioMutual(_), Some(credentials)) => credentials.generation(),
+            _ => 0,
+        }
+    }
+
+    fn speaks_http2(&self) -> bool {
+        match self.cluster.protocol {
+            Protocol::Http2 => true,
+            Protocol::Client => self.http2,
+            Protocol::Http1 | Protocol::Tcp => false,
+        }
+    }
+
+    /// A cluster in the mesh without an identity is an error, never a reason to leave it out.
+    fn check_identity(&self, now: u64) -> Result<(), Why> {
+        let why = match (&self.cluster.tls, &self.credentials) {
+            (Tls::IstioMutual(_), None) => "there is no SVID",
+            (Tls::IstioMutual(_), Some(credentials)) if now > credentials.svid().not_after() => "the SVID is over",
+            _ => return Ok(()),
+        };
+        Err((FailedKind::Tls, tls::no_identity(self, why)))
+    }
 }
 
-type Key = (u32, SocketAddr);
+/// Kind and words of a failure.
+type Why = (FailedKind, Refusal);
 
 /// An answer and who gave it.
 pub(crate) struct Exchange {
@@ -101,6 +114,16 @@ pub(crate) struct Failed {
     pub(crate) unsent: Option<Box<Request<Upload>>>,
     /// For the application, should this be the last try.
     pub(crate) refusal: Refusal,
+}
+
+impl Failed {
+    fn before(request: Request<Upload>, (kind, refusal): Why) -> Failed {
+        Failed { kind, unsent: Some(Box::new(request)), refusal }
+    }
+
+    fn after((kind, refusal): Why) -> Failed {
+        Failed { kind, unsent: None, refusal }
+    }
 }
 
 /// How a request failed.
@@ -125,320 +148,329 @@ pub(crate) enum FailedKind {
     Protocol,
 }
 
-/// What belongs to one destination and one SVID. A new SVID replaces all of it.
-struct Slot {
-    generation: u64,
-    tls: Arc<ClientConfig>,
-    idle: Vec<Idle>,
-}
-
-struct Idle {
-    connection: Connection,
-    since: SystemTime,
-    _permit: OwnedSemaphorePermit,
-}
-
-struct Connection {
-    sender: SendRequest<Upload>,
-    peer: SpiffeId,
-    /// Bytes that the service has sent so far.
-    received: Arc<AtomicU64>,
-}
-
 /// What became of a request on one connection.
 enum Lost {
     /// No byte of it was sent; here it is again.
-    NotSent(Box<Request<Upload>>, Refusal),
+    NotSent(Box<Request<Upload>>, Why),
     /// The connection ended before a byte of the answer.
-    Silent(Refusal),
-    /// It may have been processed.
-    Broken(FailedKind, Refusal),
+    Silent(Why),
+    /// It may have been processed, or the service has said that it was not.
+    Broken(Why),
+}
+
+/// Sends requests to endpoints.
+pub(crate) struct Upstream {
+    clock: Arc<dyn Clock>,
+    response_timeout: Duration,
+    pools: Pools,
+    configs: Configs,
+}
+
+/// What a request looks for.
+struct Want<'a> {
+    hop: &'a Hop,
+    key: Key,
+    service: Arc<Service>,
+    /// How long its connection may have been idle.
+    max_idle: Duration,
+}
+
+/// A connection of either protocol, for one request.
+enum Line {
+    Http1(http1::Connection),
+    Http2(http2::Stream),
+}
+
+impl Line {
+    fn known(&self) -> &Known {
+        match self {
+            Line::Http1(connection) => &connection.known,
+            Line::Http2(stream) => stream.known(),
+        }
+    }
+
+    fn is_reused(&self) -> bool {
+        match self {
+            Line::Http1(connection) => connection.used > 0,
+            Line::Http2(stream) => stream.reused,
+        }
+    }
+
+    /// Whether the cluster lets its connection have another request after this one.
+    fn is_for_more(&self, pool: &Pool) -> bool {
+        match self {
+            Line::Http1(connection) => {
+                pool.max_requests_per_connection == 0 || connection.used < pool.max_requests_per_connection
+            }
+            // It looks itself.
+            Line::Http2(_) => true,
+        }
+    }
+
+    async fn send(&mut self, request: Request<Upload>) -> Result<Response<Incoming>, TrySendError<Request<Upload>>> {
+        match self {
+            Line::Http1(connection) => connection.sender.try_send_request(request).await,
+            Line::Http2(stream) => stream.send(request).await,
+        }
+    }
 }
 
 impl Upstream {
+    /// `response_timeout` is how long a service may be silent before its answer begins.
     pub(crate) fn new(clock: Arc<dyn Clock>, response_timeout: Duration) -> Upstream {
-        Upstream {
-            clock,
-            response_timeout,
-            idle_permits: Arc::new(Semaphore::new(MAX_IDLE_IN_ALL)),
-            slots: Mutex::default(),
-        }
+        Upstream { clock, response_timeout, pools: Pools::default(), configs: Configs::default() }
     }
 
     /// Sends `request` to the hop's endpoint, over a pooled connection if there is one.
-    pub(crate) async fn send(self: &Arc<Self>, hop: &Hop, mut request: Request<Upload>) -> Result<Exchange, Failed> {
-        let credentials = match &hop.credentials {
-            Some(credentials) => Arc::clone(credentials),
-            None => return Err(Failed::before(FailedKind::Tls, request, no_identity(hop))),
-        };
-        let mut spare = retry::spare(&request);
-        let max_idle = if spare.is_some() { MAX_IDLE } else { MAX_IDLE_UNREPLAYABLE };
-        if let Some(connection) = self.take(hop, &credentials, max_idle) {
-            match self.exchange(hop, &credentials, connection, request, true).await {
-                Ok(exchange) => return Ok(exchange),
-                Err(Lost::NotSent(unsent, _)) => request = *unsent,
-                Err(Lost::Silent(refusal)) => match spare.take() {
-                    Some(spare) => request = spare,
-                    None => return Err(Failed { kind: FailedKind::Reset { sent: true }, unsent: None, refusal }),
-                },
-                Err(Lost::Broken(kind, refusal)) => return Err(Failed { kind, unsent: None, refusal }),
-            }
+    ///
+    /// # Errors
+    /// When there is no answer. A request that a pooled connection lost because it was dead already has been sent
+    /// again on a new one by then, once, if that could do no harm.
+    pub(crate) async fn send(self: &Arc<Self>, hop: &Hop, request: Request<Upload>) -> Result<Exchange, Failed> {
+        if let Err(why) = hop.check_identity(self.clock.unix()) {
+            return Err(Failed::before(request, why));
         }
-        let connection = match self.open(hop, &credentials).await {
-            Ok(connection) => connection,
-            Err((kind, refusal)) => return Err(Failed::before(kind, request, refusal)),
+        let (key, pool) = (Key::of(hop), &hop.cluster.pool);
+        let service = self.pools.service(hop.index);
+        let Some(place) = service.begin(pool.max_requests) else {
+            let why = overflow(hop, "requests at a time (http2MaxRequests)", pool.max_requests);
+            return Err(Failed::before(request, why));
         };
-        match self.exchange(hop, &credentials, connection, request, false).await {
-            Ok(exchange) => Ok(exchange),
-            Err(Lost::NotSent(unsent, refusal)) => {
-                Err(Failed::before(FailedKind::Reset { sent: false }, *unsent, refusal))
+        let prepared = match key.http2 {
+            true => http2::prepare(hop, request),
+            false => Ok(http1::prepare(request)),
+        };
+        let mut request = prepared.map_err(|request| {
+            let detail = format!("{}: found a request without a host, expected one", hop.cluster.host);
+            Failed::before(request, (FailedKind::Protocol, Refusal::new(Reason::RequestInvalid, detail)))
+        })?;
+        let mut spare = spare::spare(&request);
+        let max_idle = if spare.is_some() { MAX_IDLE } else { MAX_IDLE_UNREPLAYABLE };
+        let want = Want { hop, key, service, max_idle };
+        let mut line = match self.pooled(&want) {
+            Some(line) => line,
+            None => match self.fresh(&want).await {
+                Ok(line) => line,
+                Err(why) => return Err(Failed::before(request, why)),
+            },
+        };
+        let mut tries = 0;
+        loop {
+            let (reused, peer) = (line.is_reused(), line.known().peer.clone());
+            match self.exchange(hop, &mut line, request).await {
+                Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                    let detail = format!("{} switched protocols although nobody had asked for it", hop.cluster.host);
+                    let refusal = Refusal::new(Reason::UpstreamProtocolError, detail);
+                    return Err(Failed::after((FailedKind::Protocol, refusal)));
+                }
+                Ok(response) => {
+                    let again = line.is_for_more(pool);
+                    let Want { key, service, .. } = want;
+                    let lease = Lease { upstream: Arc::clone(self), key, service, line, again, _place: place };
+                    let response = response.map(|body| Download::new(body, Some(lease)));
+                    return Ok(Exchange { response, peer, reused });
+                }
+                // Connections die unseen in a freeze. One more try on a new one, if nothing of an answer has come and
+                // the request does no more when it is sent twice.
+                Err(Lost::NotSent(unsent, _)) if reused && tries == 0 => request = *unsent,
+                Err(Lost::Silent(why)) if reused && tries == 0 => match spare.take() {
+                    Some(spare) => request = spare,
+                    None => return Err(Failed::after(why)),
+                },
+                Err(Lost::NotSent(unsent, why)) => return Err(Failed::before(*unsent, why)),
+                Err(Lost::Silent(why) | Lost::Broken(why)) => return Err(Failed::after(why)),
             }
-            Err(Lost::Silent(refusal)) => Err(Failed { kind: FailedKind::Reset { sent: true }, unsent: None, refusal }),
-            Err(Lost::Broken(kind, refusal)) => Err(Failed { kind, unsent: None, refusal }),
+            if let Line::Http2(stream) = &line {
+                self.pools.retire(&want.key, &stream.connection);
+            }
+            drop(line);
+            tries += 1;
+            line = match self.fresh(&want).await {
+                Ok(line) => line,
+                Err(why) => return Err(Failed::before(request, why)),
+            };
         }
     }
 
-    async fn exchange(
-        self: &Arc<Self>,
-        hop: &Hop,
-        credentials: &Credentials,
-        mut connection: Connection,
-        request: Request<Upload>,
-        reused: bool,
-    ) -> Result<Exchange, Lost> {
-        let before = connection.received.load(Ordering::Acquire);
-        let progress = request.body().progress().unwrap_or_default();
-        let sending = connection.sender.try_send_request(request);
-        tokio::pin!(sending);
+    async fn exchange(&self, hop: &Hop, line: &mut Line, request: Request<Upload>) -> Result<Response<Incoming>, Lost> {
+        let stats = Arc::clone(&line.known().stats);
+        let before = stats.received();
+        if let Line::Http1(connection) = line {
+            connection.used += 1;
+        }
+        let progress = request.body().progress();
+        let mut sending = pin!(line.send(request));
         let sent = loop {
+            let progressed = async {
+                match &progress {
+                    Some(progress) => progress.notified().await,
+                    None => std::future::pending().await,
+                }
+            };
             // The limit is on silence: while the application's body goes out, the service need not answer.
             tokio::select! {
                 biased;
                 sent = &mut sending => break sent,
-                () = progress.notified() => {}
-                () = tokio::time::sleep(self.response_timeout) => {
-                    let limit = self.response_timeout.as_millis();
-                    let detail = format!("{} did not begin to answer within {limit} ms", hop.cluster.host);
-                    return Err(Lost::Broken(FailedKind::Timeout, Refusal::new(Reason::UpstreamTimeout, detail)));
-                }
+                () = progressed => {}
+                () = tokio::time::sleep(self.response_timeout) => return Err(Lost::Broken(self.silence(hop))),
             }
         };
         match sent {
-            Ok(response) => {
-                let peer = Some(connection.peer.clone());
-                self.put_back((hop.index, hop.address), credentials.generation(), connection);
-                Ok(Exchange { response: response.map(Download::new), peer, reused })
-            }
+            Ok(response) => Ok(response),
             Err(mut error) => {
-                let (kind, refusal) = explain(hop, error.error());
+                let (kind, refusal) = explain::explain(hop, error.error(), &stats);
+                let silent = stats.received() == before && matches!(kind, FailedKind::Reset { .. });
                 Err(match error.take_message() {
-                    Some(unsent) => Lost::NotSent(Box::new(unsent), refusal),
-                    None if connection.received.load(Ordering::Acquire) == before => Lost::Silent(refusal),
-                    None => Lost::Broken(kind, refusal),
+                    Some(unsent) if kind == FailedKind::Tls => Lost::NotSent(Box::new(unsent), (kind, refusal)),
+                    Some(unsent) => Lost::NotSent(Box::new(unsent), (FailedKind::Reset { sent: false }, refusal)),
+                    None if silent => Lost::Silent((kind, refusal)),
+                    None => Lost::Broken((kind, refusal)),
                 })
             }
         }
     }
 
-    async fn open(&self, hop: &Hop, credentials: &Credentials) -> Result<Connection, (FailedKind, Refusal)> {
-        let (config, sni) = self.tls(hop, credentials).map_err(|refusal| (FailedKind::Tls, refusal))?;
-        let stream = endpoint::connect(hop.address, &hop.endpoint).await;
-        let stream = stream.map_err(|refusal| (FailedKind::Connect, refusal))?;
-        let handshake = TlsConnector::from(config).connect(sni, stream);
-        let stream = match timeout(HANDSHAKE_TIMEOUT, handshake).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return Err((FailedKind::Tls, refuse_handshake(hop, &error))),
-            Err(_) => {
-                let limit = HANDSHAKE_TIMEOUT.as_millis();
-                let detail = format!("no TLS handshake with {} within {limit} ms", hop.cluster.host);
-                return Err((FailedKind::Connect, Refusal::new(Reason::UpstreamTimeout, detail)));
-            }
+    fn silence(&self, hop: &Hop) -> Why {
+        let limit = self.response_timeout.as_millis();
+        let detail = format!("{} did not begin to answer within {limit} ms", hop.cluster.host);
+        (FailedKind::Timeout, Refusal::new(Reason::UpstreamTimeout, detail))
+    }
+
+    fn pooled(&self, want: &Want<'_>) -> Option<Line> {
+        let pool = &want.hop.cluster.pool;
+        match want.key.http2 {
+            true => self.pools.begin(&want.key, pool, &want.service, &self.clock, want.max_idle).map(Line::Http2),
+            false => self.pools.take(&want.key, pool, self.clock.now(), want.max_idle).map(Line::Http1),
+        }
+    }
+
+    /// A new connection; at the limit of the cluster, the next one that becomes free.
+    async fn fresh(self: &Arc<Self>, want: &Want<'_>) -> Result<Line, Why> {
+        let (hop, pool) = (want.hop, &want.hop.cluster.pool);
+        let Some(_queued) = want.service.queue(pool.max_pending) else {
+            return Err(overflow(
+                hop,
+                "requests that wait for a connection (http1MaxPendingRequests)",
+                pool.max_pending,
+            ));
         };
-        // The verifier has accepted it, so it is there.
-        let Some(peer) = verify::peer_id(stream.get_ref().1.peer_certificates()) else {
-            let detail = format!("{} showed no certificate", hop.cluster.host);
-            return Err((FailedKind::Tls, Refusal::new(Reason::TlsFailed, detail)));
-        };
-        let received = Arc::new(AtomicU64::new(0));
-        let counted = Counted { inner: stream, received: Arc::clone(&received) };
-        let (sender, driver) = http1::Builder::new()
-            .max_headers(MAX_ANSWER_HEADERS)
-            .handshake(TokioIo::new(counted))
-            .await
-            .map_err(|error| explain(hop, &error))?;
-        // Its end is seen through the sender; the error belongs to the request that it failed.
-        tokio::spawn(async move {
-            let _ = driver.await;
-        });
-        Ok(Connection { sender, peer, received })
+        let deadline = Instant::now() + self.response_timeout;
+        let mut waited = false;
+        loop {
+            let mut freed = pin!(want.service.freed());
+            freed.as_mut().enable();
+            if waited && let Some(line) = self.pooled(want) {
+                return Ok(line);
+            }
+            let now = self.clock.now();
+            if want.key.http2 {
+                match self.pools.join(&want.key, pool, &want.service, now) {
+                    Join::Wait(landed) => landing(hop, landed).await?,
+                    Join::Lead(tell, landed, open) => {
+                        self.spawn_http2(want, tell, open);
+                        landing(hop, landed).await?;
+                    }
+                    Join::Full => self.free(hop, freed, deadline).await?,
+                }
+            } else {
+                match self.pools.open(&want.key, pool, &want.service, now) {
+                    Some(open) => {
+                        let dialed = self.dial(hop, Spoken::Http1, open).await?;
+                        return http1::open(hop, dialed).await.map(Line::Http1);
+                    }
+                    None => self.free(hop, freed, deadline).await?,
+                }
+            }
+            waited = true;
+        }
     }
 
-    /// One configuration for each destination and SVID, as a session must never outlive either.
-    fn tls(&self, hop: &Hop, credentials: &Credentials) -> Result<(Arc<ClientConfig>, ServerName<'static>), Refusal> {
-        let failed = |why: String| Refusal::new(Reason::TlsFailed, format!("{}: {why}", hop.cluster.host));
-        let Tls::IstioMutual(mutual) = &hop.cluster.tls else {
-            return Err(failed("found another protection than mutual TLS, which is not supported yet".to_owned()));
-        };
-        let sni = ServerName::try_from(mutual.sni.clone()).map_err(|error| failed(error.to_string()))?;
-        let key = (hop.index, hop.address);
-        let mut slots = self.lock();
-        if let Some(slot) = slots.get(&key)
-            && slot.generation == credentials.generation()
-        {
-            return Ok((Arc::clone(&slot.tls), sni));
-        }
-        let expected: Result<Vec<SpiffeId>, _> = mutual.expected.iter().map(|id| id.parse()).collect();
-        let expected = expected.map_err(|error| failed(error.to_string()))?;
-        let config = tls::client_config(credentials.svid(), credentials.bundle(), &expected, &ALPN)
-            .map_err(|error| failed(error.to_string()))?;
-        let slot = Slot { generation: credentials.generation(), tls: Arc::clone(&config), idle: Vec::new() };
-        // A request that began before a renewal must not bring the older identity back.
-        if slots.get(&key).is_none_or(|held| held.generation < slot.generation) {
-            slots.insert(key, slot);
-        }
-        Ok((config, sni))
-    }
-
-    fn take(&self, hop: &Hop, credentials: &Credentials, max_idle: Duration) -> Option<Connection> {
-        let now = self.clock.now();
-        let mut slots = self.lock();
-        let key = (hop.index, hop.address);
-        let slot = slots.get_mut(&key)?;
-        if slot.generation != credentials.generation() {
-            if slot.generation < credentials.generation() {
-                slots.remove(&key);
-            }
-            return None;
-        }
-        slot.idle.retain(|idle| idle.is_usable(now, MAX_IDLE));
-        // The youngest one: it is the most likely to be alive, and the others can age out.
-        if !slot.idle.last()?.is_usable(now, max_idle) {
-            return None;
-        }
-        slot.idle.pop().map(|idle| idle.connection)
-    }
-
-    /// Puts the connection back when its answer has been read to the end.
-    fn put_back(self: &Arc<Self>, key: Key, generation: u64, mut connection: Connection) {
-        let this = Arc::clone(self);
-        tokio::spawn(async move {
-            // An error: the answer was dropped half-way, or the service has closed the connection.
-            if connection.sender.ready().await.is_err() {
-                return;
-            }
-            let since = this.clock.now();
-            let mut slots = this.lock();
-            let Some(permit) = this.idle_permit(&mut slots, since) else { return };
-            if let Some(slot) = slots.get_mut(&key)
-                && slot.generation == generation
-                && slot.idle.len() < MAX_IDLE_PER_DESTINATION
-            {
-                slot.idle.push(Idle { connection, since, _permit: permit });
-            }
-        });
-    }
-
-    fn idle_permit(&self, slots: &mut HashMap<Key, Slot>, now: SystemTime) -> Option<OwnedSemaphorePermit> {
-        let ask = || Arc::clone(&self.idle_permits).try_acquire_owned().ok();
-        ask().or_else(|| {
-            for slot in slots.values_mut() {
-                slot.idle.retain(|idle| idle.is_usable(now, MAX_IDLE));
-            }
-            ask()
+    async fn free(&self, hop: &Hop, freed: impl Future<Output = ()>, deadline: Instant) -> Result<(), Why> {
+        timeout_at(deadline, freed).await.map_err(|_| {
+            let most = hop.cluster.pool.max_connections;
+            let limit = self.response_timeout.as_millis();
+            let host = &hop.cluster.host;
+            let detail = format!("none of the {most} connections to {host} became free within {limit} ms");
+            (FailedKind::Timeout, Refusal::new(Reason::UpstreamTimeout, detail))
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Slot>> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    /// In a task of its own: whoever began it may go away while others wait for it.
+    fn spawn_http2(self: &Arc<Self>, want: &Want<'_>, tell: watch::Sender<pool::Landed>, open: Open) {
+        let (this, hop, key) = (Arc::clone(self), want.hop.clone(), want.key.clone());
+        tokio::spawn(async move {
+            let made = match this.dial(&hop, Spoken::Http2, open).await {
+                Ok(dialed) => http2::open(&hop, dialed).await,
+                Err(why) => Err(why),
+            };
+            this.pools.land(&key, made.as_ref().ok().cloned());
+            tell.send_replace(Some(made.map(|_| ())));
+        });
     }
-}
 
-impl Idle {
-    fn is_usable(&self, now: SystemTime, max_idle: Duration) -> bool {
-        // A clock that was set back says nothing about the age: not usable.
-        let young = now.duration_since(self.since).is_ok_and(|age| age <= max_idle);
-        young && self.connection.sender.is_ready()
+    async fn dial(&self, hop: &Hop, spoken: Spoken, open: Open) -> Result<dial::Dialed, Why> {
+        let protection = self.configs.protection(hop, spoken).map_err(|refusal| (FailedKind::Tls, refusal))?;
+        dial(hop, protection, open, self.clock.now()).await
     }
-}
 
-impl Failed {
-    fn before(kind: FailedKind, request: Request<Upload>, refusal: Refusal) -> Failed {
-        Failed { kind, unsent: Some(Box::new(request)), refusal }
-    }
-}
-
-fn no_identity(hop: &Hop) -> Refusal {
-    let detail = format!("{}: there is no SVID and without one nothing is sent to the mesh", hop.cluster.host);
-    Refusal::new(Reason::IdentityUnavailable, detail)
-}
-
-fn refuse_handshake(hop: &Hop, error: &io::Error) -> Refusal {
-    let host = &hop.cluster.host;
-    match tls::peer_error(error) {
-        Some(peer) if peer.is_identity() => Refusal::new(Reason::PeerIdentityMismatch, format!("{host}: {peer}")),
-        Some(peer) => Refusal::new(Reason::TlsFailed, format!("{host}: {peer}")),
-        None => Refusal::new(
-            Reason::TlsFailed,
-            format!("the TLS handshake with {host} failed: {error} (does it speak mesh mutual TLS?)"),
-        ),
-    }
-}
-
-fn explain(hop: &Hop, error: &hyper::Error) -> (FailedKind, Refusal) {
-    let host = &hop.cluster.host;
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        // In TLS 1.3 a server refuses our certificate after the handshake looks done to us: with its first answer.
-        if let Some(io) = inner.downcast_ref::<io::Error>()
-            && let Some(rustls::Error::AlertReceived(alert)) = io.get_ref().and_then(|e| e.downcast_ref())
-        {
-            let detail = format!("{host} refused our certificate: TLS alert {alert:?}");
-            return (FailedKind::Tls, Refusal::new(Reason::TlsFailed, detail));
+    fn put_back(self: &Arc<Self>, key: Key, service: Arc<Service>, mut connection: http1::Connection) {
+        if connection.sender.is_ready() {
+            self.pools.put_back(&key, connection, self.clock.now());
+            return service.tell();
         }
-        cause = inner.source();
-    }
-    let refusal = Refusal::new(Reason::UpstreamProtocolError, format!("{host} gave no whole HTTP answer: {error}"));
-    (FailedKind::Protocol, refusal)
-}
-
-/// Counts the bytes that come in, so that "no byte of an answer" is a fact and not a guess.
-struct Counted<T> {
-    inner: T,
-    received: Arc<AtomicU64>,
-}
-
-impl<T: AsyncRead + Unpin> AsyncRead for Counted<T> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut self.inner).poll_read(cx, buf);
-        let read = buf.filled().len() - before;
-        self.received.fetch_add(read as u64, Ordering::Release);
-        polled
+        // An error below: the service has closed the connection. Otherwise the request's body is still on its way, or
+        // the connection's task has not come round yet.
+        let this = Arc::clone(self);
+        if let (false, Ok(runtime)) = (connection.sender.is_closed(), Handle::try_current()) {
+            runtime.spawn(async move {
+                if connection.sender.ready().await.is_ok() {
+                    this.pools.put_back(&key, connection, this.clock.now());
+                    service.tell();
+                }
+            });
+        }
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Counted<T> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, bytes)
+/// Waits for the HTTP/2 connection that somebody makes.
+async fn landing(hop: &Hop, mut landed: watch::Receiver<pool::Landed>) -> Result<(), Why> {
+    match landed.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone()) {
+        Some(outcome) => outcome,
+        None => {
+            let detail = format!("{}: the connection was given up", hop.cluster.host);
+            Err((FailedKind::Connect, Refusal::new(Reason::UpstreamConnectFailed, detail)))
+        }
     }
+}
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
+fn overflow(hop: &Hop, what: &str, most: u32) -> Why {
+    let detail = format!("{} has all of the {most} {what} that its DestinationRule allows", hop.cluster.host);
+    (FailedKind::Overflow, Refusal::new(Reason::TooManyConnections, detail))
+}
+
+/// What an answer holds until it has been read.
+pub(crate) struct Lease {
+    upstream: Arc<Upstream>,
+    key: Key,
+    service: Arc<Service>,
+    line: Line,
+    /// Whether the connection may have another request.
+    again: bool,
+    _place: Place,
+}
+
+impl Lease {
+    /// The answer has been read to its end: the connection is free.
+    pub(crate) fn finish(self) {
+        let Lease { upstream, key, service, line, again, _place } = self;
+        if let (Line::Http1(connection), true) = (line, again) {
+            upstream.put_back(key, service, connection);
+        }
     }
+}
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        parts: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, parts)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease").field("key", &self.key).field("again", &self.again).finish_non_exhaustive()
     }
 }

@@ -5,23 +5,29 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
 use identity::SpiffeId;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{Exchange, Failed, FailedKind, Hop, Upstream};
-use crate::body::Upload;
+use super::dial::Dialed;
+use super::limits::Place;
+use super::pool::Key;
+use super::tls::Spoken;
+use super::{Exchange, Failed, FailedKind, Hop, Lease, Line, Lost, Upstream, Why, http1, overflow};
+use crate::body::{Download, Upload};
 use crate::reason::{Reason, Refusal};
 
 /// Both directions of a connection. Shutting one down leaves the other one open.
 pub(crate) struct Tunnel {
-    pub(super) stream: Box<dyn Stream>,
+    stream: Box<dyn Stream>,
     /// The identity that the server proved; none without mutual TLS.
     pub(crate) peer: Option<SpiffeId>,
+    _place: Option<Place>,
 }
 
 /// A connection of any kind.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
@@ -33,29 +39,66 @@ pub(crate) enum Upgrade {
     Refused(Exchange),
 }
 
-#[allow(dead_code, clippy::unused_async)]
 impl Upstream {
     /// A connection of its own to the hop's endpoint.
     ///
     /// # Errors
     /// As [`Upstream::send`], when there is no connection.
     pub(crate) async fn tunnel(self: &Arc<Self>, hop: &Hop) -> Result<Tunnel, Failed> {
-        let detail = format!("{}: tunnels are not supported yet", hop.cluster.host);
-        Err(Failed {
-            kind: FailedKind::Connect,
-            unsent: None,
-            refusal: Refusal::new(Reason::ConnectUnsupported, detail),
-        })
+        let dialed = self.alone(hop, Spoken::Bytes).await.map_err(Failed::after)?;
+        Ok(Tunnel { peer: dialed.known.peer, stream: Box::new(dialed.transport), _place: None })
     }
 
     /// Sends a request with `Connection: upgrade` and `Upgrade`, over a connection of its own.
     ///
     /// # Errors
-    /// As [`Upstream::send`].
+    /// As [`Upstream::send`]; for a cluster that is spoken to in HTTP/2, which has no `Upgrade` (RFC 9113 8.6).
     pub(crate) async fn upgrade(self: &Arc<Self>, hop: &Hop, request: Request<Upload>) -> Result<Upgrade, Failed> {
-        let detail = format!("{}: upgrades are not supported yet", hop.cluster.host);
-        let refusal = Refusal::new(Reason::WebsocketUnsupported, detail);
-        Err(Failed { kind: FailedKind::Protocol, unsent: Some(Box::new(request)), refusal })
+        if hop.speaks_http2() {
+            let detail = format!("{} is spoken to in HTTP/2, expected HTTP/1.1 for an upgrade", hop.cluster.host);
+            let refusal = Refusal::new(Reason::WebsocketUnsupported, detail);
+            return Err(Failed::before(request, (FailedKind::Protocol, refusal)));
+        }
+        let (pool, service) = (&hop.cluster.pool, self.pools.service(hop.index));
+        let Some(place) = service.begin(pool.max_requests) else {
+            let why = overflow(hop, "requests at a time (http2MaxRequests)", pool.max_requests);
+            return Err(Failed::before(request, why));
+        };
+        let opened = match self.alone(hop, Spoken::Http1).await {
+            Ok(dialed) => http1::open_to_upgrade(hop, dialed).await,
+            Err(why) => Err(why),
+        };
+        let mut line = match opened {
+            Ok(connection) => Line::Http1(connection),
+            Err(why) => return Err(Failed::before(request, why)),
+        };
+        let peer = line.known().peer.clone();
+        let mut response = match self.exchange(hop, &mut line, http1::prepare(request)).await {
+            Ok(response) => response,
+            Err(Lost::NotSent(unsent, why)) => return Err(Failed::before(*unsent, why)),
+            Err(Lost::Silent(why) | Lost::Broken(why)) => return Err(Failed::after(why)),
+        };
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            let (upstream, key) = (Arc::clone(self), Key::of(hop));
+            let lease = Lease { upstream, key, service, line, again: false, _place: place };
+            let response = response.map(|body| Download::new(body, Some(lease)));
+            return Ok(Upgrade::Refused(Exchange { response, peer, reused: false }));
+        }
+        let upgraded = hyper::upgrade::on(&mut response).await.map_err(|error| {
+            let detail = format!("{} gave no connection with its 101: {error}", hop.cluster.host);
+            Failed::after((FailedKind::Protocol, Refusal::new(Reason::UpstreamProtocolError, detail)))
+        })?;
+        let stream = Box::new(TokioIo::new(upgraded));
+        Ok(Upgrade::Switched(response.map(|_| ()), Tunnel { stream, peer, _place: Some(place) }))
+    }
+
+    /// A connection that no other request will use.
+    async fn alone(&self, hop: &Hop, spoken: Spoken) -> Result<Dialed, Why> {
+        hop.check_identity(self.clock.unix())?;
+        let (pool, service) = (&hop.cluster.pool, self.pools.service(hop.index));
+        let open = self.pools.open(&Key::of(hop), pool, &service, self.clock.now());
+        let open = open.ok_or_else(|| overflow(hop, "connections (tcp.maxConnections)", pool.max_connections))?;
+        self.dial(hop, spoken, open).await
     }
 }
 
