@@ -146,9 +146,9 @@ impl Resolver {
         }
         match found.is_empty() {
             true => Err(refused(problem.unwrap_or_else(|| format!("{host} has no address")))),
-            false => Ok(Arc::new(Addresses(
-                found.into_iter().map(|address| Resolved { endpoint: 0, address }).collect(),
-            ))),
+            false => {
+                Ok(Arc::new(Addresses(found.into_iter().map(|address| Resolved { endpoint: 0, address }).collect())))
+            }
         }
     }
 
