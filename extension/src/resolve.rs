@@ -150,9 +150,9 @@ impl Resolver {
                 Some(problem) => Refusal::new(Reason::DestinationForbidden, problem),
                 None => refused(format!("{host} has no address")),
             }),
-            false => Ok(Arc::new(Addresses(
-                found.into_iter().map(|address| Resolved { endpoint: 0, address }).collect(),
-            ))),
+            false => {
+                Ok(Arc::new(Addresses(found.into_iter().map(|address| Resolved { endpoint: 0, address }).collect())))
+            }
         }
     }
 

@@ -41,9 +41,9 @@ fn http2_kind(error: &h2::Error, stats: &Stats) -> FailedKind {
     if error.is_reset() && error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM) {
         return FailedKind::RefusedStream;
     }
-    // RFC 9113 6.8: what comes after the GOAWAY's last stream "was not and will not be acted on". The library gives the
-    // same error to streams before it when the connection ends, which may have been acted on: so only as long as the
-    // connection lives.
+    // RFC 9113 6.8: what comes after the GOAWAY's last stream was not and will not be acted on. The library gives the
+    // same error to streams before it, which may have been acted on, when the service ends the connection: so only as
+    // long as it has not.
     if error.is_go_away() && error.is_remote() && !stats.ended() {
         return FailedKind::RefusedStream;
     }

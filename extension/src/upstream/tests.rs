@@ -1,1 +1,10 @@
-//! Tests on real sockets.
+//! Requests over real connections, with real TLS.
+
+mod bodies;
+mod faults;
+mod limits;
+mod pooling;
+mod protection;
+mod shared;
+mod tunnels;
+mod world;

@@ -29,7 +29,7 @@ impl Stats {
         self.received.load(Ordering::Acquire)
     }
 
-    /// Whether nothing more can come.
+    /// Whether the service has ended it, or it has broken. (Not when we have.)
     pub(super) fn ended(&self) -> bool {
         self.ended.load(Ordering::Acquire)
     }
@@ -153,12 +153,6 @@ impl Transport {
             self.stats.note(error);
         }
         polled
-    }
-}
-
-impl Drop for Transport {
-    fn drop(&mut self) {
-        self.stats.ended.store(true, Ordering::Release);
     }
 }
 
