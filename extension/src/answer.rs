@@ -127,8 +127,11 @@ impl Body for Answer {
         };
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
-                if let (Some(line), Some(data)) = (&mut this.line, frame.data_ref()) {
-                    line.entry.sent += data.len() as u64;
+                if let Some(line) = &mut this.line {
+                    line.entry.sent = match &this.content {
+                        Content::Local(_) => line.entry.sent + frame.data_ref().map_or(0, |data| data.len() as u64),
+                        Content::Upstream(body) => body.received(),
+                    };
                 }
                 if this.content.is_end_stream() {
                     this.end();
