@@ -179,7 +179,9 @@ impl RouteChanges {
         // `rewrite.authority` before the route's headers before the destination's: Istio's applyHTTPRouteDestination
         // and "we only override if the top level rewrite is not set".
         let authority = match rewrite {
-            Some(authority) => Some(checked_authority(authority)?),
+            Some(authority) => {
+                Some(checked_authority(authority).map_err(|found| format!("rewrite: authority: {found}"))?)
+            }
             None => {
                 let of_route = Changes::prepare(&[request[0]], Side::Request)?.authority;
                 of_route.or(Changes::prepare(&[request[1]], Side::Request)?.authority)
@@ -229,7 +231,7 @@ fn is_authority(name: &str) -> bool {
 }
 
 /// A Host for requests; an empty one is none.
-fn checked_authority(value: &str) -> Result<String, String> {
+pub(crate) fn checked_authority(value: &str) -> Result<String, String> {
     let is_host = |authority: http::uri::Authority| authority.as_str() == value && !value.contains('@');
     if value.is_empty() || value.parse().is_ok_and(is_host) {
         return Ok(value.to_owned());

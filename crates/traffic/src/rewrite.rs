@@ -4,6 +4,7 @@ use http::Uri;
 use http::uri::PathAndQuery;
 use regex_lite::{Captures, Regex};
 
+use crate::headers;
 use crate::re2;
 use crate::route::{Head, Picked};
 use crate::table::{Action, Redirect, RedirectPort, Rewrite, StringMatch};
@@ -74,6 +75,17 @@ pub(crate) struct PathRegex {
 enum Piece {
     Text(String),
     Group(usize),
+}
+
+/// Whether a rewrite can be used, for who compiles routes: what its result looks like depends on the request.
+///
+/// # Errors
+/// When its authority is no host, its regular expression none of RE2, or its substitution not one for it.
+pub fn check(rewrite: &Rewrite) -> Result<(), String> {
+    prepare(rewrite)?;
+    headers::checked_authority(rewrite.authority.as_deref().unwrap_or_default())
+        .map_err(|found| format!("rewrite: authority: {found}"))?;
+    Ok(())
 }
 
 /// Prepares the regular expression of a rewrite.

@@ -181,8 +181,8 @@ impl PreparedRoute {
     }
 }
 
-/// A route without `uri` has Istio's `prefix: /`, which `OPTIONS *` does not match. Without a path (`CONNECT`, TCP) there
-/// is nothing to compare.
+/// A route without `uri` has Istio's `prefix: /`, which `OPTIONS *` does not match. Without a path (`CONNECT`, TCP)
+/// there is nothing to compare.
 fn rooted(path: &str) -> bool {
     path.is_empty() || path.starts_with('/')
 }
@@ -311,8 +311,8 @@ impl HeaderMatch {
             (Some(value), is_inverted) => self.matcher.matches_bytes(&value) != is_inverted,
             (None, false) => false,
             (None, true) if self.matcher.is_present() => true,
-            // Istio: TreatMissingHeaderAsEmpty, but for a present match. So `withoutHeaders` with a pattern that matches
-            // nothing at all (`.*`) is never fulfilled.
+            // Istio: TreatMissingHeaderAsEmpty, but for a present match. So `withoutHeaders` with a pattern that an empty
+            // value matches (`.*`) is not fulfilled by a header that is absent.
             (None, true) => !self.matcher.matches_bytes(b""),
         }
     }

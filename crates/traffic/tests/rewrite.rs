@@ -111,9 +111,18 @@ fn a_regular_expression_replaces_every_match() {
     for (pattern, substitution) in [("(", "a"), ("a", "\\1"), ("(a)", "\\2"), ("a", "\\"), ("a", "\\x"), ("\\pL", "a")]
     {
         let rewrite = Rewrite { uri_regex: Some((pattern.to_owned(), substitution.to_owned())), ..Rewrite::default() };
+        assert!(rewrite::check(&rewrite).unwrap_err().starts_with("rewrite: "));
         let error = prepare(prefix("/"), false, forward(rewrite)).unwrap_err();
         assert!(error.contains("route `only`: rewrite"), "{error}");
     }
+    for (authority, is_host) in
+        [("reviews", true), ("reviews:80", true), ("[::1]:80", true), ("a/b", false), ("a b", false)]
+    {
+        let rewrite = Rewrite { authority: Some(authority.to_owned()), ..Rewrite::default() };
+        assert_eq!(rewrite::check(&rewrite).is_ok(), is_host, "{authority}");
+        assert_eq!(prepare(None, false, forward(rewrite)).is_ok(), is_host, "{authority}");
+    }
+    assert_eq!(rewrite::check(&Rewrite::default()), Ok(()));
 }
 
 #[test]
@@ -261,7 +270,8 @@ proptest! {
             RedirectPort::FromProtocolDefault,
             RedirectPort::FromRequestPort,
         ] {
-            let given = Given { uri: None, redirect: to(&scheme, &authority, &uri, port), authority: &host, path: &path };
+            let redirect = to(&scheme, &authority, &uri, port);
+            let given = Given { uri: None, redirect, authority: &host, path: &path };
             if let Ok(location) = located(&given, "http") {
                 let parsed: Uri = location.parse().unwrap();
                 prop_assert!(parsed.scheme().is_some() && parsed.host().is_some_and(|host| !host.is_empty()));
