@@ -207,7 +207,8 @@ pub fn location(redirect: &Redirect, picked: &Picked<'_>, head: &Head<'_>) -> Re
     }
     let port = new_port.map(|port| format!(":{port}")).unwrap_or_default();
     let location = format!("{scheme}://{host}{port}{path}");
-    check_path(&path)?;
+    // A Location may have a fragment (RFC 9110, 10.2.2).
+    check_path(path.split('#').next().unwrap_or_default())?;
     check_location(&location, &scheme, &format!("{host}{port}"))?;
     Ok(location)
 }
