@@ -102,7 +102,7 @@ impl Changes {
         self.apply_as(Side::Request, headers, line, None);
     }
 
-    /// Applies it to the headers of an answer; `request` are those of the request as it was sent.
+    /// Applies it to the headers of an answer; `line` and `request` are of the request as it was sent on.
     pub fn apply_to_response(&self, headers: &mut HeaderMap, line: Option<&Line<'_>>, request: Option<&HeaderMap>) {
         self.apply_as(Side::Response, headers, line, request);
     }
@@ -197,12 +197,15 @@ impl RouteChanges {
     /// Changes the headers of a request; `line` is as the client wrote it, before any rewrite: Envoy changes headers
     /// before authority and path.
     pub fn request(&self, headers: &mut HeaderMap, line: &Line<'_>) {
+        let mut line = *line;
         for changes in &self.request {
-            changes.apply_to_request(headers, Some(line));
+            changes.apply_to_request(headers, Some(&line));
+            // Envoy sets the Host of one of many destinations before it looks at the route's headers.
+            line.authority = changes.authority().unwrap_or(line.authority);
         }
     }
 
-    /// Changes the headers of the answer; `request` are those of the request as it was sent.
+    /// Changes the headers of the answer; `line` and `request` are of the request as it was sent on, after all changes.
     pub fn response(&self, headers: &mut HeaderMap, line: &Line<'_>, request: &HeaderMap) {
         for changes in &self.response {
             changes.apply_to_response(headers, Some(line), Some(request));

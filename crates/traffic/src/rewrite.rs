@@ -106,6 +106,7 @@ fn parse_substitution(text: &str, groups: usize) -> Result<Vec<Piece>, String> {
     }
     let mut pieces = Vec::new();
     let mut literal = String::new();
+    let text = re2::as_chars(text.as_bytes());
     let mut chars = text.chars();
     while let Some(char) = chars.next() {
         if char != '\\' {
@@ -137,9 +138,10 @@ fn parse_substitution(text: &str, groups: usize) -> Result<Vec<Piece>, String> {
 impl PathRegex {
     /// As RE2::GlobalReplace: every match in the path, from the left, that does not overlap the one before it.
     fn replace_all(&self, path: &str) -> Result<String, String> {
+        let path = re2::as_chars(path.as_bytes());
         let mut out = String::new();
         let mut end = 0;
-        for found in self.pattern.captures_iter(path) {
+        for found in self.pattern.captures_iter(&path) {
             let Some(whole) = found.get(0) else { continue };
             out.push_str(&path[end..whole.start()]);
             self.substitute(&found, &mut out);
@@ -149,7 +151,7 @@ impl PathRegex {
             }
         }
         out.push_str(&path[end..]);
-        Ok(out)
+        re2::from_chars(out).ok_or_else(|| "the rewrite gives what is no text".to_owned())
     }
 
     fn substitute(&self, found: &Captures<'_>, out: &mut String) {

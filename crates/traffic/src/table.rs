@@ -118,7 +118,7 @@ pub struct Match {
     pub method: Option<StringMatch>,
     /// The Host with its port, as the client wrote it.
     pub authority: Option<StringMatch>,
-    /// By name in lower case; several values are joined with commas.
+    /// By name in lower case; one of several values must match.
     pub headers: Vec<(String, StringMatch)>,
     /// None may match; an absent header is compared as an empty one (Istio's `treat_missing_header_as_empty`).
     pub without_headers: Vec<(String, StringMatch)>,

@@ -84,6 +84,10 @@ fn uri_is_compared_with_the_path() {
         (regex("/b[a-z]+"), "/bar/", false),
         (regex("/b[a-z]+"), "/a/bar", false),
         (regex(".*"), "/", true),
+        // Envoy has no route for `OPTIONS *`.
+        (exact("*"), "*", false),
+        (prefix(""), "*", false),
+        (regex(".*"), "*", false),
     ] {
         assert_eq!(matches(&uri(from.clone()), path, &[]), expected, "{from:?} {path}");
     }
@@ -167,15 +171,19 @@ fn headers() {
         (regex("*"), &[], false),
         (StringMatch::Present, &[("x-h", b"")], true),
         (StringMatch::Present, &[], false),
-        // Several values are one, with commas and no blank.
-        (exact("a,b"), &[("x-h", b"a"), ("x-h", b"b")], true),
-        (exact("a"), &[("x-h", b"a"), ("x-h", b"b")], false),
-        (prefix("a"), &[("x-h", b"a"), ("x-h", b"b")], true),
-        (regex("a,b,c"), &[("x-h", b"a"), ("x-h", b"b"), ("x-h", b"c")], true),
+        // One of several values must match; they are not one, unless they stand in one line.
+        (exact("a,b"), &[("x-h", b"a"), ("x-h", b"b")], false),
+        (exact("a,b"), &[("x-h", b"a,b")], true),
+        (exact("a"), &[("x-h", b"a"), ("x-h", b"b")], true),
+        (exact("b"), &[("x-h", b"a"), ("x-h", b"b")], true),
+        (exact("c"), &[("x-h", b"a"), ("x-h", b"b")], false),
+        (prefix("c"), &[("x-h", b"a"), ("x-h", b"b"), ("x-h", b"cd")], true),
+        (regex("b+"), &[("x-h", b"a"), ("x-h", b"bb")], true),
         // Not UTF-8.
         (prefix("a"), &[("x-h", b"a\xff")], true),
         (exact("a"), &[("x-h", b"a\xff")], false),
-        (regex("a.*"), &[("x-h", b"a\xff")], false),
+        (regex("a.*"), &[("x-h", b"a\xff")], true),
+        (regex("a.."), &[("x-h", b"a\xff")], false),
         (StringMatch::Present, &[("x-h", b"\xff\xfe")], true),
         (exact("é"), &[("x-h", "é".as_bytes())], true),
     ] {
@@ -183,6 +191,11 @@ fn headers() {
     }
     let cookies: &[(&str, &[u8])] = &[("cookie", b"a=1"), ("cookie", b"b=2")];
     assert!(matches(&header("cookie", exact("a=1; b=2")), "/", cookies));
+    // Envoy keeps some headers as one value.
+    for (name, value, expected) in [("accept", "a,b", true), ("accept", "b", false), ("x-test", "b", true)] {
+        let lines: &[(&str, &[u8])] = &[(name, b"a"), (name, b"b")];
+        assert_eq!(matches(&header(name, exact(value)), "/", lines), expected, "{name} {value}");
+    }
 }
 
 /// Istio's route_test: "regex matching on without_header", "presence matching on header and without_header".
@@ -205,9 +218,10 @@ fn without_headers() {
         (exact(""), &[], false),
         (regex(".*"), &[], false),
         (regex(".*"), &[("x-h", b"a")], false),
-        (exact("a,b"), &[("x-h", b"a"), ("x-h", b"b")], false),
-        (exact("a"), &[("x-h", b"a"), ("x-h", b"b")], true),
-        (regex(".*"), &[("x-h", b"\xff")], true),
+        (exact("a,b"), &[("x-h", b"a"), ("x-h", b"b")], true),
+        (exact("a"), &[("x-h", b"a"), ("x-h", b"b")], false),
+        (exact("b"), &[("x-h", b"a"), ("x-h", b"b")], false),
+        (regex(".*"), &[("x-h", b"\xff")], false),
     ] {
         assert_eq!(matches(&without("x-h", from.clone()), "/", lines), expected, "{from:?} {lines:?}");
     }
