@@ -1,21 +1,22 @@
 //! RE2's regular expressions, which Istio's rules are written in, on `regex-lite`.
 //!
-//! Both are linear in the text. [`translate`] writes what RE2 reads otherwise than `regex-lite` in words that mean the
-//! same: a `{` that begins no repetition, `[`, `&&`, `--` and `~~` in a class, `\w-.` in a class, `\Q…\E`, `\<`.
+//! Both are linear in the text. Envoy (1.40) compares bytes, not characters: `.` is one byte, `é` is two, `\xe9` is the
+//! byte E9, and `(?i)` concerns the letters of ASCII. So patterns and texts are read here as if each byte were a
+//! character.
+//!
+//! [`translate`] writes what RE2 reads otherwise than `regex-lite` in words that mean the same: a `{` that begins no
+//! repetition, `[`, `&&`, `--` and `~~` in a class, `\w-.` in a class, `\Q…\E`, `\<`.
 //!
 //! What RE2 knows and this does not is an error when the pattern is compiled, never a pattern that silently does not
 //! match:
 //!
 //! - classes of Unicode: `\pL`, `\p{Greek}`, `\PN`
-//! - `\C` (one byte) and octal escapes (`\012`)
-//! - `(?i)` in a pattern with characters that are not ASCII: only ASCII letters are compared without case
+//! - `\C` (one byte, as `(?s:.)`) and octal escapes (`\012`)
 //! - more than 1024 bytes (Istio's own limit), more than 50 nested groups, or a program of more than 256 KiB
 //!
 //! RE2 refuses what is repeated twice (`a**`), and so do Istio's checks; here it means `(?:a*)*`.
-//!
-//! One difference is left: under `(?i)`, RE2 lets `k` and `s` also match U+212A (the sign of the Kelvin) and U+017F (a
-//! long s), which no path and hardly a header contains.
 
+use std::borrow::Cow;
 use std::iter::Peekable;
 use std::str::Chars;
 
@@ -30,13 +31,30 @@ const MAX_PROGRAM: usize = 256 << 10;
 /// RE2's limit of `{n}`.
 const MAX_REPEAT: u32 = 1000;
 
-/// Compiles a pattern that is searched for.
+/// Bytes as characters from U+0000 to U+00FF.
+pub(crate) fn as_chars(bytes: &[u8]) -> Cow<'_, str> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) if text.is_ascii() => Cow::Borrowed(text),
+        _ => bytes.iter().copied().map(char::from).collect::<String>().into(),
+    }
+}
+
+/// The opposite of [`as_chars`]; `None` when the bytes are no text.
+pub(crate) fn from_chars(text: String) -> Option<String> {
+    if text.is_ascii() {
+        return Some(text);
+    }
+    let bytes = text.chars().map(u8::try_from).collect::<Result<_, _>>().ok()?;
+    String::from_utf8(bytes).ok()
+}
+
+/// Compiles a pattern to be searched for in a text of [`as_chars`].
 pub(crate) fn search(pattern: &str) -> Result<Regex, String> {
     let translated = translate(pattern)?;
     build(&translated).map_err(|found| describe(pattern, &found))
 }
 
-/// Compiles a pattern that must match the whole text.
+/// Compiles a pattern that must match the whole of a text of [`as_chars`].
 pub(crate) fn full(pattern: &str) -> Result<Regex, String> {
     let translated = translate(pattern)?;
     // By itself first: `a)(b` is a pattern only between parentheses.
@@ -60,18 +78,10 @@ fn translate(pattern: &str) -> Result<String, String> {
     if pattern.len() > MAX_PATTERN {
         return Err(format!("regular expression of {} bytes: at most {MAX_PATTERN} are supported", pattern.len()));
     }
-    let mut translator = Translator {
-        rest: pattern.chars().peekable(),
-        out: String::new(),
-        ignores_case: false,
-        outer: Vec::new(),
-        ever_ignores_case: false,
-        non_ascii: false,
-    };
+    let chars = as_chars(pattern.as_bytes());
+    let mut translator =
+        Translator { rest: chars.chars().peekable(), out: String::new(), ignores_case: false, outer: Vec::new() };
     translator.pattern().map_err(|found| describe(pattern, &found))?;
-    if translator.ever_ignores_case && translator.non_ascii {
-        return Err(describe(pattern, "`(?i)` is not supported with characters that are not ASCII"));
-    }
     Ok(translator.out)
 }
 
@@ -82,8 +92,6 @@ struct Translator<'a> {
     ignores_case: bool,
     /// The same around each group that is open.
     outer: Vec<bool>,
-    ever_ignores_case: bool,
-    non_ascii: bool,
 }
 
 impl Translator<'_> {
@@ -98,15 +106,10 @@ impl Translator<'_> {
                     self.ignores_case = self.outer.pop().unwrap_or(self.ignores_case);
                     self.out.push(')');
                 }
-                other => self.literal(other),
+                other => self.out.push(other),
             }
         }
         Ok(())
-    }
-
-    fn literal(&mut self, char: char) {
-        self.non_ascii |= !char.is_ascii();
-        self.out.push(char);
     }
 
     /// What the rest begins with, without taking it.
@@ -158,7 +161,7 @@ impl Translator<'_> {
         if char.is_ascii_punctuation() && !matches!(char, '<' | '>') {
             self.out.push('\\');
         }
-        self.literal(char);
+        self.out.push(char);
     }
 
     /// After a backslash: one character.
@@ -200,8 +203,8 @@ impl Translator<'_> {
             }
         }
         let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let char = is_number.then(|| u32::from_str_radix(&digits, 16).ok()).flatten().and_then(char::from_u32);
-        char.ok_or_else(|| format!("`\\x{{{digits}}}` is no character"))
+        let byte = is_number.then(|| u8::from_str_radix(&digits, 16).ok()).flatten();
+        byte.map(char::from).ok_or_else(|| format!("`\\x{{{digits}}}` is no byte"))
     }
 
     /// After `{`: RE2 reads it as itself where no repetition follows.
@@ -245,7 +248,6 @@ impl Translator<'_> {
                 }
                 self.out.push(flag);
             }
-            self.ever_ignores_case |= self.ignores_case;
             // `(?i)` holds until the end of the group that it stands in.
             if self.rest.next_if_eq(&')').is_some() {
                 self.out.push(')');
