@@ -160,23 +160,23 @@ impl Egress {
                 missing: "CAUSEWAY_TOKEN_AUDIENCE".to_owned(),
             });
         }
-        let (mut workload, aws) = (workload?, aws?);
-        if workload.locality == Locality::default() {
-            workload.locality.region.clone_from(&aws.region);
-        }
-        Ok(Egress {
-            workload,
+        let mut egress = Egress {
             bundle: BundleSource::File(bundle?.unwrap_or_else(|| bundle::DEFAULT_PATH.to_owned()).into()),
             trust_domain: trust_domain?,
+            workload: workload?,
             issuer_url: issuer_url?,
             issuer_service: issuer_service?.unwrap_or_else(|| "lambda".to_owned()),
-            aws,
+            aws: aws?,
             audience,
             scope,
             identity_wait: Duration::from_millis(wait?),
             response_timeout: Duration::from_millis(response?),
             connect_to: connect_to?.unwrap_or_default(),
-        })
+        };
+        if egress.workload.locality == Locality::default() {
+            egress.workload.locality.region.clone_from(&egress.aws.region);
+        }
+        Ok(egress)
     }
 }
 

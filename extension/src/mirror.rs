@@ -16,7 +16,7 @@ use crate::proxy::Parts;
 use crate::random::Draws;
 use crate::reason::Refusal;
 use crate::retry::{Job, Trail};
-use crate::upload::{Copy, Outgoing};
+use crate::upload::{BodyCopy, Outgoing};
 
 /// The most copies at a time; more are left out, each with a line in the log.
 pub(crate) const MAX_COPIES: usize = 32;
@@ -35,7 +35,7 @@ pub(crate) struct Shadow {
     pub(crate) cluster: Arc<ClusterState>,
     /// The request as it goes out, without a token of ours.
     pub(crate) head: request::Parts,
-    pub(crate) body: Copy,
+    pub(crate) body: BodyCopy,
     /// Host and port that the application named.
     pub(crate) named: (String, u16),
     pub(crate) http2: bool,

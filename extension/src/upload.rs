@@ -165,18 +165,18 @@ impl Outgoing {
     }
 
     /// What a copy of the request needs.
-    pub(crate) fn copy(&self) -> Copy {
-        Copy { replay: self.replay.clone(), end: Arc::clone(&self.end) }
+    pub(crate) fn copy(&self) -> BodyCopy {
+        BodyCopy { replay: self.replay.clone(), end: Arc::clone(&self.end) }
     }
 }
 
 /// A body for somebody else, once all of it has come.
-pub(crate) struct Copy {
+pub(crate) struct BodyCopy {
     replay: Option<Arc<Replay>>,
     end: Arc<End>,
 }
 
-impl Copy {
+impl BodyCopy {
     /// Waits for the end; `None` when the body was too long to keep, or broke off.
     pub(crate) async fn whole(self) -> Option<Upload> {
         let Some(replay) = self.replay else { return Some(Upload::Empty) };

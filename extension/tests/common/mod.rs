@@ -467,13 +467,13 @@ async fn behave(request: Request<Incoming>, before: usize) -> Result<Response<Bo
 
 /// Half of an answer of eight bytes, and then the end of the connection, or silence.
 fn half(silent: bool) -> Response<Body> {
-    let mut response = Response::new(Half { sent: false, silent }.boxed());
+    let mut response = Response::new(Half { polls: 0, silent }.boxed());
     response.headers_mut().insert("content-length", http::HeaderValue::from_static("8"));
     response
 }
 
 struct Half {
-    sent: bool,
+    polls: usize,
     silent: bool,
 }
 
@@ -483,13 +483,20 @@ impl http_body::Body for Half {
 
     fn poll_frame(
         mut self: std::pin::Pin<&mut Self>,
-        _: &mut std::task::Context<'_>,
+        cx: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
-        if !self.sent {
-            self.sent = true;
+        self.polls += 1;
+        if self.polls == 1 {
             return std::task::Poll::Ready(Some(Ok(http_body::Frame::data(Bytes::from_static(b"half")))));
         }
-        if self.silent { std::task::Poll::Pending } else { std::task::Poll::Ready(Some(Err(Silence.into()))) }
+        // Whoever waits sends what it has, so that the half is on its way before the end.
+        if self.polls == 2 {
+            cx.waker().wake_by_ref();
+        }
+        match self.silent || self.polls == 2 {
+            true => std::task::Poll::Pending,
+            false => std::task::Poll::Ready(Some(Err(Silence.into()))),
+        }
     }
 }
 
