@@ -8,6 +8,7 @@
 //! the local stack drive the same two.
 
 mod access_log;
+#[allow(dead_code)]
 mod body;
 mod headers;
 mod issuer;
@@ -15,8 +16,10 @@ mod keepalive;
 mod proxy;
 mod refresh;
 mod renewal;
+#[allow(dead_code)]
 mod resolve;
 mod token;
+#[allow(dead_code)]
 mod upstream;
 
 pub mod config;
