@@ -12,11 +12,11 @@ use tokio::time::timeout;
 use traffic::table::RetryPolicy;
 
 use crate::cluster::ClusterState;
+use crate::outgoing::{BodyCopy, Outgoing};
 use crate::proxy::Parts;
 use crate::random::Draws;
 use crate::reason::Refusal;
 use crate::retry::{Job, Trail};
-use crate::upload::{BodyCopy, Outgoing};
 
 /// The most copies at a time; more are left out, each with a line in the log.
 pub(crate) const MAX_COPIES: usize = 32;

@@ -23,6 +23,7 @@ use crate::cluster::{ClusterState, Clusters};
 use crate::headers::{has_unknown_coding, remove_hop_by_hop};
 use crate::local;
 use crate::mirror::{Mirrors, Shadow, without_port};
+use crate::outgoing::Outgoing;
 use crate::random::Draws;
 use crate::reason::{self, Flags, Reason, Refusal};
 use crate::refresh::Refresh;
@@ -32,7 +33,6 @@ use crate::retry::{Job, Trail, Won};
 use crate::routes::{self, Hosts};
 use crate::target::{Target, refuse_websocket};
 use crate::token::TokenSource;
-use crate::upload::Outgoing;
 use crate::upstream::Upstream;
 use crate::wishes::Wishes;
 

@@ -18,10 +18,10 @@ use traffic::table::{Resolution, RetryPolicy};
 
 use crate::body::{Download, Upload};
 use crate::cluster::{Chosen, ClusterState, Clusters, Count, Held, Wanted};
+use crate::outgoing::Outgoing;
 use crate::random::Draws;
 use crate::reason::{Flags, Reason, Refusal};
 use crate::resolve::Resolver;
-use crate::upload::Outgoing;
 use crate::upstream::{Exchange, Failed, FailedKind, Hop, Upstream};
 
 /// The most tries that no policy counts.

@@ -3,10 +3,13 @@
 //! A request takes an idle connection or makes one ([`dial`], [`tls`]), within the limits of its cluster ([`limits`]),
 //! and gives it back when its answer has been read ([`pool`]). What a failure means is in [`explain`].
 
+mod connect;
 mod dial;
 mod explain;
+mod hop;
 mod http1;
 mod http2;
+mod lease;
 mod limits;
 mod pool;
 mod spare;
@@ -17,8 +20,6 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,127 +27,26 @@ use std::time::Duration;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
-use identity::{Credentials, SpiffeId};
 use platform::clock::Clock;
-use tokio::runtime::Handle;
-use tokio::sync::watch;
-use tokio::time::{Instant, timeout_at};
-use traffic::table::{Cluster, Pool, Protocol, Tls};
+use traffic::table::Pool;
 
 use crate::body::{Download, Upload};
 use crate::reason::{Reason, Refusal};
 
-use dial::{Known, dial};
-use limits::{Open, Place, Service};
-use pool::{Join, Key, MAX_IDLE, MAX_IDLE_UNREPLAYABLE, Pools};
-use tls::{Configs, Spoken};
+use dial::Known;
+use hop::Why;
+use limits::Service;
+use pool::{Key, MAX_IDLE, MAX_IDLE_UNREPLAYABLE, Pools};
+use tls::Configs;
 
+pub(crate) use hop::{Exchange, Failed, FailedKind, Hop};
+pub(crate) use lease::Lease;
 #[allow(unused_imports)]
 pub(crate) use tunnel::{Tunnel, Upgrade};
 
 /// An idle connection is looked at before it is used again after this long, on the wall clock: within it, the runtime
 /// has seen the end of a connection as soon as we would.
 const LOOK_AFTER: Duration = Duration::from_millis(100);
-
-/// Where one try goes.
-#[derive(Clone, Debug)]
-pub(crate) struct Hop {
-    /// What is known of the service.
-    pub(crate) cluster: Arc<Cluster>,
-    /// The place of the cluster in its table.
-    pub(crate) index: u32,
-    /// Where to connect.
-    pub(crate) address: SocketAddr,
-    /// Host and port of the endpoint, for logs and health.
-    pub(crate) endpoint: String,
-    /// Who we are; there exactly for [`Tls::IstioMutual`].
-    pub(crate) credentials: Option<Arc<Credentials>>,
-    /// The request's host, for [`Tls::Simple`] without a server name.
-    pub(crate) server_name: String,
-    /// Whether the client speaks HTTP/2, for a cluster that follows it.
-    pub(crate) http2: bool,
-}
-
-impl Hop {
-    fn generation(&self) -> u64 {
-        match (&self.cluster.tls, &self.credentials) {
-            (Tls::IstioMutual(_), Some(credentials)) => credentials.generation(),
-            _ => 0,
-        }
-    }
-
-    fn speaks_http2(&self) -> bool {
-        match self.cluster.protocol {
-            Protocol::Http2 => true,
-            Protocol::Client => self.http2,
-            Protocol::Http1 | Protocol::Tcp => false,
-        }
-    }
-
-    /// A cluster in the mesh without an identity is an error, never a reason to leave it out.
-    fn check_identity(&self, now: u64) -> Result<(), Why> {
-        let why = match (&self.cluster.tls, &self.credentials) {
-            (Tls::IstioMutual(_), None) => "there is no SVID",
-            (Tls::IstioMutual(_), Some(credentials)) if now > credentials.svid().not_after() => "the SVID is over",
-            _ => return Ok(()),
-        };
-        Err((FailedKind::Tls, tls::no_identity(self, why)))
-    }
-}
-
-/// Kind and words of a failure.
-type Why = (FailedKind, Refusal);
-
-/// An answer and who gave it.
-pub(crate) struct Exchange {
-    pub(crate) response: Response<Download>,
-    /// The identity that the server proved; none without mutual TLS.
-    pub(crate) peer: Option<SpiffeId>,
-    /// Whether the connection had served other requests before.
-    pub(crate) reused: bool,
-}
-
-/// Why a request got no answer.
-#[derive(Debug)]
-pub(crate) struct Failed {
-    pub(crate) kind: FailedKind,
-    /// The request as it was, when no byte of it was sent.
-    pub(crate) unsent: Option<Box<Request<Upload>>>,
-    /// For the application, should this be the last try.
-    pub(crate) refusal: Refusal,
-}
-
-impl Failed {
-    fn before(request: Request<Upload>, (kind, refusal): Why) -> Failed {
-        Failed { kind, unsent: Some(Box::new(request)), refusal }
-    }
-
-    fn after((kind, refusal): Why) -> Failed {
-        Failed { kind, unsent: None, refusal }
-    }
-}
-
-/// How a request failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum FailedKind {
-    /// No connection.
-    Connect,
-    /// No TLS handshake, or the wrong peer.
-    Tls,
-    /// The service did not process it (REFUSED_STREAM, or GOAWAY before it).
-    RefusedStream,
-    /// A limit of the cluster was reached.
-    Overflow,
-    /// The connection ended before the answer began.
-    Reset {
-        /// Whether something of the request may have been processed.
-        sent: bool,
-    },
-    /// No answer in time.
-    Timeout,
-    /// The answer is not HTTP.
-    Protocol,
-}
 
 /// What became of a request on one connection.
 enum Lost {
@@ -242,7 +142,7 @@ impl Upstream {
         };
         let mut request = prepared.map_err(|request| {
             let detail = format!("{}: found a request without a host, expected one", hop.cluster.host);
-            Failed::before(request, (FailedKind::Protocol, Refusal::new(Reason::RequestInvalid, detail)))
+            Failed::before(*request, (FailedKind::Protocol, Refusal::new(Reason::RequestInvalid, detail)))
         })?;
         let mut spare = spare::spare(&request);
         let max_idle = if spare.is_some() { MAX_IDLE } else { MAX_IDLE_UNREPLAYABLE };
@@ -267,7 +167,7 @@ impl Upstream {
                     let again = line.is_for_more(pool);
                     let Want { key, service, .. } = want;
                     let lease = Lease { upstream: Arc::clone(self), key, service, line, again, _place: place };
-                    let response = response.map(|body| Download::new(body, Some(lease)));
+                    let response = response.map(|body| Download::new(body, lease));
                     return Ok(Exchange { response, peer, reused });
                 }
                 // Connections die unseen in a freeze. One more try on a new one, if nothing of an answer has come and
@@ -343,134 +243,9 @@ impl Upstream {
             false => self.pools.take(&want.key, pool, self.clock.now(), want.max_idle).map(Line::Http1),
         }
     }
-
-    /// A new connection; at the limit of the cluster, the next one that becomes free.
-    async fn fresh(self: &Arc<Self>, want: &Want<'_>) -> Result<Line, Why> {
-        let (hop, pool) = (want.hop, &want.hop.cluster.pool);
-        let Some(_queued) = want.service.queue(pool.max_pending) else {
-            return Err(overflow(
-                hop,
-                "requests that wait for a connection (http1MaxPendingRequests)",
-                pool.max_pending,
-            ));
-        };
-        let deadline = Instant::now() + self.response_timeout;
-        let mut waited = false;
-        loop {
-            let mut freed = pin!(want.service.freed());
-            freed.as_mut().enable();
-            if waited && let Some(line) = self.pooled(want) {
-                return Ok(line);
-            }
-            let now = self.clock.now();
-            if want.key.http2 {
-                match self.pools.join(&want.key, pool, &want.service, now) {
-                    Join::Wait(landed) => landing(hop, landed).await?,
-                    Join::Lead(tell, landed, open) => {
-                        self.spawn_http2(want, tell, open);
-                        landing(hop, landed).await?;
-                    }
-                    Join::Full => self.free(hop, freed, deadline).await?,
-                }
-            } else {
-                match self.pools.open(&want.key, pool, &want.service, now) {
-                    Some(open) => {
-                        let dialed = self.dial(hop, Spoken::Http1, open).await?;
-                        return http1::open(hop, dialed).await.map(Line::Http1);
-                    }
-                    None => self.free(hop, freed, deadline).await?,
-                }
-            }
-            waited = true;
-        }
-    }
-
-    async fn free(&self, hop: &Hop, freed: impl Future<Output = ()>, deadline: Instant) -> Result<(), Why> {
-        timeout_at(deadline, freed).await.map_err(|_| {
-            let most = hop.cluster.pool.max_connections;
-            let limit = self.response_timeout.as_millis();
-            let host = &hop.cluster.host;
-            let detail = format!("none of the {most} connections to {host} became free within {limit} ms");
-            (FailedKind::Timeout, Refusal::new(Reason::UpstreamTimeout, detail))
-        })
-    }
-
-    /// In a task of its own: whoever began it may go away while others wait for it.
-    fn spawn_http2(self: &Arc<Self>, want: &Want<'_>, tell: watch::Sender<pool::Landed>, open: Open) {
-        let (this, hop, key) = (Arc::clone(self), want.hop.clone(), want.key.clone());
-        tokio::spawn(async move {
-            let made = match this.dial(&hop, Spoken::Http2, open).await {
-                Ok(dialed) => http2::open(&hop, dialed).await,
-                Err(why) => Err(why),
-            };
-            this.pools.land(&key, made.as_ref().ok().cloned());
-            tell.send_replace(Some(made.map(|_| ())));
-        });
-    }
-
-    async fn dial(&self, hop: &Hop, spoken: Spoken, open: Open) -> Result<dial::Dialed, Why> {
-        let protection = self.configs.protection(hop, spoken).map_err(|refusal| (FailedKind::Tls, refusal))?;
-        dial(hop, protection, open, self.clock.now()).await
-    }
-
-    fn put_back(self: &Arc<Self>, key: Key, service: Arc<Service>, mut connection: http1::Connection) {
-        if connection.sender.is_ready() {
-            self.pools.put_back(&key, connection, self.clock.now());
-            return service.tell();
-        }
-        // An error below: the service has closed the connection. Otherwise the request's body is still on its way, or
-        // the connection's task has not come round yet.
-        let this = Arc::clone(self);
-        if let (false, Ok(runtime)) = (connection.sender.is_closed(), Handle::try_current()) {
-            runtime.spawn(async move {
-                if connection.sender.ready().await.is_ok() {
-                    this.pools.put_back(&key, connection, this.clock.now());
-                    service.tell();
-                }
-            });
-        }
-    }
-}
-
-/// Waits for the HTTP/2 connection that somebody makes.
-async fn landing(hop: &Hop, mut landed: watch::Receiver<pool::Landed>) -> Result<(), Why> {
-    match landed.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone()) {
-        Some(outcome) => outcome,
-        None => {
-            let detail = format!("{}: the connection was given up", hop.cluster.host);
-            Err((FailedKind::Connect, Refusal::new(Reason::UpstreamConnectFailed, detail)))
-        }
-    }
 }
 
 fn overflow(hop: &Hop, what: &str, most: u32) -> Why {
     let detail = format!("{} has all of the {most} {what} that its DestinationRule allows", hop.cluster.host);
     (FailedKind::Overflow, Refusal::new(Reason::TooManyConnections, detail))
-}
-
-/// What an answer holds until it has been read.
-pub(crate) struct Lease {
-    upstream: Arc<Upstream>,
-    key: Key,
-    service: Arc<Service>,
-    line: Line,
-    /// Whether the connection may have another request.
-    again: bool,
-    _place: Place,
-}
-
-impl Lease {
-    /// The answer has been read to its end: the connection is free.
-    pub(crate) fn finish(self) {
-        let Lease { upstream, key, service, line, again, _place } = self;
-        if let (Line::Http1(connection), true) = (line, again) {
-            upstream.put_back(key, service, connection);
-        }
-    }
-}
-
-impl fmt::Debug for Lease {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lease").field("key", &self.key).field("again", &self.again).finish_non_exhaustive()
-    }
 }

@@ -212,10 +212,10 @@ pub(super) async fn open(hop: &Hop, dialed: Dialed) -> Result<Arc<Connection>, W
 }
 
 /// Brings a request into the form of this protocol: the host in `:authority`, and none of the fields that belong to a
-/// connection, which RFC 9113 8.2.2 forbids. `None` without a host.
-pub(super) fn prepare(hop: &Hop, mut request: Request<Upload>) -> Result<Request<Upload>, Request<Upload>> {
+/// connection, which RFC 9113 8.2.2 forbids. Without a host it comes back as it is.
+pub(super) fn prepare(hop: &Hop, mut request: Request<Upload>) -> Result<Request<Upload>, Box<Request<Upload>>> {
     let named = request.headers().get(HOST).and_then(|host| host.to_str().ok()?.parse::<Authority>().ok());
-    let Some(authority) = named.or_else(|| request.uri().authority().cloned()) else { return Err(request) };
+    let Some(authority) = named.or_else(|| request.uri().authority().cloned()) else { return Err(Box::new(request)) };
     let path = request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
     // The scheme is the client's, as in Envoy; a server outside of the mesh may want to see its own.
     let scheme = match &hop.cluster.tls {
@@ -223,7 +223,7 @@ pub(super) fn prepare(hop: &Hop, mut request: Request<Upload>) -> Result<Request
         Tls::IstioMutual(_) | Tls::Plaintext => Scheme::HTTP,
     };
     let uri = Uri::builder().scheme(scheme).authority(authority).path_and_query(path).build();
-    let Ok(uri) = uri else { return Err(request) };
+    let Ok(uri) = uri else { return Err(Box::new(request)) };
     *request.uri_mut() = uri;
     *request.version_mut() = Version::HTTP_2;
     let headers = request.headers_mut();

@@ -81,7 +81,7 @@ impl Upstream {
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             let (upstream, key) = (Arc::clone(self), Key::of(hop));
             let lease = Lease { upstream, key, service, line, again: false, _place: place };
-            let response = response.map(|body| Download::new(body, Some(lease)));
+            let response = response.map(|body| Download::new(body, lease));
             return Ok(Upgrade::Refused(Exchange { response, peer, reused: false }));
         }
         let upgraded = hyper::upgrade::on(&mut response).await.map_err(|error| {

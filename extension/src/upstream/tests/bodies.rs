@@ -1,18 +1,20 @@
 //! Bodies both ways: whole, in step, and with trailers.
 
-use super::super::*;
-use super::world::*;
-use crate::body::{BoxError, Upload};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::Frame;
 use http_body_util::BodyExt as _;
-use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
+
+use super::super::*;
+use super::world::*;
+use crate::body::{BoxError, Upload};
 
 const BOTH: [Protocol; 2] = [Protocol::Http1, Protocol::Http2];
 const PART: u64 = 16 * 1_024;

@@ -5,7 +5,6 @@ use super::world::*;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::server::TlsStream;
-use traffic::table::Pool;
 
 #[tokio::test]
 async fn a_dead_pooled_connection_is_replaced_once_for_what_can_be_repeated() {

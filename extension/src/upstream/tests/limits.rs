@@ -2,7 +2,6 @@
 
 use super::super::*;
 use super::world::*;
-use traffic::table::Pool;
 
 async fn start(world: &World, protocol: Protocol) -> Server {
     Server::start(Some(world.mesh.server(RATINGS)), protocol == Protocol::Http2).await

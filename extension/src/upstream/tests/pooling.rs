@@ -1,11 +1,13 @@
 //! Which connection a request takes.
 
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use traffic::table::Simple;
+
 use super::super::*;
 use super::world::*;
 use crate::body::Upload;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
-use traffic::table::{Pool, Simple};
 
 const BOTH: [Protocol; 2] = [Protocol::Http1, Protocol::Http2];
 

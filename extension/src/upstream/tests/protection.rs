@@ -1,10 +1,11 @@
 //! Who is talked to, and how that is proven.
 
-use super::super::*;
-use super::world::*;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
 use traffic::table::Simple;
+
+use super::super::*;
+use super::world::*;
 
 const BOTH: [Protocol; 2] = [Protocol::Http1, Protocol::Http2];
 

@@ -1,11 +1,12 @@
 //! What HTTP/2 servers say about requests that they did not process. Frames are written by hand: a server library
 //! decides itself what it has seen.
 
-use super::super::*;
-use super::world::*;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
+
+use super::super::*;
+use super::world::*;
 
 const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
 const REFUSED_STREAM: u32 = 7;
@@ -160,4 +161,25 @@ async fn those_who_wait_for_a_connection_share_its_failure() {
     }
     assert_eq!(accepted.load(std::sync::atomic::Ordering::SeqCst), 1);
     server.abort();
+}
+
+#[tokio::test]
+async fn a_connection_that_does_not_answer_a_ping_is_dead() {
+    let world = World::with(Duration::from_secs(600));
+    let play = |mut stream: TlsStream<TcpStream>, _| async move {
+        greet(&mut stream).await;
+        let first = request(&mut stream).await.unwrap();
+        stream.write_all(&answer(first)).await.unwrap();
+        // It reads, and says nothing any more.
+        while request(&mut stream).await.is_some() {}
+    };
+    let (address, _task) = script(world.mesh.server(RATINGS), play).await;
+    let hop = world.hop(address, Protocol::Http2);
+    world.get(&hop, "/").await.unwrap();
+    // From here on only timers pass the time.
+    tokio::time::pause();
+    let begin = tokio::time::Instant::now();
+    let failed = world.upstream.send(&hop, post("/", Upload::Empty)).await.err().unwrap();
+    assert_eq!(failed.kind, FailedKind::Reset { sent: true }, "{}", failed.refusal.detail);
+    assert!(begin.elapsed() < Duration::from_secs(60), "{:?}", begin.elapsed());
 }

@@ -5,7 +5,6 @@ use super::world::*;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
-use traffic::table::Pool;
 
 #[tokio::test]
 async fn each_direction_ends_by_itself() {

@@ -13,7 +13,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use identity::{Store, Svid, TrustBundle, tls, verify};
+use identity::{Credentials, Store, Svid, TrustBundle, tls, verify};
 use platform::clock::{Clock, FixedClock};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
@@ -26,7 +26,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
-use traffic::table::{IstioMutual, Pool};
+use traffic::table::IstioMutual;
+pub(super) use traffic::table::{Cluster, Pool, Protocol, Tls};
 
 use super::super::*;
 use crate::body::BoxError;
