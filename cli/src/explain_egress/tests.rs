@@ -133,7 +133,7 @@ fn an_unknown_host_and_what_may_have_been_meant() {
     for (url, nearest) in [
         ("http://review:9080/", Some("reviews.bookinfo.svc.cluster.local:9080")),
         ("http://reviews.bokinfo:9080/", Some("reviews.bookinfo.svc.cluster.local:9080")),
-        ("http://reviews.bookinfo:80/", Some("reviews.bookinfo.svc.cluster.local:9080")),
+        ("http://reviews.bookinfo:81/", Some("reviews.bookinfo.svc.cluster.local:80")),
         ("http://something.else/", None),
     ] {
         let answer = answered(&asked(url));
