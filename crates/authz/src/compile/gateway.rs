@@ -173,7 +173,8 @@ impl<'a> Compiler<'a> {
     /// A document says some of the labels of its workloads, not all of them. A policy that shares one and needs another
     /// would be passed over here, and could be enforced in the mesh.
     fn check_selectors(&mut self, what: String, namespace: &str, own: &[Label]) {
-        if self.selected.contains(&what) {
+        // Two APIs may see other documents of the same host.
+        if !self.selected.insert(format!("{what} of {namespace} with {own:?}")) {
             return;
         }
         let own: BTreeMap<&str, &str> = own.iter().map(|label| (label.name.as_str(), label.value.as_str())).collect();
@@ -216,7 +217,6 @@ impl<'a> Compiler<'a> {
             self.warn(meta, message);
             self.doubted.insert(&meta.origin);
         }
-        self.selected.insert(what);
     }
 }
 

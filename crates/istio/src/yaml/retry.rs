@@ -72,8 +72,8 @@ fn retry_on(at: &At<'_>) -> Vec<String> {
     let words: Vec<String> = text.split(',').map(str::to_owned).collect();
     for word in &words {
         let digits = word.len() == 3 && word.bytes().all(|byte| byte.is_ascii_digit());
-        let status = word.parse::<u16>().is_ok_and(|code| STATUSES.iter().any(|known| known.contains(&code)));
-        if !CONDITIONS.contains(&word.as_str()) && !(digits && status) {
+        let status = digits && word.parse().is_ok_and(|code| STATUSES.iter().any(|known| known.contains(&code)));
+        if !status && !CONDITIONS.contains(&word.as_str()) {
             at.error(format!(
                 "expected conditions and statuses of Envoy with commas between them and no spaces, found {}",
                 quoted(word)

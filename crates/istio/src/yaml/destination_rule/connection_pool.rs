@@ -12,10 +12,16 @@ pub(super) fn connection_pool(at: &At<'_>) -> Option<ConnectionPool> {
     at.mapping(&[], |fields| {
         let mut pool = ConnectionPool::default();
         if let Some(at) = fields.field("tcp") {
-            at.mapping(&[], |fields| Some(tcp(fields, &mut pool)));
+            at.mapping(&[], |fields| {
+                tcp(fields, &mut pool);
+                Some(())
+            });
         }
         if let Some(at) = fields.field("http") {
-            at.mapping(HTTP_NOT_YET, |fields| Some(http(fields, &mut pool)));
+            at.mapping(HTTP_NOT_YET, |fields| {
+                http(fields, &mut pool);
+                Some(())
+            });
         }
         // Istio: "connection pool must have at least one field".
         if !fields.has("tcp") && !fields.has("http") {
