@@ -85,7 +85,8 @@ pub struct HttpMatch {
     pub authority: Option<StringMatch>,
     /// `headers`, names in lower case.
     pub headers: BTreeMap<String, StringMatch>,
-    /// `withoutHeaders`: none of them may match; a header that is absent does not match.
+    /// `withoutHeaders`: none of them may match. An absent header is compared as the empty text, and is not
+    /// [`Present`](StringMatch::Present).
     pub without_headers: BTreeMap<String, StringMatch>,
     /// `queryParams`, names with case.
     pub query_params: BTreeMap<String, StringMatch>,
@@ -144,7 +145,8 @@ pub struct HeaderOperations {
     pub response: HeaderChanges,
 }
 
-/// `request` or `response` of [`HeaderOperations`]; names in lower case. `remove` goes first in Istio's configuration
+/// `request` or `response` of [`HeaderOperations`]; names in lower case, values as they are sent (`%%` is one percent
+/// sign). Of a request, `set` may have `host`: the Host, also where the document says `:authority` or `add`. `remove` goes first in Istio's configuration
 /// of Envoy, then `set` and `add`.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct HeaderChanges {

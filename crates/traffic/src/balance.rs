@@ -13,10 +13,14 @@ mod table;
 mod tests;
 mod warmup;
 
+use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::locality::Place;
+use crate::route::Head;
 use crate::table::{Balance, BalancePolicy};
+use hash_key::Hashed;
 use levels::Levels;
 use warmup::Warming;
 
@@ -51,7 +55,7 @@ pub trait Now {
 /// What a choice depends on besides.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Request<'a> {
-    /// Of what [`crate::table::BalancePolicy::Hash`] names: from [`hash_key::hash`].
+    /// Of what [`crate::table::BalancePolicy::Hash`] names: from [`Balancer::hash`].
     pub hash: Option<u64>,
     /// Endpoints that earlier tries went to; they are taken only when there is no other one of the priority that was
     /// drawn. Empty without `avoids_previous_hosts`.
@@ -68,11 +72,19 @@ pub struct Balancer {
     warming: Warming,
     panic_percent: u32,
     members: Vec<Member>,
-    levels: Levels,
-    /// The health that the levels were built for.
-    healthy: Vec<bool>,
+    /// For the health of the last choice.
+    built: Option<Built>,
+    /// For the health before that: an endpoint that one request alone leaves out changes it there and back.
+    spare: Option<Built>,
     version: Option<u64>,
-    is_built: bool,
+    /// The health at this choice; kept for its memory.
+    healthy: Vec<bool>,
+}
+
+#[derive(Debug)]
+struct Built {
+    healthy: Vec<bool>,
+    levels: Levels,
 }
 
 impl Balancer {
@@ -82,11 +94,11 @@ impl Balancer {
             policy: settings.policy.clone(),
             warming: Warming::new(settings, &members),
             panic_percent: min_health_percent.min(100),
-            healthy: vec![false; members.len()],
+            healthy: Vec::with_capacity(members.len()),
             members,
-            levels: Levels::default(),
+            built: None,
+            spare: None,
             version: None,
-            is_built: false,
         }
     }
 
@@ -95,10 +107,18 @@ impl Balancer {
         &self.members
     }
 
+    /// What the policy hashes of a request that came from `client` to `listener`; nothing when it does not hash.
+    pub fn hash(&self, head: &Head<'_>, client: SocketAddr, listener: SocketAddr) -> Hashed {
+        match &self.policy {
+            BalancePolicy::Hash(key, _) => hash_key::hash(key, head, client, listener),
+            _ => Hashed::default(),
+        }
+    }
+
     /// Other endpoints (DNS). One whose key was there before keeps its [`Member::since`]. Gives the old index of each
     /// new one, for [`crate::outlier::Detector::replace`].
     pub fn replace(&mut self, mut members: Vec<Member>) -> Vec<Option<usize>> {
-        let old: std::collections::HashMap<&str, usize> =
+        let old: HashMap<&str, usize> =
             self.members.iter().enumerate().map(|(index, member)| (member.key.as_str(), index)).collect();
         let kept: Vec<Option<usize>> = members.iter().map(|member| old.get(member.key.as_str()).copied()).collect();
         for (member, kept) in members.iter_mut().zip(&kept) {
@@ -107,9 +127,9 @@ impl Balancer {
             }
         }
         self.warming.replace(&members);
-        self.healthy = vec![false; members.len()];
         self.members = members;
-        self.is_built = false;
+        self.built = None;
+        self.spare = None;
         kept
     }
 
@@ -138,20 +158,21 @@ impl Balancer {
         random: &mut dyn FnMut() -> u64,
     ) -> Option<u32> {
         let members = &self.members;
-        self.levels.load_without(request.previous_priorities, |member| members.get(member).map(|m| m.place.priority));
+        let levels = &mut self.built.as_mut()?.levels;
+        levels.load_without(request.previous_priorities, |member| members.get(member).map(|m| m.place.priority));
         let chooser = edf::Chooser { policy: &self.policy, members, warming: &self.warming, state, now };
         let mut level = 0;
         let mut last = None;
         for _ in 0..=DRAWS_AGAIN {
-            level = self.levels.draw(random());
-            last = Some(self.levels.pick(level, &chooser, random)?);
+            level = levels.draw(random());
+            last = Some(levels.pick(level, &chooser, random)?);
             if !last.is_some_and(|member| is_previous(request, member)) {
                 return last;
             }
         }
         // Envoy gives up here and takes the last one. Bad luck must not send a request to a dead endpoint again while
         // there is another one, so we look through those it could have drawn.
-        self.levels.other(level, random(), |member| !is_previous(request, member)).or(last)
+        levels.other(level, random(), |member| !is_previous(request, member)).or(last)
     }
 
     /// Envoy's `ThreadAwareLoadBalancerBase`: the hash chooses the priority too, and `retryRemoteLocalities` has no
@@ -159,7 +180,8 @@ impl Balancer {
     fn pick_by_hash(&self, request: &Request<'_>, random: &mut dyn FnMut() -> u64) -> Option<u32> {
         // "If there is no hash in the context, just choose a random value".
         let hash = request.hash.unwrap_or_else(random);
-        let table = self.levels.table(self.levels.draw_regular(hash))?;
+        let levels = &self.built.as_ref()?.levels;
+        let table = levels.table(levels.draw_regular(hash))?;
         let mut last = None;
         for attempt in 0..=DRAWS_AGAIN {
             last = Some(table.get(hash, attempt)?);
@@ -170,25 +192,25 @@ impl Balancer {
         last
     }
 
-    /// Builds the levels anew when an endpoint's health has changed.
+    /// Sees to it that the levels are those of the present health.
     fn refresh(&mut self, state: &dyn Now, now: Duration, random: &mut dyn FnMut() -> u64) {
         let version = state.version();
-        if self.is_built && version.is_some() && version == self.version {
+        if self.built.is_some() && version.is_some() && version == self.version {
             return;
         }
-        let mut changed = !self.is_built;
-        for (index, healthy) in self.healthy.iter_mut().enumerate() {
-            let is_healthy = state.is_healthy(index);
-            changed |= *healthy != is_healthy;
-            *healthy = is_healthy;
-        }
         self.version = version;
-        if !changed {
+        self.healthy.clear();
+        self.healthy.extend((0..self.members.len()).map(|member| state.is_healthy(member)));
+        if self.built.as_ref().is_some_and(|built| built.healthy == self.healthy) {
+            return;
+        }
+        std::mem::swap(&mut self.built, &mut self.spare);
+        if self.built.as_ref().is_some_and(|built| built.healthy == self.healthy) {
             return;
         }
         let chooser = edf::Chooser { policy: &self.policy, members: &self.members, warming: &self.warming, state, now };
-        self.levels = Levels::new(&chooser, &self.healthy, self.panic_percent, random);
-        self.is_built = true;
+        let levels = Levels::new(&chooser, &self.healthy, self.panic_percent, random);
+        self.built = Some(Built { healthy: self.healthy.clone(), levels });
     }
 }
 

@@ -35,4 +35,4 @@ pub mod table;
 pub mod weighted;
 
 pub use compile::{Compiled, compile};
-pub use open::{OpenError, Rules};
+pub use open::{OpenError, Rules, View};

@@ -23,7 +23,8 @@ pub enum Observed {
     Status(u16),
     /// No connection, no TLS, a reset or a timeout before the head of an answer.
     LocalOrigin,
-    /// A connection was made. Where nothing of the protocol above is seen (TCP), `Status(200)` is observed besides.
+    /// A request got a connection, a new one or one from the pool: Envoy says so each time. Where nothing of the
+    /// protocol above is seen (TCP), `Status(200)` is observed besides.
     Connected,
 }
 

@@ -528,7 +528,7 @@ pub struct Outlier {
     pub base_ejection_ms: u64,
     /// The longest one.
     pub max_ejection_ms: u64,
-    /// Percent of the endpoints that may be ejected, and one in any case.
+    /// Percent of the endpoints that may be ejected.
     pub max_ejection_percent: u32,
     /// With fewer healthy endpoints than this all of them are used; 0 never.
     pub min_health_percent: u32,

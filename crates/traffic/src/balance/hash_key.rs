@@ -64,14 +64,13 @@ fn header(head: &Head<'_>, name: &str) -> Hashed {
 /// The first cookie of this name, without the quotes that RFC 6265, section 4.1.1 allows around a value; `None` when it
 /// is absent or empty. Envoy's `parseCookieValue`.
 fn cookie<'a>(head: &Head<'a>, name: &str) -> Option<&'a [u8]> {
-    let pairs = head.headers.get_all(COOKIE).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b';'));
-    let value = pairs.filter_map(|pair| {
+    let mut pairs = head.headers.get_all(COOKIE).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b';'));
+    let value = pairs.find_map(|pair| {
         let equals = pair.iter().position(|byte| *byte == b'=')?;
         let (key, value) = pair.split_at(equals);
         let blanks = key.iter().take_while(|byte| **byte == b' ').count();
         (key.get(blanks..)? == name.as_bytes()).then_some(value.get(1..)?)
-    });
-    let value = value.into_iter().next()?;
+    })?;
     let value = match value {
         [b'"', inner @ .., b'"'] => inner,
         value => value,
@@ -97,6 +96,6 @@ fn made_cookie(name: &str, path: &str, ttl: u64, client: SocketAddr, listener: S
 /// The first value of a query parameter, as it is written: Envoy's `parseQueryString` does not decode.
 fn query<'a>(head: &Head<'a>, name: &str) -> Option<&'a str> {
     let (_, query) = head.path_and_query.split_once('?')?;
-    let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-    pairs.filter(|(key, _)| *key == name).map(|(_, value)| value).next()
+    let mut pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    pairs.find_map(|(key, value)| (key == name).then_some(value))
 }

@@ -18,11 +18,11 @@ pub(super) struct Maglev {
 
 struct Build {
     member: u32,
-    offset: u64,
+    /// The next place of its permutation: Envoy's `(offset + skip × next) % size`.
+    place: u64,
     skip: u64,
     weight: f64,
     target: f64,
-    next: u64,
 }
 
 impl Maglev {
@@ -79,19 +79,22 @@ impl Build {
         let key = member.key.as_bytes();
         Build {
             member: member.member,
-            offset: xxh64(key, 0) % size,
+            place: xxh64(key, 0) % size,
             skip: xxh64(key, 1).checked_rem(size - 1).unwrap_or(0) + 1,
             weight: member.share,
             target: 0.0,
-            next: 0,
         }
     }
 
     /// Takes the next free place of its permutation, which passes all places since the size is a prime.
     fn place(&mut self, table: &mut [u32], size: u64) {
         loop {
-            let place = (self.offset + self.skip * self.next) % size;
-            self.next += 1;
+            let place = self.place;
+            // Both are less than the size: this is the remainder without a division.
+            self.place += self.skip;
+            if self.place >= size {
+                self.place -= size;
+            }
             match table.get_mut(place as usize) {
                 Some(entry) if *entry == EMPTY => {
                     *entry = self.member;
@@ -104,5 +107,5 @@ impl Build {
 }
 
 pub(super) fn is_prime(number: u64) -> bool {
-    number >= 2 && (2..).take_while(|factor| factor * factor <= number).all(|factor| number % factor != 0)
+    number >= 2 && (2..).take_while(|factor| factor * factor <= number).all(|factor| !number.is_multiple_of(factor))
 }

@@ -2,6 +2,7 @@
 //! `hash_policy_test.cc`, by what they are about.
 
 mod draws;
+mod ejections;
 mod hashes;
 mod keys;
 mod levels;
@@ -71,8 +72,12 @@ fn numbers(seed: u64) -> impl FnMut() -> u64 {
 
 /// These numbers, one after the other.
 fn fixed(numbers: &[u64]) -> impl FnMut() -> u64 + use<> {
-    let mut numbers = numbers.to_vec().into_iter();
-    move || numbers.next().expect("no more numbers")
+    let numbers = numbers.to_vec();
+    let mut used = 0;
+    move || {
+        used += 1;
+        numbers[used - 1]
+    }
 }
 
 fn pick(balancer: &mut Balancer, state: &Fake, random: &mut dyn FnMut() -> u64) -> Option<usize> {

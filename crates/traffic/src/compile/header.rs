@@ -21,7 +21,8 @@ pub(super) fn check(changes: &HeaderOps) -> Result<(), String> {
 
 fn changes(from: &istio::HeaderChanges) -> HeaderChanges {
     let listed = |headers: &BTreeMap<String, String>| {
-        headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone())).collect()
+        // Documents have values as they are sent, the table has them in Envoy's form: there `%%` is a percent sign.
+        headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.replace('%', "%%"))).collect()
     };
     HeaderChanges {
         set: listed(&from.set),

@@ -9,3 +9,4 @@ mod routes;
 mod rules;
 mod section;
 mod sidecars;
+mod yaml;

@@ -130,3 +130,19 @@ fn versions() {
     assert_eq!(choose(&Versioned(unhealthy(&[1]), 2)), [0]);
     assert_eq!(choose(&Versioned(unhealthy(&[]), 3)), [0, 1]);
 }
+
+/// A health that changes there and back finds what was built before, with its turns.
+#[test]
+fn there_and_back() {
+    let mut balancer = balancer(BalancePolicy::RoundRobin, members(&[0; 3]), 0);
+    let all = unhealthy(&[]);
+    let mut random = numbers(4);
+    let first = pick(&mut balancer, &all, &mut random).unwrap();
+    for turn in 1..10 {
+        assert_ne!(pick(&mut balancer, &unhealthy(&[1]), &mut random), Some(1));
+        assert_eq!(pick(&mut balancer, &all, &mut random), Some((first + turn) % 3));
+    }
+    // A third one is built anew.
+    assert_ne!(pick(&mut balancer, &unhealthy(&[2]), &mut random), Some(2));
+    assert_eq!(pick(&mut balancer, &unhealthy(&[0, 1]), &mut random), Some(2));
+}

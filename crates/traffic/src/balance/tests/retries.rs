@@ -22,7 +22,7 @@ fn five_more_draws() {
         assert_eq!(again(&mut random, &state, &[0], &mut fixed(&drawn)), Some(expected));
     }
     // Where there is no other one, the last one is taken again.
-    assert_eq!(again(&mut random, &state, &[0, 1, 2], &mut numbers(3)).is_some(), true);
+    assert!(again(&mut random, &state, &[0, 1, 2], &mut numbers(3)).is_some());
     assert_eq!(again(&mut random, &unhealthy(&[1, 2]), &[0], &mut numbers(3)), Some(0));
 }
 
