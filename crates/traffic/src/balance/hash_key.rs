@@ -1,5 +1,5 @@
-//! The hash of a request: what Istio's `consistentHash` names, hashed as Envoy does (`hash_policy.cc`), so that the same
-//! key leads to the same endpoint as from a sidecar.
+//! The hash of a request: what Istio's `consistentHash` names, hashed as Envoy does (`hash_policy.cc`), so that the
+//! same key leads to the same endpoint as from a sidecar.
 
 use std::net::SocketAddr;
 

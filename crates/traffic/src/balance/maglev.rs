@@ -32,7 +32,7 @@ impl Maglev {
         if weighted.is_empty() {
             return Maglev { table: Vec::new() };
         }
-        let size = if size <= MOST && is_prime(size) { size } else { DEFAULT_SIZE };
+        let size = if size == 1 || (size <= MOST && is_prime(size)) { size } else { DEFAULT_SIZE };
         // "Maglev requires stable order of table_build_entries because the hash table will be filled in the order."
         weighted.sort_by(|one, other| one.key.cmp(other.key).then(one.member.cmp(&other.member)));
         let largest = weighted.iter().map(|member| member.share).fold(0.0, f64::max);

@@ -4,8 +4,12 @@ use xxhash_rust::xxh64::xxh64;
 
 use super::table::Weighted;
 
-/// A ring has no more points. Envoy's limit is eight times as much, 128 MB of points: more than a function has.
-const MOST: f64 = 1_048_576.0;
+/// A ring that is asked to be small has no more points, however much weights differ. Envoy's limit is eight times as
+/// much, 128 MB of points: more than a function has. It is reached where an endpoint has less than a millionth of all
+/// weights.
+const MOST: u64 = 1_048_576;
+/// Envoy's limit, for a ring that is asked to be large.
+const MOST_ASKED: u64 = 8_388_608;
 
 /// Points sorted by their hashes.
 #[derive(Debug)]
@@ -14,12 +18,13 @@ pub(super) struct Ring {
 }
 
 impl Ring {
-    /// Of at least so many points, as far as [`MOST`] allows.
+    /// Of at least so many points, at most 8,388,608.
     pub(super) fn new(weighted: &[Weighted<'_>], least: u64) -> Ring {
         let smallest = weighted.iter().map(|member| member.share).fold(1.0, f64::min);
+        let most = least.clamp(MOST, MOST_ASKED) as f64;
         // "Scale up the number of hashes per host such that the least-weighted host gets a whole number of hashes on
         // the ring."
-        let scale = ((smallest * least as f64).ceil().max(1.0) / smallest).min(MOST);
+        let scale = ((smallest * least as f64).ceil().max(1.0) / smallest).min(most);
         let mut points = Vec::with_capacity(if weighted.is_empty() { 0 } else { scale.ceil() as usize });
         let mut key = String::new();
         // "Since these aren't necessarily whole numbers, we maintain running sums".

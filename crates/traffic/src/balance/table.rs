@@ -38,8 +38,8 @@ impl Table {
     }
 }
 
-/// Envoy's `normalizeWeights`: the weights sum to 1, first those of the localities, where they have weights, and in each
-/// those of its endpoints.
+/// Envoy's `normalizeWeights`: the weights sum to 1, first those of the localities, where they have weights, and in
+/// each those of its endpoints.
 fn normalized<'a>(members: &'a [Member], used: &[u32]) -> Vec<Weighted<'a>> {
     let used: Vec<(u32, &Member)> =
         used.iter().filter_map(|index| Some((*index, members.get(*index as usize)?))).collect();

@@ -71,7 +71,8 @@ fn points_of_a_ring() {
     assert_eq!(ring(&[1, 1, 1], 1024), 1026);
     assert_eq!(ring(&[1], 0), 1);
     assert_eq!(ring(&[], 1024), 0);
-    assert_eq!(ring(&[1], u64::MAX), 1_048_576);
+    // What is asked for is given, and different weights do not make more of it.
+    assert_eq!(ring(&[1], 1_500_000), 1_500_000);
     assert_eq!(ring(&[1, u32::MAX - 1], 1024), 1_048_576);
 }
 
@@ -120,9 +121,10 @@ fn places_of_a_table() {
     let uneven = table(&[0.1, 0.9], 65_537);
     assert!((6_500..6_600).contains(&uneven[0]), "{uneven:?}");
     // A size that Envoy refuses is not tried.
-    for size in [0, 1, 8, 65_536, u64::MAX] {
+    for size in [0, 8, 65_536, u64::MAX] {
         assert_eq!(table(&[1.0], size), [65_537], "{size}");
     }
+    assert_eq!(table(&[1.0], 1), [1]);
     assert_eq!(table(&[1.0], 2), [2]);
     assert!(table(&[], 7).is_empty());
 }
@@ -151,5 +153,50 @@ fn localities_count() {
         }
         assert!((7_600..8_400).contains(&counts[0]), "{table:?} {counts:?}");
         assert!(counts[1] > 700 && counts[2] > 700 && counts[3] == 0, "{table:?} {counts:?}");
+    }
+}
+
+/// Where Envoy 1.40.0 sent requests with these headers: six endpoints from 127.0.0.1:19101 on.
+#[test]
+fn as_a_sidecar() {
+    let member = |(index, place): (usize, Place)| Member {
+        key: format!("127.0.0.1:{}", 19_101 + index),
+        place,
+        since: Duration::ZERO,
+    };
+    let balancer = |table, places: [Place; 6]| by(table, places.into_iter().enumerate().map(member).collect(), 0);
+    let weight = |weight| Place { weight, ..Place::default() };
+    let weights = [1, 2, 3, 5, 8, 13].map(weight);
+    let local = |locality, share, weight| Place { priority: 0, weight, locality: Some((locality, share)) };
+    let localities =
+        [local(0, 80, 1), local(0, 80, 1), local(1, 15, 1), local(1, 15, 2), local(1, 15, 3), local(2, 5, 1)];
+    let of = |text: &str| xxhash_rust::xxh64::xxh64(text.as_bytes(), 0);
+    let all = Fake::default();
+
+    let (mut ring, mut maglev) =
+        (balancer(HashTable::Ring(1024), weights), balancer(HashTable::Maglev(10_007), weights));
+    let (in_ring, in_maglev) = ([4, 4, 4, 2, 2, 5, 2, 5, 5, 4, 1, 2], [5, 1, 3, 4, 5, 1, 4, 2, 5, 5, 5, 3]);
+    for (number, (in_ring, in_maglev)) in in_ring.into_iter().zip(in_maglev).enumerate() {
+        let hash = of(&format!("user-{}", number * 7919));
+        assert_eq!(choose(&mut ring, &all, hash), Some(in_ring), "{number}");
+        assert_eq!(choose(&mut maglev, &all, hash), Some(in_maglev), "{number}");
+    }
+
+    let mut ring = balancer(HashTable::Ring(1024), localities);
+    let mut maglev = balancer(HashTable::Maglev(65_537), localities);
+    let (in_ring, in_maglev) = ([0, 0, 1, 1, 3, 4, 0, 0, 0, 1, 3, 3], [1, 1, 1, 0, 1, 0, 0, 0, 0, 1, 0, 1]);
+    for (number, (in_ring, in_maglev)) in in_ring.into_iter().zip(in_maglev).enumerate() {
+        let hash = of(&(number * 7919).to_string());
+        assert_eq!(choose(&mut ring, &all, hash), Some(in_ring), "{number}");
+        assert_eq!(choose(&mut maglev, &all, hash), Some(in_maglev), "{number}");
+    }
+
+    // Two of the three endpoints of the first priority are not healthy, and the last endpoint weighs two.
+    let places = [(0, 1), (0, 1), (0, 1), (1, 1), (1, 1), (1, 2)];
+    let places = places.map(|(priority, weight)| Place { priority, weight, locality: None });
+    let mut ring = balancer(HashTable::Ring(1024), places);
+    for (number, expected) in [0, 4, 0, 5, 0, 0, 0, 5, 0, 0, 0, 4, 5, 5, 5, 4, 0, 3].into_iter().enumerate() {
+        let hash = of(&(number * 7919).to_string());
+        assert_eq!(choose(&mut ring, &unhealthy(&[1, 2]), hash), Some(expected), "{number}");
     }
 }
