@@ -98,8 +98,8 @@ impl Template {
     }
 }
 
-/// The first value alone, as Envoy: "This is an implicitly untrusted header, so per the API documentation only the first
-/// value is used."
+/// The first value alone, as Envoy: "This is an implicitly untrusted header, so per the API documentation only the
+/// first value is used."
 fn find<'a>(name: &Name, headers: Option<&'a HeaderMap>, line: Option<&Line<'a>>) -> Option<&'a [u8]> {
     match name {
         Name::Method => line.map(|line| line.method.as_str().as_bytes()),

@@ -102,7 +102,7 @@ impl Changes {
         self.apply_as(Side::Request, headers, line, None);
     }
 
-    /// Applies it to the headers of an answer; `request` are those of the request as it was sent.
+    /// Applies it to the headers of an answer; `line` and `request` are of the request as it was sent on.
     pub fn apply_to_response(&self, headers: &mut HeaderMap, line: Option<&Line<'_>>, request: Option<&HeaderMap>) {
         self.apply_as(Side::Response, headers, line, request);
     }
@@ -179,7 +179,9 @@ impl RouteChanges {
         // `rewrite.authority` before the route's headers before the destination's: Istio's applyHTTPRouteDestination
         // and "we only override if the top level rewrite is not set".
         let authority = match rewrite {
-            Some(authority) => Some(checked_authority(authority)?),
+            Some(authority) => {
+                Some(checked_authority(authority).map_err(|found| format!("rewrite: authority: {found}"))?)
+            }
             None => {
                 let of_route = Changes::prepare(&[request[0]], Side::Request)?.authority;
                 of_route.or(Changes::prepare(&[request[1]], Side::Request)?.authority)
@@ -195,12 +197,15 @@ impl RouteChanges {
     /// Changes the headers of a request; `line` is as the client wrote it, before any rewrite: Envoy changes headers
     /// before authority and path.
     pub fn request(&self, headers: &mut HeaderMap, line: &Line<'_>) {
+        let mut line = *line;
         for changes in &self.request {
-            changes.apply_to_request(headers, Some(line));
+            changes.apply_to_request(headers, Some(&line));
+            // Envoy sets the Host of one of many destinations before it looks at the route's headers.
+            line.authority = changes.authority().unwrap_or(line.authority);
         }
     }
 
-    /// Changes the headers of the answer; `request` are those of the request as it was sent.
+    /// Changes the headers of the answer; `line` and `request` are of the request as it was sent on, after all changes.
     pub fn response(&self, headers: &mut HeaderMap, line: &Line<'_>, request: &HeaderMap) {
         for changes in &self.response {
             changes.apply_to_response(headers, Some(line), Some(request));
@@ -229,7 +234,7 @@ fn is_authority(name: &str) -> bool {
 }
 
 /// A Host for requests; an empty one is none.
-fn checked_authority(value: &str) -> Result<String, String> {
+pub(crate) fn checked_authority(value: &str) -> Result<String, String> {
     let is_host = |authority: http::uri::Authority| authority.as_str() == value && !value.contains('@');
     if value.is_empty() || value.parse().is_ok_and(is_host) {
         return Ok(value.to_owned());

@@ -4,6 +4,7 @@ use http::Uri;
 use http::uri::PathAndQuery;
 use regex_lite::{Captures, Regex};
 
+use crate::headers;
 use crate::re2;
 use crate::route::{Head, Picked};
 use crate::table::{Action, Redirect, RedirectPort, Rewrite, StringMatch};
@@ -76,6 +77,17 @@ enum Piece {
     Group(usize),
 }
 
+/// Whether a rewrite can be used, for who compiles routes: what its result looks like depends on the request.
+///
+/// # Errors
+/// When its authority is no host, its regular expression none of RE2, or its substitution not one for it.
+pub fn check(rewrite: &Rewrite) -> Result<(), String> {
+    prepare(rewrite)?;
+    headers::checked_authority(rewrite.authority.as_deref().unwrap_or_default())
+        .map_err(|found| format!("rewrite: authority: {found}"))?;
+    Ok(())
+}
+
 /// Prepares the regular expression of a rewrite.
 pub(crate) fn prepare(rewrite: &Rewrite) -> Result<Option<PathRegex>, String> {
     let Some((pattern, substitution)) = &rewrite.uri_regex else {
@@ -94,6 +106,7 @@ fn parse_substitution(text: &str, groups: usize) -> Result<Vec<Piece>, String> {
     }
     let mut pieces = Vec::new();
     let mut literal = String::new();
+    let text = re2::as_chars(text.as_bytes());
     let mut chars = text.chars();
     while let Some(char) = chars.next() {
         if char != '\\' {
@@ -125,9 +138,10 @@ fn parse_substitution(text: &str, groups: usize) -> Result<Vec<Piece>, String> {
 impl PathRegex {
     /// As RE2::GlobalReplace: every match in the path, from the left, that does not overlap the one before it.
     fn replace_all(&self, path: &str) -> Result<String, String> {
+        let path = re2::as_chars(path.as_bytes());
         let mut out = String::new();
         let mut end = 0;
-        for found in self.pattern.captures_iter(path) {
+        for found in self.pattern.captures_iter(&path) {
             let Some(whole) = found.get(0) else { continue };
             out.push_str(&path[end..whole.start()]);
             self.substitute(&found, &mut out);
@@ -137,7 +151,7 @@ impl PathRegex {
             }
         }
         out.push_str(&path[end..]);
-        Ok(out)
+        re2::from_chars(out).ok_or_else(|| "the rewrite gives what is no text".to_owned())
     }
 
     fn substitute(&self, found: &Captures<'_>, out: &mut String) {
@@ -195,7 +209,8 @@ pub fn location(redirect: &Redirect, picked: &Picked<'_>, head: &Head<'_>) -> Re
     }
     let port = new_port.map(|port| format!(":{port}")).unwrap_or_default();
     let location = format!("{scheme}://{host}{port}{path}");
-    check_path(&path)?;
+    // A Location may have a fragment (RFC 9110, 10.2.2).
+    check_path(path.split('#').next().unwrap_or_default())?;
     check_location(&location, &scheme, &format!("{host}{port}"))?;
     Ok(location)
 }

@@ -1,8 +1,6 @@
 //! Which route a request takes.
 
-use std::borrow::Cow;
-
-use http::header::{COOKIE, HeaderMap, HeaderName};
+use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 
 use crate::headers::RouteChanges;
@@ -112,11 +110,16 @@ impl Routes {
 
     /// The first route that matches; `None` is Envoy's 404.
     pub fn pick(&self, head: &Head<'_>) -> Option<Picked<'_>> {
+        let path = head.path();
+        // Envoy has no route for `OPTIONS *`, whatever the matches are. Without a path (`CONNECT`, TCP) there is nothing
+        // to compare.
+        if !path.is_empty() && !path.starts_with('/') {
+            return None;
+        }
         self.0.iter().find_map(|route| {
             let matched = match &route.matches {
-                None if rooted(head.path()) => None,
-                None => return None,
-                Some(matches) => Some(matches.iter().find(|found| found.matches(head))?.index),
+                None => None,
+                Some(matches) => Some(matches.iter().find(|found| found.matches(head, path))?.index),
             };
             Some(Picked { route, matched })
         })
@@ -180,12 +183,6 @@ impl PreparedRoute {
     }
 }
 
-/// A route without `uri` has Istio's `prefix: /`, which `OPTIONS *` does not match. Without a path (`CONNECT`, TCP) there
-/// is nothing to compare.
-fn rooted(path: &str) -> bool {
-    path.is_empty() || path.starts_with('/')
-}
-
 /// A [`Match`] that is ready to use.
 #[derive(Clone, Debug)]
 struct PreparedMatch {
@@ -211,10 +208,49 @@ enum Name {
     Scheme,
     Authority,
     Path,
-    Header(HeaderName),
+    Header {
+        name: HeaderName,
+        /// What stands between several values of a header that Envoy keeps as one.
+        between: Option<&'static str>,
+    },
     /// Of an answer; no request has it.
     Status,
 }
+
+/// Headers whose values Envoy keeps as one, with commas between; measured with Envoy 1.40.
+const JOINED: [&str; 31] = [
+    "accept",
+    "accept-encoding",
+    "access-control-request-headers",
+    "access-control-request-method",
+    "access-control-request-private-network",
+    "authorization",
+    "cache-control",
+    "content-encoding",
+    "content-type",
+    "expect",
+    "grpc-accept-encoding",
+    "grpc-timeout",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "if-unmodified-since",
+    "origin",
+    "pragma",
+    "referer",
+    "user-agent",
+    "via",
+    "x-envoy-attempt-count",
+    "x-envoy-downstream-service-cluster",
+    "x-envoy-external-address",
+    "x-envoy-original-path",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-proto",
+    "x-request-id",
+];
 
 impl PreparedMatch {
     fn new(index: usize, from: &Match) -> Result<PreparedMatch, String> {
@@ -243,9 +279,8 @@ impl PreparedMatch {
         Ok(PreparedMatch { index, uri, headers, query })
     }
 
-    fn matches(&self, head: &Head<'_>) -> bool {
-        let path = head.path();
-        self.uri.as_ref().map_or_else(|| rooted(path), |uri| uri.matches(path))
+    fn matches(&self, head: &Head<'_>, path: &str) -> bool {
+        self.uri.as_ref().is_none_or(|uri| uri.matches(path))
             && self.headers.iter().all(|header| header.matches(head))
             && self.query.iter().all(|(name, matcher)| {
                 query_parameter(head.path_and_query, name).is_some_and(|value| matcher.matches(value))
@@ -271,48 +306,55 @@ impl Name {
             ":authority" | "host" => Name::Authority,
             ":path" => Name::Path,
             ":status" => Name::Status,
-            other => Name::Header(HeaderName::from_bytes(other.as_bytes()).map_err(|_| {
+            other => {
                 // `@request.auth.claims…` is of gateways that verify tokens.
-                format!("`{other}` is no name of a header")
-            })?),
+                let name = HeaderName::from_bytes(other.as_bytes())
+                    .map_err(|_| format!("`{other}` is no name of a header"))?;
+                let between = match name.as_str() {
+                    // RFC 9113, 8.2.3: the lines of a cookie are one, "using the two-octet delimiter of 0x3b, 0x20".
+                    "cookie" => Some("; "),
+                    joined if JOINED.contains(&joined) => Some(","),
+                    _ => None,
+                };
+                Name::Header { name, between }
+            }
         })
     }
 
-    /// The value of the request, all of them with a comma between (Envoy's getAllOfHeaderAsString); cookies with a
-    /// semicolon (RFC 9113, 8.2.3).
-    fn value<'a>(&self, head: &Head<'a>) -> Option<Cow<'a, [u8]>> {
-        let name = match self {
-            Name::Method => return Some(head.method.as_str().as_bytes().into()),
-            Name::Scheme => return Some(head.scheme.as_bytes().into()),
-            Name::Authority => return Some(head.authority.as_bytes().into()),
-            Name::Path => return Some(head.path_and_query.as_bytes().into()),
+    /// Whether a value of the request fulfils `is_met`; `None` when there is none.
+    ///
+    /// Envoy 1.39: headers with several values "are now matched individually, so a rule matching `admin` matches, and a
+    /// rule matching `user,admin` no longer does".
+    fn any(&self, head: &Head<'_>, is_met: impl Fn(&[u8]) -> bool) -> Option<bool> {
+        let (name, between) = match self {
+            Name::Method => return Some(is_met(head.method.as_str().as_bytes())),
+            Name::Scheme => return Some(is_met(head.scheme.as_bytes())),
+            Name::Authority => return Some(is_met(head.authority.as_bytes())),
+            Name::Path => return Some(is_met(head.path_and_query.as_bytes())),
             Name::Status => return None,
-            Name::Header(name) => name,
+            Name::Header { name, between } => (name, *between),
         };
-        let mut values = head.headers.get_all(name).iter();
-        let first = values.next()?.as_bytes();
-        let Some(second) = values.next() else {
-            return Some(first.into());
+        let mut values = head.headers.get_all(name).iter().map(HeaderValue::as_bytes);
+        let (first, second) = (values.next()?, values.next());
+        let Some(second) = second else {
+            return Some(is_met(first));
         };
-        let between: &[u8] = if name == COOKIE { b"; " } else { b"," };
-        let mut joined = first.to_vec();
-        for value in std::iter::once(second).chain(values) {
-            joined.extend_from_slice(between);
-            joined.extend_from_slice(value.as_bytes());
+        let all = [first, second].into_iter().chain(values);
+        match between {
+            None => Some(all.into_iter().any(is_met)),
+            Some(between) => Some(is_met(&all.collect::<Vec<_>>().join(between.as_bytes()))),
         }
-        Some(joined.into())
     }
 }
 
 impl HeaderMatch {
     fn matches(&self, head: &Head<'_>) -> bool {
-        let value = self.name.value(head);
-        match (value, self.is_inverted) {
-            (Some(value), is_inverted) => self.matcher.matches_bytes(&value) != is_inverted,
+        match (self.name.any(head, |value| self.matcher.matches_bytes(value)), self.is_inverted) {
+            (Some(is_met), is_inverted) => is_met != is_inverted,
             (None, false) => false,
             (None, true) if self.matcher.is_present() => true,
-            // Istio: TreatMissingHeaderAsEmpty, but for a present match. So `withoutHeaders` with a pattern that matches
-            // nothing at all (`.*`) is never fulfilled.
+            // Istio: TreatMissingHeaderAsEmpty, but for a present match. So `withoutHeaders` with a pattern that an empty
+            // value matches (`.*`) is not fulfilled by a header that is absent.
             (None, true) => !self.matcher.matches_bytes(b""),
         }
     }

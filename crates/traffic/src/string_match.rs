@@ -39,10 +39,7 @@ impl Matcher {
 
     /// Whether the whole `text` matches.
     pub fn matches(&self, text: &str) -> bool {
-        match &self.0 {
-            Kind::Regex(regex) => regex.is_match(text),
-            _ => self.matches_bytes(text.as_bytes()),
-        }
+        self.matches_bytes(text.as_bytes())
     }
 
     /// Whether the whole of `bytes` matches: the value of a header need not be UTF-8.
@@ -54,9 +51,7 @@ impl Matcher {
             Kind::PrefixIgnoringCase(text) => {
                 bytes.get(..text.len()).is_some_and(|start| start.eq_ignore_ascii_case(text.as_bytes()))
             }
-            // Each element of a pattern of RE2 takes whole characters of UTF-8 (`\C` is refused), so no pattern matches
-            // all of a text that is not UTF-8.
-            Kind::Regex(regex) => std::str::from_utf8(bytes).is_ok_and(|text| regex.is_match(text)),
+            Kind::Regex(regex) => regex.is_match(&re2::as_chars(bytes)),
             Kind::Present => true,
         }
     }
@@ -116,7 +111,9 @@ mod tests {
         assert!(matcher(StringMatch::Prefix("a".to_owned()), false).matches_bytes(opaque));
         assert!(matcher(StringMatch::Present, false).matches_bytes(opaque));
         assert!(!matcher(StringMatch::Exact("a".to_owned()), false).matches_bytes(opaque));
-        assert!(!matcher(StringMatch::Regex("a.*".to_owned()), false).matches_bytes(opaque));
+        assert!(matcher(StringMatch::Regex("a.".to_owned()), false).matches_bytes(opaque));
+        assert!(matcher(StringMatch::Regex("a\\xff".to_owned()), false).matches_bytes(opaque));
+        assert!(!matcher(StringMatch::Regex("a\\w".to_owned()), false).matches_bytes(opaque));
     }
 
     proptest::proptest! {

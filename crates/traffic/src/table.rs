@@ -1,6 +1,6 @@
 //! The compiled form of Istio's traffic rules: the egress section of a bundle.
 //!
-//! [`crate::compile`] writes it, with every short name resolved, every default filled in and every rule merged;
+//! [`crate::compile()`] writes it, with every short name resolved, every default filled in and every rule merged;
 //! [`crate::open`] reads it. Times are in milliseconds, shares in millionths, names of headers in lower case.
 
 use rkyv::{Archive, Deserialize, Serialize};
@@ -118,9 +118,9 @@ pub struct Match {
     pub method: Option<StringMatch>,
     /// The Host with its port, as the client wrote it.
     pub authority: Option<StringMatch>,
-    /// By name in lower case; several values are joined with commas.
+    /// By name in lower case; one of several values must match.
     pub headers: Vec<(String, StringMatch)>,
-    /// None may match; an absent header does not match.
+    /// None may match; an absent header is compared as an empty one (Istio's `treat_missing_header_as_empty`).
     pub without_headers: Vec<(String, StringMatch)>,
     /// By name, with case.
     pub query: Vec<(String, StringMatch)>,

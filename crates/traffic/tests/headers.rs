@@ -181,6 +181,15 @@ fn one_destination_sets_last_and_one_of_many_first() {
     assert_eq!(request_through(&weighted, 0, &[("c", "client")]).0, expected);
     let expected = owned(&[("a", "route"), ("b", "route")]);
     assert_eq!(request_through(&weighted, 1, &[("c", "client")]).0, expected);
+    // Envoy knows the Host of one of many destinations when it fills in the route's headers.
+    let of_route = changes(&[("x-host", "%REQ(:authority)%")], &[], &[]);
+    let of_destination = changes(&[("host", "b.c")], &[], &[]);
+    for (destinations, expected) in
+        [(vec![of_destination.clone()], "reviews"), (vec![of_destination, HeaderChanges::default()], "b.c")]
+    {
+        let routes = forward(of_route.clone(), &destinations, Rewrite::default()).unwrap();
+        assert_eq!(request_through(&routes, 0, &[]).0, owned(&[("x-host", expected)]));
+    }
     // No destination has this index: that of the first.
     assert_eq!(request_through(&weighted, 9, &[]).0, request_through(&weighted, 0, &[]).0);
 }

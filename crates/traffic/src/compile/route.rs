@@ -131,7 +131,11 @@ fn route(
                 }
                 Err(problem) => made.errors.push(format!("{path}.retries.retryOn: {problem}")),
             }
-            Action::Forward(Forward { destinations: found, rewrite: rewrite(http) })
+            let rewrite = rewrite(http);
+            if let Err(problem) = crate::rewrite::check(&rewrite) {
+                made.errors.push(format!("{path}.{problem}"));
+            }
+            Action::Forward(Forward { destinations: found, rewrite })
         }
     };
     check_headers(&headers, &format!("{path}.headers"), made);
