@@ -235,27 +235,25 @@ fn nearest(view: &View, question: &Question) -> Vec<String> {
     let asked = question.host.to_ascii_lowercase();
     let mut known = view.names();
     known.extend(view.wildcards());
-    let of_host: Vec<String> = known
-        .iter()
-        .filter(|(host, port)| {
-            view.find(&asked, *port).is_some() && (*host == asked || view.find(host, *port) == view.find(&asked, *port))
-        })
-        .map(|(host, port)| format!("{host}:{port}"))
-        .collect();
+    let is_asked = |host: &str, port: u16| {
+        let found = view.find(&asked, port);
+        found.is_some() && found == view.find(host, port)
+    };
+    let of_host =
+        known.iter().filter(|(host, port)| is_asked(host, *port)).map(|(host, port)| format!("{host}:{port}"));
+    let of_host: Vec<String> = of_host.collect();
     if !of_host.is_empty() {
         return of_host.into_iter().take(MOST_NAMES).collect();
     }
-    let mut alike: Vec<(f64, String)> = known
-        .iter()
-        .map(|(host, port)| {
-            // A short name is compared with as much of the full one.
-            let labels = asked.split('.').count();
-            let short: Vec<&str> = host.split('.').take(labels).collect();
-            let whole = strsim::normalized_levenshtein(&asked, host);
-            (whole.max(strsim::normalized_levenshtein(&asked, &short.join("."))), format!("{host}:{port}"))
-        })
-        .filter(|(likeness, _)| *likeness >= ALIKE)
-        .collect();
-    alike.sort_by(|one, other| other.0.total_cmp(&one.0));
-    alike.into_iter().map(|(_, name)| name).take(MOST_NAMES).collect()
+    // A short name is compared with as much of the full one.
+    let labels = asked.split('.').count();
+    let likeness = |host: &str| {
+        let short: Vec<&str> = host.split('.').take(labels).collect();
+        let whole = strsim::normalized_levenshtein(&asked, host);
+        whole.max(strsim::normalized_levenshtein(&asked, &short.join(".")))
+    };
+    let scored = known.iter().map(|(host, port)| (likeness(host), *port == question.port, format!("{host}:{port}")));
+    let mut alike: Vec<(f64, bool, String)> = scored.filter(|(likeness, ..)| *likeness >= ALIKE).collect();
+    alike.sort_by(|one, other| other.0.total_cmp(&one.0).then(other.1.cmp(&one.1)));
+    alike.into_iter().map(|(.., name)| name).take(MOST_NAMES).collect()
 }

@@ -204,7 +204,7 @@ fn balancers() {
     let older = Warmup { duration: second, minimum_percent: 10, aggression_thousandths: 1_000 };
     assert_eq!(balancer("warmupDurationSecs: 1s").warmup, Some(older));
     let newer = Warmup { duration: second, minimum_percent: 0, aggression_thousandths: 1_500 };
-    let both = "warmupDurationSecs: 9s, warmup: {duration: 1s, minimumPercent: 0, aggression: 1.5}";
+    let both = "warmupDurationSecs: 9s, warmup: {duration: 1s, minimumPercent: 0.0, aggression: 1.5}";
     assert_eq!(balancer(both).warmup, Some(newer));
 }
 

@@ -44,8 +44,8 @@ pub struct View {
 }
 
 impl Rules {
-    /// Opens what [`crate::compile()`] wrote, and checks all of it: every pointer, length, tag, text and index. One copy
-    /// of the bytes is made, and nothing is allocated for each part.
+    /// Opens what [`crate::compile()`] wrote, and checks all of it: every pointer, length, tag, text and index. One
+    /// copy of the bytes is made, and nothing is allocated for each part.
     ///
     /// # Errors
     /// When the bytes are not a whole egress section of this version.

@@ -81,10 +81,8 @@ impl Detector {
             Observed::LocalOrigin => monitor.status(&self.settings, 503),
             Observed::Connected => {
                 // "In order not to intervene with result of higher layer protocol, this code is not mapped to HTTP
-                // code": without the split it changes nothing.
-                if self.settings.split {
-                    monitor.local_success();
-                }
+                // code": without the split it changes nothing, as nothing counts there.
+                monitor.local_success();
                 return false;
             }
         };

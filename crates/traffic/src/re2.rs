@@ -11,7 +11,7 @@
 //! match:
 //!
 //! - classes of Unicode: `\pL`, `\p{Greek}`, `\PN`
-//! - `\C` (one byte, as `(?s:.)`) and octal escapes (`\012`)
+//! - octal escapes (`\012`)
 //! - more than 1024 bytes (Istio's own limit), more than 50 nested groups, or a program of more than 256 KiB
 //!
 //! RE2 refuses what is repeated twice (`a**`), and so do Istio's checks; here it means `(?:a*)*`.
@@ -138,6 +138,12 @@ impl Translator<'_> {
                         self.quoted(char);
                     }
                 }
+                Ok(())
+            }
+            // One byte, a line feed too.
+            Some('C') => {
+                self.rest.next();
+                self.out.push_str("(?s:.)");
                 Ok(())
             }
             // Of the letters, these mean the same in both.

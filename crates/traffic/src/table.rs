@@ -486,7 +486,8 @@ pub enum HashTable {
     Maglev(u64),
 }
 
-/// Preference of near endpoints; without outlier detection there is none (Istio: "no effect without outlierDetection").
+/// Preference of near endpoints. Without outlier detection there is no failover ("traffic will never failover"); shares
+/// by locality need none.
 #[derive(Archive, Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub enum LocalityPolicy {
     /// None.

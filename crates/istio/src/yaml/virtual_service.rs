@@ -29,7 +29,16 @@ pub(super) fn virtual_service(meta: Meta, spec: &At<'_>) -> Option<VirtualServic
             }
             Some(host)
         });
-        let http = fields.required_list("http", |at| route::http_route(at, &meta.namespace));
+        // With routes of another kind there is an error about those.
+        let others = SPEC_NOT_YET.iter().any(|name| fields.has(name));
+        let http = match fields.field("http") {
+            None if others => Vec::new(),
+            None => {
+                fields.at.error("the field `http` is missing");
+                Vec::new()
+            }
+            Some(at) => at.elements().iter().filter_map(|at| route::http_route(at, &meta.namespace)).collect(),
+        };
         let export_to = export_to(fields, &meta.namespace, Exported::Rule);
         if fields.clean() {
             overlapping(&hosts, fields);

@@ -45,9 +45,9 @@ fn hash_table(table: istio::HashTable) -> HashTable {
     }
 }
 
-/// The rule's setting, or else the mesh's; Istio's own default is failover without any list. `enabled: false` at the one
-/// that counts turns it off. "Failover should only be applied with outlier detection, or traffic will never failover";
-/// shares by locality need none (`ApplyLocalityLoadBalancer`).
+/// The rule's setting, or else the mesh's; Istio's own default is failover without any list. `enabled: false` at the
+/// one that counts turns it off. "Failover should only be applied with outlier detection, or traffic will never
+/// failover"; shares by locality need none (`ApplyLocalityLoadBalancer`).
 fn locality(of_rule: Option<&LocalityLb>, mesh: &MeshConfig, has_outlier_detection: bool) -> LocalityPolicy {
     let default = LocalityLb::default();
     let setting = of_rule.or(mesh.locality_lb.as_ref()).unwrap_or(&default);

@@ -40,7 +40,8 @@ impl Filter {
         self.has(namespace, |seen| is_covered(host, seen)) && !self.is_hidden(namespace, host)
     }
 
-    /// Whether a `VirtualService` of a namespace is seen, by one of its hosts: "we check Matches which is bi-directional".
+    /// Whether a `VirtualService` of a namespace is seen, by one of its hosts: "we check Matches which is
+    /// bi-directional".
     pub(super) fn has_routes(&self, namespace: &str, hosts: &[String]) -> bool {
         hosts.iter().any(|host| {
             let is_seen = |seen: &str| match (wildcard(host), wildcard(seen)) {

@@ -25,16 +25,16 @@ pub(super) fn overlap(one: &str, other: &str) -> bool {
     is_covered(one, other) || is_covered(other, one)
 }
 
-/// The suffixes that a wildcard may have to cover `host`, the longest first: `a.b` has `a.b`, `.b` and the empty one. For a
-/// wildcard its own suffix is the first.
+/// The suffixes that a wildcard may have to cover `host`, the longest first: `a.b` has `a.b`, `.b` and the empty one.
+/// For a wildcard its own suffix is the first.
 pub(super) fn suffixes(host: &str) -> impl Iterator<Item = &str> {
     let text = wildcard(host).unwrap_or(host);
     let dots = text.char_indices().filter(|(at, c)| *c == '.' && *at > 0).map(|(at, _)| &text[at..]);
     std::iter::once(text).chain(dots).chain((!text.is_empty()).then_some(""))
 }
 
-/// Whether it is a host that a client can name: labels of letters, digits, `-` and `_`, of which `*` may be the first, or
-/// an address.
+/// Whether it is a host that a client can name: labels of letters, digits, `-` and `_`, of which `*` may be the first,
+/// or an address.
 pub(super) fn check(host: &str) -> Result<(), String> {
     let rest = match wildcard(host) {
         Some("") => return Ok(()),

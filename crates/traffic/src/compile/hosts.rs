@@ -160,12 +160,14 @@ impl<'a, 'r> Hosts<'a, 'r> {
         let mut names = Vec::new();
         for place in &at.scope.routes {
             let (service, hosts) = &self.services[*place];
-            let (service, hosts) = (*service, hosts.clone());
-            let (foreign, matched) = at.split(*place, &hosts);
+            let service = *service;
             // "only select virtualServices that matches a service", but for the port of HTTP.
-            let is_selected = !matched.is_empty() || at.overlaps(&hosts);
+            if at.port != HTTP_PORT && !at.overlaps(hosts) {
+                continue;
+            }
+            let (foreign, matched) = at.split(*place, hosts);
             let has_http = matched.iter().any(|host| at.is_http(self.registry, host));
-            if (at.port != HTTP_PORT && !is_selected) || !(has_http || at.port == HTTP_PORT) {
+            if !has_http && at.port != HTTP_PORT {
                 continue;
             }
             let mut made: [Option<Made>; 2] = [None, None];
@@ -178,7 +180,11 @@ impl<'a, 'r> Hosts<'a, 'r> {
                 let is_foreign = !is_service && at.scope.services_of(host).is_empty();
                 let made = made[usize::from(is_foreign)].get_or_insert_with(|| {
                     let place = Place { service, client: at.client, port: at.port, is_foreign };
-                    route::routes(&place, &mut at.world(self.mesh, self.registry))
+                    let mut made = route::routes(&place, &mut at.world(self.mesh, self.registry));
+                    // What is used is made once here, so that nothing is found wrong later.
+                    let used = VirtualHost { port: at.port, routes: made.routes.clone(), ..VirtualHost::default() };
+                    made.errors.extend(Routes::new(used, &[]).err().map(|problem| format!("spec.http: {problem}")));
+                    made
                 });
                 if made.routes.is_empty() {
                     made.errors.drain(..).for_each(|problem| at.report.error(&service.meta, KIND, &problem));
@@ -240,9 +246,6 @@ impl<'a, 'r> Hosts<'a, 'r> {
         }
         at.taken.insert(host.to_owned(), &service.meta);
         let virtual_host = VirtualHost { host: host.to_owned(), port: at.port, routes: made.routes.clone() };
-        if let Err(problem) = Routes::new(virtual_host.clone(), &[]) {
-            at.report.error(&service.meta, KIND, &problem);
-        }
         Some(Name { host: host.to_owned(), port: at.port, virtual_host: self.intern(virtual_host) })
     }
 
@@ -318,8 +321,8 @@ impl<'a, 'r> AtOnePort<'_, 'a, 'r> {
     }
 
     /// The hosts of a `VirtualService` that are no service at this port, and the services that it speaks for (Istio's
-    /// `separateVSHostsAndServices`): those that it names, and those under a wildcard of it that no other one has a more
-    /// specific host for.
+    /// `separateVSHostsAndServices`): those that it names, and those under a wildcard of it that no other one has a
+    /// more specific host for.
     fn split(&self, place: usize, hosts: &[String]) -> (Vec<String>, BTreeSet<String>) {
         let mut foreign = Vec::new();
         let mut matched = BTreeSet::new();
@@ -355,10 +358,11 @@ impl<'a, 'r> AtOnePort<'_, 'a, 'r> {
 
     /// Whether a service has one of the hosts, or a wildcard of one covers the other.
     fn overlaps(&self, hosts: &[String]) -> bool {
-        let is_wild = |host: &String| hostname::wildcard(host).is_some();
-        hosts.iter().any(|host| {
-            self.services.contains_key(host)
-                || self.services.keys().any(|known| (is_wild(host) || is_wild(known)) && hostname::overlap(known, host))
+        // Wildcards sort before all names.
+        let wild = || self.services.keys().take_while(|known| hostname::wildcard(known).is_some());
+        hosts.iter().any(|host| match hostname::wildcard(host) {
+            Some(_) => self.services.keys().any(|known| hostname::overlap(known, host)),
+            None => self.services.contains_key(host) || wild().any(|known| hostname::overlap(known, host)),
         })
     }
 }

@@ -17,7 +17,8 @@ pub(super) fn selects(condition: &Labels, labels: &Labels) -> bool {
 }
 
 /// The unions of conditions that do not contradict each other, those of most labels first; the last one is empty. A
-/// workload belongs to the first union whose labels it has all of: it meets exactly the conditions that this union meets.
+/// workload belongs to the first union whose labels it has all of: it meets exactly the conditions that this union
+/// meets.
 pub(super) fn combinations(conditions: &BTreeSet<Labels>) -> Vec<Labels> {
     let mut unions: BTreeSet<Labels> = BTreeSet::from([Labels::new()]);
     for condition in conditions {

@@ -11,8 +11,8 @@ use crate::table::{Match, StringMatch};
 /// The word of `gateways` for clients inside the mesh, such as ours.
 pub(super) const MESH: &str = "mesh";
 
-/// Whether a match is for clients of `namespace` at `port`; and whether their labels count. As Istio's `sourceMatchHTTP`:
-/// with `gateways` nothing else of the source counts.
+/// Whether a match is for clients of `namespace` at `port`; and whether their labels count. As Istio's
+/// `sourceMatchHTTP`: with `gateways` nothing else of the source counts.
 pub(super) fn is_for(found: &HttpMatch, namespace: &str, port: u16) -> bool {
     if found.port.is_some_and(|wanted| wanted != port) {
         return false;
@@ -23,8 +23,8 @@ pub(super) fn is_for(found: &HttpMatch, namespace: &str, port: u16) -> bool {
     found.source_namespace.as_deref().is_none_or(|wanted| wanted.is_empty() || wanted == namespace)
 }
 
-/// The label conditions of a `VirtualService` that has no route for every workload at every port: where a workload meets
-/// none of them, the hosts may have Istio's default route instead. Otherwise there are none.
+/// The label conditions of a `VirtualService` that has no route for every workload at every port: where a workload
+/// meets none of them, the hosts may have Istio's default route instead. Otherwise there are none.
 pub(super) fn decisive_labels(service: &VirtualService) -> BTreeSet<Labels> {
     let is_for_all = |http: &HttpRoute| {
         http.matches.is_empty()

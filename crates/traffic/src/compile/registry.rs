@@ -172,8 +172,8 @@ impl<'a> Registry<'a> {
         hostname::wildcard(host).is_none() && places.iter().all(|place| self.services[*place].namespace == namespace)
     }
 
-    /// The documents for an exact host that is a destination of a client of `namespace`, which need not be among the hosts
-    /// of its `Sidecar`: "the services that virtual services route to are imported too".
+    /// The documents for an exact host that is a destination of a client of `namespace`, which need not be among the
+    /// hosts of its `Sidecar`: "the services that virtual services route to are imported too".
     pub(super) fn destination(&self, host: &str, namespace: &str) -> Vec<usize> {
         let known = self.by_host.get(host).map_or(&[][..], Vec::as_slice);
         let visible: Vec<usize> = known.iter().copied().filter(|place| self.is_visible(*place, namespace)).collect();

@@ -10,8 +10,8 @@ use crate::table::{RetryOn, RetryPolicy};
 const ATTEMPTS: u32 = 2;
 const BACKOFF: Duration = Duration::from_millis(25);
 
-/// "connect-failure,refused-stream,unavailable,cancelled". Istio's code adds `retriable-status-codes`, of which it names
-/// none.
+/// "connect-failure,refused-stream,unavailable,cancelled". Istio's code adds `retriable-status-codes`, of which it
+/// names none.
 const DEFAULT_ON: [RetryOn; 4] =
     [RetryOn::ConnectFailure, RetryOn::RefusedStream, RetryOn::GrpcUnavailable, RetryOn::GrpcCancelled];
 
@@ -42,7 +42,8 @@ pub(super) fn policy(
     made.attempts = policy.attempts;
     let mut idle = Vec::new();
     if !policy.retry_on.is_empty() {
-        (made.on, made.statuses, idle) = words(&policy.retry_on)?;
+        let words = words(&policy.retry_on)?;
+        (made.on, made.statuses, idle) = (words.on, words.statuses, words.idle);
     }
     made.per_try_timeout_ms = policy.per_try_timeout.map_or(0, ms);
     // Envoy: a timeout of a try that is not below that of the whole is ignored.
@@ -57,9 +58,17 @@ pub(super) fn policy(
     Ok((made, idle))
 }
 
+/// `retryOn`, taken apart.
+#[derive(Default)]
+struct Words {
+    on: Vec<RetryOn>,
+    statuses: Vec<u16>,
+    idle: Vec<String>,
+}
+
 /// As Istio's `parseRetryOn`: "Any integers are assumed to be status codes".
-fn words(words: &[String]) -> Result<(Vec<RetryOn>, Vec<u16>, Vec<String>), String> {
-    let (mut on, mut statuses, mut idle) = (Vec::new(), Vec::new(), Vec::new());
+fn words(words: &[String]) -> Result<Words, String> {
+    let Words { mut on, mut statuses, mut idle } = Words::default();
     for word in words.iter().flat_map(|word| word.split(',')).map(str::trim).filter(|word| !word.is_empty()) {
         if let Some(known) = condition(word) {
             if !on.contains(&known) {
@@ -80,7 +89,7 @@ fn words(words: &[String]) -> Result<(Vec<RetryOn>, Vec<u16>, Vec<String>), Stri
     if !statuses.is_empty() && !on.contains(&RetryOn::RetriableStatusCodes) {
         on.push(RetryOn::RetriableStatusCodes);
     }
-    Ok((on, statuses, idle))
+    Ok(Words { on, statuses, idle })
 }
 
 /// Whether Go's `http.StatusText` has a text for it.

@@ -150,7 +150,8 @@ impl<'a> Index<'a> {
     }
 }
 
-/// `exportTo` as Istio compares it. "destination rules with workloadSelector should not be exported to other namespaces".
+/// `exportTo` as Istio compares it. "destination rules with workloadSelector should not be exported to other
+/// namespaces".
 fn words(document: &DestinationRule) -> BTreeSet<&str> {
     if document.workload_selector.is_some() {
         return BTreeSet::from(["."]);

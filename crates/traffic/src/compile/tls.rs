@@ -49,6 +49,12 @@ pub(super) fn tls(peer: &Peer<'_>, settings: Option<&ClientTls>) -> Result<Tls, 
 fn mutual(peer: &Peer<'_>, settings: Option<&ClientTls>) -> Result<Tls, Problem> {
     let given = settings.and_then(|settings| settings.sni.clone());
     let is_of_rule = given.is_some();
+    if !is_of_rule && super::hostname::wildcard(peer.host).is_some() {
+        let host = peer.host;
+        return Err(of_entry(format!(
+            "spec.hosts: found {host}, which no server name stands for: expected exact hosts, or a DestinationRule with tls.sni"
+        )));
+    }
     let name = given.unwrap_or_else(|| sni::of(peer.host, peer.port, peer.subset));
     sni::check(&name).map_err(|text| Problem { is_of_rule, text })?;
     Ok(Tls::IstioMutual(IstioMutual { sni: name, expected: expected(peer, settings)? }))

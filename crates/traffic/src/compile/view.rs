@@ -13,8 +13,8 @@ use super::report::Report;
 use super::{hostname, matches};
 use crate::table::{Listener, Outbound, View};
 
-/// All views: those of namespaces with rules of their own, and at the end those of every other one. Of each the view for
-/// most labels goes first.
+/// All views: those of namespaces with rules of their own, and at the end those of every other one. Of each the view
+/// for most labels goes first.
 pub(super) fn views<'a, 'r>(
     resources: &'a Resources,
     clusters: &mut Clusters<'a, 'r>,
@@ -95,7 +95,8 @@ fn view<'a, 'r>(
     }
     for egress in egress {
         let Some(port) = &egress.port else { continue };
-        // "If Port's protocol is proxy protocol (HTTP_PROXY) ... the egress listener is used as generic egress http proxy".
+        // "If Port's protocol is proxy protocol (HTTP_PROXY) ... the egress listener is used as generic egress http
+        // proxy".
         let is_proxy = port.protocol.eq_ignore_ascii_case("http_proxy");
         let scope = scope(client, &egress.hosts, (!is_proxy).then_some(port.number), hosts);
         let Names { mut exact, wildcards } = hosts.names(client, &scope, clusters, report);
@@ -136,8 +137,8 @@ fn scope(client: Client<'_>, seen: &[String], port: Option<u16>, hosts: &Hosts<'
     Scope::new(registry, &services, routes, port)
 }
 
-/// The `Sidecar` of a client: "sidecars with selectors are put in front", then the one for the whole namespace, then the
-/// root namespace's.
+/// The `Sidecar` of a client: "sidecars with selectors are put in front", then the one for the whole namespace, then
+/// the root namespace's.
 fn sidecar_of<'a>(client: Client<'_>, resources: &'a Resources) -> Option<&'a Sidecar> {
     let of = |namespace: &'_ str| {
         let namespace = namespace.to_owned();

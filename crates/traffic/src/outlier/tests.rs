@@ -239,7 +239,9 @@ fn no_more_than_the_share() {
         (2, 50, false, 1),
         (1, 99, false, 0),
         (1, 100, false, 1),
-        // Istio's default, 10 %: none of fewer than ten.
+        // Istio's default, 10 %: none of fewer than ten. So does Envoy 1.40.0, also with 33 % of three.
+        (3, 33, false, 0),
+        (3, 34, false, 1),
         (9, 10, false, 0),
         // AlwaysEjectOneHost
         (9, 10, true, 1),

@@ -223,6 +223,8 @@ fn endpoints_that_cannot_be_are_refused() {
     }
     let wild = ServiceEntry { endpoints: Vec::new(), ..external("*.example.com") };
     assert!(refused(&with(wild, None))[0].contains("a wildcard cannot be looked up"));
+    let wild = ServiceEntry { hosts: vec!["*.example.com".to_owned()], ..entry("*.example.com") };
+    assert!(refused(&with(wild, None))[0].contains("which no server name stands for"));
     let name = refused(&with(ServiceEntry { hosts: vec!["a..b".to_owned()], ..entry(RATINGS) }, None));
     assert!(name[0].contains("found the host \"a..b\""), "{name:?}");
 }

@@ -1,5 +1,7 @@
 //! From documents to what a workload sees.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::unwrap_used)]
+
 mod build;
 mod destinations;
 mod hosts;
@@ -9,3 +11,4 @@ mod routes;
 mod rules;
 mod section;
 mod sidecars;
+mod yaml;

@@ -233,6 +233,25 @@ fn internal(resources: &Resources) -> Vec<&str> {
     of(true).filter(|host| !of(false).any(|other| other.eq_ignore_ascii_case(host))).collect()
 }
 
+/// What a client finds, with every index followed.
+fn resolved(rules: &Rules, client: (&str, &BTreeMap<String, String>)) -> Vec<String> {
+    let labels: Vec<_> = client.1.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+    let view = rules.view(Some(client.0), &labels).unwrap();
+    let names = view.names().into_iter().chain(view.wildcards());
+    let said = names.map(|(host, port)| {
+        let index = view.find(&host.replace('*', "zz"), port).unwrap();
+        let host = rules.virtual_host(index).unwrap();
+        let clusters = host.routes.iter().flat_map(|route| match &route.action {
+            Action::Forward(forward) => forward.destinations.clone(),
+            Action::Redirect(_) | Action::Direct(_) => Vec::new(),
+        });
+        let clusters: Vec<_> = clusters.map(|found| (found.weight, rules.cluster(found.cluster))).collect();
+        let matches: Vec<_> = host.routes.iter().map(|route| (&route.name, &route.matches)).collect();
+        format!("{}:{port} {matches:?} {clusters:?}", host.host)
+    });
+    said.collect()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
 
@@ -259,5 +278,28 @@ proptest! {
             }
         }
         prop_assert_eq!(compile(&resources), compile(&resources));
+    }
+
+    /// Only namespaces that may see something of their own are compiled. A `Sidecar` that says nothing has each compiled,
+    /// and changes nothing.
+    #[test]
+    fn a_namespace_without_a_view_of_its_own_sees_what_all_see(
+        resources in resources(), labels in some_labels(), of in prop::sample::select(&["a", "b", "istio-system", "x"][..])
+    ) {
+        let plain = Resources { sidecars: Vec::new(), ..resources };
+        let mut forced = plain.clone();
+        forced.sidecars = NAMESPACES.iter().map(|namespace| Sidecar {
+            meta: meta("default", namespace),
+            workload_selector: None,
+            egress: Vec::new(),
+            outbound_traffic_policy: None,
+        }).collect();
+        let (plain, forced) = (compile(&plain), compile(&forced));
+        prop_assert_eq!(plain.is_ok(), forced.is_ok(), "{:?} {:?}", plain, forced);
+        if let (Ok(plain), Ok(forced)) = (plain, forced) {
+            let open = |section: &[u8]| Rules::open(section).unwrap();
+            let found = resolved(&open(&plain.section), (of, &labels));
+            prop_assert_eq!(found, resolved(&open(&forced.section), (of, &labels)));
+        }
     }
 }

@@ -136,7 +136,7 @@ fn warmup(at: &At<'_>) -> Option<Warmup> {
         let duration = fields.required("duration").and_then(|at| at.whole_milliseconds());
         let minimum_percent = match fields.field("minimumPercent") {
             None => Some(10),
-            Some(at) => at.whole_percent(),
+            Some(at) => minimum_percent(&at),
         };
         let aggression = match fields.field("aggression") {
             None => Some(1_000),
@@ -144,6 +144,16 @@ fn warmup(at: &At<'_>) -> Option<Warmup> {
         };
         Some(Warmup { duration: duration?, minimum_percent: minimum_percent?, aggression_thousandths: aggression? })
     })
+}
+
+/// Istio's type is a number with a fraction, of which nothing is kept: `5.0` is read, `5.5` is not.
+fn minimum_percent(at: &At<'_>) -> Option<u32> {
+    let number = at.fraction()?;
+    if number > 100.0 || number.fract() != 0.0 {
+        at.error("expected a whole number from 0 to 100");
+        return None;
+    }
+    Some(number as u32)
 }
 
 /// Istio: "aggression should be greater than 0".

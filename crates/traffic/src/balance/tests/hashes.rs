@@ -155,3 +155,48 @@ fn localities_count() {
         assert!(counts[1] > 700 && counts[2] > 700 && counts[3] == 0, "{table:?} {counts:?}");
     }
 }
+
+/// Where Envoy 1.40.0 sent requests with these headers: six endpoints from 127.0.0.1:19101 on.
+#[test]
+fn as_a_sidecar() {
+    let member = |(index, place): (usize, Place)| Member {
+        key: format!("127.0.0.1:{}", 19_101 + index),
+        place,
+        since: Duration::ZERO,
+    };
+    let balancer = |table, places: [Place; 6]| by(table, places.into_iter().enumerate().map(member).collect(), 0);
+    let weight = |weight| Place { weight, ..Place::default() };
+    let weights = [1, 2, 3, 5, 8, 13].map(weight);
+    let local = |locality, share, weight| Place { priority: 0, weight, locality: Some((locality, share)) };
+    let localities =
+        [local(0, 80, 1), local(0, 80, 1), local(1, 15, 1), local(1, 15, 2), local(1, 15, 3), local(2, 5, 1)];
+    let of = |text: &str| xxhash_rust::xxh64::xxh64(text.as_bytes(), 0);
+    let all = Fake::default();
+
+    let (mut ring, mut maglev) =
+        (balancer(HashTable::Ring(1024), weights), balancer(HashTable::Maglev(10_007), weights));
+    let (in_ring, in_maglev) = ([4, 4, 4, 2, 2, 5, 2, 5, 5, 4, 1, 2], [5, 1, 3, 4, 5, 1, 4, 2, 5, 5, 5, 3]);
+    for (number, (in_ring, in_maglev)) in in_ring.into_iter().zip(in_maglev).enumerate() {
+        let hash = of(&format!("user-{}", number * 7919));
+        assert_eq!(choose(&mut ring, &all, hash), Some(in_ring), "{number}");
+        assert_eq!(choose(&mut maglev, &all, hash), Some(in_maglev), "{number}");
+    }
+
+    let mut ring = balancer(HashTable::Ring(1024), localities);
+    let mut maglev = balancer(HashTable::Maglev(65_537), localities);
+    let (in_ring, in_maglev) = ([0, 0, 1, 1, 3, 4, 0, 0, 0, 1, 3, 3], [1, 1, 1, 0, 1, 0, 0, 0, 0, 1, 0, 1]);
+    for (number, (in_ring, in_maglev)) in in_ring.into_iter().zip(in_maglev).enumerate() {
+        let hash = of(&(number * 7919).to_string());
+        assert_eq!(choose(&mut ring, &all, hash), Some(in_ring), "{number}");
+        assert_eq!(choose(&mut maglev, &all, hash), Some(in_maglev), "{number}");
+    }
+
+    // Two of the three endpoints of the first priority are not healthy, and the last endpoint weighs two.
+    let places = [(0, 1), (0, 1), (0, 1), (1, 1), (1, 1), (1, 2)];
+    let places = places.map(|(priority, weight)| Place { priority, weight, locality: None });
+    let mut ring = balancer(HashTable::Ring(1024), places);
+    for (number, expected) in [0, 4, 0, 5, 0, 0, 0, 5, 0, 0, 0, 4, 5, 5, 5, 4, 0, 3].into_iter().enumerate() {
+        let hash = of(&(number * 7919).to_string());
+        assert_eq!(choose(&mut ring, &unhealthy(&[1, 2]), hash), Some(expected), "{number}");
+    }
+}

@@ -30,6 +30,8 @@ fn what_stays_keeps_its_age() {
 fn the_place_is_the_new_one() {
     let mut balancer = balancer(BalancePolicy::Random, members(&[0, 1]), 0);
     assert_eq!(counts(&mut balancer, &Fake::default(), 2, 10), [10, 0]);
+    // Nothing that was built for the old ones is used again.
+    assert_eq!(counts(&mut balancer, &unhealthy(&[0]), 2, 10), [0, 10]);
     balancer.replace(members(&[1, 0]));
     assert_eq!(counts(&mut balancer, &Fake::default(), 2, 10), [0, 10]);
 }
