@@ -341,6 +341,8 @@ impl Service {
                 Ok(Response::new(text("waited")))
             }
             "/echo" => Ok(Response::new(request.into_body().map_err(Into::into).boxed_unsync())),
+            // Answers when it has read all of the body.
+            "/read" => Ok(Response::new(text(request.into_body().collect().await?.to_bytes()))),
             // Ends the connection at its second request, without a word.
             "/once" if before > 0 => Err("silence".into()),
             "/never" => std::future::pending().await,
