@@ -106,6 +106,7 @@ fn matches_that_ask_whether_something_is_there() {
     assert_eq!(only.without_headers["x-d"], StringMatch::Present);
     assert_eq!(only.query_params["Q"], StringMatch::Present);
     // Every request has these.
+    assert_eq!(matched("headers: {':path': {prefix: /a}}").headers[":path"], StringMatch::Prefix("/a".to_owned()));
     let only = matched("uri: {}, scheme: {}, method: {}, authority: {}, statPrefix: ignored");
     assert_eq!(only, HttpMatch::default());
     assert_eq!(matched("uri: {prefix: ''}").uri, Some(StringMatch::Prefix(String::new())));
@@ -130,7 +131,7 @@ fn headers_that_are_changed() {
         map.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>()
     };
     // Istio replaces the Host by `add` too.
-    assert_eq!(entries(&headers.request.set), ["host=b.example", "x-a=100%"]);
+    assert_eq!(entries(&headers.request.set), ["host=b.example", "x-a=100%%"]);
     assert_eq!(entries(&headers.request.add), ["x-a=c"]);
     assert_eq!(headers.request.remove, ["x-r"]);
     assert_eq!(headers.response.remove, ["server"]);

@@ -74,20 +74,35 @@ fn removable(at: &At<'_>, name: &str) -> bool {
     true
 }
 
-/// Envoy's formats stand between percent signs, and `%%` is one.
+/// A value in Envoy's form: commands such as `%REQ(x-a)%` stand between percent signs, and `%%` is one.
 fn value(at: &At<'_>, text: &str) -> Option<String> {
     // Istio's expression for values: no control characters but the tab.
     if text.chars().any(|c| c.is_ascii_control() && c != '\t') {
         at.error("expected a header's value without control characters");
         return None;
     }
-    let plain = text.replace("%%", "");
-    if plain.contains('%') {
+    if !is_balanced(text) {
         at.error(format!(
-            "commands of Envoy (`%NAME%`) in a header's value are not supported yet, found {}; write `%%` for a percent sign",
+            "a `%` begins a command of Envoy, and no other one ends it, found {}; write `%%` for a percent sign",
             quoted(text)
         ));
         return None;
     }
-    Some(text.replace("%%", "%"))
+    Some(text.to_owned())
+}
+
+/// Whether each command has its end. Istio (`validateHeaderValue`) looks into the commands too; which ones there are is
+/// for those who carry them out.
+fn is_balanced(text: &str) -> bool {
+    let mut rest = text;
+    while let Some((_, after)) = rest.split_once('%') {
+        rest = match after.strip_prefix('%') {
+            Some(after) => after,
+            None => match after.split_once('%') {
+                Some((_, after)) => after,
+                None => return false,
+            },
+        };
+    }
+    true
 }

@@ -155,11 +155,7 @@ fn destination(destination: &Destination) -> Yaml {
 fn header_operations(operations: &HeaderOperations) -> Option<Yaml> {
     let changes = |changes: &HeaderChanges| {
         let HeaderChanges { set, add, remove } = changes;
-        // A percent sign is written twice.
-        let values = |map: &BTreeMap<String, String>| {
-            data(&map.iter().map(|(name, value)| (name.clone(), value.replace('%', "%%"))).collect())
-        };
-        fields([("set", values(set)), ("add", values(add)), ("remove", texts(remove))])
+        fields([("set", data(set)), ("add", data(add)), ("remove", texts(remove))])
     };
     let HeaderOperations { request, response } = operations;
     let given = |of: &HeaderChanges| (*of != HeaderChanges::default()).then(|| changes(of));

@@ -64,7 +64,7 @@ fn any_match() -> impl Strategy<Value = StringMatch> {
 
 fn http_match() -> BoxedStrategy<HttpMatch> {
     let parts = (option::of(some_text()), option::of(some_text()), option::of(some_text()), option::of(some_text()));
-    let name = || "x-[a-z0-9]{1,3}";
+    let name = || prop_oneof!["x-[a-z0-9]{1,3}", Just(":path".to_owned())];
     let maps = (
         btree_map(name(), any_match(), 0..2),
         btree_map(name(), any_match(), 0..2),
@@ -99,7 +99,7 @@ fn destination() -> impl Strategy<Value = Destination> {
 }
 
 fn header_operations() -> impl Strategy<Value = HeaderOperations> {
-    let values = || btree_map("x-[a-z]{1,3}", "[ -~é]{1,6}", 0..2);
+    let values = || btree_map("x-[a-z]{1,3}", "[ -$&-~é]{1,6}(%%|%REQ\\(x-[a-z]\\)%)?", 0..2);
     let changes = || {
         (values(), values(), vec("x-[a-z]{1,3}", 0..2)).prop_map(|(set, add, remove)| HeaderChanges {
             set,

@@ -21,8 +21,8 @@ pub(super) fn check(changes: &HeaderOps) -> Result<(), String> {
 
 fn changes(from: &istio::HeaderChanges) -> HeaderChanges {
     let listed = |headers: &BTreeMap<String, String>| {
-        // Documents have values as they are sent, the table has them in Envoy's form: there `%%` is a percent sign.
-        headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.replace('%', "%%"))).collect()
+        // Documents and the table have values in Envoy's form: there `%%` is a percent sign.
+        headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone())).collect()
     };
     HeaderChanges {
         set: listed(&from.set),

@@ -67,7 +67,7 @@ spec:
     - destination: { host: reviews, subset: v2 }
   - name: all
     headers:
-      request: { set: { x-share: '100%%' } }
+      request: { set: { x-share: '100%%', x-copy: '<%REQ(x-share)%>' } }
     route:
     - destination: { host: reviews, subset: v1 }
       weight: 90
@@ -95,10 +95,11 @@ fn canary_routes_of_a_service_behind_two_gateways() {
     assert_eq!(jason.retry.statuses, [409]);
     let weights: Vec<u32> = forward_of(all).destinations.iter().map(|found| found.weight).collect();
     assert_eq!(weights, [90, 10]);
-    // The document's `%%` is one percent sign, and stays one on the way.
+    // The document's `%%` is one percent sign, and stays one on the way. A command is carried out.
     let mut headers = http::HeaderMap::new();
+    headers.insert("x-share", "7".parse().unwrap());
     traffic::headers::Changes::new(&all.headers.request).unwrap().apply(&mut headers);
-    assert_eq!(headers["x-share"], "100%");
+    assert_eq!((headers["x-share"].as_bytes(), headers["x-copy"].as_bytes()), (&b"100%"[..], &b"<7>"[..]));
     let v1 = opened.cluster_of(all);
     assert_eq!(v1.endpoints.len(), 1);
     assert_eq!((v1.endpoints[0].address.as_str(), v1.endpoints[0].port), ("eastwest-1.mesh.example", 15443));

@@ -9,6 +9,9 @@ use super::super::regex::regex;
 use super::gateway_name;
 use crate::{HttpMatch, StringMatch};
 
+/// What of a request's line Istio takes among the headers (`pseudoHeaders`).
+const PSEUDO: &[&str] = &[":authority", ":method", ":path", ":scheme", ":status"];
+
 /// Where a string stands that is matched: what Istio takes differs.
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum Of {
@@ -70,14 +73,7 @@ fn headers(at: &At<'_>, of: Of) -> BTreeMap<String, StringMatch> {
             value.error("matching by claims of a token is not supported yet");
             continue;
         }
-        if name.starts_with(':') {
-            value.error(format!(
-                "matching by {} is not supported yet; use `uri`, `scheme`, `method` or `authority`",
-                quoted(name)
-            ));
-            continue;
-        }
-        if !is_token(name) {
+        if !PSEUDO.contains(&name) && !is_token(name) {
             value.error(format!("expected the name of a header, found {}", quoted(name)));
             continue;
         }
