@@ -222,7 +222,7 @@ fn labels(text: &str) -> Result<Vec<(String, String)>, String> {
 fn locality(text: &str) -> Result<Locality, String> {
     let parts: Vec<&str> = text.split('/').collect();
     let good = |part: &&str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'*');
-    if parts.len() > 3 || !parts.iter().all(|part| good(part)) {
+    if parts.len() > 3 || !parts.iter().all(good) {
         return Err("expected region, region/zone or region/zone/subzone".to_owned());
     }
     let part = |index: usize| parts.get(index).map_or_else(String::new, ToString::to_string);

@@ -12,6 +12,7 @@ mod tests;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use platform::BoxFuture;
 use platform::clock::Clock;
@@ -27,6 +28,9 @@ const MAX_ADDRESSES: usize = 64;
 
 /// The most clusters whose last answer is kept.
 const MAX_CLUSTERS: usize = 10_000;
+
+/// How long a cluster is told the same without another look.
+const MOMENT: Duration = Duration::from_secs(1);
 
 /// Turns a name into addresses, without their ports.
 pub(crate) trait Lookup: Send + Sync {
@@ -52,7 +56,13 @@ pub(crate) struct Resolver {
     runtime_api: Option<String>,
     cache: Arc<Cache>,
     /// What each cluster was told last, by its name.
-    told: Mutex<HashMap<String, Arc<Addresses>>>,
+    told: Mutex<HashMap<String, Told>>,
+}
+
+struct Told {
+    addresses: Arc<Addresses>,
+    at: SystemTime,
+    version: u64,
 }
 
 /// The addresses of a cluster. As long as nothing changes it is the same `Arc`.
@@ -92,10 +102,11 @@ impl Resolver {
     /// # Errors
     /// When no endpoint has an address.
     pub(crate) async fn endpoints(self: &Arc<Self>, cluster: &Cluster) -> Result<Arc<Addresses>, Refusal> {
-        if cluster.resolution == Resolution::Static
-            && let Some(told) = self.lock().get(&cluster.name)
+        let (version, now) = (self.cache.version(), self.cache.now());
+        if let Some(told) = self.lock().get(&cluster.name)
+            && (cluster.resolution == Resolution::Static || told.is_valid(version, now))
         {
-            return Ok(Arc::clone(told));
+            return Ok(Arc::clone(&told.addresses));
         }
         let lookups = cluster.endpoints.iter().map(|endpoint| self.look_up(&endpoint.address, endpoint.port));
         let mut found = Vec::with_capacity(cluster.endpoints.len());
@@ -115,7 +126,7 @@ impl Resolver {
         }
         match found.is_empty() {
             true => Err(Refusal::new(Reason::UpstreamConnectFailed, format!("{}: {why}", cluster.host))),
-            false => Ok(self.tell(&cluster.name, Addresses(found))),
+            false => Ok(self.tell(&cluster.name, Addresses(found), version, now)),
         }
     }
 
@@ -180,22 +191,30 @@ impl Resolver {
         Ok(found.iter().map(|address| SocketAddr::new(*address, port)).collect())
     }
 
-    fn tell(&self, name: &str, found: Addresses) -> Arc<Addresses> {
+    fn tell(&self, name: &str, found: Addresses, version: u64, at: SystemTime) -> Arc<Addresses> {
         let mut told = self.lock();
-        if let Some(held) = told.get(name)
-            && **held == found
+        if let Some(held) = told.get_mut(name)
+            && *held.addresses == found
         {
-            return Arc::clone(held);
+            (held.at, held.version) = (at, version);
+            return Arc::clone(&held.addresses);
         }
-        let found = Arc::new(found);
+        let addresses = Arc::new(found);
         if told.len() < MAX_CLUSTERS || told.contains_key(name) {
-            told.insert(name.to_owned(), Arc::clone(&found));
+            told.insert(name.to_owned(), Told { addresses: Arc::clone(&addresses), at, version });
         }
-        found
+        addresses
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Addresses>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Told>> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Told {
+    /// What was told a moment ago is told again without looking at each name.
+    fn is_valid(&self, version: u64, now: SystemTime) -> bool {
+        self.version == version && now.duration_since(self.at).is_ok_and(|age| age < MOMENT)
     }
 }
 

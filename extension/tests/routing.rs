@@ -4,10 +4,11 @@
 mod common;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::*;
 use http::Request;
+use tokio::time::Instant;
 
 const V1: &str = "v1.mesh.example:15443";
 const V2: &str = "v2.mesh.example:15443";

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -36,6 +37,8 @@ pub(super) struct Cache {
     clock: Arc<dyn Clock>,
     lookup: Arc<dyn Lookup>,
     names: Mutex<HashMap<String, Entry>>,
+    /// Counts the look-ups that have ended.
+    version: AtomicU64,
 }
 
 #[derive(Default)]
@@ -57,7 +60,16 @@ enum Look {
 
 impl Cache {
     pub(super) fn new(clock: Arc<dyn Clock>, lookup: Arc<dyn Lookup>) -> Arc<Cache> {
-        Arc::new(Cache { clock, lookup, names: Mutex::default() })
+        Arc::new(Cache { clock, lookup, names: Mutex::default(), version: AtomicU64::new(0) })
+    }
+
+    /// Another number when something may have changed.
+    pub(super) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    pub(super) fn now(&self) -> SystemTime {
+        self.clock.now()
     }
 
     /// The addresses of a name; never empty.
@@ -129,6 +141,7 @@ impl Cache {
             }
             entry.running = None;
         }
+        self.version.fetch_add(1, Ordering::AcqRel);
         drop(tell);
     }
 

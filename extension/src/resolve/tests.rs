@@ -61,11 +61,9 @@ impl Stage {
         Ok(found.0.iter().map(|found| format!("{} {}", found.endpoint, found.address)).collect())
     }
 
-    async fn settle(&self, calls: usize) {
-        while self.calls() < calls || self.names.permits.available_permits() > 0 && self.calls() < calls {
-            tokio::task::yield_now().await;
-        }
-        for _ in 0..10 {
+    /// Returns when so many look-ups have ended.
+    async fn settle(&self, calls: u64) {
+        while self.resolver.cache.version() < calls {
             tokio::task::yield_now().await;
         }
     }
@@ -83,7 +81,7 @@ fn cluster(resolution: Resolution, endpoints: &[(&str, u16)]) -> Cluster {
         ..Endpoint::default()
     };
     Cluster {
-        name: "c".to_owned(),
+        name: format!("{resolution:?} {endpoints:?}"),
         resolution,
         endpoints: endpoints.iter().map(endpoint).collect(),
         ..Cluster::default()

@@ -2,6 +2,8 @@
 
 use std::error::Error as _;
 
+use rustls::AlertDescription;
+
 use super::wire::Stats;
 use super::{FailedKind, Hop, Why};
 use crate::reason::{Reason, Refusal};
@@ -9,9 +11,18 @@ use crate::reason::{Reason, Refusal};
 /// Kind and words for a request that failed on a connection.
 pub(super) fn explain(hop: &Hop, error: &hyper::Error, stats: &Stats) -> Why {
     let host = &hop.cluster.host;
-    if let Some(alert) = stats.alert() {
-        let detail = format!("{host} refused our certificate: TLS alert {alert:?}");
-        return (FailedKind::Tls, Refusal::new(Reason::TlsFailed, detail));
+    match stats.alert() {
+        // In TLS 1.3 a server refuses our certificate after the handshake looks done to us.
+        Some(alert) if ends_handshake(alert, stats.received()) => {
+            let detail = format!("{host} refused our certificate: TLS alert {alert:?}");
+            return (FailedKind::Tls, Refusal::new(Reason::TlsFailed, detail));
+        }
+        // At another time it may have processed the request.
+        Some(alert) => {
+            let detail = format!("{host} ended the connection: TLS alert {alert:?}");
+            return (FailedKind::Reset { sent: true }, Refusal::new(Reason::TlsFailed, detail));
+        }
+        None => {}
     }
     let kind = kind(error, stats);
     let detail = match kind {
@@ -19,6 +30,26 @@ pub(super) fn explain(hop: &Hop, error: &hyper::Error, stats: &Stats) -> Why {
         _ => format!("{host} gave no whole HTTP answer: {error}{}", cause(error)),
     };
     (kind, Refusal::new(Reason::UpstreamProtocolError, detail))
+}
+
+/// True for the alerts about certificates and keys (RFC 8446 6.2), as long as no content has come: then the handshake
+/// has never ended for the server, and it has processed nothing.
+fn ends_handshake(alert: AlertDescription, received: u64) -> bool {
+    use AlertDescription as Alert;
+    received == 0
+        && matches!(
+            alert,
+            Alert::HandshakeFailure
+                | Alert::BadCertificate
+                | Alert::UnsupportedCertificate
+                | Alert::CertificateRevoked
+                | Alert::CertificateExpired
+                | Alert::CertificateUnknown
+                | Alert::UnknownCA
+                | Alert::AccessDenied
+                | Alert::DecryptError
+                | Alert::CertificateRequired
+        )
 }
 
 fn cause(error: &hyper::Error) -> String {
@@ -62,4 +93,22 @@ fn http2_error(error: &hyper::Error) -> Option<&h2::Error> {
         cause = inner.source();
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_handshake_that_never_ended_proves_that_nothing_was_processed() {
+        for (alert, received, expected) in [
+            (AlertDescription::UnknownCA, 0, true),
+            (AlertDescription::CertificateRequired, 0, true),
+            (AlertDescription::UnknownCA, 1, false),
+            (AlertDescription::InternalError, 0, false),
+            (AlertDescription::BadRecordMac, 0, false),
+        ] {
+            assert_eq!(ends_handshake(alert, received), expected, "{alert:?} {received}");
+        }
+    }
 }

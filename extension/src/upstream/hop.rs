@@ -73,7 +73,10 @@ pub(crate) struct Exchange {
 #[derive(Debug)]
 pub(crate) struct Failed {
     pub(crate) kind: FailedKind,
-    /// The request as it was, when no byte of it was sent.
+    /// The request, when no byte of it was sent, or when it does no more if it is sent twice. Its host may have moved
+    /// between address and header field, as the protocol wants it; [`Upstream::send`] takes either.
+    ///
+    /// [`Upstream::send`]: super::Upstream::send
     pub(crate) unsent: Option<Box<Request<Upload>>>,
     /// For the application, should this be the last try.
     pub(crate) refusal: Refusal,

@@ -34,7 +34,7 @@ impl Stats {
         self.ended.load(Ordering::Acquire)
     }
 
-    /// The TLS alert that ended it. In TLS 1.3 a server refuses our certificate after the handshake looks done to us.
+    /// The TLS alert that ended it.
     pub(super) fn alert(&self) -> Option<AlertDescription> {
         self.alert.get().copied()
     }

@@ -2,6 +2,12 @@
 
 use super::super::*;
 use super::world::*;
+use crate::body::BoxError;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::Frame;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::server::TlsStream;
@@ -96,6 +102,46 @@ async fn a_silent_service_is_a_timeout() {
         assert!(failed.unsent.is_none());
         assert_eq!(server.seen().len(), 1, "a GET is not repeated either");
     }
+}
+
+/// A part, every 200 s.
+struct Slow {
+    left: u32,
+    timer: Pin<Box<tokio::time::Sleep>>,
+}
+
+impl http_body::Body for Slow {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if self.left == 0 {
+            return Poll::Ready(None);
+        }
+        ready!(self.timer.as_mut().poll(cx));
+        self.timer = Box::pin(tokio::time::sleep(Duration::from_secs(200)));
+        self.left -= 1;
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"part")))))
+    }
+}
+
+#[tokio::test]
+async fn while_the_body_goes_out_the_service_need_not_answer() {
+    let world = World::with(Duration::from_secs(300));
+    let server = Server::start(Some(world.mesh.server(RATINGS)), false).await;
+    let hop = world.hop(server.address, Protocol::Http1);
+    world.get(&hop, "/").await.unwrap();
+    // From here on only timers pass the time.
+    tokio::time::pause();
+    let begin = tokio::time::Instant::now();
+    let slow = Slow { left: 4, timer: Box::pin(tokio::time::sleep(Duration::from_secs(200))) };
+    let exchange = world.upstream.send(&hop, post("/read", Upload::replayable(slow).0)).await.unwrap();
+    assert_eq!(Answer::read(exchange).await.body, "partpartpartpart");
+    assert!(begin.elapsed() >= Duration::from_secs(800), "{:?}", begin.elapsed());
+    // A part that does not come in time is silence.
+    let slow = Slow { left: 1, timer: Box::pin(tokio::time::sleep(Duration::from_secs(301))) };
+    let failed = world.upstream.send(&hop, post("/read", Upload::replayable(slow).0)).await.err().unwrap();
+    assert_eq!(failed.kind, FailedKind::Timeout);
 }
 
 #[tokio::test]

@@ -211,3 +211,31 @@ async fn names_that_the_request_brings_do_not_share_connections() {
     let names: Vec<_> = server.hellos().into_iter().map(|(name, _)| name.unwrap()).collect();
     assert_eq!(names, ["a.b.example", "b.b.example"]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn callers_on_several_threads_do_not_disturb_each_other() {
+    for (protocol, most) in [(Protocol::Http1, 8), (Protocol::Http2, 1)] {
+        let world = Arc::new(World::new());
+        let server = server(&world, protocol).await;
+        let pool = Pool { max_connections: 8, ..Pool::default() };
+        let hop = world.limited(server.address, protocol, pool);
+        let callers: Vec<_> = (0..16)
+            .map(|caller| {
+                let (world, hop) = (Arc::clone(&world), hop.clone());
+                tokio::spawn(async move {
+                    for call in 0..20 {
+                        let text_sent = format!("{caller} {call}");
+                        let upload = Upload::replayable(text(text_sent.clone())).0;
+                        let answer = world.call(&hop, post("/echo", upload)).await.unwrap();
+                        assert_eq!(answer.body, text_sent);
+                    }
+                })
+            })
+            .collect();
+        for caller in callers {
+            caller.await.unwrap();
+        }
+        assert_eq!(server.seen().len(), 320);
+        assert!(server.count() <= most, "{protocol:?}: {}", server.count());
+    }
+}

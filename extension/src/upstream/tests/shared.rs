@@ -164,6 +164,25 @@ async fn those_who_wait_for_a_connection_share_its_failure() {
 }
 
 #[tokio::test]
+async fn a_head_without_an_end_is_cut_off() {
+    let world = World::new();
+    let play = |mut stream: TlsStream<TcpStream>, _| async move {
+        greet(&mut stream).await;
+        request(&mut stream).await;
+        // HEADERS, and then CONTINUATION after CONTINUATION: of one long field that HPACK cannot shorten.
+        let mut frame = vec![0, 0x40, 0, 1, 0, 0, 0, 0, 1];
+        frame.extend([0x88, 0, 1, b'x', 0x7f, 0xff, 0xff, 0x7f]);
+        frame.resize(9 + 0x4000, b'a');
+        while stream.write_all(&frame).await.is_ok() {
+            frame[3] = 9;
+        }
+    };
+    let (address, _task) = script(world.mesh.server(RATINGS), play).await;
+    let failed = world.get(&world.hop(address, Protocol::Http2), "/").await.unwrap_err();
+    assert_eq!(failed.kind, FailedKind::Protocol, "{}", failed.refusal.detail);
+}
+
+#[tokio::test]
 async fn a_connection_that_does_not_answer_a_ping_is_dead() {
     let world = World::with(Duration::from_secs(600));
     let play = |mut stream: TlsStream<TcpStream>, _| async move {

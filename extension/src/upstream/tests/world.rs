@@ -213,12 +213,15 @@ pub(super) struct Seen {
     pub(super) client: Option<String>,
 }
 
+/// Server name and chosen protocol of a connection.
+type Hello = (Option<String>, Option<String>);
+
 /// A server; what it does depends on the path.
 pub(super) struct Server {
     pub(super) address: SocketAddr,
     pub(super) connections: Arc<AtomicUsize>,
     seen: Arc<Mutex<Vec<Seen>>>,
-    hellos: Arc<Mutex<Vec<(Option<String>, Option<String>)>>>,
+    hellos: Arc<Mutex<Vec<Hello>>>,
     /// One for each request to `/wait`.
     pub(super) release: Arc<tokio::sync::Semaphore>,
     task: JoinHandle<()>,
@@ -240,7 +243,7 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (connections, seen) = (Arc::<AtomicUsize>::default(), Arc::<Mutex<Vec<Seen>>>::default());
-        let hellos = Arc::<Mutex<Vec<(Option<String>, Option<String>)>>>::default();
+        let hellos = Arc::<Mutex<Vec<Hello>>>::default();
         let release = Arc::new(tokio::sync::Semaphore::new(0));
         let parts = (Arc::clone(&connections), Arc::clone(&seen), Arc::clone(&hellos), Arc::clone(&release));
         let task = tokio::spawn(async move {
@@ -279,8 +282,7 @@ impl Server {
         self.connections.load(Ordering::SeqCst)
     }
 
-    /// Server name and chosen protocol of each connection.
-    pub(super) fn hellos(&self) -> Vec<(Option<String>, Option<String>)> {
+    pub(super) fn hellos(&self) -> Vec<Hello> {
         self.hellos.lock().unwrap().clone()
     }
 
@@ -339,6 +341,8 @@ impl Service {
                 Ok(Response::new(text("waited")))
             }
             "/echo" => Ok(Response::new(request.into_body().map_err(Into::into).boxed_unsync())),
+            // Answers when it has read all of the body.
+            "/read" => Ok(Response::new(text(request.into_body().collect().await?.to_bytes()))),
             // Ends the connection at its second request, without a word.
             "/once" if before > 0 => Err("silence".into()),
             "/never" => std::future::pending().await,
