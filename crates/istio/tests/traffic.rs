@@ -247,7 +247,8 @@ fn a_workload_has_the_labels_of_its_metadata() {
 fn a_service_says_who_sees_it() {
     let service = |annotations: &str| {
         let text = format!(
-            "apiVersion: v1\nkind: Service\nmetadata: {{name: a{annotations}}}\nspec: {{selector: {{app: a}}, ports: [{{port: 80}}]}}\n"
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: a{annotations}}}\n\
+             spec: {{selector: {{app: a}}, ports: [{{port: 80}}]}}\n"
         );
         read(&text).services.remove(0).export_to()
     };

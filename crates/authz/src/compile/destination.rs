@@ -152,8 +152,8 @@ impl Compiler<'_> {
         if let Some((meta, _)) = self.selectors.of_some([&namespace, &self.resources.mesh.root_namespace], &all).first()
         {
             return Err(format!(
-                "the destination {host} has several workloads, and the policy {}/{} at {} selects some of them and not all; an API \
-                 cannot tell which of them a request comes to",
+                "the destination {host} has several workloads, and the policy {}/{} at {} selects some of them and not all; \
+                 an API cannot tell which of them a request comes to",
                 meta.namespace, meta.name, meta.origin
             ));
         }

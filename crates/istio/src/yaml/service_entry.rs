@@ -114,7 +114,10 @@ fn check_resolution(entry: &ServiceEntry, at: &At<'_>) {
         // Istio: "no endpoints should be provided for resolution type none", "workloadSelector should not be set when
         // resolution mode is NONE".
         Resolution::None if endpoints > 0 || entry.workload_selector.is_some() => {
-            at.error("resolution NONE, which is the default, has no `endpoints` and no `workloadSelector`; say how they are found");
+            at.error(
+                "resolution NONE, which is the default, has no `endpoints` and no `workloadSelector`; say how they are \
+                 found",
+            );
         }
         // Istio: "endpoints must be provided if service entry resolution mode is static".
         Resolution::Static if endpoints == 0 && entry.workload_selector.is_none() => {
