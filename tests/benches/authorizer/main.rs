@@ -43,7 +43,12 @@ fn main() {
         }),
         ("memory", &|| memory::print(&world)),
     ];
+    // `cargo bench -p e2e --bench authorizer -- memory` runs the sections whose names begin so.
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     for (name, section) in sections {
+        if !wanted.is_empty() && !wanted.iter().any(|wanted| name.starts_with(wanted.as_str())) {
+            continue;
+        }
         if let Err(why) = section() {
             println!("\nskipped: {name}: {why}");
         }
