@@ -85,12 +85,12 @@ impl World {
             // Lines are made and dropped.
             log: Log::to(|_| ()),
         };
-        let issuer = KeyIssuer::new(Config::from_env(&MapEnv::from(VARIABLES)).unwrap(), deps);
+        let issuer = || KeyIssuer::new(Config::from_env(&MapEnv::from(VARIABLES)).unwrap(), deps.clone());
         let folder = tempfile::tempdir().unwrap();
         let bundle = folder.path().join("mesh.bundle");
-        let made = Self {
+        let mut made = Self {
             calls,
-            issuer,
+            issuer: issuer(),
             runtime,
             key_issuer: e2e::program("key-issuer"),
             bare: common::bare(),
@@ -99,6 +99,8 @@ impl World {
         };
         let jwks = made.answer(&event("GET", "/jwks.json", json!({}), None));
         std::fs::write(&made.bundle, policies::bundle(jwks["body"].as_str().unwrap())).unwrap();
+        // One that has not been asked for anything.
+        made.issuer = issuer();
         made
     }
 
