@@ -114,6 +114,32 @@ pub(crate) fn load(arguments: &ConfigurationArgs) -> Result<Loaded, Vec<String>>
     Ok(Loaded { resources, policies, keys, warnings, idle_files })
 }
 
+/// Reads and compiles the traffic rules alone, or opens those of one bundle; with the warnings.
+///
+/// # Errors
+/// Every reason why they are refused, a line each.
+pub(crate) fn egress(
+    paths: &[PathBuf],
+    allow_ignored: &[String],
+) -> Result<(traffic::Rules, Vec<String>), Vec<String>> {
+    let refused = |path: &Path, why: String| vec![format!("{}: {why}", path.display())];
+    if let [path] = paths
+        && is_bundle(path)
+    {
+        let bundle = Bundle::open(path).map_err(|error| refused(path, error.to_string()))?;
+        let section = bundle.section(Section::Egress).map_err(|error| refused(path, error.to_string()))?;
+        let rules = traffic::Rules::open(section).map_err(|error| refused(path, error.to_string()))?;
+        return Ok((rules, Vec::new()));
+    }
+    if let Some(bundle) = paths.iter().find(|path| is_bundle(path)) {
+        return Err(vec![format!("{} is a bundle, which is read alone", bundle.display())]);
+    }
+    let sources = files(paths).and_then(|files| sources(files.read)).map_err(|error| vec![error])?;
+    let compiled = traffic::compile(&parse(&sources, allow_ignored)?)?;
+    let rules = traffic::Rules::open(&compiled.section).map_err(|error| vec![error.to_string()])?;
+    Ok((rules, compiled.warnings))
+}
+
 /// What a configuration is read for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Purpose {

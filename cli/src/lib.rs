@@ -8,6 +8,7 @@ pub mod demo;
 pub mod dev;
 mod evaluate;
 mod explain;
+mod explain_egress;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod issuer;
@@ -47,6 +48,9 @@ enum Command {
     /// Show, leaf by leaf, why a request is allowed or denied
     #[command(after_help = explain::EXAMPLES)]
     Explain(Box<explain::Explain>),
+    /// Show where a workload's request would go and why, without sending anything
+    #[command(after_help = explain_egress::EXAMPLES)]
+    ExplainEgress(Box<explain_egress::ExplainEgress>),
     /// Find what is accepted and is likely not what was meant
     #[command(after_help = lint::EXAMPLES)]
     Lint(lint::Lint),
@@ -73,6 +77,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Dev(command) => asynchronously(dev::run(command)),
         Command::Evaluate(command) => evaluate::run(command),
         Command::Explain(command) => explain::run(*command),
+        Command::ExplainEgress(command) => explain_egress::run(*command),
         Command::Lint(command) => lint::run(command),
         Command::Normalize(command) => normalize::run(command),
         Command::Keys(command) => keys::run(command),

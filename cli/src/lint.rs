@@ -26,6 +26,7 @@ mod peers;
 mod reach;
 mod request_principals;
 mod root_namespace;
+mod route_settings;
 mod shadowed;
 mod split_rules;
 mod template;
@@ -80,6 +81,7 @@ const TOPICS: &[(&[&Code], Check)] = &[
     (peers::CODES, peers::check),
     (request_principals::CODES, request_principals::check),
     (root_namespace::CODES, root_namespace::check),
+    (route_settings::CODES, route_settings::check),
     (shadowed::CODES, shadowed::check),
     (split_rules::CODES, split_rules::check),
     (workloads::CODES, workloads::check),

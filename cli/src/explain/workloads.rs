@@ -17,7 +17,14 @@ pub(super) fn unknown(resources: Option<&Resources>, hop: &HopTrace) -> Option<S
         !labels.is_empty() && labels.iter().all(given)
     };
     let services = || resources.services.iter().filter(|service| service.meta.namespace == hop.namespace);
-    let mut entries = resources.service_entries.iter().map(|entry| (&entry.meta.namespace, &entry.meta.labels));
+    let entries = resources.service_entries.iter().flat_map(|entry| {
+        let endpoints = entry.endpoints.iter().map(|endpoint| &endpoint.labels);
+        let selected = entry.workload_selector.iter().map(|selector| &selector.match_labels);
+        let labels = endpoints.chain(selected).chain([&entry.meta.labels]);
+        labels.map(|labels| (&entry.meta.namespace, labels))
+    });
+    let outside = resources.workload_entries.iter().map(|entry| (&entry.meta.namespace, &entry.endpoint.labels));
+    let mut entries = entries.chain(outside);
     let mut gateways = resources.api_gateways.iter().map(|api| (&api.workload.namespace, &api.workload.labels));
     let is_own = |(namespace, labels): (&String, _)| *namespace == hop.namespace && has(labels);
     if services().any(|service| has(&service.selector)) || entries.any(is_own) || gateways.any(is_own) {

@@ -268,7 +268,11 @@ fn find_apis<'a>(resources: &'a Resources, workloads: &[Workload<'a>]) -> Vec<Ap
                 && workload.namespace == document.workload.namespace
                 && *workload.labels == document.workload.labels
         })?;
+        let sees = |service: &istio::VirtualService| {
+            istio::is_visible(&service.export_to, &service.meta.namespace, &document.workload.namespace)
+        };
         let routed = resources.virtual_services.iter().filter(|service| service.gateways.contains(&document.gateway));
+        let routed = routed.filter(|service| sees(service));
         let mut seen = BTreeSet::new();
         let hosts = routed.flat_map(|service| {
             let destinations = service.http.iter().flat_map(|route| route.destinations());
@@ -307,16 +311,32 @@ fn workloads(resources: &Resources) -> Vec<Workload<'_>> {
         });
     }
     // Without labels no selector can mean it, and it is another name of a Service as often as not.
-    for entry in resources.service_entries.iter().filter(|entry| !entry.meta.labels.is_empty()) {
+    for entry in &resources.service_entries {
+        let endpoints = entry.endpoints.iter().map(|endpoint| &endpoint.labels);
+        let selected = entry.workload_selector.iter().map(|selector| &selector.match_labels);
+        let labels = [&entry.meta.labels].into_iter().chain(selected).chain(endpoints);
+        let Some(labels) = labels.into_iter().find(|labels| !labels.is_empty()) else { continue };
         workloads.push(Workload {
             name: format!("ServiceEntry {}/{}", entry.meta.namespace, entry.meta.name),
             kind: "ServiceEntry",
             meta: &entry.meta,
             namespace: &entry.meta.namespace,
-            labels: &entry.meta.labels,
+            labels,
             ports: None,
             is_gateway: false,
             hosts: entry.hosts.clone(),
+        });
+    }
+    for entry in &resources.workload_entries {
+        workloads.push(Workload {
+            name: format!("WorkloadEntry {}/{}", entry.meta.namespace, entry.meta.name),
+            kind: "WorkloadEntry",
+            meta: &entry.meta,
+            namespace: &entry.meta.namespace,
+            labels: &entry.endpoint.labels,
+            ports: None,
+            is_gateway: false,
+            hosts: Vec::new(),
         });
     }
     for api in &resources.api_gateways {

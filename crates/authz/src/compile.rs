@@ -4,6 +4,7 @@
 
 mod authentication;
 mod context_keys;
+mod destination;
 mod environments;
 mod gateway;
 mod index;
@@ -12,6 +13,7 @@ mod lookup;
 mod plaintext;
 mod policy;
 mod provider;
+mod route;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

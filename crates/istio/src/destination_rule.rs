@@ -112,7 +112,7 @@ pub enum HashKey {
 pub enum HashTable {
     /// `ringHash.minimumRingSize`; Istio's default is 1,024.
     Ring(u64),
-    /// `maglev.tableSize`, a prime; 65,537 when absent.
+    /// `maglev.tableSize`, a prime.
     Maglev(u64),
 }
 
@@ -145,7 +145,7 @@ pub struct Warmup {
     pub duration: Duration,
     /// `minimumPercent`, 0 to 100; 10 when absent.
     pub minimum_percent: u32,
-    /// `aggression`, at least 1, in thousandths; 1,000 when absent.
+    /// `aggression`, above 0, in thousandths; 1,000 when absent.
     pub aggression_thousandths: u32,
 }
 
@@ -166,7 +166,7 @@ pub struct ConnectionPool {
     pub max_pending_requests: Option<u32>,
     /// `http.http2MaxRequests`, at least 1: requests at a time, of HTTP/1.1 too; no limit.
     pub max_requests: Option<u32>,
-    /// `http.maxRequestsPerConnection`; 0, no limit. 1 turns keep-alive off.
+    /// `http.maxRequestsPerConnection`, at least 1; no limit. 1 turns keep-alive off.
     pub max_requests_per_connection: Option<u32>,
     /// `http.maxRetries`: retries at a time; no limit.
     pub max_retries: Option<u32>,
@@ -211,7 +211,7 @@ pub struct OutlierDetection {
     pub consecutive_local_origin_failures: Option<u32>,
     /// `consecutiveGatewayErrors`: 502, 503 and 504; off.
     pub consecutive_gateway_errors: Option<u32>,
-    /// `consecutive5xxErrors` (or the older `consecutiveErrors`); 5, and 0 turns it off.
+    /// `consecutive5xxErrors`; 5, and 0 turns it off.
     pub consecutive_5xx_errors: Option<u32>,
     /// `interval`, at least 1 ms; 10 s.
     pub interval: Option<Duration>,

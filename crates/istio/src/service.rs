@@ -1,6 +1,10 @@
 use std::collections::BTreeMap;
 
+use crate::export_to::ExportTo;
 use crate::meta::Meta;
+
+/// Annotation of a [`Service`]: `exportTo`, with commas between the words.
+pub(crate) const EXPORT_TO: &str = "networking.istio.io/exportTo";
 
 /// Kubernetes' `Service` (`v1`), read as a destination. Its host is
 /// `NAME.NAMESPACE.svc.cluster.local`.
@@ -13,6 +17,23 @@ pub struct Service {
     /// `spec.selector`, at least one label: the labels that stand for the service's workloads when
     /// policies are selected.
     pub selector: BTreeMap<String, String>,
+}
+
+impl Service {
+    /// Who sees it, by its annotation `networking.istio.io/exportTo`; empty means everybody.
+    pub fn export_to(&self) -> Vec<ExportTo> {
+        let words = self.meta.annotations.get(EXPORT_TO).map(String::as_str).unwrap_or_default();
+        if words.is_empty() {
+            return Vec::new();
+        }
+        let word = |word: &str| match word.trim() {
+            "*" => ExportTo::All,
+            "." => ExportTo::Own,
+            "~" => ExportTo::Nobody,
+            name => ExportTo::Namespace(name.to_owned()),
+        };
+        words.split(',').map(word).collect()
+    }
 }
 
 /// `spec.ports[]` of a [`Service`].

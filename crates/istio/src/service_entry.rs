@@ -63,11 +63,11 @@ pub struct Endpoint {
     /// `ports`: port name of the service → port of this endpoint; a name that is missing here has
     /// the service's own target port or number.
     pub ports: BTreeMap<String, u16>,
-    /// `labels`.
+    /// `labels`; of a [`WorkloadEntry`] with those of its metadata, which win.
     pub labels: BTreeMap<String, String>,
     /// `locality`: `REGION/ZONE/SUBZONE`, the later parts may be missing; empty when absent.
     pub locality: String,
-    /// `weight`; 1 when absent, and at least 1.
+    /// `weight`; 1 when absent or 0, and so at least 1.
     pub weight: u32,
     /// `network`; empty when absent.
     pub network: String,
@@ -80,6 +80,6 @@ pub struct Endpoint {
 pub struct WorkloadEntry {
     /// Name, namespace and origin.
     pub meta: Meta,
-    /// Its `spec`.
+    /// Its `spec`, with the labels of its metadata among its labels.
     pub endpoint: Endpoint,
 }

@@ -18,7 +18,7 @@ pub struct Sidecar {
 /// `egress[]`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SidecarEgress {
-    /// `port`: with one this is a listener of its own, on [`bind`](Self::bind).
+    /// `port`, whose name may be empty: with one this is a listener of its own, on [`bind`](Self::bind).
     pub port: Option<Port>,
     /// `bind`: a loopback address; absent means 127.0.0.1.
     pub bind: Option<String>,

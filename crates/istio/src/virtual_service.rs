@@ -83,9 +83,11 @@ pub struct HttpMatch {
     pub method: Option<StringMatch>,
     /// `authority`: the Host with its port, if it has one.
     pub authority: Option<StringMatch>,
-    /// `headers`, names in lower case.
+    /// `headers`, names in lower case; among them `:path` with the query, `:method`, `:scheme`, `:authority` and
+    /// `:status`.
     pub headers: BTreeMap<String, StringMatch>,
-    /// `withoutHeaders`: none of them may match; a header that is absent does not match.
+    /// `withoutHeaders`: none of them may match. An absent header is compared as the empty text, and is not
+    /// [`Present`](StringMatch::Present).
     pub without_headers: BTreeMap<String, StringMatch>,
     /// `queryParams`, names with case.
     pub query_params: BTreeMap<String, StringMatch>,
@@ -144,8 +146,9 @@ pub struct HeaderOperations {
     pub response: HeaderChanges,
 }
 
-/// `request` or `response` of [`HeaderOperations`]; names in lower case. `remove` goes first in Istio's configuration
-/// of Envoy, then `set` and `add`.
+/// `request` or `response` of [`HeaderOperations`]; names in lower case, values in Envoy's form, where commands such as
+/// `%REQ(x-a)%` stand between percent signs, and `%%` is one. Of a request, `set` may have `host`: the Host, also where
+/// the document says `:authority` or `add`. `remove` goes first in Istio's configuration of Envoy, then `set` and `add`.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct HeaderChanges {
     /// `set`: replaces.

@@ -5,10 +5,15 @@ mod causeway;
 mod check;
 mod conflict;
 mod destination_rule;
+mod endpoint;
+mod export_to;
 mod gateway;
 mod go;
+mod headers;
 mod jwks;
 mod kind;
+mod labels;
+mod locality;
 mod mesh;
 mod meta;
 mod nearest;
@@ -17,12 +22,16 @@ mod peer_authentication;
 mod port;
 mod provider;
 mod read;
+mod regex;
 mod report;
 mod request_authentication;
+mod retry;
 mod service;
 mod service_entry;
+mod sidecar;
 mod target;
 mod uri;
+mod value;
 mod virtual_service;
 
 use self::conflict::Seen;
@@ -204,10 +213,16 @@ impl Reader<'_> {
                 let policy = request_authentication::request_authentication(meta, spec);
                 to.request_authentications.extend(policy);
             }
-            Kind::Service => to.services.extend(service::service(meta, spec)),
+            Kind::Service => to.services.extend(service::service(document, meta, spec)),
             Kind::ServiceEntry => {
                 to.service_entries.extend(service_entry::service_entry(meta, spec));
             }
+            Kind::Sidecar => {
+                let sidecar = sidecar::sidecar(meta, spec);
+                sidecar.iter().for_each(|sidecar| self.seen.sidecar(sidecar, document));
+                to.sidecars.extend(sidecar);
+            }
+            Kind::WorkloadEntry => to.workload_entries.extend(endpoint::workload_entry(meta, spec)),
             Kind::VirtualService => {
                 to.virtual_services.extend(virtual_service::virtual_service(meta, spec));
             }

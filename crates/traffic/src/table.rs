@@ -1,6 +1,6 @@
 //! The compiled form of Istio's traffic rules: the egress section of a bundle.
 //!
-//! [`crate::compile`] writes it, with every short name resolved, every default filled in and every rule merged;
+//! [`crate::compile()`] writes it, with every short name resolved, every default filled in and every rule merged;
 //! [`crate::open`] reads it. Times are in milliseconds, shares in millionths, names of headers in lower case.
 
 use rkyv::{Archive, Deserialize, Serialize};
@@ -118,9 +118,9 @@ pub struct Match {
     pub method: Option<StringMatch>,
     /// The Host with its port, as the client wrote it.
     pub authority: Option<StringMatch>,
-    /// By name in lower case; several values are joined with commas.
+    /// By name in lower case; one of several values must match.
     pub headers: Vec<(String, StringMatch)>,
-    /// None may match; an absent header does not match.
+    /// None may match; an absent header is compared as an empty one (Istio's `treat_missing_header_as_empty`).
     pub without_headers: Vec<(String, StringMatch)>,
     /// By name, with case.
     pub query: Vec<(String, StringMatch)>,
@@ -486,7 +486,8 @@ pub enum HashTable {
     Maglev(u64),
 }
 
-/// Preference of near endpoints; without outlier detection there is none (Istio: "no effect without outlierDetection").
+/// Preference of near endpoints. Without outlier detection there is no failover ("traffic will never failover"); shares
+/// by locality need none.
 #[derive(Archive, Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub enum LocalityPolicy {
     /// None.
@@ -528,7 +529,7 @@ pub struct Outlier {
     pub base_ejection_ms: u64,
     /// The longest one.
     pub max_ejection_ms: u64,
-    /// Percent of the endpoints that may be ejected, and one in any case.
+    /// Percent of the endpoints that may be ejected.
     pub max_ejection_percent: u32,
     /// With fewer healthy endpoints than this all of them are used; 0 never.
     pub min_health_percent: u32,

@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use istio::{Gateway, HeaderOperations, HttpAction, ServerTlsMode, TargetPort, VirtualService, full_host};
+use istio::{Gateway, ServerTlsMode, VirtualService, full_host};
 
+use super::destination::Found;
+use super::route::{matches_of_gateway, only_destination, uri_matches};
 use super::{Compiler, label_list};
-use crate::compiled::{ApiGateway, Destination, Label, Route, UriMatch, VirtualHost};
+use crate::compiled::{ApiGateway, Label, Route, VirtualHost};
 use crate::hops::covers;
 
 impl<'a> Compiler<'a> {
@@ -43,7 +45,7 @@ impl<'a> Compiler<'a> {
                     .map(|server| server.port.number)
                     .collect();
                 let port = if ports.len() == 1 { ports.first().copied() } else { None };
-                (port, mutual_tls, self.virtual_hosts(&gateway.gateway, played))
+                (port, mutual_tls, self.virtual_hosts(gateway, port, played))
             }
             None => {
                 let name = &gateway.gateway;
@@ -76,12 +78,16 @@ impl<'a> Compiler<'a> {
         gateways.iter().find(|g| g.meta.namespace == namespace && g.meta.name == name)
     }
 
-    fn virtual_hosts(&mut self, name: &str, gateway: &Gateway) -> Vec<VirtualHost> {
+    fn virtual_hosts(&mut self, api: &istio::ApiGateway, port: Option<u16>, gateway: &Gateway) -> Vec<VirtualHost> {
         let resources = self.resources;
+        let name = &api.gateway;
         let mut hosts: Vec<(String, &VirtualService)> = Vec::new();
         let mut known: HashMap<String, &VirtualService> = HashMap::new();
         for service in &resources.virtual_services {
             if !service.gateways.iter().any(|gateway| gateway == name) {
+                continue;
+            }
+            if !self.sees(api, service) {
                 continue;
             }
             for host in hosts_in_common(gateway, service) {
@@ -105,20 +111,49 @@ impl<'a> Compiler<'a> {
                 }
             }
         }
-        hosts.into_iter().map(|(host, service)| VirtualHost { host, routes: self.routes(service) }).collect()
+        let routed = hosts
+            .into_iter()
+            .filter_map(|(host, service)| Some(VirtualHost { host, routes: self.routes(api, port, service)? }));
+        routed.collect()
     }
 
-    fn routes(&mut self, service: &VirtualService) -> Vec<Route> {
+    /// Istio (`VirtualServicesForGateway`): a gateway gets the rules that are exported to the namespace of its workload.
+    /// Others route nothing.
+    fn sees(&mut self, api: &istio::ApiGateway, service: &VirtualService) -> bool {
+        let namespace = api.workload.namespace.as_str();
+        let sees = istio::is_visible(&service.export_to, &service.meta.namespace, namespace);
+        if !sees {
+            let message = format!(
+                "its `exportTo` hides it from the namespace {namespace} of the workload of the gateway {}, which it names; \
+                 it routes nothing there",
+                api.gateway
+            );
+            let warning = super::at(&service.meta, message);
+            if !self.warnings.contains(&warning) {
+                self.warnings.push(warning);
+            }
+        }
+        sees
+    }
+
+    /// Nothing when none of the routes is for this gateway: Istio makes no virtual host then, and one for a wider host
+    /// may take the request.
+    fn routes(&mut self, api: &istio::ApiGateway, port: Option<u16>, service: &VirtualService) -> Option<Vec<Route>> {
         let mut routes = Vec::new();
+        let mut applies = false;
         for (index, route) in service.http.iter().enumerate() {
-            let matches = uri_matches(route);
-            let only = only_destination(route);
-            match only.and_then(|only| Ok((matches?, self.destination(service, only)?))) {
-                Ok((matches, destination)) => {
-                    let what = format!("workloads of the destination {}", destination.host);
-                    if !self.selected.contains(&what) {
-                        self.check_mutual_tls(&destination);
+            let found = matches_of_gateway(route, api, port).and_then(|matches| {
+                let Some(matches) = matches else { return Ok(None) };
+                let matches = uri_matches(&matches)?;
+                Ok(Some((matches, self.destination(api, service, only_destination(route)?)?)))
+            });
+            match found {
+                Ok(None) => continue,
+                Ok(Some((matches, Found { destination, port, external }))) => {
+                    if !external {
+                        self.check_mutual_tls(api, &destination, port);
                     }
+                    let what = format!("workloads of the destination {}", destination.host);
                     self.check_selectors(what, &destination.namespace, &destination.labels);
                     routes.push(Route { matches, destination });
                 }
@@ -130,14 +165,16 @@ impl<'a> Compiler<'a> {
                     }
                 }
             }
+            applies = true;
         }
-        routes
+        applies.then_some(routes)
     }
 
     /// A document says some of the labels of its workloads, not all of them. A policy that shares one and needs another
     /// would be passed over here, and could be enforced in the mesh.
     fn check_selectors(&mut self, what: String, namespace: &str, own: &[Label]) {
-        if self.selected.contains(&what) {
+        // Two APIs may see other documents of the same host.
+        if !self.selected.insert(format!("{what} of {namespace} with {own:?}")) {
             return;
         }
         let own: BTreeMap<&str, &str> = own.iter().map(|label| (label.name.as_str(), label.value.as_str())).collect();
@@ -180,85 +217,7 @@ impl<'a> Compiler<'a> {
             self.warn(meta, message);
             self.doubted.insert(&meta.origin);
         }
-        self.selected.insert(what);
     }
-
-    fn destination(&self, from: &VirtualService, destination: &istio::Destination) -> Result<Destination, String> {
-        let host = full_host(&destination.host, &from.meta.namespace);
-        let (service, entries) = self.destinations.find(&host);
-        match (service, entries) {
-            (None, []) => {
-                Err(format!("the destination {host} is neither a Service nor a host of a ServiceEntry; add it"))
-            }
-            (Some(service), []) => {
-                let wanted = |port: &&istio::ServicePort| destination.port.is_none_or(|number| port.port == number);
-                let port = one(service.ports.iter().filter(wanted))
-                    .ok_or_else(|| port_message(&host, destination.port, service.ports.iter().map(|port| port.port)))?;
-                Ok(Destination {
-                    host,
-                    namespace: service.meta.namespace.clone(),
-                    labels: label_list(&service.selector),
-                    // What the workload sees is the port that it listens on.
-                    port: match &port.target_port {
-                        None => Some(port.port),
-                        Some(TargetPort::Number(number)) => Some(*number),
-                        Some(TargetPort::Name(_)) => None,
-                    },
-                })
-            }
-            // Policies with a selector would be passed over, as for a Service without one.
-            (None, [entry]) if entry.meta.labels.is_empty() => Err(format!(
-                "the destination {host} is a ServiceEntry without labels, so that no policy could select it; \
-                 add the labels of its workloads to its metadata"
-            )),
-            (None, [entry]) => {
-                let wanted = |port: &&istio::Port| destination.port.is_none_or(|number| port.number == number);
-                let port = one(entry.ports.iter().filter(wanted))
-                    .ok_or_else(|| port_message(&host, destination.port, entry.ports.iter().map(|port| port.number)))?;
-                let seen: BTreeSet<u16> = entry
-                    .endpoints
-                    .iter()
-                    .map(|endpoint| endpoint.ports.get(&port.name).copied().unwrap_or(port.number))
-                    .collect();
-                let seen_port = match (seen.len(), seen.first()) {
-                    (0, _) => Some(port.number),
-                    (1, first) => first.copied(),
-                    _ => None,
-                };
-                Ok(Destination {
-                    host,
-                    namespace: entry.meta.namespace.clone(),
-                    // Endpoints have no labels of their own yet: the entry's stand for them.
-                    labels: label_list(&entry.meta.labels),
-                    port: seen_port,
-                })
-            }
-            _ => Err(format!(
-                "the destination {host} is described by several Service and ServiceEntry documents; \
-                 leave one"
-            )),
-        }
-    }
-}
-
-fn port_message(host: &str, port: Option<u16>, known: impl Iterator<Item = u16>) -> String {
-    const MOST: usize = 8;
-    let mut known: Vec<String> = known.map(|port| port.to_string()).collect();
-    if known.len() > MOST {
-        known.truncate(MOST);
-        known.push("…".to_owned());
-    }
-    let known = known.join(", ");
-    match (port, known.is_empty()) {
-        (_, true) => format!("the destination {host} has no port at all; add one to its document"),
-        (Some(port), false) => format!("the destination {host} has no port {port}; it has {known}"),
-        (None, false) => format!("the destination {host} has several ports, {known}; name one"),
-    }
-}
-
-fn one<T>(mut items: impl Iterator<Item = T>) -> Option<T> {
-    let first = items.next()?;
-    items.next().is_none().then_some(first)
 }
 
 /// Servers that end HTTP at the gateway. What passes through encrypted has no HTTP routes.
@@ -311,51 +270,4 @@ fn includes(outer: &str, inner: &str) -> bool {
         (None, Some(_)) => false,
         (_, None) => covers(outer, inner),
     }
-}
-
-/// The only destination of a route: what else a route can do with a request is not done at an API, whose integration is
-/// chosen by API Gateway.
-fn only_destination(route: &istio::HttpRoute) -> Result<&istio::Destination, String> {
-    let HttpAction::Route(destinations) = &route.action else {
-        return Err("an API cannot answer by itself: expected `route` with a destination".to_owned());
-    };
-    let [only] = destinations.as_slice() else {
-        return Err(format!(
-            "weighted routes are not supported for an API: expected one destination, found {}",
-            destinations.len()
-        ));
-    };
-    let has_fault = route.fault.is_some();
-    let changes = [&route.headers, &only.headers];
-    let changes_headers = changes.iter().any(|headers| **headers != HeaderOperations::default());
-    let named = [
-        (route.rewrite.is_some(), "rewrite"),
-        (has_fault, "fault"),
-        (!route.mirrors.is_empty(), "mirrors"),
-        (changes_headers, "headers"),
-        (route.has_cors_policy, "corsPolicy"),
-        (only.destination.subset.is_some(), "route[0].destination.subset"),
-    ];
-    match named.iter().find(|(has, _)| *has) {
-        Some((_, name)) => Err(format!("`{name}` is not supported for an API, whose requests API Gateway forwards")),
-        None => Ok(&only.destination),
-    }
-}
-
-fn uri_matches(route: &istio::HttpRoute) -> Result<Vec<UriMatch>, String> {
-    let one = |only: &istio::HttpMatch| {
-        let rest = istio::HttpMatch { name: String::new(), uri: None, ..only.clone() };
-        if rest != istio::HttpMatch::default() {
-            return Err("a match by anything but `uri` is not supported for an API".to_owned());
-        }
-        match &only.uri {
-            None => Ok(UriMatch::Any),
-            Some(istio::StringMatch::Exact(text)) => Ok(UriMatch::Exact(text.clone())),
-            Some(istio::StringMatch::Prefix(text)) => Ok(UriMatch::Prefix(text.clone())),
-            Some(istio::StringMatch::Regex(_) | istio::StringMatch::Present) => {
-                Err("`uri.regex` is not supported for an API; use `exact` or `prefix`".to_owned())
-            }
-        }
-    };
-    route.matches.iter().map(one).collect()
 }

@@ -4,11 +4,12 @@
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use istio::{Meta, Resources, Service, ServiceEntry, WorkloadSelector, full_host};
+use istio::{Meta, Resources, Service, ServiceEntry, WorkloadEntry, WorkloadSelector, full_host};
 
 /// What a route can lead to, by host in lower case.
 pub(super) struct Destinations<'a> {
     by_host: HashMap<String, (Option<&'a Service>, Vec<&'a ServiceEntry>)>,
+    workload_entries: HashMap<&'a str, Vec<&'a WorkloadEntry>>,
 }
 
 impl<'a> Destinations<'a> {
@@ -25,7 +26,22 @@ impl<'a> Destinations<'a> {
                 by_host.entry(host).or_default().1.push(entry);
             }
         }
-        Self { by_host }
+        let mut workload_entries: HashMap<&str, Vec<&WorkloadEntry>> = HashMap::new();
+        for entry in &resources.workload_entries {
+            workload_entries.entry(&entry.meta.namespace).or_default().push(entry);
+        }
+        Self { by_host, workload_entries }
+    }
+
+    /// The `WorkloadEntry` documents of a namespace that have these labels.
+    pub(super) fn workload_entries(
+        &self,
+        namespace: &str,
+        labels: &BTreeMap<String, String>,
+    ) -> impl Iterator<Item = &'a WorkloadEntry> {
+        let selector = WorkloadSelector { match_labels: labels.clone() };
+        let all = self.workload_entries.get(namespace).map(Vec::as_slice).unwrap_or_default();
+        all.iter().copied().filter(move |entry| selector.selects(&entry.endpoint.labels))
     }
 
     /// The Service of this host, and the ServiceEntries that have it.
@@ -76,19 +92,46 @@ impl<'a> Selectors<'a> {
         found.into_iter().filter_map(|index| self.documents.get(index).copied())
     }
 
+    /// The documents of these namespaces that select some of the workloads with these labels, and not all of them.
+    pub(super) fn of_some(&self, namespaces: [&str; 2], workloads: &[BTreeMap<String, String>]) -> Vec<Selecting<'a>> {
+        if workloads.len() < 2 {
+            return Vec::new();
+        }
+        let keys = namespaces.into_iter().flat_map(|namespace| {
+            let labels = workloads.iter().flatten();
+            labels.map(move |(name, value)| (namespace, name.as_str(), value.as_str()))
+        });
+        let found: BTreeSet<usize> = keys.filter_map(|key| self.by_label.get(&key)).flatten().copied().collect();
+        let found = found.into_iter().filter_map(|index| self.documents.get(index).copied());
+        found
+            .filter(|(_, selector)| {
+                let selected = workloads.iter().filter(|labels| selector.selects(labels)).count();
+                (1..workloads.len()).contains(&selected)
+            })
+            .collect()
+    }
+
     /// The documents that select by a label of which no document says that a workload in their reach has it.
     pub(super) fn of_unknown_workloads(&self, resources: &'a Resources) -> &[Selecting<'a>] {
         self.of_unknown_workloads.get_or_init(|| {
             let services = resources.services.iter().map(|service| (&service.meta.namespace, &service.selector));
             let entries = resources.service_entries.iter().map(|entry| (&entry.meta.namespace, &entry.meta.labels));
+            let outside = resources.workload_entries.iter();
+            let outside = outside.map(|entry| (&entry.meta.namespace, &entry.endpoint.labels));
+            let endpoints = resources.service_entries.iter().flat_map(|entry| {
+                let selected = entry.workload_selector.iter().map(|selector| &selector.match_labels);
+                let labels = entry.endpoints.iter().map(|endpoint| &endpoint.labels).chain(selected);
+                labels.map(|labels| (&entry.meta.namespace, labels))
+            });
             let gateways = resources.api_gateways.iter().map(|api| (&api.workload.namespace, &api.workload.labels));
             // The empty namespace stands for any.
-            let known: HashSet<(&str, &str, &str)> = (services.chain(entries).chain(gateways))
-                .flat_map(|(namespace, labels)| labels.iter().map(move |(name, value)| (namespace, name, value)))
-                .flat_map(|(namespace, name, value)| {
-                    [namespace, ""].map(|namespace| (namespace, name.as_str(), value.as_str()))
-                })
-                .collect();
+            let known: HashSet<(&str, &str, &str)> =
+                (services.chain(entries).chain(endpoints).chain(outside).chain(gateways))
+                    .flat_map(|(namespace, labels)| labels.iter().map(move |(name, value)| (namespace, name, value)))
+                    .flat_map(|(namespace, name, value)| {
+                        [namespace, ""].map(|namespace| (namespace, name.as_str(), value.as_str()))
+                    })
+                    .collect();
             let is_unknown = |(meta, selector): &&Selecting<'a>| {
                 let everywhere = meta.namespace == resources.mesh.root_namespace;
                 let namespace = if everywhere { "" } else { meta.namespace.as_str() };

@@ -3,42 +3,67 @@
 //! "It sees what it would see in the mesh": the destination of an API is asked about the gateway's SPIFFE ID. Where the
 //! documents turn mutual TLS off there is none in the mesh, and rules on peers would say something else there.
 
-use istio::{ClientTlsMode, Location, Meta, MtlsMode, full_host};
+use istio::{ApiGateway, ClientTlsMode, Meta, MtlsMode, TrafficPolicy, WorkloadSelector, full_host, is_visible};
 
 use super::Compiler;
 use crate::compiled::Destination;
 use crate::hops::covers;
 
 impl<'a> Compiler<'a> {
-    /// Complains of the documents that turn mutual TLS to `destination` off.
-    pub(super) fn check_mutual_tls(&mut self, destination: &Destination) {
-        // Nobody enforces policies outside of the mesh.
-        let external = self.resources.service_entries.iter().any(|entry| {
-            entry.location == Location::MeshExternal
-                && entry.hosts.iter().any(|host| host.eq_ignore_ascii_case(&destination.host))
-        });
-        if external {
+    /// Complains of the documents that turn mutual TLS to `destination` off, which `api` sends requests to at `port` of
+    /// the service.
+    pub(super) fn check_mutual_tls(&mut self, api: &ApiGateway, destination: &Destination, port: u16) {
+        let key = format!(
+            "mutual TLS of {}/{} to {}:{port}, {:?}",
+            api.meta.namespace, api.meta.name, destination.host, destination.port
+        );
+        if !self.selected.insert(key) {
             return;
         }
-        let documents = [self.plaintext_by_rule(destination), self.plaintext_by_policy(destination)];
+        let documents = [self.plaintext_by_rule(api, destination, port), self.plaintext_by_policy(destination)];
         for meta in documents.into_iter().flatten() {
             let message = format!(
                 "it turns mutual TLS to {} off, which an API has as its destination: in the mesh its policies would see \
                  no peer identity, and here they see the gateway's; use ISTIO_MUTUAL or PERMISSIVE",
                 destination.host
             );
-            self.complain(meta, message);
+            let said = super::at(meta, &message);
+            if !self.errors.contains(&said) && !self.warnings.contains(&said) {
+                self.complain(meta, message);
+            }
         }
     }
 
-    /// A `DestinationRule` with DISABLE.
-    fn plaintext_by_rule(&self, destination: &Destination) -> Option<&'a Meta> {
+    /// A `DestinationRule` with DISABLE or SIMPLE, by which the destination sees no certificate. Of several that Istio
+    /// could take any counts: those of the gateway's namespace, and those of the destination's and the root namespace
+    /// that are exported to it.
+    fn plaintext_by_rule(&self, api: &ApiGateway, destination: &Destination, port: u16) -> Option<&'a Meta> {
+        let workload = &api.workload;
+        let client = workload.namespace.as_str();
+        let near = [client, destination.namespace.as_str(), self.resources.mesh.root_namespace.as_str()];
         let rules = &self.resources.destination_rules;
         let found = rules.iter().find(|rule| {
-            let host = full_host(&rule.host, &rule.meta.namespace).to_ascii_lowercase();
-            let tls = rule.traffic_policy.as_ref().and_then(|policy| policy.tls.as_ref());
-            tls.is_some_and(|tls| tls.mode == ClientTlsMode::Disable)
-                && covers(&host, &destination.host.to_ascii_lowercase())
+            let own = rule.meta.namespace.as_str();
+            if !near.contains(&own) || !is_visible(&rule.export_to, own, client) {
+                return false;
+            }
+            let is_other = |selector: &WorkloadSelector| {
+                let labels = &selector.match_labels;
+                labels.iter().any(|(name, value)| workload.labels.get(name).is_some_and(|own| own != value))
+            };
+            // Labels that the document of the workload does not say may be there. A rule with a selector is for its own
+            // namespace.
+            if rule.workload_selector.as_ref().is_some_and(|selector| own != client || is_other(selector)) {
+                return false;
+            }
+            let without = |policy: &TrafficPolicy| {
+                // "Traffic settings specified at the destination-level will not be inherited when overridden by
+                // port-level settings": without `tls` it is mutual by itself.
+                let of_port = policy.port_level_settings.get(&port).unwrap_or(policy);
+                of_port.tls.as_ref().is_some_and(|tls| tls.mode != ClientTlsMode::IstioMutual)
+            };
+            let host = full_host(&rule.host, own).to_ascii_lowercase();
+            rule.traffic_policy.as_ref().is_some_and(without) && covers(&host, &destination.host.to_ascii_lowercase())
         });
         found.map(|rule| &rule.meta)
     }

@@ -7,6 +7,7 @@ mod credentials;
 mod custom;
 mod environments;
 mod environments_properties;
+mod gateway_routes;
 mod grants;
 mod grants_properties;
 mod hops;

@@ -32,12 +32,33 @@ pub(super) fn is_label(label: &str) -> bool {
 /// The name of an HTTP header (RFC 9110 section 5.6.2: a token).
 pub(super) fn header_name(at: &At<'_>) -> Option<String> {
     let name = at.non_empty_string()?;
-    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    if !name.bytes().all(token) {
+    if !is_token(&name) {
         at.error(format!("expected the name of a header, found {}", quoted(&name)));
         return None;
     }
     Some(name)
+}
+
+/// RFC 9110 section 5.6.2.
+pub(super) fn is_token(text: &str) -> bool {
+    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(token)
+}
+
+/// The name of `what`, a label of DNS with letters of both cases.
+pub(super) fn dns_label(at: &At<'_>, what: &str) -> Option<String> {
+    let name = at.non_empty_string()?;
+    if !is_dns_label(&name) {
+        at.error(format!("expected the name of {what}, found {}", quoted(&name)));
+        return None;
+    }
+    Some(name)
+}
+
+/// A label of DNS with letters of both cases, as Istio takes it for names of subsets, ports and namespaces
+/// (`IsDNS1123Label`).
+pub(super) fn is_dns_label(text: &str) -> bool {
+    text.len() <= 63 && is_label(&text.to_ascii_lowercase())
 }
 
 /// A DNS name. `wildcard` also admits `*` and `*.` in front of a name.

@@ -6,7 +6,7 @@ use super::kind::Kind;
 use super::meta::origin;
 use super::nearest::quoted;
 use super::read::At;
-use crate::{ApiKeyAuthentication, Meta, Origin, PeerAuthentication, WorkloadSelector};
+use crate::{ApiKeyAuthentication, Meta, Origin, PeerAuthentication, Sidecar, WorkloadSelector};
 
 /// Namespace and labels. No selector and one without labels select the same workloads.
 type Scope = (String, BTreeMap<String, String>);
@@ -18,6 +18,8 @@ pub(super) struct Seen {
     documents: BTreeMap<(&'static str, String, String), Origin>,
     /// Name and place, by scope.
     peer_authentications: BTreeMap<Scope, (String, Origin)>,
+    /// Name and place, by scope.
+    sidecars: BTreeMap<Scope, (String, Origin)>,
     /// By scope and header.
     api_keys: BTreeMap<(Scope, String), (String, Origin)>,
 }
@@ -51,6 +53,24 @@ impl Seen {
             None => {
                 let Meta { name, origin, .. } = policy.meta.clone();
                 self.peer_authentications.insert(scope, (name, origin));
+            }
+        }
+    }
+
+    /// "The behavior of the system is undefined if more than one selector-less Sidecar configurations exist in a given
+    /// namespace", and likewise for those with a selector.
+    pub(super) fn sidecar(&mut self, sidecar: &Sidecar, at: &At<'_>) {
+        let Some(scope) = scope(&sidecar.meta, sidecar.workload_selector.as_ref()) else {
+            return;
+        };
+        match self.sidecars.get(&scope) {
+            Some((name, _)) if *name == sidecar.meta.name => {}
+            Some((_, first)) => {
+                at.error(format!("a Sidecar for the same workloads is already given at {first}; keep one"));
+            }
+            None => {
+                let Meta { name, origin, .. } = sidecar.meta.clone();
+                self.sidecars.insert(scope, (name, origin));
             }
         }
     }

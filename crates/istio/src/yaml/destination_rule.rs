@@ -1,49 +1,109 @@
-use super::check::host;
-use super::read::At;
-use crate::{ClientTls, ClientTlsMode, DestinationRule, Meta, TrafficPolicy};
+mod client_tls;
+mod connection_pool;
+mod load_balancer;
+mod outlier_detection;
 
-const SPEC_NOT_YET: &[&str] = &["exportTo", "subsets", "workloadSelector"];
-const POLICY_NOT_YET: &[&str] = &[
-    "connectionPool",
-    "loadBalancer",
-    "outlierDetection",
-    "portLevelSettings",
-    "proxyProtocol",
-    "retryBudget",
-    "tunnel",
-];
-const TLS_NOT_YET: &[&str] =
-    &["caCertificates", "caCrl", "clientCertificate", "credentialName", "insecureSkipVerify", "privateKey"];
-const MODES: &[(&str, ClientTlsMode)] =
-    &[("DISABLE", ClientTlsMode::Disable), ("ISTIO_MUTUAL", ClientTlsMode::IstioMutual)];
-const MODES_NOT_YET: &[&str] = &["MUTUAL", "SIMPLE"];
+use std::collections::BTreeMap;
+
+use self::client_tls::client_tls;
+use self::connection_pool::connection_pool;
+use self::load_balancer::load_balancer;
+use self::outlier_detection::outlier_detection;
+use super::check::{distinct, dns_label, host};
+use super::export_to::{Exported, export_to};
+use super::labels::labels;
+use super::meta::match_labels;
+use super::nearest::{one_of, quoted};
+use super::read::{At, Mapping};
+use crate::{DestinationRule, Meta, Percent, RetryBudget, Subset, TrafficPolicy};
+
+const POLICY_NOT_YET: &[&str] = &["proxyProtocol", "tunnel"];
+const BUDGET_NOT_YET: &[&str] = &["budgetInterval"];
+/// What a port can have of its own.
+const OF_A_PORT: &[&str] = &["connectionPool", "loadBalancer", "outlierDetection", "tls"];
+/// What a policy can have beside.
+const OF_ALL_PORTS: &[&str] = &["portLevelSettings", "proxyProtocol", "retryBudget", "tunnel"];
 
 pub(super) fn destination_rule(meta: Meta, spec: &At<'_>) -> Option<DestinationRule> {
-    spec.mapping(SPEC_NOT_YET, |fields| {
+    spec.mapping(&[], |fields| {
         let host = fields.required("host").and_then(|at| host(&at, true));
-        let traffic_policy = fields.field("trafficPolicy").and_then(|policy| {
-            policy.mapping(POLICY_NOT_YET, |fields| {
-                let tls = fields.field("tls").and_then(|tls| client_tls(&tls));
-                Some(TrafficPolicy { tls, ..TrafficPolicy::default() })
-            })
+        let traffic_policy = fields.field("trafficPolicy").and_then(|at| traffic_policy(&at));
+        let subsets = fields.list("subsets", subset).unwrap_or_default();
+        distinct(subsets.iter().map(|subset| subset.name.as_str()), |name| {
+            fields.at.error(format!("the subset {} is given twice", quoted(name)));
         });
-        Some(DestinationRule {
-            meta,
-            host: host?,
-            traffic_policy,
-            subsets: Vec::new(),
-            export_to: Vec::new(),
-            workload_selector: None,
-        })
+        let workload_selector = fields.field("workloadSelector").and_then(|at| match_labels(&at));
+        let exported = if fields.has("workloadSelector") { Exported::SelectingRule } else { Exported::Rule };
+        let export_to = export_to(fields, &meta.namespace, exported);
+        Some(DestinationRule { meta, host: host?, traffic_policy, subsets, export_to, workload_selector })
     })
 }
 
-fn client_tls(at: &At<'_>) -> Option<ClientTls> {
-    at.mapping(TLS_NOT_YET, |fields| {
-        // Istio's default is DISABLE. Plaintext by an omission is refused: it must be said.
-        let mode = fields.required("mode").and_then(|mode| mode.word(MODES, MODES_NOT_YET));
-        let sni = fields.field("sni").and_then(|at| host(&at, false));
-        let subject_alt_names = fields.strings("subjectAltNames");
-        Some(ClientTls { mode: mode?, sni, subject_alt_names, ca_certificates: None })
+fn subset(at: &At<'_>) -> Option<Subset> {
+    at.mapping(&[], |fields| {
+        let name = fields.required("name").and_then(|at| dns_label(&at, "a subset"));
+        let labels = fields.field("labels").map(|at| labels(&at)).unwrap_or_default();
+        let traffic_policy = fields.field("trafficPolicy").and_then(|at| traffic_policy(&at));
+        Some(Subset { name: name?, labels, traffic_policy })
+    })
+}
+
+fn traffic_policy(at: &At<'_>) -> Option<TrafficPolicy> {
+    at.mapping(POLICY_NOT_YET, |fields| {
+        let mut policy = of_a_port(fields);
+        policy.port_level_settings = fields.field("portLevelSettings").map(|at| ports(&at)).unwrap_or_default();
+        policy.retry_budget = fields.field("retryBudget").and_then(|at| retry_budget(&at));
+        // Istio: "traffic policy must have at least one field".
+        has_one(fields, &[OF_A_PORT, OF_ALL_PORTS].concat());
+        Some(policy)
+    })
+}
+
+fn of_a_port(fields: &mut Mapping<'_>) -> TrafficPolicy {
+    TrafficPolicy {
+        load_balancer: fields.field("loadBalancer").and_then(|at| load_balancer(&at)),
+        connection_pool: fields.field("connectionPool").and_then(|at| connection_pool(&at)),
+        outlier_detection: fields.field("outlierDetection").and_then(|at| outlier_detection(&at)),
+        tls: fields.field("tls").and_then(|at| client_tls(&at)),
+        ..TrafficPolicy::default()
+    }
+}
+
+fn ports(at: &At<'_>) -> BTreeMap<u16, TrafficPolicy> {
+    let mut ports = BTreeMap::new();
+    for at in at.list().unwrap_or_default() {
+        at.mapping(&[], |fields| {
+            let port = fields.required("port");
+            let port = port.and_then(|at| at.mapping(&[], |fields| fields.required("number")?.port()));
+            let policy = of_a_port(fields);
+            // Istio: "port traffic policy must have at least one field".
+            has_one(fields, OF_A_PORT);
+            let port = port?;
+            if ports.insert(port, policy).is_some() {
+                fields.at.error(format!("the port {port} is given twice"));
+            }
+            Some(())
+        });
+    }
+    ports
+}
+
+fn has_one(fields: &Mapping<'_>, names: &[&str]) {
+    if !names.iter().any(|name| fields.has(name)) && fields.clean() {
+        fields.at.error(format!("expected one of the fields {}", one_of(names.iter().copied())));
+    }
+}
+
+fn retry_budget(at: &At<'_>) -> Option<RetryBudget> {
+    at.mapping(BUDGET_NOT_YET, |fields| {
+        let percent = match fields.field("percent") {
+            None => Some(Percent::from_millionths(200_000)),
+            Some(at) => at.share(false),
+        };
+        let min_retry_concurrency = match fields.field("minRetryConcurrency") {
+            None => Some(3),
+            Some(at) => at.number(),
+        };
+        Some(RetryBudget { percent: percent?, min_retry_concurrency: min_retry_concurrency? })
     })
 }

@@ -18,7 +18,9 @@ pub(super) enum Kind {
     RequestAuthentication,
     Service,
     ServiceEntry,
+    Sidecar,
     VirtualService,
+    WorkloadEntry,
 }
 
 impl Kind {
@@ -35,7 +37,9 @@ impl Kind {
             Self::RequestAuthentication => "RequestAuthentication",
             Self::Service => "Service",
             Self::ServiceEntry => "ServiceEntry",
+            Self::Sidecar => "Sidecar",
             Self::VirtualService => "VirtualService",
+            Self::WorkloadEntry => "WorkloadEntry",
         }
     }
 }
@@ -73,10 +77,17 @@ const GROUPS: &[Group] = &[
     Group {
         name: "networking.istio.io",
         versions: &["v1", "v1beta1", "v1alpha3"],
-        read: &[Kind::DestinationRule, Kind::Gateway, Kind::ServiceEntry, Kind::VirtualService],
+        read: &[
+            Kind::DestinationRule,
+            Kind::Gateway,
+            Kind::ServiceEntry,
+            Kind::Sidecar,
+            Kind::VirtualService,
+            Kind::WorkloadEntry,
+        ],
         // Settings of the proxy process itself.
         listed: &["ProxyConfig"],
-        not_yet: &["EnvoyFilter", "Sidecar", "WorkloadEntry", "WorkloadGroup"],
+        not_yet: &["EnvoyFilter", "WorkloadGroup"],
     },
     Group {
         name: "telemetry.istio.io",

@@ -1,9 +1,14 @@
+use std::time::Duration;
+
 use super::check::{distinct, is_label, kubernetes_name};
+use super::locality::locality_lb;
 use super::meta::{annotation, origin};
 use super::nearest::{one_of, quoted};
 use super::node::{Place, Position, Value, documents};
 use super::provider::extension_provider;
 use super::read::{At, Mapping};
+use super::retry::http_retry;
+use super::sidecar::mesh_traffic_policy;
 use crate::{ExtensionProvider, MeshConfig, Meta, PathNormalization};
 
 /// Settings that change neither a verdict nor a route of ours: access logs, traces and counters, addresses of Istio's
@@ -27,6 +32,7 @@ const IGNORED: &[&str] = &[
     "proxyListenPort",
     "proxyMetadata",
 ];
+const MAX_CONNECT_TIMEOUT: Duration = Duration::from_secs(3600);
 const AS_DEFAULT: &str = "leave it out, for Istio's default";
 const IN_RULES: &str = "leave it out, and set it in each DestinationRule";
 const IN_ROUTES: &str = "leave it out, and set it in each VirtualService";
@@ -35,9 +41,7 @@ const VISIBLE: &str = "leave it out; every resource is visible in the whole mesh
 const NOT_YET: &[(&str, &str)] = &[
     ("ca", AS_DEFAULT),
     ("caCertificates", "leave it out, and give the certificates to the programs that verify them"),
-    ("connectTimeout", IN_RULES),
     ("defaultDestinationRuleExportTo", VISIBLE),
-    ("defaultHttpRetryPolicy", IN_ROUTES),
     ("defaultInboundHttpRetryPolicy", IN_ROUTES),
     ("defaultServiceExportTo", VISIBLE),
     ("defaultTrafficPolicy", IN_RULES),
@@ -51,9 +55,7 @@ const NOT_YET: &[(&str, &str)] = &[
     ("ingressControllerMode", "leave it out; an Ingress is not read, write a Gateway and a VirtualService"),
     ("ingressSelector", "leave it out; an Ingress is not read, write a Gateway and a VirtualService"),
     ("ingressService", "leave it out; an Ingress is not read, write a Gateway and a VirtualService"),
-    ("localityLbSetting", AS_DEFAULT),
     ("meshMTLS", AS_DEFAULT),
-    ("outboundTrafficPolicy", "leave it out, and name each host outside of the mesh in a ServiceEntry"),
     ("protocolDetectionTimeout", AS_DEFAULT),
     ("proxyHttpPort", AS_DEFAULT),
     ("serviceEntryVisibility", VISIBLE),
@@ -118,6 +120,10 @@ fn mesh_text(at: &At<'_>) -> Option<MeshConfig> {
             });
             let trust_domain_aliases = fields.list("trustDomainAliases", self::trust_domain).unwrap_or_default();
             let extension_providers = extension_providers(fields);
+            let outbound_traffic_policy = fields.field("outboundTrafficPolicy").and_then(|at| mesh_traffic_policy(&at));
+            let locality_lb = fields.field("localityLbSetting").and_then(|at| locality_lb(&at));
+            let default_http_retry_policy = fields.field("defaultHttpRetryPolicy").and_then(|at| http_retry(&at));
+            let connect_timeout = fields.field("connectTimeout").and_then(|at| connect_timeout(&at));
             fields.ignore(IGNORED);
             refuse(fields);
             Some(MeshConfig {
@@ -126,7 +132,11 @@ fn mesh_text(at: &At<'_>) -> Option<MeshConfig> {
                 trust_domain_aliases,
                 path_normalization: path_normalization.unwrap_or_default(),
                 extension_providers,
-                ..MeshConfig::default()
+                outbound_traffic_policy,
+                locality_lb,
+                default_http_retry_policy,
+                connect_timeout,
+                origin: None,
             })
         }),
         _ => {
@@ -172,6 +182,16 @@ fn mark_adapters(document: &At<'_>, meta: &Meta, providers: &mut [ExtensionProvi
             }
         }
     }
+}
+
+/// Istio (`ValidateConnectTimeout`): from 1 ms to 1 h.
+fn connect_timeout(at: &At<'_>) -> Option<Duration> {
+    let timeout = at.whole_milliseconds()?;
+    if timeout > MAX_CONNECT_TIMEOUT {
+        at.error("expected at most `1h`");
+        return None;
+    }
+    Some(timeout)
 }
 
 fn refuse(fields: &mut Mapping<'_>) {

@@ -79,10 +79,23 @@ pub(super) fn origin(document: &At<'_>) -> Origin {
 
 /// `selector` of a policy.
 pub(super) fn selector(spec: &mut Mapping<'_>) -> Option<WorkloadSelector> {
-    let selector = spec.field("selector")?;
-    selector.mapping(&[], |fields| {
-        let match_labels = fields.field("matchLabels");
-        Some(WorkloadSelector { match_labels: match_labels.map(|at| workload_labels(&at)).unwrap_or_default() })
+    match_labels(&spec.field("selector")?)
+}
+
+/// A selector with `matchLabels`.
+pub(super) fn match_labels(at: &At<'_>) -> Option<WorkloadSelector> {
+    selector_by(at, "matchLabels")
+}
+
+/// `workloadSelector` of the kinds that call the labels just that.
+pub(super) fn workload_selector(spec: &mut Mapping<'_>) -> Option<WorkloadSelector> {
+    selector_by(&spec.field("workloadSelector")?, "labels")
+}
+
+fn selector_by(at: &At<'_>, name: &'static str) -> Option<WorkloadSelector> {
+    at.mapping(&[], |fields| {
+        let labels = fields.field(name);
+        Some(WorkloadSelector { match_labels: labels.map(|at| workload_labels(&at)).unwrap_or_default() })
     })
 }
 

@@ -1,7 +1,8 @@
-use super::check::distinct;
-use super::meta::workload_labels;
+use super::check::{distinct, is_dns_label};
+use super::meta::{annotation, workload_labels};
 use super::nearest::quoted;
 use super::read::{At, Mapping};
+use crate::service::EXPORT_TO;
 use crate::{Meta, Service, ServicePort, TargetPort};
 
 /// How Kubernetes exposes a service and balances inside the cluster: no part of the verdict, nor of
@@ -30,7 +31,8 @@ const TYPES_NOT_YET: &[&str] = &["ExternalName"];
 const PROTOCOLS: &[(&str, &str)] = &[("TCP", "TCP")];
 const PROTOCOLS_NOT_YET: &[&str] = &["SCTP", "UDP"];
 
-pub(super) fn service(meta: Meta, spec: &At<'_>) -> Option<Service> {
+pub(super) fn service(document: &At<'_>, meta: Meta, spec: &At<'_>) -> Option<Service> {
+    check_export_to(document, &meta);
     spec.mapping(SPEC_NOT_YET, |fields| {
         if let Some(kind) = fields.field("type") {
             kind.word(TYPES, TYPES_NOT_YET);
@@ -49,6 +51,18 @@ pub(super) fn service(meta: Meta, spec: &At<'_>) -> Option<Service> {
         }
         Some(Service { meta, ports, selector })
     })
+}
+
+/// Istio does not check it, and a word that it does not know is a namespace that nobody is in.
+fn check_export_to(document: &At<'_>, meta: &Meta) {
+    let (Some(words), Some(at)) = (meta.annotations.get(EXPORT_TO), annotation(document, EXPORT_TO)) else {
+        return;
+    };
+    for word in words.split(',').map(str::trim) {
+        if !words.is_empty() && !matches!(word, "*" | "." | "~") && !is_dns_label(word) {
+            at.error(format!("expected `*`, `.`, `~` or names of namespaces with commas, found {}", quoted(word)));
+        }
+    }
 }
 
 fn check_ports(ports: &[ServicePort], fields: &Mapping<'_>) {

@@ -1,47 +1,78 @@
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
-use super::check::{distinct, host, is_host};
+use super::check::{distinct, host};
+use super::endpoint::endpoint;
+use super::export_to::{Exported, export_to};
+use super::meta::workload_selector;
 use super::nearest::quoted;
-use super::port::port;
+use super::port::named_port;
 use super::read::{At, Mapping};
-use crate::{Endpoint, Location, Meta, Port, Resolution, ServiceEntry};
+use crate::{Location, Meta, Port, Resolution, ServiceEntry};
 
-const SPEC_NOT_YET: &[&str] = &["addresses", "exportTo", "workloadSelector"];
-const PORT_NOT_YET: &[&str] = &["targetPort"];
-const ENDPOINT_NOT_YET: &[&str] = &["labels", "locality", "network", "serviceAccount", "weight"];
 const LOCATIONS: &[(&str, Location)] =
     &[("MESH_EXTERNAL", Location::MeshExternal), ("MESH_INTERNAL", Location::MeshInternal)];
-const RESOLUTIONS: &[(&str, Resolution)] = &[("DNS", Resolution::Dns), ("STATIC", Resolution::Static)];
-const RESOLUTIONS_NOT_YET: &[&str] = &["DNS_ROUND_ROBIN", "DYNAMIC_DNS", "NONE"];
+const RESOLUTIONS: &[(&str, Resolution)] = &[
+    ("DNS", Resolution::Dns),
+    ("DNS_ROUND_ROBIN", Resolution::DnsRoundRobin),
+    ("NONE", Resolution::None),
+    ("STATIC", Resolution::Static),
+];
+const RESOLUTIONS_NOT_YET: &[&str] = &["DYNAMIC_DNS"];
+/// Protocols whose requests or handshakes name the host.
+const NAMING_HOSTS: &[&str] = &["GRPC", "GRPC-WEB", "HTTP", "HTTP2", "HTTPS", "TLS"];
 
 pub(super) fn service_entry(meta: Meta, spec: &At<'_>) -> Option<ServiceEntry> {
-    spec.mapping(SPEC_NOT_YET, |fields| {
+    spec.mapping(&[], |fields| {
         let hosts = fields.required_list("hosts", |at| host(at, true));
-        let ports = fields.required_list("ports", |at| port(at, PORT_NOT_YET));
+        refuse_addresses(fields);
+        let mut target_ports = BTreeMap::new();
+        let ports = fields.required_list("ports", |at| service_port(at, &mut target_ports));
         let location = fields.field("location").and_then(|at| at.word(LOCATIONS, &[]));
-        // Istio's default is NONE, which is not supported yet.
-        let resolution = fields.required("resolution");
-        let resolution = resolution.and_then(|at| at.word(RESOLUTIONS, RESOLUTIONS_NOT_YET));
-        let read = |at: &At<'_>| endpoint(at, resolution, &ports);
+        let resolution = match fields.field("resolution") {
+            None => Some(Resolution::None),
+            Some(at) => at.word(RESOLUTIONS, RESOLUTIONS_NOT_YET),
+        };
+        let read = |at: &At<'_>| at.mapping(&[], |fields| endpoint(fields, resolution, &ports));
         let endpoints = fields.list("endpoints", read).unwrap_or_default();
+        let workload_selector = workload_selector(fields);
         let subject_alt_names = fields.strings("subjectAltNames");
+        let export_to = export_to(fields, &meta.namespace, Exported::Service);
         let entry = ServiceEntry {
             meta,
             hosts,
             ports,
+            target_ports,
             location: location.unwrap_or_default(),
             resolution: resolution?,
             endpoints,
+            workload_selector,
             subject_alt_names,
-            target_ports: BTreeMap::new(),
-            workload_selector: None,
-            export_to: Vec::new(),
+            export_to,
         };
         if fields.clean() {
             check(&entry, fields);
         }
         Some(entry)
+    })
+}
+
+/// Istio's sidecars also take requests to these addresses as requests to the hosts. A client of ours that named such an
+/// address would go past the rules of the host, and with `ALLOW_ANY` out without mutual TLS.
+fn refuse_addresses(fields: &mut Mapping<'_>) {
+    if let Some(at) = fields.name_of("addresses") {
+        at.error(
+            "the field `addresses` is not supported yet: requests to these addresses would not be taken as requests to \
+             the hosts; leave it out, and let clients use the names of the hosts",
+        );
+    }
+}
+
+fn service_port(at: &At<'_>, target_ports: &mut BTreeMap<u16, u16>) -> Option<Port> {
+    at.mapping(&[], |fields| {
+        let target = fields.field("targetPort").and_then(|at| at.port());
+        let port = named_port(fields)?;
+        target_ports.extend(target.map(|target| (port.number, target)));
+        Some(port)
     })
 }
 
@@ -59,15 +90,45 @@ fn check(entry: &ServiceEntry, fields: &Mapping<'_>) {
     distinct(entry.ports.iter().map(|port| port.name.as_str()), |name| {
         at.error(format!("the port name {} is given twice", quoted(name)))
     });
-    if !entry.endpoints.is_empty() {
-        return;
+    // Istio: "only one of WorkloadSelector or Endpoints is allowed in Service Entry".
+    if entry.workload_selector.is_some() && fields.has("endpoints") {
+        at.error("`workloadSelector` and `endpoints` exclude each other; keep one");
     }
+    // Istio: "multiple hosts provided with non-HTTP, non-TLS ports".
+    let nameless = entry.ports.iter().find(|port| !NAMING_HOSTS.contains(&port.protocol.as_str()));
+    if let Some(port) = nameless
+        && entry.hosts.len() > 1
+        && entry.resolution != Resolution::None
+    {
+        at.error(format!(
+            "the port {} of protocol {} does not say which of several hosts is meant; expected one host",
+            port.number, port.protocol
+        ));
+    }
+    check_resolution(entry, at);
+}
+
+fn check_resolution(entry: &ServiceEntry, at: &At<'_>) {
+    let endpoints = entry.endpoints.len();
     match entry.resolution {
+        // Istio: "no endpoints should be provided for resolution type none", "workloadSelector should not be set when
+        // resolution mode is NONE".
+        Resolution::None if endpoints > 0 || entry.workload_selector.is_some() => {
+            at.error(
+                "resolution NONE, which is the default, has no `endpoints` and no `workloadSelector`; say how they are \
+                 found",
+            );
+        }
         // Istio: "endpoints must be provided if service entry resolution mode is static".
-        Resolution::None => {}
-        Resolution::Static => at.error("resolution STATIC needs `endpoints`"),
+        Resolution::Static if endpoints == 0 && entry.workload_selector.is_none() => {
+            at.error("resolution STATIC needs `endpoints`");
+        }
+        // Istio: "there must only be 0 or 1 endpoint for resolution mode DNS_ROUND_ROBIN".
+        Resolution::DnsRoundRobin if endpoints > 1 => {
+            at.error(format!("resolution DNS_ROUND_ROBIN has one endpoint at most, found {endpoints}"));
+        }
         // Istio: "hosts must be FQDN if no endpoints are provided for resolution mode DNS".
-        Resolution::Dns | Resolution::DnsRoundRobin => {
+        Resolution::Dns | Resolution::DnsRoundRobin if endpoints == 0 && entry.workload_selector.is_none() => {
             for host in entry.hosts.iter().filter(|host| host.contains('*')) {
                 at.error(format!(
                     "resolution DNS without `endpoints` looks the hosts up, which {} cannot be",
@@ -75,50 +136,6 @@ fn check(entry: &ServiceEntry, fields: &Mapping<'_>) {
                 ));
             }
         }
+        Resolution::None | Resolution::Static | Resolution::Dns | Resolution::DnsRoundRobin => {}
     }
-}
-
-fn endpoint(at: &At<'_>, resolution: Option<Resolution>, known: &[Port]) -> Option<Endpoint> {
-    at.mapping(ENDPOINT_NOT_YET, |fields| {
-        let address = fields.required("address").and_then(|at| address(&at, resolution));
-        let ports = fields.field("ports").map(|at| endpoint_ports(&at, known));
-        Some(Endpoint { address: address?, ports: ports.unwrap_or_default(), weight: 1, ..Endpoint::default() })
-    })
-}
-
-fn address(at: &At<'_>, resolution: Option<Resolution>) -> Option<String> {
-    let text = at.non_empty_string()?;
-    let ip = text.parse::<IpAddr>().is_ok();
-    // Letters only in the last label, so that a mistyped IP address is no name.
-    let name =
-        is_host(&text, false) && text.rsplit('.').next().is_some_and(|top| !top.bytes().all(|b| b.is_ascii_digit()));
-    match resolution {
-        Some(Resolution::Static) if !ip => {
-            at.error(format!(
-                "resolution STATIC needs an IP address, found {}; use resolution DNS for a name",
-                quoted(&text)
-            ));
-            None
-        }
-        _ if !ip && !name => {
-            at.error(format!("expected an IP address or a host name, found {}", quoted(&text)));
-            None
-        }
-        _ => Some(text),
-    }
-}
-
-fn endpoint_ports(at: &At<'_>, known: &[Port]) -> BTreeMap<String, u16> {
-    let mut ports = BTreeMap::new();
-    for (name, port) in at.entries() {
-        // Istio: "endpoint port is not defined by the service entry". With a wrong `ports` of the
-        // entry there is an error already.
-        if !known.is_empty() && !known.iter().any(|known| known.name == name) {
-            port.error(format!("the service entry has no port named {}", quoted(name)));
-        }
-        if let Some(number) = port.port() {
-            ports.insert(name.to_owned(), number);
-        }
-    }
-    ports
 }

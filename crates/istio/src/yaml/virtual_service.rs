@@ -1,46 +1,15 @@
-use super::check::{host, is_host};
-use super::nearest::quoted;
-use super::read::At;
-use crate::{
-    Destination, HeaderOperations, HttpAction, HttpMatch, HttpRoute, HttpRouteDestination, Meta, StringMatch,
-    VirtualService,
-};
+mod action;
+mod fault;
+mod http_match;
+mod route;
 
-const SPEC_NOT_YET: &[&str] = &["exportTo", "tcp", "tls"];
-const ROUTE_NOT_YET: &[&str] = &[
-    "corsPolicy",
-    "delegate",
-    "directResponse",
-    "fault",
-    "headers",
-    "mirror",
-    "mirrorPercent",
-    "mirrorPercentage",
-    "mirror_percent",
-    "mirrors",
-    "redirect",
-    "retries",
-    "rewrite",
-    "timeout",
-];
-const MATCH_NOT_YET: &[&str] = &[
-    "authority",
-    "gateways",
-    "headers",
-    "ignoreUriCase",
-    "method",
-    "name",
-    "port",
-    "queryParams",
-    "scheme",
-    "sourceLabels",
-    "sourceNamespace",
-    "statPrefix",
-    "withoutHeaders",
-];
-const STRING_MATCH_NOT_YET: &[&str] = &["regex"];
-const WEIGHTED_NOT_YET: &[&str] = &["headers"];
-const DESTINATION_NOT_YET: &[&str] = &["subset"];
+use super::check::{host, is_host};
+use super::export_to::{Exported, export_to};
+use super::nearest::quoted;
+use super::read::{At, Mapping};
+use crate::{Meta, VirtualService};
+
+const SPEC_NOT_YET: &[&str] = &["tcp", "tls"];
 
 pub(super) fn virtual_service(meta: Meta, spec: &At<'_>) -> Option<VirtualService> {
     spec.mapping(SPEC_NOT_YET, |fields| {
@@ -60,9 +29,39 @@ pub(super) fn virtual_service(meta: Meta, spec: &At<'_>) -> Option<VirtualServic
             }
             Some(host)
         });
-        let http = fields.required_list("http", route);
-        Some(VirtualService { meta, hosts, gateways, http, export_to: Vec::new() })
+        // With routes of another kind there is an error about those.
+        let others = SPEC_NOT_YET.iter().any(|name| fields.has(name));
+        let http = match fields.field("http") {
+            None if others => Vec::new(),
+            None => {
+                fields.at.error("the field `http` is missing");
+                Vec::new()
+            }
+            Some(at) => at.elements().iter().filter_map(|at| route::http_route(at, &meta.namespace)).collect(),
+        };
+        let export_to = export_to(fields, &meta.namespace, Exported::Rule);
+        if fields.clean() {
+            overlapping(&hosts, fields);
+        }
+        Some(VirtualService { meta, hosts, gateways, http, export_to })
     })
+}
+
+/// Istio: "duplicate hosts in virtual service"; `*.example.com` and `a.example.com` are.
+fn overlapping(hosts: &[String], fields: &Mapping<'_>) {
+    let covers = |outer: &str, inner: &str| {
+        outer == inner || outer.strip_prefix('*').is_some_and(|suffix| inner.ends_with(suffix) && inner != suffix)
+    };
+    for (index, host) in hosts.iter().enumerate() {
+        let lower = host.to_ascii_lowercase();
+        let earlier = hosts.iter().take(index).find(|earlier| {
+            let earlier = earlier.to_ascii_lowercase();
+            covers(&earlier, &lower) || covers(&lower, &earlier)
+        });
+        if let Some(earlier) = earlier {
+            fields.at.error(format!("the hosts {} and {} overlap; keep one", quoted(earlier), quoted(host)));
+        }
+    }
 }
 
 /// A gateway as `NAMESPACE/NAME`, or the word `mesh`.
@@ -86,75 +85,4 @@ fn gateway_name(at: &At<'_>, namespace: &str) -> Option<String> {
         return None;
     }
     Some(format!("{gateway_namespace}/{name}"))
-}
-
-fn route(at: &At<'_>) -> Option<HttpRoute> {
-    at.mapping(ROUTE_NOT_YET, |fields| {
-        let name = fields.string("name").unwrap_or_default();
-        let matches = fields.list("match", http_match).unwrap_or_default();
-        let destination = fields.required("route").and_then(|route| only_destination(&route));
-        let destination =
-            HttpRouteDestination { destination: destination?, weight: 0, headers: HeaderOperations::default() };
-        Some(HttpRoute {
-            name,
-            matches,
-            action: HttpAction::Route(vec![destination]),
-            rewrite: None,
-            timeout: None,
-            retries: None,
-            fault: None,
-            mirrors: Vec::new(),
-            headers: HeaderOperations::default(),
-            has_cors_policy: false,
-        })
-    })
-}
-
-fn http_match(at: &At<'_>) -> Option<HttpMatch> {
-    at.mapping(MATCH_NOT_YET, |fields| {
-        let uri = fields.field("uri").and_then(|uri| string_match(&uri));
-        Some(HttpMatch { uri, ..HttpMatch::default() })
-    })
-}
-
-fn string_match(at: &At<'_>) -> Option<StringMatch> {
-    at.mapping(STRING_MATCH_NOT_YET, |fields| {
-        let exact = fields.non_empty_string("exact").map(StringMatch::Exact);
-        let prefix = fields.non_empty_string("prefix").map(StringMatch::Prefix);
-        match (exact, prefix) {
-            (Some(only), None) | (None, Some(only)) => Some(only),
-            (Some(_), Some(_)) => {
-                fields.at.error("`exact` and `prefix` exclude each other; keep one");
-                None
-            }
-            (None, None) => {
-                if fields.clean() && !fields.has("regex") {
-                    fields.at.error("expected `exact` or `prefix`");
-                }
-                None
-            }
-        }
-    })
-}
-
-fn only_destination(at: &At<'_>) -> Option<Destination> {
-    let routes = at.elements();
-    if routes.len() > 1 {
-        at.error(format!("weighted routes are not supported yet: expected one destination, found {}", routes.len()));
-        return None;
-    }
-    routes.first()?.mapping(WEIGHTED_NOT_YET, |fields| {
-        if let Some(weight) = fields.field("weight")
-            && let Some(number) = weight.number()
-            && number != 100
-        {
-            weight.error(format!("weighted routes are not supported yet: expected 100 or no weight, found {number}"));
-        }
-        fields.required("destination")?.mapping(DESTINATION_NOT_YET, |fields| {
-            let host = fields.required("host").and_then(|at| host(&at, false));
-            let port =
-                fields.field("port").and_then(|port| port.mapping(&[], |fields| fields.required("number")?.port()));
-            Some(Destination { host: host?, subset: None, port })
-        })
-    })
 }

@@ -2,8 +2,12 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod policy_printer;
+mod policy_strategies;
 mod printer;
 mod strategies;
+mod traffic_printer;
+mod traffic_strategies;
 mod yaml;
 
 use istio::{Meta, Origin, Resources, SourceFile, parse};
@@ -11,6 +15,7 @@ use proptest::prelude::*;
 
 use self::printer::{documents, print};
 use self::strategies::resources;
+use self::traffic_strategies::traffic;
 
 fn file(text: String) -> [SourceFile; 1] {
     [SourceFile { name: "f".to_owned(), text }]
@@ -23,6 +28,11 @@ fn placeless(mut resources: Resources) -> Resources {
     resources.request_authentications.iter_mut().for_each(|policy| forget(&mut policy.meta));
     resources.peer_authentications.iter_mut().for_each(|policy| forget(&mut policy.meta));
     resources.api_key_authentications.iter_mut().for_each(|policy| forget(&mut policy.meta));
+    resources.virtual_services.iter_mut().for_each(|rule| forget(&mut rule.meta));
+    resources.destination_rules.iter_mut().for_each(|rule| forget(&mut rule.meta));
+    resources.service_entries.iter_mut().for_each(|entry| forget(&mut entry.meta));
+    resources.workload_entries.iter_mut().for_each(|entry| forget(&mut entry.meta));
+    resources.sidecars.iter_mut().for_each(|sidecar| forget(&mut sidecar.meta));
     resources.mesh.origin = None;
     resources
 }
@@ -32,6 +42,14 @@ proptest! {
 
     #[test]
     fn what_is_printed_reads_the_same(resources in resources()) {
+        let text = print(&documents(&resources));
+        let read = parse(&file(text.clone()));
+        prop_assert!(read.is_ok(), "{:?}\n{}", read, text);
+        prop_assert_eq!(placeless(read.unwrap()), resources);
+    }
+
+    #[test]
+    fn rules_of_traffic_that_are_printed_read_the_same(resources in traffic()) {
         let text = print(&documents(&resources));
         let read = parse(&file(text.clone()));
         prop_assert!(read.is_ok(), "{:?}\n{}", read, text);
@@ -56,7 +74,10 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_field_under_another_name_is_an_error(resources in resources(), drop in any::<bool>()) {
+    fn a_field_under_another_name_is_an_error(
+        resources in prop_oneof![resources().boxed(), traffic().boxed()],
+        drop in any::<bool>(),
+    ) {
         let documents = documents(&resources);
         let change = |name: &str| {
             let shorter = name.get(..name.len() - 1).unwrap();

@@ -4,15 +4,18 @@ use std::collections::BTreeMap;
 
 use istio::*;
 
+use crate::policy_printer;
+use crate::traffic_printer::{self, duration, http_retry, outbound};
 use crate::yaml::{Yaml, fields, list, plain, text, texts};
 
-/// One YAML document for each resource of access, and one for the mesh.
+/// One YAML document for each resource, and one for the mesh.
 pub(crate) fn documents(resources: &Resources) -> Vec<Yaml> {
     let mut all = vec![mesh(&resources.mesh)];
     all.extend(resources.authorization_policies.iter().map(authorization_policy));
     all.extend(resources.request_authentications.iter().map(request_authentication));
     all.extend(resources.peer_authentications.iter().map(peer_authentication));
     all.extend(resources.api_key_authentications.iter().map(api_key_authentication));
+    all.extend(traffic_printer::documents(resources));
     all
 }
 
@@ -20,7 +23,7 @@ pub(crate) fn print(documents: &[Yaml]) -> String {
     documents.iter().map(|document| format!("---{}", document.print())).collect()
 }
 
-fn document(api_version: &str, kind: &str, meta: &Meta, spec: Yaml) -> Yaml {
+pub(crate) fn document(api_version: &str, kind: &str, meta: &Meta, spec: Yaml) -> Yaml {
     fields([
         ("apiVersion", Some(text(api_version))),
         ("kind", Some(text(kind))),
@@ -37,11 +40,11 @@ fn document(api_version: &str, kind: &str, meta: &Meta, spec: Yaml) -> Yaml {
     ])
 }
 
-fn data(map: &BTreeMap<String, String>) -> Option<Yaml> {
+pub(crate) fn data(map: &BTreeMap<String, String>) -> Option<Yaml> {
     (!map.is_empty()).then(|| Yaml::Data(map.iter().map(|(name, value)| (name.clone(), text(value))).collect()))
 }
 
-fn flag(value: bool) -> Option<Yaml> {
+pub(crate) fn flag(value: bool) -> Option<Yaml> {
     value.then(|| plain(true))
 }
 
@@ -227,7 +230,16 @@ fn api_key_authentication(policy: &ApiKeyAuthentication) -> Yaml {
 
 fn mesh(mesh: &MeshConfig) -> Yaml {
     let MeshConfig {
-        root_namespace, trust_domain, trust_domain_aliases, path_normalization, extension_providers, ..
+        root_namespace,
+        trust_domain,
+        trust_domain_aliases,
+        path_normalization,
+        extension_providers,
+        outbound_traffic_policy,
+        locality_lb,
+        default_http_retry_policy,
+        connect_timeout,
+        origin: _,
     } = mesh;
     let normalization = match path_normalization {
         PathNormalization::None => "NONE",
@@ -241,6 +253,10 @@ fn mesh(mesh: &MeshConfig) -> Yaml {
         ("trustDomainAliases", texts(trust_domain_aliases)),
         ("pathNormalization", Some(fields([("normalization", Some(text(normalization)))]))),
         ("extensionProviders", list(extension_providers, provider)),
+        ("outboundTrafficPolicy", outbound_traffic_policy.map(outbound)),
+        ("localityLbSetting", locality_lb.as_ref().map(policy_printer::locality_lb)),
+        ("defaultHttpRetryPolicy", default_http_retry_policy.as_ref().map(http_retry)),
+        ("connectTimeout", duration(*connect_timeout)),
     ]);
     let adapters: Vec<_> = extension_providers
         .iter()

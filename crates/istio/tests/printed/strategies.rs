@@ -10,7 +10,10 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-fn text() -> impl Strategy<Value = String> {
+use crate::policy_strategies::locality_lb;
+use crate::traffic_strategies::{http_retry, outbound};
+
+pub(crate) fn text() -> impl Strategy<Value = String> {
     prop_oneof![
         "\\PC{1,8}",
         "[a-z*/]{1,6}",
@@ -22,12 +25,12 @@ fn some(of: impl Strategy<Value = String>) -> impl Strategy<Value = Vec<String>>
     vec(of, 0..3)
 }
 
-fn labels() -> impl Strategy<Value = BTreeMap<String, String>> {
+pub(crate) fn labels() -> impl Strategy<Value = BTreeMap<String, String>> {
     btree_map("[a-z]{1,4}", "[a-zA-Z0-9._-]{0,63}", 0..3)
 }
 
 /// `number` makes the name unique.
-fn meta(number: usize) -> impl Strategy<Value = Meta> {
+pub(crate) fn meta(number: usize) -> impl Strategy<Value = Meta> {
     (labels(), btree_map("[a-z.]{1,4}/[a-z]{1,4}", text(), 0..2)).prop_map(move |(labels, annotations)| Meta {
         name: format!("a.{number}"),
         namespace: format!("ns{number}"),
@@ -292,8 +295,10 @@ fn mesh() -> impl Strategy<Value = MeshConfig> {
         PathNormalization::DecodeAndMergeSlashes,
     ]);
     let domain = || "[a-z0-9]{1,4}(\\.[a-z]{1,3})?\\.?";
-    ("[a-z]{1,6}", domain(), some(domain()), normalization, vec(option::of(authorizer), 0..4)).prop_map(
-        |(root_namespace, trust_domain, trust_domain_aliases, path_normalization, providers)| MeshConfig {
+    let traffic =
+        (option::of(outbound()), option::of(locality_lb()), option::of(http_retry()), option::of(1..=3_600_000_u64));
+    ("[a-z]{1,6}", domain(), some(domain()), normalization, vec(option::of(authorizer), 0..4), traffic).prop_map(
+        |(root_namespace, trust_domain, trust_domain_aliases, path_normalization, providers, traffic)| MeshConfig {
             root_namespace,
             trust_domain,
             trust_domain_aliases,
@@ -308,7 +313,11 @@ fn mesh() -> impl Strategy<Value = MeshConfig> {
                     is_adapter: authorizer.is_some_and(|(_, _, is_adapter)| is_adapter),
                 })
                 .collect(),
-            ..MeshConfig::default()
+            outbound_traffic_policy: traffic.0,
+            locality_lb: traffic.1,
+            default_http_retry_policy: traffic.2,
+            connect_timeout: traffic.3.map(Duration::from_millis),
+            origin: None,
         },
     )
 }

@@ -1,0 +1,185 @@
+//! What a route of a gateway leads to: the workloads behind a host, their labels and their port.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use istio::{ApiGateway, Location, Meta, Service, ServiceEntry, TargetPort, VirtualService, full_host, is_visible};
+
+use super::{Compiler, label_list};
+use crate::compiled::Destination;
+
+type Labels = BTreeMap<String, String>;
+
+/// A destination, and what is asked of it while it is compiled.
+pub(super) struct Found {
+    pub(super) destination: Destination,
+    /// Port of the service, which clients name.
+    pub(super) port: u16,
+    /// Whether it is outside of the mesh, where nobody enforces policies.
+    pub(super) external: bool,
+}
+
+/// Workloads behind a host, as far as documents say.
+struct Members {
+    /// Labels of each kind of workload.
+    labels: Vec<Labels>,
+    /// Ports that they listen on; `None` is one that no document says.
+    ports: BTreeSet<Option<u16>>,
+}
+
+impl Compiler<'_> {
+    pub(super) fn destination(
+        &self,
+        api: &ApiGateway,
+        from: &VirtualService,
+        destination: &istio::Destination,
+    ) -> Result<Found, String> {
+        let host = full_host(&destination.host, &from.meta.namespace);
+        let client = api.workload.namespace.as_str();
+        let (service, entries) = self.destinations.find(&host);
+        // Istio (`servicesExportedToNamespace`): a gateway knows the services that are exported to its namespace.
+        let sees = |meta: &Meta, export_to: &[_]| is_visible(export_to, &meta.namespace, client);
+        let visible = service.filter(|service| sees(&service.meta, &service.export_to()));
+        let entries_seen: Vec<_> =
+            entries.iter().filter(|entry| sees(&entry.meta, &entry.export_to)).copied().collect();
+        match (visible, entries_seen.as_slice()) {
+            (None, []) if service.is_none() && entries.is_empty() => {
+                Err(format!("the destination {host} is neither a Service nor a host of a ServiceEntry; add it"))
+            }
+            (None, []) => Err(format!(
+                "the destination {host} is not exported to the namespace {client} of the gateway's workload, which cannot \
+                 reach it; add the namespace to its `exportTo`"
+            )),
+            (Some(service), []) => self.service(host, service, destination.port),
+            (None, [entry]) => self.service_entry(host, entry, destination.port),
+            _ => Err(format!(
+                "the destination {host} is described by several Service and ServiceEntry documents; \
+                 leave one"
+            )),
+        }
+    }
+
+    fn service(&self, host: String, service: &Service, port: Option<u16>) -> Result<Found, String> {
+        let wanted = |known: &&istio::ServicePort| port.is_none_or(|number| known.port == number);
+        let found = one(service.ports.iter().filter(wanted))
+            .ok_or_else(|| port_message(&host, port, service.ports.iter().map(|port| port.port)))?;
+        // What the workload sees is the port that it listens on.
+        let own = match &found.target_port {
+            None => Some(found.port),
+            Some(TargetPort::Number(number)) => Some(*number),
+            Some(TargetPort::Name(_)) => None,
+        };
+        let mut members = Members { labels: vec![service.selector.clone()], ports: BTreeSet::from([own]) };
+        self.add_workload_entries(&service.meta.namespace, &service.selector, &found.name, own, &mut members);
+        let namespace = service.meta.namespace.clone();
+        Ok(Found {
+            destination: self.of_members(host, namespace, Labels::new(), &members)?,
+            port: found.port,
+            external: false,
+        })
+    }
+
+    fn service_entry(&self, host: String, entry: &ServiceEntry, port: Option<u16>) -> Result<Found, String> {
+        let wanted = |known: &&istio::Port| port.is_none_or(|number| known.number == number);
+        let found = one(entry.ports.iter().filter(wanted))
+            .ok_or_else(|| port_message(&host, port, entry.ports.iter().map(|port| port.number)))?;
+        let own = entry.target_ports.get(&found.number).copied().unwrap_or(found.number);
+        let mut members = Members { labels: Vec::new(), ports: BTreeSet::new() };
+        for endpoint in &entry.endpoints {
+            members.labels.push(endpoint.labels.clone());
+            members.ports.insert(Some(endpoint.ports.get(&found.name).copied().unwrap_or(own)));
+        }
+        if let Some(selector) = &entry.workload_selector {
+            // Pods that it selects say nothing of ports.
+            members.labels.push(selector.match_labels.clone());
+            members.ports.insert(Some(own));
+            let labels = &selector.match_labels;
+            self.add_workload_entries(&entry.meta.namespace, labels, &found.name, Some(own), &mut members);
+        } else if entry.endpoints.is_empty() {
+            members.labels.push(Labels::new());
+            members.ports.insert(Some(own));
+        }
+        let namespace = entry.meta.namespace.clone();
+        // The labels of the document stand for those of workloads that no document describes.
+        let destination = self.of_members(host, namespace, entry.meta.labels.clone(), &members)?;
+        // Policies with a selector would be passed over, as for a Service without one.
+        if destination.labels.is_empty() {
+            return Err(format!(
+                "the destination {} is a ServiceEntry without labels, so that no policy could select it; \
+                 add the labels of its workloads to its metadata",
+                destination.host
+            ));
+        }
+        Ok(Found { destination, port: found.number, external: entry.location == Location::MeshExternal })
+    }
+
+    /// The `WorkloadEntry` documents of the namespace with these labels. `name` and `own`: the service's port, and where
+    /// those listen that say nothing of it.
+    fn add_workload_entries(
+        &self,
+        namespace: &str,
+        labels: &Labels,
+        name: &str,
+        own: Option<u16>,
+        members: &mut Members,
+    ) {
+        for entry in self.destinations.workload_entries(namespace, labels) {
+            members.labels.push(entry.endpoint.labels.clone());
+            members.ports.insert(entry.endpoint.ports.get(name).copied().or(own));
+        }
+    }
+
+    fn of_members(
+        &self,
+        host: String,
+        namespace: String,
+        common: Labels,
+        members: &Members,
+    ) -> Result<Destination, String> {
+        let mut all = Vec::new();
+        for labels in &members.labels {
+            if let Some((name, value)) =
+                labels.iter().find(|(name, value)| common.get(*name).is_some_and(|v| v != *value))
+            {
+                return Err(format!(
+                    "the destination {host} has a workload with the label {name}={value}, and its ServiceEntry says \
+                     another value in its metadata; leave one"
+                ));
+            }
+            let mut labels = labels.clone();
+            labels.extend(common.clone());
+            all.push(labels);
+        }
+        if let Some((meta, _)) = self.selectors.of_some([&namespace, &self.resources.mesh.root_namespace], &all).first()
+        {
+            return Err(format!(
+                "the destination {host} has several workloads, and the policy {}/{} at {} selects some of them and not all; \
+                 an API cannot tell which of them a request comes to",
+                meta.namespace, meta.name, meta.origin
+            ));
+        }
+        let mut shared = all.first().cloned().unwrap_or_default();
+        shared.retain(|name, value| all.iter().all(|labels| labels.get(name) == Some(value)));
+        let port = if members.ports.len() == 1 { members.ports.first().copied().flatten() } else { None };
+        Ok(Destination { host, namespace, labels: label_list(&shared), port })
+    }
+}
+
+fn port_message(host: &str, port: Option<u16>, known: impl Iterator<Item = u16>) -> String {
+    const MOST: usize = 8;
+    let mut known: Vec<String> = known.map(|port| port.to_string()).collect();
+    if known.len() > MOST {
+        known.truncate(MOST);
+        known.push("…".to_owned());
+    }
+    let known = known.join(", ");
+    match (port, known.is_empty()) {
+        (_, true) => format!("the destination {host} has no port at all; add one to its document"),
+        (Some(port), false) => format!("the destination {host} has no port {port}; it has {known}"),
+        (None, false) => format!("the destination {host} has several ports, {known}; name one"),
+    }
+}
+
+fn one<T>(mut items: impl Iterator<Item = T>) -> Option<T> {
+    let first = items.next()?;
+    items.next().is_none().then_some(first)
+}
