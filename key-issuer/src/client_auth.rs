@@ -159,7 +159,7 @@ impl<'f> Credential<'f> {
             Self::Secret(presented) => presented.prove(record),
             Self::Assertion(assertion) => assertion.prove(issuer, record, now).await,
             Self::Certificate(_) => match certificate {
-                Some(certificate) => prove_by_certificate(record, certificate),
+                Some(certificate) => prove_by_certificate(record, certificate, issuer.config.mtls_client_auth),
                 None => Err(Refusal::invalid_client("no client authentication")),
             },
         }
@@ -204,16 +204,22 @@ async fn by_credential(
     }
 }
 
-/// RFC 8705 §2: by the name in a certificate of an authority, or by a certificate that is registered itself.
+/// RFC 8705 §2: by the name in a certificate of an authority, or by a certificate that is registered itself; `method` is
+/// the one of the two that the door takes. API Gateway has one truststore for both, and does not say which certificate of
+/// it a client's comes from: where clients' own certificates are in it, their owners sign whatever name they like.
 fn prove_by_certificate(
     record: Option<ClientRecord>,
     certificate: &ClientCertificate,
+    method: Authentication,
 ) -> Result<ClientRecord, Refusal> {
     let Some(record) = record else { return Err(refused(None, "")) };
     if record.state != ClientState::Active {
         return Err(refused(Some(&record), "is disabled"));
     }
-    let fits = match record.authentication {
+    if record.authentication != method {
+        return Err(refused(Some(&record), "has another method than the door (CAUSEWAY_MTLS_CLIENT_AUTH)"));
+    }
+    let fits = match method {
         Authentication::TlsClientAuth => tls_client_auth::fits(&record, certificate)?,
         Authentication::SelfSignedTlsClientAuth => self_signed_tls_client_auth::fits(&record, certificate)?,
         _ => return Err(refused(Some(&record), "has another method")),

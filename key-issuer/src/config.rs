@@ -3,6 +3,7 @@
 use identity::TrustDomain;
 use platform::env::{Env, EnvError, Reader, environment_from_env};
 
+use crate::client::Authentication;
 use crate::registry::Registry;
 use crate::signing_key::MAX_TOKEN_LIFE_SECONDS;
 
@@ -57,6 +58,11 @@ pub struct Config {
     pub mtls_door_ids: Vec<String>,
     /// `CAUSEWAY_MTLS_ISSUER`: the base URL of that domain, of the form of an issuer identifier.
     pub mtls_issuer: Option<String>,
+    /// `CAUSEWAY_MTLS_CLIENT_AUTH`, `tls_client_auth` or `self_signed_tls_client_auth`: the one method by which
+    /// certificates authenticate at that door. The truststore holds authorities for the first and the clients' own
+    /// certificates for the second. With both in it, whoever has a certificate of its own there could sign another one with
+    /// the name of a client of the first kind.
+    pub mtls_client_auth: Authentication,
     /// `CAUSEWAY_REGISTRY`: who the IAM roles are.
     pub registry: Registry,
     /// `CAUSEWAY_TOKEN_TTL_SECONDS`.
@@ -125,6 +131,13 @@ impl Config {
         let mtls_door_ids = env.checked("CAUSEWAY_MTLS_DOOR_IDS", |text| mtls_door_ids(text, &iam_door_ids))?;
         let mtls_door_ids = mtls_door_ids.unwrap_or_default();
         let mtls_issuer = env.checked("CAUSEWAY_MTLS_ISSUER", |text| mtls_issuer(text, &issuer_url))?;
+        let mtls_client_auth = env.checked("CAUSEWAY_MTLS_CLIENT_AUTH", mtls_client_auth)?;
+        if mtls_client_auth.is_some() && mtls_issuer.is_none() {
+            return Err(EnvError::HalfGroup {
+                present: "CAUSEWAY_MTLS_CLIENT_AUTH".to_owned(),
+                missing: "CAUSEWAY_MTLS_ISSUER".to_owned(),
+            });
+        }
         let registry = match door {
             Some((_, text)) => registry(&text, &trust_domain)?,
             None => Registry::default(),
@@ -173,6 +186,7 @@ impl Config {
             iam_door_ids,
             mtls_door_ids,
             mtls_issuer,
+            mtls_client_auth: mtls_client_auth.unwrap_or(Authentication::TlsClientAuth),
             registry,
             token_ttl_seconds,
             refresh_ttl_seconds,
@@ -241,6 +255,14 @@ fn mtls_issuer(text: &str, issuer_url: &str) -> Result<String, String> {
         return Err("expected another host than that of CAUSEWAY_ISSUER".to_owned());
     }
     issuer(text)
+}
+
+fn mtls_client_auth(text: &str) -> Result<Authentication, String> {
+    match text {
+        "tls_client_auth" => Ok(Authentication::TlsClientAuth),
+        "self_signed_tls_client_auth" => Ok(Authentication::SelfSignedTlsClientAuth),
+        _ => Err("expected tls_client_auth or self_signed_tls_client_auth".to_owned()),
+    }
 }
 
 /// Where signed requests go: what is configured, else the stand-in of the service that all AWS clients use, else the
@@ -367,6 +389,7 @@ mod tests {
         assert_eq!(config.verifier_cache_seconds, 7200);
         assert!(config.iam_door_ids.is_empty());
         assert_eq!((config.mtls_host(), config.mtls_door_ids.len()), (None, 0));
+        assert_eq!(config.mtls_client_auth, Authentication::TlsClientAuth);
         assert_eq!((config.ca_secret, config.clients_table), (None, None));
         assert_eq!((config.bundle, config.usage_plans, config.apigateway_endpoint), (None, false, None));
         let label = |name: &str, value: &str| (name.to_owned(), value.to_owned());
@@ -415,6 +438,22 @@ mod tests {
             let config = Config::from_env(&mtls(url)).unwrap();
             assert_eq!((config.mtls_door_ids, config.mtls_issuer.as_deref()), (vec!["mtls1".to_owned()], Some(url)));
             assert_eq!(Config::from_env(&mtls(url)).unwrap().mtls_host(), Some(host));
+        }
+    }
+
+    #[test]
+    fn the_mtls_door_has_one_method() {
+        let door = minimal().with("CAUSEWAY_MTLS_DOOR_IDS", "m1").with("CAUSEWAY_MTLS_ISSUER", "https://m.example");
+        for (word, expected) in [
+            ("tls_client_auth", Authentication::TlsClientAuth),
+            ("self_signed_tls_client_auth", Authentication::SelfSignedTlsClientAuth),
+        ] {
+            let config = Config::from_env(&door.clone().with("CAUSEWAY_MTLS_CLIENT_AUTH", word)).unwrap();
+            assert_eq!(config.mtls_client_auth, expected);
+        }
+        for word in ["tls_client_auth,self_signed_tls_client_auth", "client_secret", "both"] {
+            let error = Config::from_env(&door.clone().with("CAUSEWAY_MTLS_CLIENT_AUTH", word)).unwrap_err();
+            assert!(error.to_string().contains("CAUSEWAY_MTLS_CLIENT_AUTH"), "{error}");
         }
     }
 
@@ -508,6 +547,7 @@ mod tests {
             (door().with("CAUSEWAY_IAM_DOOR_IDS", "*"), "CAUSEWAY_IAM_DOOR_IDS"),
             (minimal().with("CAUSEWAY_MTLS_DOOR_IDS", "a"), "CAUSEWAY_MTLS_ISSUER is not set"),
             (minimal().with("CAUSEWAY_MTLS_ISSUER", "https://m.example"), "CAUSEWAY_MTLS_DOOR_IDS is not set"),
+            (minimal().with("CAUSEWAY_MTLS_CLIENT_AUTH", "tls_client_auth"), "CAUSEWAY_MTLS_ISSUER is not set"),
             (
                 door().with("CAUSEWAY_MTLS_DOOR_IDS", "m1,url1").with("CAUSEWAY_MTLS_ISSUER", "https://m.example"),
                 "CAUSEWAY_MTLS_DOOR_IDS",

@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 use e2e::{root, tier, tool};
 
 /// What goes wrong with the template (text, its replacement), and how `check.py` names it.
-const MISTAKES: [(&str, &str, &str); 77] = [
+const MISTAKES: [(&str, &str, &str); 78] = [
     ("AuthType: AWS_IAM", "AuthType: NONE", "KeyIssuerUrl is not KeyIssuer's with AWS_IAM"),
     ("      PrincipalOrgID: !Ref OrganizationId\n", "", "IamDoorPermission lets somebody else invoke KeyIssuer"),
     ("      InvokedViaFunctionUrl: true\n", "", "IamDoorInvokePermission lets somebody else invoke KeyIssuer"),
@@ -114,6 +114,11 @@ const MISTAKES: [(&str, &str, &str); 77] = [
     ),
     ("          CAUSEWAY_STATE_TABLE: !Ref StateTable\n", "", "KeyIssuer's CAUSEWAY_STATE_TABLE is None"),
     ("!If [MtlsDoorIsOpen, !Ref MtlsApi, !Ref AWS::NoValue]", "!Ref MtlsApi", "KeyIssuer's CAUSEWAY_MTLS_DOOR_IDS is"),
+    (
+        "!If [MtlsDoorIsOpen, !Ref MtlsClientAuth, !Ref AWS::NoValue]",
+        "!Ref MtlsClientAuth",
+        "KeyIssuer's CAUSEWAY_MTLS_CLIENT_AUTH is",
+    ),
     ("!If [IamDoorIsOpen, !Ref CaSecret, !Ref AWS::NoValue]", "!Ref CaSecret", "KeyIssuer's CAUSEWAY_CA_SECRET is"),
     (
         "!And [!Condition IamDoorIsOpen, !Not [!Equals [!Ref StsEndpoints, \"\"]]]",
