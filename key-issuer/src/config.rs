@@ -86,8 +86,10 @@ pub struct Config {
     pub bundle: Option<String>,
     /// `CAUSEWAY_ADMIN_WORKLOAD`, `NAMESPACE/LABEL=VALUE[,LABEL=VALUE]`: which workload the issuer is to those policies.
     pub admin_workload: (String, Vec<(String, String)>),
-    /// `CAUSEWAY_USAGE_PLANS`, `on` or `off`: whether API keys may belong to usage plans of API Gateway.
+    /// `CAUSEWAY_USAGE_PLANS`, `on`, `off` or `only`: whether API keys may belong to usage plans of API Gateway.
     pub usage_plans: bool,
+    /// `only`: this function is not the issuer. Whatever it is invoked with, it brings usage plans up to date.
+    pub usage_plans_only: bool,
     /// `AWS_ENDPOINT_URL_API_GATEWAY`, else `AWS_ENDPOINT_URL`: for a local stand-in of the service.
     pub apigateway_endpoint: Option<String>,
 }
@@ -163,10 +165,12 @@ impl Config {
             None => ("causeway-system".to_owned(), vec![("app".to_owned(), "key-issuer".to_owned())]),
         };
         let usage_plans = env.checked("CAUSEWAY_USAGE_PLANS", |word| match word {
-            "on" => Ok(true),
-            "off" => Ok(false),
-            _ => Err("expected on or off".to_owned()),
+            "on" => Ok((true, false)),
+            "off" => Ok((false, false)),
+            "only" => Ok((true, true)),
+            _ => Err("expected on, off or only".to_owned()),
         })?;
+        let (usage_plans, usage_plans_only) = usage_plans.unwrap_or_default();
         let apigateway_endpoint = match env.optional("AWS_ENDPOINT_URL_API_GATEWAY")? {
             None => env.optional("AWS_ENDPOINT_URL")?,
             endpoint => endpoint,
@@ -196,7 +200,8 @@ impl Config {
             svid_ed25519,
             bundle,
             admin_workload,
-            usage_plans: usage_plans.unwrap_or(false),
+            usage_plans,
+            usage_plans_only,
             apigateway_endpoint,
         })
     }
@@ -392,6 +397,10 @@ mod tests {
         assert_eq!(config.mtls_client_auth, Authentication::TlsClientAuth);
         assert_eq!((config.ca_secret, config.clients_table), (None, None));
         assert_eq!((config.bundle, config.usage_plans, config.apigateway_endpoint), (None, false, None));
+        for (word, expected) in [("off", (false, false)), ("on", (true, false)), ("only", (true, true))] {
+            let config = Config::from_env(&minimal().with("CAUSEWAY_USAGE_PLANS", word)).unwrap();
+            assert_eq!((config.usage_plans, config.usage_plans_only), expected);
+        }
         let label = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         assert_eq!(config.admin_workload, ("causeway-system".to_owned(), vec![label("app", "key-issuer")]));
         let config = Config::from_env(&minimal().with("CAUSEWAY_ADMIN_WORKLOAD", "ns/app=a,x.io/tier=b")).unwrap();

@@ -266,6 +266,11 @@ impl KeyIssuer {
     /// # Errors
     /// When the event is neither, see [`UnsupportedEvent`], or when the step fails.
     pub async fn handle(&self, event: Value) -> Result<Value, InvocationError> {
+        // Whoever may set the target of a rule of EventBridge writes the whole event. A function that EventBridge may
+        // invoke is therefore another one than the issuer, and takes nothing out of its events.
+        if self.0.config.usage_plans_only {
+            return usage_plans::reconcile(&self.0).await.map_err(InvocationError::Reconciliation);
+        }
         if rotation::is_event(&event) {
             return rotation::answer(&self.0, event).await;
         }

@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 use e2e::{root, tier, tool};
 
 /// What goes wrong with the template (text, its replacement), and how `check.py` names it.
-const MISTAKES: [(&str, &str, &str); 78] = [
+const MISTAKES: [(&str, &str, &str); 83] = [
     ("AuthType: AWS_IAM", "AuthType: NONE", "KeyIssuerUrl is not KeyIssuer's with AWS_IAM"),
     ("      PrincipalOrgID: !Ref OrganizationId\n", "", "IamDoorPermission lets somebody else invoke KeyIssuer"),
     ("      InvokedViaFunctionUrl: true\n", "", "IamDoorInvokePermission lets somebody else invoke KeyIssuer"),
@@ -158,11 +158,32 @@ const MISTAKES: [(&str, &str, &str); 78] = [
         "    Type: AWS::Events::Rule\n",
         "UsagePlansSchedule is there without usage plans",
     ),
-    ("{\"reconcile\":\"usage-plans\"}", "{\"Step\":\"finishSecret\"}", "UsagePlansSchedule calls"),
+    ("Arn: !GetAtt UsagePlansFunction.Arn", "Arn: !GetAtt KeyIssuer.Arn", "UsagePlansSchedule calls ['KeyIssuer']"),
     (
         "      SourceArn: !GetAtt UsagePlansSchedule.Arn\n",
         "",
+        "UsagePlansPermission lets somebody else invoke UsagePlansFunction",
+    ),
+    (
+        "FunctionName: !Ref UsagePlansFunction",
+        "FunctionName: !Ref KeyIssuer",
         "UsagePlansPermission lets somebody else invoke KeyIssuer",
+    ),
+    ("CAUSEWAY_USAGE_PLANS: only", "CAUSEWAY_USAGE_PLANS: \"on\"", "UsagePlansFunction's CAUSEWAY_USAGE_PLANS is on"),
+    (
+        "Role: !GetAtt UsagePlansRole.Arn",
+        "Role: !GetAtt KeyIssuerRole.Arn",
+        "UsagePlansFunction has the role {'Fn::GetAtt': ['KeyIssuerRole'",
+    ),
+    (
+        "Action: [dynamodb:UpdateItem, dynamodb:Scan]",
+        "Action: [dynamodb:UpdateItem, dynamodb:Scan, dynamodb:DeleteItem]",
+        "UsagePlansRole has the grant (['dynamodb:UpdateItem'",
+    ),
+    (
+        "{ Name: FunctionName, Value: !Ref UsagePlansFunction }",
+        "{ Name: FunctionName, Value: !Ref Authorizer }",
+        "no alarm for ('Errors', 'UsagePlansFunction')",
     ),
     ("      SourceAccount: !Ref AWS::AccountId\n", "", "RotationPermission lets somebody else invoke KeyIssuer"),
     ("SecretId: !Ref SigningSecret", "SecretId: !Ref CaSecret", "SigningKeyRotation rotates another secret"),
