@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 use e2e::{root, tier, tool};
 
 /// What goes wrong with the template (text, its replacement), and how `check.py` names it.
-const MISTAKES: [(&str, &str, &str); 83] = [
+const MISTAKES: [(&str, &str, &str); 85] = [
     ("AuthType: AWS_IAM", "AuthType: NONE", "KeyIssuerUrl is not KeyIssuer's with AWS_IAM"),
     ("      PrincipalOrgID: !Ref OrganizationId\n", "", "IamDoorPermission lets somebody else invoke KeyIssuer"),
     ("      InvokedViaFunctionUrl: true\n", "", "IamDoorInvokePermission lets somebody else invoke KeyIssuer"),
@@ -59,6 +59,16 @@ const MISTAKES: [(&str, &str, &str); 83] = [
         "!If [ConcurrencyIsReserved, !Ref ReservedConcurrency, !Ref AWS::NoValue]",
         "!Ref ReservedConcurrency",
         "Authorizer's reserved concurrency has no condition",
+    ),
+    (
+        "        - IssuerConcurrencyIsReserved\n",
+        "        - ConcurrencyIsReserved\n",
+        "KeyIssuer's reserved concurrency has no condition",
+    ),
+    (
+        "!Equals [!Ref IssuerReservedConcurrency, 0]",
+        "!Equals [!Ref IssuerReservedConcurrency, 1]",
+        "the condition IssuerConcurrencyIsReserved",
     ),
     (
         "        - ConcurrencyIsProvisioned\n",
