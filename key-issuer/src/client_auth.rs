@@ -24,7 +24,7 @@ pub(crate) mod tls_client_auth;
 
 pub use client_secret::secret_hash;
 pub(crate) use revoked::{RevokedClients, is_revoked};
-pub(crate) use throttle::{Throttle, Who};
+pub(crate) use throttle::{Throttle, Who, source};
 
 use client_secret::Presented;
 use private_key_jwt::Assertion;
@@ -165,6 +165,18 @@ impl<'f> Credential<'f> {
         }
     }
 
+    /// Whether the credential is right by what was last known of its client. Nothing is read, used up or told.
+    fn is_right_by_memory(&self, issuer: &Inner, certificate: Option<&ClientCertificate>, now: u64) -> bool {
+        let record = issuer.clients.last_known(self.client_id());
+        match self {
+            Self::Secret(presented) => presented.prove(record).is_ok(),
+            Self::Assertion(assertion) => assertion.is_right(issuer, record, now),
+            Self::Certificate(_) => certificate.is_some_and(|certificate| {
+                prove_by_certificate(record, certificate, issuer.config.mtls_client_auth).is_ok()
+            }),
+        }
+    }
+
     fn client_id(&self) -> &str {
         match self {
             Self::Secret(presented) => &presented.client_id,
@@ -184,7 +196,13 @@ async fn by_credential(
     let now = issuer.deps.clock.unix();
     let credential = Credential::find(request, form, certificate.is_some())?;
     let who = Who::new(credential.client_id(), request.source_ip.as_deref());
-    issuer.throttle.check(&who, now).map_err(too_many)?;
+    if let Err(seconds) = issuer.throttle.check(&who, now)
+        // Many callers may share an address, and one of them must not lock out the others: a credential that is right by
+        // what is remembered is worth a look at the table. Every other one is told the same, and the table is left alone.
+        && !credential.is_right_by_memory(issuer, certificate, now)
+    {
+        return Err(too_many(seconds));
+    }
     let remembered = issuer.clients.remembers(credential.client_id(), now);
     let record = record(issuer, credential.client_id(), Age::Any).await?;
     let mut proved = credential.prove(issuer, record, certificate, now).await;

@@ -91,8 +91,10 @@ use routes::{NoRoute, Route};
 use secret_cache::SecretCache;
 use signing_key::SigningKeys;
 
-/// How many proofs one source address may have sent to STS, each second.
+/// How many proofs by one access key may be sent to STS from one source address, each second.
 const PROOFS_PER_SECOND: u64 = 10;
+/// The same by all access keys: many callers may share an address, and whoever has none can make names of keys up.
+const PROOFS_OF_SOURCE_PER_SECOND: u64 = 100;
 
 /// What the issuer stands on.
 #[derive(Clone)]
@@ -159,8 +161,10 @@ pub(crate) struct Inner {
     pub(crate) throttle: client_auth::Throttle,
     /// SVIDs, by role.
     pub(crate) svid_rate: Rate,
-    /// Proofs that STS is asked about, by source address.
+    /// Proofs that STS is asked about, by source address and access key.
     pub(crate) proof_rate: Rate,
+    /// The same by source address.
+    pub(crate) proof_rate_of_source: Rate,
     metadata: String,
     signing_keys: SecretCache<SigningKeys>,
     authority: Option<SecretCache<Authority>>,
@@ -195,6 +199,7 @@ impl KeyIssuer {
         let throttle = client_auth::Throttle::new();
         let svid_rate = Rate::new(config.svid_rate);
         let proof_rate = Rate::new(PROOFS_PER_SECOND);
+        let proof_rate_of_source = Rate::new(PROOFS_OF_SOURCE_PER_SECOND);
         Self(Arc::new(Inner {
             config,
             deps,
@@ -212,6 +217,7 @@ impl KeyIssuer {
             throttle,
             svid_rate,
             proof_rate,
+            proof_rate_of_source,
             metadata,
             signing_keys,
             authority,

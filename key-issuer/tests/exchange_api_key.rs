@@ -141,6 +141,25 @@ async fn whoever_tries_keys_is_slowed_down() {
     assert_eq!((answers[0], answers[20]), (400, 429), "{answers:?}");
 }
 
+/// Whoever tries keys shares its address with whoever has one.
+#[tokio::test]
+async fn whoever_tries_keys_locks_out_no_right_one() {
+    let world = world().await;
+    let key = world.key("a", 1, |_| {}).await;
+    assert_eq!(world.send(exchange_key(&key, &[])).await.status(), 200);
+    for i in 2..102 {
+        let unknown = authz::ApiKey::generate("dev", &[i; 48]).unwrap();
+        world.send(exchange_key(unknown.text().expose(), &[])).await;
+    }
+    let unknown = authz::ApiKey::generate("dev", &[102; 48]).unwrap();
+    assert_eq!(world.send(exchange_key(unknown.text().expose(), &[])).await.status(), 429);
+    assert_eq!(world.send(exchange_key(&key, &[])).await.status(), 200);
+    // One that was right and is so no more is looked at once.
+    world.key("a", 1, |record| record.state = KeyState::Disabled).await;
+    let answers = [world.send(exchange_key(&key, &[])).await, world.send(exchange_key(&key, &[])).await];
+    assert_eq!(answers.map(|answer| answer.status()), [400, 429]);
+}
+
 /// A client that authenticates beside the key is the requester.
 #[tokio::test]
 async fn an_api_key_beside_a_client() {

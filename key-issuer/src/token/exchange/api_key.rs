@@ -80,18 +80,26 @@ async fn checked(issuer: &Inner, request: &Request, text: &str) -> Result<ApiKey
     let key = ApiKey::parse(text).map_err(|error| refused("subject token", &format!("is no API key: {error}")))?;
     let now = issuer.deps.clock.unix();
     let who = Who::new(&format!("API key {}", key.id()), request.source_ip.as_deref());
-    issuer.throttle.check(&who, now).map_err(client_auth::too_many)?;
+    if let Err(seconds) = issuer.throttle.check(&who, now)
+        && !issuer.throttle.was_right(text)
+    {
+        return Err(client_auth::too_many(seconds));
+    }
     let pepper = issuer.pepper().await?;
     let record = record(issuer, key.id()).await?;
     let environment = issuer.config.environment.as_deref();
     let refusal = match authz::api_key::check(&key, record.as_ref(), &pepper, environment, now) {
-        Ok(record) => return Ok(record.clone()),
+        Ok(record) => {
+            issuer.throttle.note(text, true);
+            return Ok(record.clone());
+        }
         Err(refusal) => refusal,
     };
     if refusal == KeyRefusal::Damaged {
         return Err(Refusal::internal(format!("the record of the API key {} is damaged", key.id())));
     }
     issuer.throttle.failed(&who, now);
+    issuer.throttle.note(text, false);
     let why = match refusal {
         KeyRefusal::Unknown | KeyRefusal::Damaged => "is unknown".to_owned(),
         KeyRefusal::Environment => format!("is an API key of another environment (id {})", key.id()),
