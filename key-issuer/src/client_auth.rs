@@ -264,6 +264,13 @@ pub(crate) async fn record(issuer: &Inner, client_id: &str, age: Age) -> Result<
     }
 }
 
+/// Whether a client is disabled by now, as far as is remembered. There need not be a record: the registry of IAM roles and
+/// the table of API keys have clients too.
+pub(crate) async fn is_disabled(issuer: &Inner, client_id: &str) -> Result<bool, Refusal> {
+    let record = record(issuer, client_id, Age::Any).await?;
+    Ok(record.is_some_and(|record| record.state != ClientState::Active))
+}
+
 /// Whether the request has a credential of a client in it, good or bad.
 pub(crate) fn is_attempted(request: &Request, form: &Form, door: &Door) -> Result<bool, Refusal> {
     Ok(match door {

@@ -41,9 +41,13 @@ spec:
 ";
 
 pub fn policies(yaml: &str) -> Arc<Policies> {
+    policies_of(yaml, authz::Mode::Strict)
+}
+
+pub fn policies_of(yaml: &str, mode: authz::Mode) -> Arc<Policies> {
     let file = istio::SourceFile { name: "policies.yaml".to_owned(), text: yaml.to_owned() };
     let resources = istio::parse(&[file]).unwrap();
-    let compiled = authz::compile(&resources, &CompileOptions::default()).unwrap();
+    let compiled = authz::compile(&resources, &CompileOptions { mode, ..CompileOptions::default() }).unwrap();
     Arc::new(Policies::open(&compiled.section).unwrap())
 }
 
@@ -130,6 +134,13 @@ impl AdminWorld {
             issuer(&self.world, Some(POLICIES), Some(&self.plans), self.world.directory.tables(), variables);
     }
 
+    /// The same with policies of the mode `istio`.
+    pub fn restart_in_mode_istio(&mut self) {
+        let tables = self.world.directory.tables();
+        let policies = policies_of(POLICIES, authz::Mode::Istio);
+        (self.world.issuer, self.world.lines) = issuer_of(&self.world, Some(policies), None, tables, &[]);
+    }
+
     /// The same with clients, and nothing else.
     pub fn restart_without_tables(&mut self) {
         let none = |name| -> Arc<dyn Table> { Arc::new(Unconfigured(name)) };
@@ -203,6 +214,16 @@ fn issuer(
     tables: Tables,
     variables: &[(&str, &str)],
 ) -> (KeyIssuer, Lines) {
+    issuer_of(world, yaml.map(policies), plans, tables, variables)
+}
+
+fn issuer_of(
+    world: &World,
+    policies: Option<Arc<Policies>>,
+    plans: Option<&Arc<FakePlans>>,
+    tables: Tables,
+    variables: &[(&str, &str)],
+) -> (KeyIssuer, Lines) {
     let env = MapEnv::from([
         ("CAUSEWAY_ISSUER", ISSUER),
         ("CAUSEWAY_SIGNING_SECRET", "signing"),
@@ -224,7 +245,7 @@ fn issuer(
         log,
     };
     let usage_plans = plans.cloned().map(|plans| -> Arc<dyn UsagePlans> { plans });
-    let administration = Administration { policies: yaml.map(policies), usage_plans };
+    let administration = Administration { policies, usage_plans };
     (KeyIssuer::with_administration(Config::from_env(&env).unwrap(), deps, administration), lines)
 }
 

@@ -2,9 +2,7 @@
 
 use super::{ACCESS_TOKEN, Act, JWT, MayAct, subject_of};
 use crate::Inner;
-use crate::client::ClientState;
 use crate::client_auth;
-use crate::client_cache::Age;
 use crate::form::Form;
 use crate::own_token::{self, OwnToken, to_value};
 use crate::refusal::Refusal;
@@ -55,7 +53,7 @@ pub(super) async fn of_token(issuer: &Inner, token: &str) -> Result<Subject, Ref
     let sub = claims.subject().ok_or_else(|| refused("has no sub"))?;
     // The client that the token is about may be another than the one that has it, and both may have been stopped since.
     for client in [client_id.as_str(), client_of(sub).unwrap_or(client_id)] {
-        if is_disabled(issuer, client).await? {
+        if client_auth::is_disabled(issuer, client).await? {
             return Err(refused("is of a client, or about one, that is disabled"));
         }
     }
@@ -96,13 +94,6 @@ pub(super) async fn check_actor(issuer: &Inner, token: &str, requester: &str) ->
         return Err(refused("actor token", "is not the requester's own"));
     }
     Ok(())
-}
-
-/// Whether a client is disabled by now. There need not be a record: the registry of IAM roles and the table of API keys
-/// have clients too.
-async fn is_disabled(issuer: &Inner, client_id: &str) -> Result<bool, Refusal> {
-    let record = client_auth::record(issuer, client_id, Age::Any).await?;
-    Ok(record.is_some_and(|record| record.state != ClientState::Active))
 }
 
 async fn live(issuer: &Inner, token: &str, which: &str) -> Result<OwnToken, Refusal> {
