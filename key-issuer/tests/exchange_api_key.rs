@@ -160,6 +160,32 @@ async fn whoever_tries_keys_locks_out_no_right_one() {
     assert_eq!(answers.map(|answer| answer.status()), [400, 429]);
 }
 
+/// What came from a key ends with it, whether it is on a list or its record alone says so.
+#[tokio::test]
+async fn what_came_from_a_stopped_key_is_worth_nothing() {
+    let world = world().await;
+    for (place, stop) in [
+        (1, (|record| record.state = KeyState::Revoked) as fn(&mut ApiKeyRecord)),
+        (2, |record| record.state = KeyState::Disabled),
+        (3, |record| record.expires_at = Some(NOW)),
+    ] {
+        let key = world.key("a", place, |_| {}).await;
+        let direct = token_in(&world.send(exchange_key(&key, &[])).await);
+        let again = token_in(&world.send(exchange("a", &direct, &[])).await);
+        assert!(world.is_active(&direct).await && world.is_active(&again).await);
+        world.key("a", place, stop).await;
+        for token in [&direct, &again] {
+            assert!(!world.is_active(token).await, "{place}");
+            assert_eq!(world.send(exchange("a", token, &[])).await.error(), "invalid_request", "{place}");
+        }
+    }
+    let key = world.key("a", 4, |_| {}).await;
+    let token = token_in(&world.send(exchange_key(&key, &[])).await);
+    let id = authz::ApiKey::parse(&key).unwrap().id().to_owned();
+    world.list("key", &id, json!({"until": NOW + 3_600})).await;
+    assert!(!world.is_active(&token).await, "a list says so before the record does");
+}
+
 /// A client that authenticates beside the key is the requester.
 #[tokio::test]
 async fn an_api_key_beside_a_client() {

@@ -23,6 +23,7 @@ use crate::refusal::Refusal;
 mod api_key;
 mod subject;
 
+pub(crate) use api_key::is_key_stopped;
 pub(crate) use api_key::pepper;
 pub(super) use api_key::{is_usable, record as api_key_record};
 pub(super) use subject::Subject;
@@ -174,6 +175,7 @@ async fn issue(
         confirmation: None,
         act: wanted.act,
         may_act: subject.may_act.clone(),
+        ancestors: subject.lineage()?,
         api_key: subject.api_key.clone(),
         refresh_family: subject.refresh_family.clone(),
     };

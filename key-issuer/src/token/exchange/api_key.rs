@@ -1,7 +1,7 @@
 //! API keys as subject tokens: checked by the same code as at the doors of the services, and worth the same claims.
 
 use authz::api_key::Refusal as KeyRefusal;
-use authz::{ApiKey, ApiKeyRecord, KeyState};
+use authz::{ApiKey, ApiKeyRecord, Claims, KeyState};
 use identity::secret::Secret;
 use platform::store::StoreError;
 use platform::table::TableOf;
@@ -15,7 +15,7 @@ use crate::client_cache::Age;
 use crate::event::Request;
 use crate::refusal::Refusal;
 use crate::revocations::{self, Revoked};
-use crate::token::scope;
+use crate::token::{API_KEY, scope};
 
 /// The shortest pepper, in bytes: HMAC-SHA-256 with a shorter key could be searched for.
 const MIN_PEPPER_BYTES: usize = 16;
@@ -46,6 +46,7 @@ pub(super) async fn subject(issuer: &Inner, request: &Request, text: &str) -> Re
         act: None,
         may_act: MayAct::of_clients(&client.may_act),
         jti: None,
+        ancestors: Vec::new(),
         api_key: Some(record.id),
         refresh_family: None,
         client_id: record.client_id,
@@ -109,6 +110,16 @@ async fn checked(issuer: &Inner, request: &Request, text: &str) -> Result<ApiKey
         KeyRefusal::Expired => format!("is an expired API key (id {})", key.id()),
     };
     Err(refused("subject token", &why))
+}
+
+/// Whether a token comes from an API key that may not be used any more. One that is disabled, or was given an earlier end, is
+/// on no list of revocations: its record says it.
+pub(crate) async fn is_key_stopped(issuer: &Inner, claims: &Claims) -> Result<bool, Refusal> {
+    let Some(id) = claims.text(API_KEY).filter(|_| issuer.deps.tables.api_keys.is_configured()) else {
+        return Ok(false);
+    };
+    let now = issuer.deps.clock.unix();
+    Ok(!record(issuer, id).await?.is_some_and(|record| is_usable(&record, now)))
 }
 
 /// Whether a key that was valid once may be used still.
