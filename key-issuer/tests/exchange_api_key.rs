@@ -160,6 +160,27 @@ async fn whoever_tries_keys_locks_out_no_right_one() {
     assert_eq!(answers.map(|answer| answer.status()), [400, 429]);
 }
 
+/// A value that a rotation has replaced is accepted for a while, and nothing that comes from it for longer.
+#[tokio::test]
+async fn nothing_outlives_the_value_of_a_rotated_key() {
+    let world = world().await;
+    let mut hash = String::new();
+    let old = world.key("a", 1, |record| hash = record.hashes[0].clone()).await;
+    world
+        .key("a", 1, |record| {
+            record.hashes = vec!["11".repeat(32)];
+            record.previous = Some(authz::api_key::PreviousValue { hash, ends_at: NOW + 100 });
+        })
+        .await;
+    let answer = world.send(exchange_key(&old, &[])).await;
+    assert_eq!((answer.status(), &answer.claims()["exp"]), (200, &json!(NOW + 100)), "{answer:?}");
+    let family = [("requested_token_type", REFRESH_TOKEN)];
+    let mut parameters = vec![("grant_type", TOKEN_EXCHANGE), ("subject_token", &old), ("subject_token_type", API_KEY)];
+    parameters.extend_from_slice(&family);
+    let answer = world.send(as_client("a", TOKEN, &parameters)).await;
+    assert_eq!((answer.status(), &answer.json()["expires_in"]), (200, &json!(100)), "{answer:?}");
+}
+
 /// What came from a key ends with it, whether it is on a list or its record alone says so.
 #[tokio::test]
 async fn what_came_from_a_stopped_key_is_worth_nothing() {

@@ -30,7 +30,7 @@ pub(crate) fn pepper(secret: &str, _now: u64) -> Result<Secret<Vec<u8>>, String>
 
 /// The subject of a key that is valid now: what `ApiKeyAuthentication` makes out of it, too.
 pub(super) async fn subject(issuer: &Inner, request: &Request, text: &str) -> Result<Subject, Refusal> {
-    let record = checked(issuer, request, text).await?;
+    let (record, expires_at) = checked(issuer, request, text).await?;
     for what in [Revoked::Key(&record.id), Revoked::Client(&record.client_id)] {
         if revocations::is_listed(issuer, what).await? {
             return Err(refused("subject token", "is an API key that is revoked, or of a client that is"));
@@ -41,7 +41,7 @@ pub(super) async fn subject(issuer: &Inner, request: &Request, text: &str) -> Re
         sub: subject_of(&record.client_id),
         scope: scope::tokens(&record.scope),
         audience: record.audiences,
-        expires_at: record.expires_at,
+        expires_at,
         is_bound: false,
         act: None,
         may_act: MayAct::of_clients(&client.may_act),
@@ -76,8 +76,8 @@ pub(in crate::token) async fn record(issuer: &Inner, id: &str) -> Result<Option<
     }
 }
 
-/// The record of the presented key. Whoever tries keys is slowed down like one that tries secrets.
-async fn checked(issuer: &Inner, request: &Request, text: &str) -> Result<ApiKeyRecord, Refusal> {
+/// The record of the presented key, and when its value ends, in seconds since 1970. Whoever tries keys is slowed down like one that tries secrets.
+async fn checked(issuer: &Inner, request: &Request, text: &str) -> Result<(ApiKeyRecord, Option<u64>), Refusal> {
     let key = ApiKey::parse(text).map_err(|error| refused("subject token", &format!("is no API key: {error}")))?;
     let now = issuer.deps.clock.unix();
     let who = Who::new(&format!("API key {}", key.id()), request.source_ip.as_deref());
@@ -90,9 +90,9 @@ async fn checked(issuer: &Inner, request: &Request, text: &str) -> Result<ApiKey
     let record = record(issuer, key.id()).await?;
     let environment = issuer.config.environment.as_deref();
     let refusal = match authz::api_key::check(&key, record.as_ref(), &pepper, environment, now) {
-        Ok(record) => {
+        Ok(accepted) => {
             issuer.throttle.note(text, true);
-            return Ok(record.clone());
+            return Ok((accepted.record.clone(), accepted.ends_at));
         }
         Err(refusal) => refusal,
     };
