@@ -96,7 +96,13 @@ pub(crate) async fn create(call: Call<'_>) -> Result<Response, Refusal> {
         // 2^-70 or so; whoever retries gets another id.
         return Err(outrun());
     }
-    let held = usage_plans::settle(call.issuer, Held { value: record, version: 1 }).await;
+    let held = Held { value: record, version: 1 };
+    // Its client may have been deleted since it was read, by somebody who has not found this key.
+    if let Err(refusal) = self::client(call.issuer, client_id).await {
+        revoke_key(call.issuer, held).await?;
+        return Err(refusal);
+    }
+    let held = usage_plans::settle(call.issuer, held).await;
     let id = held.value.id.clone();
     call.changed("api_key_created", &id, None, Some(view(&held.value)));
     Ok(with_value(201, &held, &key))

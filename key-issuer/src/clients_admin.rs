@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::admin::body::wrong;
 use crate::admin::{Call, Paging, no_content, not_found, outrun, precondition, unavailable, versioned};
-use crate::client::{Authentication, ClientRecord};
+use crate::client::{Authentication, ClientRecord, ClientState};
 use crate::client_auth::secret_hash;
 use crate::event::Response;
 use crate::refusal::Refusal;
@@ -111,14 +111,16 @@ pub(crate) async fn change(call: Call<'_>, id: &str) -> Result<Response, Refusal
     precondition(call.request, held.version)?;
     let mut record = held.value.clone();
     fields::apply(&mut record, &body)?;
+    // The settings of a role's client may be changed; no other client becomes one.
+    if held.value.authentication == Authentication::Iam || call.issuer.config.registry.has_client(id) {
+        fields::check_of_role(&record, &body)?;
+    } else {
+        fields::refuse_iam(&record)?;
+    }
     if record.authentication != Authentication::ClientSecret {
         record.secret_hashes.clear();
     } else if record.secret_hashes.is_empty() {
         return Err(wrong("authentication", "a client without a secret cannot begin to have one; make a new client"));
-    }
-    // The settings of a role's client may be changed; no other client becomes one.
-    if held.value.authentication != Authentication::Iam {
-        fields::refuse_iam(&record)?;
     }
     fields::validate(&record)?;
     let version = replace(call.issuer, &held, &record).await?;
@@ -151,7 +153,8 @@ pub(crate) async fn add_secret(call: Call<'_>, id: &str) -> Result<Response, Ref
     Ok(versioned(201, &view_with_secret(&record, Some(&secret)), version))
 }
 
-/// `DELETE /v1/clients/{id}`: revokes its API keys and tokens, then deletes it. Whatever fails, doing it again finishes it.
+/// `DELETE /v1/clients/{id}`: disables it, revokes its API keys and tokens, then deletes it. Whatever fails, doing it again
+/// finishes it.
 pub(crate) async fn delete(call: Call<'_>, id: &str) -> Result<Response, Refusal> {
     let held = get(call.issuer, id).await?;
     precondition(call.request, held.version)?;
@@ -163,6 +166,16 @@ pub(crate) async fn delete(call: Call<'_>, id: &str) -> Result<Response, Refusal
             "the registry gives this client to an IAM role: disable it, or take it out of CAUSEWAY_REGISTRY first",
         ));
     }
+    let before = view(&held.value);
+    // Disabled first: whoever makes a key for it looks again afterwards, so that a key is either found here or not given out.
+    let held = match held.value.state {
+        ClientState::Disabled => held,
+        ClientState::Active => {
+            let record = ClientRecord { state: ClientState::Disabled, ..held.value.clone() };
+            let version = replace(call.issuer, &held, &record).await?;
+            Held { value: record, version }
+        }
+    };
     api_keys::revoke_of_client(call.issuer, id).await?;
     // An environment that remembers the client may give it tokens for a minute more, and its clock may be ahead.
     let moment = call.now() + REMEMBERED_SECONDS + CLOCKS_DIFFER_SECONDS + 1;
@@ -174,7 +187,7 @@ pub(crate) async fn delete(call: Call<'_>, id: &str) -> Result<Response, Refusal
         return Err(outrun());
     }
     call.issuer.clients.forget(id);
-    call.changed("client_deleted", id, Some(view(&held.value)), None);
+    call.changed("client_deleted", id, Some(before), None);
     Ok(no_content())
 }
 

@@ -227,3 +227,66 @@ async fn a_client_of_a_role_can_be_stopped_and_stays_so() {
     let other = world.call("PATCH", &format!("/v1/clients/{CLIENT}"), Some(json!({"authentication": "iam"}))).await;
     assert_eq!(other.status(), 400);
 }
+
+/// Whatever is sent, the role keeps its door, and less never becomes all.
+#[tokio::test]
+async fn a_client_of_a_role_keeps_its_method_and_its_limits() {
+    let world = AdminWorld::new().await;
+    let path = "/v1/clients/bookinfo-reviews";
+    let mut record = key_issuer::ClientRecord::new("bookinfo-reviews");
+    record.authentication = key_issuer::Authentication::Iam;
+    record.grants = vec!["client_credentials".to_owned()];
+    (record.scopes, record.audiences) = (vec!["less".to_owned()], vec!["bookinfo".to_owned()]);
+    world.world.directory.put(&record).await;
+    let public = json!({"kty": "EC", "crv": "P-256", "kid": "a",
+        "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU", "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"});
+    for (body, named) in [
+        (json!({"authentication": "private_key_jwt", "jwks": {"keys": [public]}}), "authentication"),
+        (json!({"authentication": "client_secret"}), "authentication"),
+        (json!({"scopes": []}), "scopes"),
+        (json!({"audiences": [], "scopes": ["a"]}), "audiences"),
+    ] {
+        let answer = world.call("PATCH", path, Some(body.clone())).await;
+        let description = answer.json()["error_description"].as_str().unwrap_or_default().to_owned();
+        assert!(answer.status() == 400 && description.contains(named), "{body}: {answer:?}");
+    }
+    assert_eq!(world.call("GET", path, None).await.json()["scopes"], json!(["less"]));
+    let answer = world.call("PATCH", path, Some(json!({"scopes": ["other"], "authentication": "iam"}))).await;
+    assert_eq!(answer.status(), 200, "{answer:?}");
+
+    // A record that was written by hand with another method can be stopped, and set right.
+    record.authentication = key_issuer::Authentication::PrivateKeyJwt;
+    record.jwks = Some(json!({"keys": [public]}));
+    world.world.directory.put(&record).await;
+    assert_eq!(world.call("PATCH", path, Some(json!({"state": "disabled"}))).await.status(), 200);
+    let back = json!({"authentication": "iam", "jwks": null, "state": "active"});
+    let answer = world.call("PATCH", path, Some(back)).await;
+    assert_eq!((answer.status(), answer.json()["authentication"].clone()), (200, json!("iam")), "{answer:?}");
+}
+
+/// Whichever of the two is faster, at each step of the other: no key is left that somebody could use.
+#[tokio::test]
+async fn a_key_that_is_made_while_its_client_is_deleted_opens_nothing() {
+    let world = AdminWorld::new().await;
+    // The key is written so slowly that the client is deleted meanwhile.
+    world.world.directory.slow_keys.store(20, std::sync::atomic::Ordering::Relaxed);
+    for later in 0..24 {
+        let id = format!("short-lived-{later}");
+        let client = json!({"client_id": id, "scopes": ["a"], "audiences": ["b"]});
+        assert_eq!(world.call("POST", "/v1/clients", Some(client)).await.status(), 201);
+        let key = json!({"environment": "dev", "client_id": id, "scopes": ["a"], "audiences": ["b"]});
+        let delete = async {
+            for _ in 0..later {
+                tokio::task::yield_now().await;
+            }
+            world.call("DELETE", &format!("/v1/clients/{id}"), None).await
+        };
+        let (made, deleted) = tokio::join!(world.call("POST", "/v1/api-keys", Some(key)), delete);
+        assert_eq!(deleted.status(), 204, "{later}: {deleted:?}");
+        assert!([201, 400].contains(&made.status()), "{later}: {made:?}");
+    }
+    let table = world.world.directory.store.table(platform::store::API_KEYS);
+    for (_, record) in table.page(None, 100).await.unwrap().records {
+        assert!(record.json.contains("\"revoked\""), "{}", record.json);
+    }
+}
