@@ -122,7 +122,7 @@ pub struct Tables {
     pub clients: Arc<dyn Table>,
     /// API keys, [`authz::ApiKeyRecord`] by their public id.
     pub api_keys: Arc<dyn Table>,
-    /// What comes and goes: refresh tokens, used `jti`s and proofs.
+    /// What comes and goes: refresh tokens and what ends them, used `jti`s and proofs.
     pub state: Arc<dyn Table>,
     /// Revoked credentials, until they would have expired.
     pub revocations: Arc<dyn Table>,

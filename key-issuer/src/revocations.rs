@@ -3,6 +3,7 @@
 mod budget;
 mod by_id;
 mod list;
+pub(crate) mod origins;
 
 use std::collections::BTreeSet;
 
@@ -33,9 +34,6 @@ pub(crate) enum Revoked<'a> {
     /// The token with this `jti`, or the tokens of the family of refresh tokens with this public id, and what came out of
     /// them.
     Token(&'a str),
-    /// The families of refresh tokens that come from the token with this `jti`. Verifiers never see one of them, so this is
-    /// not on the list that they load.
-    Origin(&'a str),
     /// The API key with this public id.
     Key(&'a str),
     /// Every credential of this client.
@@ -54,7 +52,6 @@ impl Revoked<'_> {
     fn parts(self) -> (Kind, String) {
         match self {
             Self::Token(jti) => (Kind::Token, jti.to_owned()),
-            Self::Origin(jti) => (Kind::Origin, jti.to_owned()),
             Self::Key(id) => (Kind::Key, id.to_owned()),
             Self::Client(id) => (Kind::Client, id.to_owned()),
             Self::ClientBefore(id, _) => (Kind::Before, id.to_owned()),
@@ -71,7 +68,6 @@ fn record_id(kind: Kind, id: &str) -> String {
 #[serde(rename_all = "lowercase")]
 enum Kind {
     Token,
-    Origin,
     Key,
     Client,
     Before,
@@ -83,7 +79,6 @@ impl Kind {
     fn word(self) -> &'static str {
         match self {
             Self::Token => "token",
-            Self::Origin => "origin",
             Self::Key => "key",
             Self::Client => "client",
             Self::Before => "before",
@@ -116,9 +111,7 @@ pub(crate) struct Entry {
 /// As [`revoke`].
 pub(crate) async fn revoke_token(issuer: &Inner, jti: &str, expires_at: u64) -> Result<(), Refusal> {
     if issuer.offers.refresh {
-        // No family is begun with a token that is revoked, so none ends later than one that is begun now.
-        let until = issuer.deps.clock.unix() + issuer.config.refresh_ttl_seconds;
-        revoke(issuer, Revoked::Origin(jti), until).await?;
+        origins::mark(issuer, jti).await?;
     }
     // What was exchanged for it ends with it at the latest, the last token of a family after its own life.
     let longest = if issuer.offers.refresh { issuer.deps.clock.unix() + issuer.config.token_ttl_seconds } else { 0 };

@@ -24,7 +24,7 @@ use crate::confirmation::confirmation;
 use crate::event::{Request, Response};
 use crate::form::Form;
 use crate::refusal::Refusal;
-use crate::revocations::{self, Revoked};
+use crate::revocations::{self, Revoked, origins};
 use crate::{Inner, hex};
 
 mod family;
@@ -227,10 +227,8 @@ async fn withdrawn(issuer: &Inner, family: &Family, age: Age) -> Result<Option<&
         }
     }
     for jti in &family.ancestors {
-        for what in [Revoked::Token(jti), Revoked::Origin(jti)] {
-            if revocations::is_listed(issuer, what).await? {
-                return Ok(Some("comes from a token that is revoked"));
-            }
+        if revocations::is_listed(issuer, Revoked::Token(jti)).await? || origins::is_marked(issuer, jti).await? {
+            return Ok(Some("comes from a token that is revoked"));
         }
     }
     if let Some(id) = &family.api_key {
