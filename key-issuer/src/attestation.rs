@@ -24,9 +24,6 @@ use crate::{Inner, hex, replay};
 pub use caller_identity::{CallerIdentity, CallerIdentityError, Sts};
 pub(crate) use proof::{Binding, Proof};
 
-/// How much longer than a proof may be used its marks are kept, in seconds: the clocks of two environments differ.
-const CLOCKS_DIFFER_SECONDS: u64 = 60;
-
 /// Answers a request for a nonce.
 pub(crate) async fn nonce(issuer: &Inner, _request: &Request) -> Result<Response, Refusal> {
     if issuer.config.sts_endpoints.is_empty() {
@@ -122,8 +119,8 @@ async fn prove(
         return Err(refusal.with_header("Retry-After", seconds.to_string()));
     }
     // A nonce is used up by whatever is shown with it, be it good or bad: STS is asked once for each.
-    let fresh = replay::burn(issuer, "nonce", checked.nonce, expires_at + CLOCKS_DIFFER_SECONDS).await?
-        && replay::burn(issuer, "sigv4", checked.signature, checked.valid_until + CLOCKS_DIFFER_SECONDS).await?;
+    let fresh = replay::burn(issuer, "nonce", checked.nonce, expires_at).await?
+        && replay::burn(issuer, "sigv4", checked.signature, checked.valid_until).await?;
     if !fresh {
         return Err(invalid("it was used before"));
     }

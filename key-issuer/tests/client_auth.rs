@@ -109,6 +109,16 @@ async fn an_assertion_is_good_once() {
     assert_eq!(world.send(by_assertion(&other)).await.status(), 200);
 }
 
+/// The clocks of two environments differ, and so does that of the table, which deletes what has expired.
+#[tokio::test]
+async fn a_mark_stays_for_longer_than_any_clock_accepts_the_assertion() {
+    let world = world().await;
+    assert_eq!(world.send(by_assertion(&claims("1"))).await.status(), 200);
+    let marks = world.directory.store.table("state").page(None, 10).await.unwrap().records;
+    let ends: Vec<_> = marks.iter().map(|(_, record)| record.expires_at).collect();
+    assert_eq!(ends, [Some(NOW + 60 + 61 + 60)], "exp, what it is accepted for after that, and a minute");
+}
+
 #[tokio::test]
 async fn a_refused_assertion_does_not_use_its_id_up() {
     let world = world().await;
