@@ -9,7 +9,7 @@ use platform::table::{Held, TableOf};
 use serde_json::{Map, Value, json};
 
 use crate::admin::body::wrong;
-use crate::admin::{Call, Paging, no_content, not_found, outrun, precondition, unavailable, versioned};
+use crate::admin::{Call, Paging, etag, no_content, not_found, outrun, precondition, unavailable, versioned};
 use crate::client::{Authentication, ClientRecord, ClientState};
 use crate::client_auth::secret_hash;
 use crate::event::Response;
@@ -92,13 +92,13 @@ pub(crate) async fn create(call: Call<'_>) -> Result<Response, Refusal> {
     }
     call.issuer.clients.forget(&client_id);
     call.changed("client_created", &client_id, None, Some(view(&record)));
-    Ok(versioned(201, &view_with_secret(&record, secret.as_ref()), FIRST_VERSION))
+    Ok(versioned(201, &view_with_secret(&record, secret.as_ref()), etag(record.created_at, FIRST_VERSION)))
 }
 
 /// `GET /v1/clients/{id}`.
 pub(crate) async fn read(call: &Call<'_>, id: &str) -> Result<Response, Refusal> {
     let held = get(call.issuer, id).await?;
-    Ok(versioned(200, &view(&held.value), held.version))
+    Ok(versioned(200, &view(&held.value), tag(&held)))
 }
 
 /// `PATCH /v1/clients/{id}`: the named members take the place of what is there; null takes one away.
@@ -108,7 +108,7 @@ pub(crate) async fn change(call: Call<'_>, id: &str) -> Result<Response, Refusal
         return Err(Refusal::invalid_request("there is nothing to change"));
     }
     let held = get(call.issuer, id).await?;
-    precondition(call.request, held.version)?;
+    precondition(call.request, &tag(&held))?;
     let mut record = held.value.clone();
     fields::apply(&mut record, &body)?;
     // The settings of a role's client may be changed; no other client becomes one.
@@ -125,7 +125,7 @@ pub(crate) async fn change(call: Call<'_>, id: &str) -> Result<Response, Refusal
     fields::validate(&record)?;
     let version = replace(call.issuer, &held, &record).await?;
     call.changed("client_changed", id, Some(view(&held.value)), Some(view(&record)));
-    Ok(versioned(200, &view(&record), version))
+    Ok(versioned(200, &view(&record), etag(record.created_at, version)))
 }
 
 /// `POST /v1/clients/{id}/secrets`: a new secret beside the newest one, or with `{"revoke_others": true}` instead of all.
@@ -133,7 +133,7 @@ pub(crate) async fn add_secret(call: Call<'_>, id: &str) -> Result<Response, Ref
     let body = call.body(&["revoke_others"])?;
     let revoke_others = body.flag("revoke_others")?.unwrap_or(false);
     let held = get(call.issuer, id).await?;
-    precondition(call.request, held.version)?;
+    precondition(call.request, &tag(&held))?;
     if held.value.authentication != Authentication::ClientSecret {
         return Err(Refusal::new(409, "no_secrets", "the client does not authenticate with a secret"));
     }
@@ -150,14 +150,14 @@ pub(crate) async fn add_secret(call: Call<'_>, id: &str) -> Result<Response, Ref
     let version = replace(call.issuer, &held, &record).await?;
     let action = if revoke_others { "client_secrets_replaced" } else { "client_secret_added" };
     call.changed(action, id, Some(view(&held.value)), Some(view(&record)));
-    Ok(versioned(201, &view_with_secret(&record, Some(&secret)), version))
+    Ok(versioned(201, &view_with_secret(&record, Some(&secret)), etag(record.created_at, version)))
 }
 
 /// `DELETE /v1/clients/{id}`: disables it, revokes its API keys and tokens, then deletes it. Whatever fails, doing it again
 /// finishes it.
 pub(crate) async fn delete(call: Call<'_>, id: &str) -> Result<Response, Refusal> {
     let held = get(call.issuer, id).await?;
-    precondition(call.request, held.version)?;
+    precondition(call.request, &tag(&held))?;
     // Without its record a role has what the registry says, and a disabled one would be open again.
     if call.issuer.config.registry.has_client(id) {
         return Err(Refusal::new(
@@ -194,6 +194,10 @@ pub(crate) async fn delete(call: Call<'_>, id: &str) -> Result<Response, Refusal
 /// The client, read now.
 pub(crate) async fn get(issuer: &Inner, id: &str) -> Result<Held<ClientRecord>, Refusal> {
     table(issuer).get(id).await.map_err(unavailable)?.ok_or_else(|| not_found("client"))
+}
+
+fn tag(held: &Held<ClientRecord>) -> String {
+    etag(held.value.created_at, held.version)
 }
 
 async fn replace(issuer: &Inner, held: &Held<ClientRecord>, record: &ClientRecord) -> Result<u64, Refusal> {

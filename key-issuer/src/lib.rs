@@ -155,7 +155,8 @@ pub(crate) struct Inner {
     pub(crate) api_keys: TableOf<authz::ApiKeyRecord>,
     pub(crate) access: admin::Access,
     pub(crate) usage_plans: Option<Arc<dyn UsagePlans>>,
-    pub(crate) leaks: leaks::Bucket,
+    /// Reports of leaks, by source address.
+    pub(crate) leaks: Rate,
     pub(crate) revocation_list: revocations::ListCache,
     pub(crate) revoked_clients: client_auth::RevokedClients,
     pub(crate) throttle: client_auth::Throttle,
@@ -211,7 +212,7 @@ impl KeyIssuer {
             api_keys,
             access,
             usage_plans,
-            leaks: leaks::Bucket::default(),
+            leaks: Rate::new(leaks::PER_SECOND),
             revocation_list: revocations::ListCache::default(),
             revoked_clients: client_auth::RevokedClients::default(),
             throttle,

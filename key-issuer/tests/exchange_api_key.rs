@@ -27,7 +27,7 @@ async fn world() -> World {
 #[tokio::test]
 async fn an_api_key_alone_is_a_credential() {
     let world = world().await;
-    let key = world.key("a", 1, |record| record.audiences.push("ratings".to_owned())).await;
+    let key = world.key("a", 1, |record| record.audiences.push("https://api.bookinfo.example".to_owned())).await;
     world.lines.drain();
     let answer = world.send(exchange_key(&key, &[])).await;
     assert_eq!(answer.status(), 200, "{answer:?}");
@@ -39,12 +39,13 @@ async fn an_api_key_alone_is_a_credential() {
     assert_ne!(claims["jti"].take(), Value::Null);
     assert_eq!(
         claims,
-        json!({"iss": ISSUER, "sub": "client:a", "aud": ["bookinfo", "ratings"], "exp": NOW + 600, "iat": NOW,
+        json!({"iss": ISSUER, "sub": "client:a", "aud": ["bookinfo", "https://api.bookinfo.example"], "exp": NOW + 600, "iat": NOW,
             "nbf": NOW - 5, "jti": null, "client_id": "a", "azp": "a", "scope": "reviews.read",
             "may_act": {"subs": ["client:b", "client:c"]}, "api_key": &key[8..20]})
     );
-    let narrow = world.send(exchange_key(&key, &[("audience", "ratings"), ("client_id", "a")])).await;
-    assert_eq!(narrow.claims()["aud"], "ratings");
+    let narrow =
+        world.send(exchange_key(&key, &[("audience", "https://api.bookinfo.example"), ("client_id", "a")])).await;
+    assert_eq!(narrow.claims()["aud"], "https://api.bookinfo.example");
     // A key of a client without a record, and one that ends before the token would.
     let lonely = world.key("lonely", 2, |record| record.expires_at = Some(NOW + 10)).await;
     let answer = world.send(exchange_key(&lonely, &[("scope", "reviews.read")])).await;
@@ -158,6 +159,29 @@ async fn whoever_tries_keys_locks_out_no_right_one() {
     world.key("a", 1, |record| record.state = KeyState::Disabled).await;
     let answers = [world.send(exchange_key(&key, &[])).await, world.send(exchange_key(&key, &[])).await];
     assert_eq!(answers.map(|answer| answer.status()), [400, 429]);
+}
+
+/// A key gives no more than its client may have now, alone and beside a client.
+#[tokio::test]
+async fn a_key_gives_nothing_that_its_client_has_lost() {
+    let world = world().await;
+    let key = world
+        .key("a", 1, |record| {
+            record.scope = "reviews.read reviews.write".to_owned();
+            record.audiences = vec!["bookinfo".to_owned(), "https://api.bookinfo.example".to_owned()];
+        })
+        .await;
+    let mut a = full_client("a");
+    (a.scopes, a.audiences) = (vec!["reviews.read".to_owned()], vec!["bookinfo".to_owned()]);
+    a.may_act = vec!["c".to_owned()];
+    world.directory.put(&a).await;
+    let subject = [("grant_type", TOKEN_EXCHANGE), ("subject_token", &*key), ("subject_token_type", API_KEY)];
+    for event in [exchange_key(&key, &[]), as_client("c", TOKEN, &subject)] {
+        let claims = world.send(event).await.claims();
+        assert_eq!((&claims["scope"], &claims["aud"]), (&json!("reviews.read"), &json!("bookinfo")), "{claims}");
+    }
+    let lost = [("audience", "https://api.bookinfo.example")];
+    assert_eq!(world.send(exchange_key(&key, &lost)).await.error(), "invalid_target");
 }
 
 /// A value that a rotation has replaced is accepted for a while, and nothing that comes from it for longer.

@@ -186,6 +186,17 @@ pub(crate) async fn active(issuer: &Inner, presented: &RefreshToken) -> Result<O
     Ok((usable && withdrawn(issuer, &family, Age::Any).await?.is_none()).then_some(family))
 }
 
+/// Whether this is the one token of a live family that may be used, whoever shows it.
+pub(crate) async fn is_current(issuer: &Inner, presented: &RefreshToken) -> Result<bool, Refusal> {
+    let held = load(issuer, presented.family()).await?;
+    Ok(held.is_some_and(|held| !held.value.revoked && presented.has_hash(&held.value.current)))
+}
+
+/// Ends the family of a token.
+pub(crate) async fn end(issuer: &Inner, presented: &RefreshToken) -> Result<(), Refusal> {
+    kill(issuer, presented.family()).await
+}
+
 /// Ends the family of any of its tokens, if it is this client's; `false` if it is another's. One that there is not has
 /// ended.
 pub(crate) async fn revoke(issuer: &Inner, presented: &RefreshToken, client_id: &str) -> Result<bool, Refusal> {

@@ -9,7 +9,7 @@ use platform::table::TableOf;
 use super::subject::{Subject, refused};
 use super::{MayAct, subject_of};
 use crate::Inner;
-use crate::client::{ClientRecord, ClientState};
+use crate::client::{Authentication, ClientRecord, ClientState};
 use crate::client_auth::{self, Who};
 use crate::client_cache::Age;
 use crate::event::Request;
@@ -37,14 +37,23 @@ pub(super) async fn subject(issuer: &Inner, request: &Request, text: &str) -> Re
         }
     }
     let client = client(issuer, &record.client_id).await?;
+    let (mut scope, mut audience) = (scope::tokens(&record.scope), record.audiences);
+    if let Some(client) = &client {
+        // What the client has lost since the key was made. A role's client that lists nothing has what the registry says.
+        let is_left = |own: &[String], one: &String| {
+            own.contains(one) || (client.authentication == Authentication::Iam && own.is_empty())
+        };
+        scope.retain(|scope| is_left(&client.scopes, scope));
+        audience.retain(|audience| is_left(&client.audiences, audience));
+    }
     Ok(Subject {
         sub: subject_of(&record.client_id),
-        scope: scope::tokens(&record.scope),
-        audience: record.audiences,
+        scope,
+        audience,
         expires_at,
         is_bound: false,
         act: None,
-        may_act: MayAct::of_clients(&client.may_act),
+        may_act: client.and_then(|client| MayAct::of_clients(&client.may_act)),
         jti: None,
         ancestors: Vec::new(),
         api_key: Some(record.id),
@@ -55,13 +64,12 @@ pub(super) async fn subject(issuer: &Inner, request: &Request, text: &str) -> Re
 
 /// The settings of a key's client. A key of a client that has no record is a key all the same, as it is at the doors of
 /// the services; of a disabled client it is none.
-pub(super) async fn client(issuer: &Inner, client_id: &str) -> Result<ClientRecord, Refusal> {
+pub(super) async fn client(issuer: &Inner, client_id: &str) -> Result<Option<ClientRecord>, Refusal> {
     match client_auth::record(issuer, client_id, Age::Any).await? {
         Some(record) if record.state != ClientState::Active => {
             Err(refused("subject token", "is an API key of a disabled client"))
         }
-        Some(record) => Ok(record),
-        None => Ok(ClientRecord::new(client_id)),
+        found => Ok(found),
     }
 }
 
