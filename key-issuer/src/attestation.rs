@@ -111,7 +111,8 @@ async fn prove(
     let expires_at = nonce::check(&keys, checked.nonce, now).map_err(invalid)?;
     // What follows costs a table and STS something, and anybody may cause it.
     let source = client_auth::source(request.source_ip.as_deref());
-    // Hashed: it is the caller's text. Its own bound comes first, so that what is refused takes nothing from the others.
+    // Hashed: it is the caller's text. Its own bound comes first, so that what is refused takes nothing from the
+    // others.
     let key = format!("{source} {}", hex(digest(&SHA256, checked.access_key.as_bytes()).as_ref()));
     let within = issuer.proof_rate.take(&key, now).and_then(|()| issuer.proof_rate_of_source.take(&source, now));
     if let Err(seconds) = within {

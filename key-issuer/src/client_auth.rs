@@ -197,8 +197,9 @@ async fn by_credential(
     let credential = Credential::find(request, form, certificate.is_some())?;
     let who = Who::new(credential.client_id(), request.source_ip.as_deref());
     if let Err(seconds) = issuer.throttle.check(&who, now)
-        // Many callers may share an address, and one of them must not lock out the others: a credential that is right by
-        // what is remembered is worth a look at the table. Every other one is told the same, and the table is left alone.
+        // Many callers may share an address, and one of them must not lock out the others: a credential that is right
+        // by what is remembered is worth a look at the table. Every other one is told the same, and the table is left
+        // alone.
         && !credential.is_right_by_memory(issuer, certificate, now)
     {
         return Err(too_many(seconds));
@@ -222,9 +223,10 @@ async fn by_credential(
     }
 }
 
-/// RFC 8705 §2: by the name in a certificate of an authority, or by a certificate that is registered itself; `method` is
-/// the one of the two that the door takes. API Gateway has one truststore for both, and does not say which certificate of
-/// it a client's comes from: where clients' own certificates are in it, their owners sign whatever name they like.
+/// RFC 8705 §2: by the name in a certificate of an authority, or by a certificate that is registered itself; `method`
+/// is the one of the two that the door takes. API Gateway has one truststore for both, and does not say which
+/// certificate of it a client's comes from: where clients' own certificates are in it, their owners sign whatever name
+/// they like.
 fn prove_by_certificate(
     record: Option<ClientRecord>,
     certificate: &ClientCertificate,
@@ -264,8 +266,8 @@ pub(crate) async fn record(issuer: &Inner, client_id: &str, age: Age) -> Result<
     }
 }
 
-/// Whether a client is disabled by now, as far as is remembered. There need not be a record: the registry of IAM roles and
-/// the table of API keys have clients too.
+/// Whether a client is disabled by now, as far as is remembered. There need not be a record: the registry of IAM roles
+/// and the table of API keys have clients too.
 pub(crate) async fn is_disabled(issuer: &Inner, client_id: &str) -> Result<bool, Refusal> {
     let record = record(issuer, client_id, Age::Any).await?;
     Ok(record.is_some_and(|record| record.state != ClientState::Active))

@@ -90,7 +90,8 @@ impl ClientCache {
         self.held().as_ref().and_then(|held| held.peek(client_id)).is_some_and(|held| held.is_young(now))
     }
 
-    /// What the record of a client was when it was last read, however long ago. It is good for a guess, and for nothing else.
+    /// What the record of a client was when it was last read, however long ago. It is good for a guess, and for nothing
+    /// else.
     pub(crate) fn last_known(&self, client_id: &str) -> Option<ClientRecord> {
         self.held().as_ref()?.peek(client_id).map(|held| held.record.clone())
     }

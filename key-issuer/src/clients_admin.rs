@@ -153,8 +153,8 @@ pub(crate) async fn add_secret(call: Call<'_>, id: &str) -> Result<Response, Ref
     Ok(versioned(201, &view_with_secret(&record, Some(&secret)), etag(record.created_at, version)))
 }
 
-/// `DELETE /v1/clients/{id}`: disables it, revokes its API keys and tokens, then deletes it. Whatever fails, doing it again
-/// finishes it.
+/// `DELETE /v1/clients/{id}`: disables it, revokes its API keys and tokens, then deletes it. Whatever fails, doing it
+/// again finishes it.
 pub(crate) async fn delete(call: Call<'_>, id: &str) -> Result<Response, Refusal> {
     let held = get(call.issuer, id).await?;
     precondition(call.request, &tag(&held))?;
@@ -167,7 +167,8 @@ pub(crate) async fn delete(call: Call<'_>, id: &str) -> Result<Response, Refusal
         ));
     }
     let before = view(&held.value);
-    // Disabled first: whoever makes a key for it looks again afterwards, so that a key is either found here or not given out.
+    // Disabled first: whoever makes a key for it looks again afterwards, so that a key is either found here or not
+    // given out.
     let held = match held.value.state {
         ClientState::Disabled => held,
         ClientState::Active => {

@@ -60,8 +60,8 @@ pub struct Config {
     pub mtls_issuer: Option<String>,
     /// `CAUSEWAY_MTLS_CLIENT_AUTH`, `tls_client_auth` or `self_signed_tls_client_auth`: the one method by which
     /// certificates authenticate at that door. The truststore holds authorities for the first and the clients' own
-    /// certificates for the second. With both in it, whoever has a certificate of its own there could sign another one with
-    /// the name of a client of the first kind.
+    /// certificates for the second. With both in it, whoever has a certificate of its own there could sign another one
+    /// with the name of a client of the first kind.
     pub mtls_client_auth: Authentication,
     /// `CAUSEWAY_REGISTRY`: who the IAM roles are.
     pub registry: Registry,

@@ -19,8 +19,8 @@ use crate::{Inner, api_keys, client_auth, own_token, revocations};
 /// The longest credential that is looked at, in bytes.
 const MAX_CREDENTIAL_BYTES: usize = 8 * 1024;
 const MAX_URL_BYTES: usize = 1024;
-/// Reports of one source in each second, and ten times as many at once, in each execution environment: each may cost a table
-/// read.
+/// Reports of one source in each second, and ten times as many at once, in each execution environment: each may cost a
+/// table read.
 pub(crate) const PER_SECOND: u64 = 2;
 /// How often a change is tried when others are faster.
 const ATTEMPTS: usize = 5;

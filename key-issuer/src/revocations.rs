@@ -31,8 +31,8 @@ pub(crate) const LINGER_SECONDS: u64 = LEEWAY_SECONDS + CLOCKS_DIFFER_SECONDS;
 /// What is revoked.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Revoked<'a> {
-    /// The token with this `jti`, or the tokens of the family of refresh tokens with this public id, and what came out of
-    /// them.
+    /// The token with this `jti`, or the tokens of the family of refresh tokens with this public id, and what came out
+    /// of them.
     Token(&'a str),
     /// The API key with this public id.
     Key(&'a str),
@@ -104,8 +104,8 @@ pub(crate) struct Entry {
     spent: Option<u64>,
 }
 
-/// Revokes a token that ends at `expires_at` (seconds since 1970) with all that came out of it: tokens, and refresh tokens
-/// with theirs, which may live for longer.
+/// Revokes a token that ends at `expires_at` (seconds since 1970) with all that came out of it: tokens, and refresh
+/// tokens with theirs, which may live for longer.
 ///
 /// # Errors
 /// As [`revoke`].

@@ -188,8 +188,8 @@ pub(crate) struct Door(&'static [Entry]);
 
 impl Door {
     /// The route of a request, and the id in its path. Paths are compared byte for byte: there is no second spelling of
-    /// any of them. A path with the beginning of a query or a fragment in it is none: policies are asked about the path and
-    /// what follows it, and would take it for another one.
+    /// any of them. A path with the beginning of a query or a fragment in it is none: policies are asked about the path
+    /// and what follows it, and would take it for another one.
     pub(crate) fn find<'p>(self, method: &str, path: &'p str) -> Result<(Route, Option<&'p str>), NoRoute> {
         if path.contains(['?', '#']) {
             return Err(NoRoute::Path);

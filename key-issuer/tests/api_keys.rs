@@ -245,7 +245,8 @@ async fn reports_are_bounded() {
     assert_eq!(from("2001:db8::1", unknown.text().expose()).await, 202);
 }
 
-/// Whoever shows the refresh token that may be used holds the family; one that was used before proves no more than that.
+/// Whoever shows the refresh token that may be used holds the family; one that was used before proves no more than
+/// that.
 #[tokio::test]
 async fn a_leaked_refresh_token_ends_its_family() {
     let world = AdminWorld::new().await;

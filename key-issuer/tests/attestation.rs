@@ -282,7 +282,8 @@ async fn a_source_that_sends_too_many_proofs_is_slowed_down() {
     assert_eq!((last, sts.asked()), (429, 100));
 }
 
-/// A nonce is to be had for nothing, and STS alone can tell a wrong signature. Addresses of one subscriber are one source.
+/// A nonce is to be had for nothing, and STS alone can tell a wrong signature. Addresses of one subscriber are one
+/// source.
 #[tokio::test]
 async fn proofs_without_a_key_lock_out_nobody_of_the_same_address() {
     let sts = FakeSts::new();

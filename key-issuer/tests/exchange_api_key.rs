@@ -39,7 +39,8 @@ async fn an_api_key_alone_is_a_credential() {
     assert_ne!(claims["jti"].take(), Value::Null);
     assert_eq!(
         claims,
-        json!({"iss": ISSUER, "sub": "client:a", "aud": ["bookinfo", "https://api.bookinfo.example"], "exp": NOW + 600, "iat": NOW,
+        json!({"iss": ISSUER, "sub": "client:a", "aud": ["bookinfo", "https://api.bookinfo.example"],
+            "exp": NOW + 600, "iat": NOW,
             "nbf": NOW - 5, "jti": null, "client_id": "a", "azp": "a", "scope": "reviews.read",
             "may_act": {"subs": ["client:b", "client:c"]}, "api_key": &key[8..20]})
     );

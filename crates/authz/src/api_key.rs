@@ -265,7 +265,8 @@ pub enum Refusal {
 pub struct Accepted<'a> {
     /// Its record.
     pub record: &'a ApiKeyRecord,
-    /// When the value that was presented ends, in seconds since 1970: with the key, or sooner if a rotation has replaced it.
+    /// When the value that was presented ends, in seconds since 1970: with the key, or sooner if a rotation has
+    /// replaced it.
     pub ends_at: Option<u64>,
 }
 

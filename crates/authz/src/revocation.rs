@@ -108,9 +108,9 @@ impl RevocationList {
         }
     }
 
-    /// Whether the token with these claims is revoked: by its `jti` or that of one that it comes from, by its API key, by
-    /// one of its clients, or as one that such a client got before a moment. A token without `iat` counts as issued before
-    /// it. See [`lineage`].
+    /// Whether the token with these claims is revoked: by its `jti` or that of one that it comes from, by its API key,
+    /// by one of its clients, or as one that such a client got before a moment. A token without `iat` counts as issued
+    /// before it. See [`lineage`].
     ///
     /// A signed list speaks of its own issuer's tokens: the same `jti` or client at another issuer is another one.
     pub fn has_token(&self, claims: &Claims) -> bool {

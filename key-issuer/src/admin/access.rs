@@ -147,8 +147,8 @@ impl Access {
         if allow.claims().is_some_and(|claims| claims.get(API_KEY).is_some()) {
             return Err(refused(Reason::DeniedNoMatch, door, true).with_detail("the token comes from an API key"));
         }
-        // RFC 9449 §7.1 and RFC 8705 §3: who merely has a bound token has nothing. No proof is taken here, and policies of the
-        // mode `istio` do not ask for one.
+        // RFC 9449 §7.1 and RFC 8705 §3: who merely has a bound token has nothing. No proof is taken here, and policies
+        // of the mode `istio` do not ask for one.
         if allow.claims().is_some_and(|claims| claims.get("cnf").is_some()) {
             return Err(refused(Reason::TokenBinding, door, true).with_detail("the token is bound to a key"));
         }

@@ -4,8 +4,8 @@
 //! the noise that a caller with a wrong credential makes. It is memory of one environment, so a caller that is spread
 //! over many gets as many times the bound.
 //!
-//! Callers that share an address share its bound. So that one of them does not lock out the others, whoever asks looks first
-//! whether a credential is right by what is remembered: by the record of its client, or, for an API key, by
+//! Callers that share an address share its bound. So that one of them does not lock out the others, whoever asks looks
+//! first whether a credential is right by what is remembered: by the record of its client, or, for an API key, by
 //! [`Throttle::was_right`]. Only a client that this environment has not seen yet has to wait with the others.
 
 use std::net::IpAddr;

@@ -137,8 +137,8 @@ pub(super) fn refuse_iam(record: &ClientRecord) -> Result<(), Refusal> {
     }
 }
 
-/// Checks a change of the client of an IAM role. With another method the role's door would be closed, and without scopes or
-/// audiences of its own the client would have all of the registry's.
+/// Checks a change of the client of an IAM role. With another method the role's door would be closed, and without
+/// scopes or audiences of its own the client would have all of the registry's.
 ///
 /// # Errors
 /// 400 with the member and the rule.

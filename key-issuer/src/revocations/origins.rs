@@ -1,6 +1,6 @@
-//! Tokens whose families of refresh tokens have ended with them. Verifiers never see a refresh token, so these marks are kept
-//! where the families are, and not in the table that the list is made from: they live for as long as a family can, and every
-//! list would read all of them.
+//! Tokens whose families of refresh tokens have ended with them. Verifiers never see a refresh token, so these marks
+//! are kept where the families are, and not in the table that the list is made from: they live for as long as a family
+//! can, and every list would read all of them.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::json;
@@ -9,8 +9,8 @@ use super::{ATTEMPTS, LINGER_SECONDS, unavailable};
 use crate::refusal::Refusal;
 use crate::{Inner, hex};
 
-/// Ends the families that come from the token with this `jti`. None of them ends later than one that would begin now, and
-/// none begins with a token that is revoked.
+/// Ends the families that come from the token with this `jti`. None of them ends later than one that would begin now,
+/// and none begins with a token that is revoked.
 ///
 /// # Errors
 /// 503 when the table does not answer.

@@ -52,7 +52,8 @@ pub(crate) struct Grant<'a> {
     pub(crate) may_act: Option<MayAct>,
     /// [`ANCESTORS`].
     pub(crate) ancestors: Vec<String>,
-    /// [`API_KEY`]. It stays with whatever comes out of the token, so that what is closed to API keys can be closed to it.
+    /// [`API_KEY`]. It stays with whatever comes out of the token, so that what is closed to API keys can be closed to
+    /// it.
     pub(crate) api_key: Option<String>,
     /// [`REFRESH_FAMILY`]. No other family may come out of the token, or the end of a family would mean nothing.
     pub(crate) refresh_family: Option<String>,

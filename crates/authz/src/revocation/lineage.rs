@@ -1,5 +1,6 @@
-//! What a token depends on beside its own `jti`: what it was made out of, and who has had a hand in it. Whoever takes one of
-//! those back means what came out of it, too. Our issuer writes down the whole way, so that a verifier need not ask.
+//! What a token depends on beside its own `jti`: what it was made out of, and who has had a hand in it. Whoever takes
+//! one of those back means what came out of it, too. Our issuer writes down the whole way, so that a verifier need not
+//! ask.
 
 use crate::claims::{Claims, Json};
 
@@ -25,8 +26,8 @@ pub fn tokens(claims: &Claims) -> impl Iterator<Item = &str> {
     own.chain(ancestors.iter().filter_map(Json::as_str))
 }
 
-/// The clients that it ends with: the one that has it (`client_id`, or else `azp`), the one that it is about, and the actors
-/// through whose hands it came (RFC 8693 §4.1 `act`). Our issuer's subjects of clients are `client:ID`.
+/// The clients that it ends with: the one that has it (`client_id`, or else `azp`), the one that it is about, and the
+/// actors through whose hands it came (RFC 8693 §4.1 `act`). Our issuer's subjects of clients are `client:ID`.
 pub fn clients(claims: &Claims) -> impl Iterator<Item = &str> {
     let actors = std::iter::successors(claims.get("act"), |act| act.get("act"));
     let subjects = claims.subject().into_iter().chain(actors.filter_map(|act| act.get("sub")?.as_str()));

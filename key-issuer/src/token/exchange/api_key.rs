@@ -39,7 +39,8 @@ pub(super) async fn subject(issuer: &Inner, request: &Request, text: &str) -> Re
     let client = client(issuer, &record.client_id).await?;
     let (mut scope, mut audience) = (scope::tokens(&record.scope), record.audiences);
     if let Some(client) = &client {
-        // What the client has lost since the key was made. A role's client that lists nothing has what the registry says.
+        // What the client has lost since the key was made. A role's client that lists nothing has what the registry
+        // says.
         let is_left = |own: &[String], one: &String| {
             own.contains(one) || (client.authentication == Authentication::Iam && own.is_empty())
         };
@@ -84,7 +85,8 @@ pub(in crate::token) async fn record(issuer: &Inner, id: &str) -> Result<Option<
     }
 }
 
-/// The record of the presented key, and when its value ends, in seconds since 1970. Whoever tries keys is slowed down like one that tries secrets.
+/// The record of the presented key, and when its value ends, in seconds since 1970. Whoever tries keys is slowed down
+/// like one that tries secrets.
 async fn checked(issuer: &Inner, request: &Request, text: &str) -> Result<(ApiKeyRecord, Option<u64>), Refusal> {
     let key = ApiKey::parse(text).map_err(|error| refused("subject token", &format!("is no API key: {error}")))?;
     let now = issuer.deps.clock.unix();
@@ -120,8 +122,8 @@ async fn checked(issuer: &Inner, request: &Request, text: &str) -> Result<(ApiKe
     Err(refused("subject token", &why))
 }
 
-/// Whether a token comes from an API key that may not be used any more. One that is disabled, or was given an earlier end, is
-/// on no list of revocations: its record says it.
+/// Whether a token comes from an API key that may not be used any more. One that is disabled, or was given an earlier
+/// end, is on no list of revocations: its record says it.
 pub(crate) async fn is_key_stopped(issuer: &Inner, claims: &Claims) -> Result<bool, Refusal> {
     let Some(id) = claims.text(API_KEY).filter(|_| issuer.deps.tables.api_keys.is_configured()) else {
         return Ok(false);

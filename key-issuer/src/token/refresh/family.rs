@@ -78,8 +78,8 @@ pub(super) async fn kill(issuer: &Inner, id: &str) -> Result<(), Refusal> {
             continue;
         }
         let Some(until) = family.live_until.take() else { return Ok(()) };
-        // All its access tokens have the family's id, and so has whatever was exchanged for them. Verifiers accept them for
-        // a little longer than they live.
+        // All its access tokens have the family's id, and so has whatever was exchanged for them. Verifiers accept them
+        // for a little longer than they live.
         if issuer.deps.clock.unix() < until + LINGER_SECONDS
             && revocations::take_or_revoke_all(issuer, &family.client_id, 1).await?
         {
