@@ -30,10 +30,11 @@ programs: ## the release binaries that the end-to-end tests run
 tools: ## the pinned real parts (Lambda RIE, moto, Envoy, SAM), into .tools/
 	tests/tools/install
 
-bench: tools ## how fast policies are evaluated and what the authorizer costs, as tables of ratios
+bench: tools ## how fast policies are evaluated and what authorizer and issuer cost, as tables of ratios
 	$(CARGO) bench --locked -p authz --bench policy
-	for program in bare authorizer extension; do $(CARGO) build --release --locked -p $$program || exit; done
+	for program in bare authorizer extension key-issuer; do $(CARGO) build --release --locked -p $$program || exit; done
 	$(CARGO) bench --locked -p e2e --bench authorizer
+	$(CARGO) bench --locked -p e2e --bench issuer
 
 fmt: ## format the code
 	$(CARGO) fmt --all

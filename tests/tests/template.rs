@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 use e2e::{root, tier, tool};
 
 /// What goes wrong with the template (text, its replacement), and how `check.py` names it.
-const MISTAKES: [(&str, &str, &str); 85] = [
+const MISTAKES: [(&str, &str, &str); 90] = [
     ("AuthType: AWS_IAM", "AuthType: NONE", "KeyIssuerUrl is not KeyIssuer's with AWS_IAM"),
     ("      PrincipalOrgID: !Ref OrganizationId\n", "", "IamDoorPermission lets somebody else invoke KeyIssuer"),
     ("      InvokedViaFunctionUrl: true\n", "", "IamDoorInvokePermission lets somebody else invoke KeyIssuer"),
@@ -131,9 +131,25 @@ const MISTAKES: [(&str, &str, &str); 85] = [
     ),
     ("!If [IamDoorIsOpen, !Ref CaSecret, !Ref AWS::NoValue]", "!Ref CaSecret", "KeyIssuer's CAUSEWAY_CA_SECRET is"),
     (
-        "!And [!Condition IamDoorIsOpen, !Not [!Equals [!Ref StsEndpoints, \"\"]]]",
-        "!Not [!Equals [!Ref StsEndpoints, \"\"]]",
+        "    - !Condition IamDoorIsOpen\n    - !Not [!Equals [!Ref WorkloadRegistry, \"[]\"]]\n",
+        "    - !Condition IamDoorIsOpen\n",
         "the condition StsEndpointsAreGiven",
+    ),
+    (
+        "          CAUSEWAY_TOKEN_TTL_SECONDS: !Ref TokenTtlSeconds\n",
+        "",
+        "KeyIssuer's CAUSEWAY_TOKEN_TTL_SECONDS is None",
+    ),
+    (
+        "CAUSEWAY_SVID_ED25519: !Ref SvidEd25519",
+        "CAUSEWAY_SVID_ED25519: \"true\"",
+        "KeyIssuer's CAUSEWAY_SVID_ED25519 is",
+    ),
+    ("Value: !Ref ApiKeysTable", "Value: !Ref ClientsTable", "no output names ApiKeysTable"),
+    (
+        "  RateLimitsTableName:\n    Condition: RatesAreLimited\n",
+        "  RateLimitsTableName:\n",
+        "no output names RateLimitsTable",
     ),
     (
         "      # The policies that say who may administrate.\n      Layers: [!Ref ConfigurationLayer]\n",
@@ -245,6 +261,7 @@ const MISTAKES: [(&str, &str, &str); 85] = [
         "StateTable deletes records by another attribute",
     ),
     ("$.event = \"secret_refresh_failed\"", "$.event = \"secret\"", "no alarm for the issuer's lines"),
+    ("$.alarm = \"leak_not_revoked\"", "$.alarm = \"leak\"", "no alarm for the issuer's lines"),
     ("\"widgets\": [", "\"widgets\": [[", "Dashboard is no dashboard"),
     ("\"Throttles\", \"Func", "\"Throttle\", \"Func", "Dashboard does not show ('AWS/Lambda', 'Throttles')"),
 ];
