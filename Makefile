@@ -79,12 +79,12 @@ define program
 	install -D -m 755 "$(CURDIR)/lambda/$(1)/bootstrap" "$(ARTIFACTS_DIR)/$(2)"
 endef
 
-.PHONY: build-Authorizer build-KeyIssuer build-ExtensionLayer build-ConfigurationLayer
+.PHONY: build-Authorizer build-KeyIssuer build-UsagePlansFunction build-ExtensionLayer build-ConfigurationLayer
 
 build-Authorizer:
 	$(call program,authorizer,bootstrap)
 
-build-KeyIssuer:
+build-KeyIssuer build-UsagePlansFunction:
 	$(call program,key-issuer,bootstrap)
 
 # The file's name is the extension's name in Lambda's logs.
