@@ -114,7 +114,8 @@ fn make(command: &BundleCommand) -> Result<(Vec<u8>, Resources, Vec<String>), Ve
         }
     };
     let more = [(Section::Api, api.as_deref()), (Section::Revocations, revocations.as_deref().map(str::as_bytes))];
-    let bundle = assemble(&resources, Ok(compiled.section), &more, now())?;
+    let (bundle, egress_warnings) = assemble(&resources, Ok(compiled.section), &more, now())?;
+    warnings.extend(egress_warnings);
     Ok((bundle, resources, warnings))
 }
 
@@ -148,31 +149,33 @@ fn lint_findings(
 pub fn build(resources: &Resources, jwks: BTreeMap<String, String>) -> Result<Vec<u8>, Vec<String>> {
     let options = authz::CompileOptions { jwks, ..authz::CompileOptions::default() };
     let access = configuration::compile(resources, &options);
-    assemble(resources, access.map(|compiled| compiled.section), &[], now())
+    assemble(resources, access.map(|compiled| compiled.section), &[], now()).map(|(bundle, _)| bundle)
 }
 
-/// Puts the sections together; the errors of all of them are in the result.
+/// Puts the sections together, and says what of the traffic rules works otherwise than one might think; the errors of all
+/// sections are in the result.
 fn assemble(
     resources: &Resources,
     access: Result<Vec<u8>, Vec<String>>,
     more: &[(Section, Option<&[u8]>)],
     now: u64,
-) -> Result<Vec<u8>, Vec<String>> {
-    let egress = extension::routes::compile(resources);
+) -> Result<(Vec<u8>, Vec<String>), Vec<String>> {
+    let egress = traffic::compile(resources);
     match (access, egress) {
         (Ok(access), Ok(egress)) => {
-            let mut sections = vec![(Section::Access, access.as_slice()), (Section::Egress, egress.as_slice())];
+            let mut sections = vec![(Section::Access, access.as_slice()), (Section::Egress, egress.section.as_slice())];
             sections.extend(more.iter().filter_map(|(section, bytes)| bytes.map(|bytes| (*section, bytes))));
             let made = now.to_le_bytes();
             // A bundle without published keys is the same whenever it is made.
             if embeds_published_keys(&access)? {
                 sections.push((Section::Made, &made));
             }
-            platform::bundle::write(&sections).map_err(|error| vec![error.to_string()])
+            let bundle = platform::bundle::write(&sections).map_err(|error| vec![error.to_string()])?;
+            Ok((bundle, egress.warnings))
         }
         (access, egress) => {
             let mut errors = access.err().unwrap_or_default();
-            errors.extend(egress.err().into_iter().flatten().map(|error| error.to_string()));
+            errors.extend(egress.err().into_iter().flatten());
             Err(errors)
         }
     }

@@ -372,7 +372,7 @@ fn told(answer: &Answer) -> (u16, String) {
         text = text.chars().take(100).chain(['…']).collect();
     }
     let error =
-        answer.header("x-causeway-error").map(|reason| format!(" (x-causeway-error: {reason})")).unwrap_or_default();
+        answer.header("x-causeway-reason").map(|reason| format!(" (x-causeway-reason: {reason})")).unwrap_or_default();
     (answer.status, format!("{} {text}{error}", answer.status))
 }
 

@@ -21,7 +21,10 @@ fn the_examples_become_a_bundle_that_opens() {
     assert!(output.status.success(), "{}", said(&output));
     let opened = platform::bundle::Bundle::open(&file).unwrap();
     authz::Policies::open(opened.section(platform::bundle::Section::Access).unwrap()).unwrap();
-    extension::Routes::open(opened.section(platform::bundle::Section::Egress).unwrap()).unwrap();
+    let rules = traffic::Rules::open(opened.section(platform::bundle::Section::Egress).unwrap()).unwrap();
+    // A workload that does not say who it is can call them too.
+    let view = rules.view(None, &[]).unwrap();
+    assert!(view.find("ratings.bookinfo.svc.cluster.local", 9080).is_some());
 }
 
 #[test]

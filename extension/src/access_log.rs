@@ -1,67 +1,177 @@
-//! One line of JSON for each request.
+//! One line of JSON for each request, with the fields of Istio's default access log.
 
-use std::time::SystemTime;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
-use platform::clock::Clock;
+use http::header::USER_AGENT;
+use http::{HeaderValue, Method, Request, Uri, Version};
+use identity::SpiffeId;
+use platform::clock::{Clock, rfc3339};
 use platform::log::Log;
 use serde::Serialize;
+use traffic::table::Cluster;
 
-/// What is written. No query, no header and no body is in it, so no credential is.
-#[derive(Debug, Serialize)]
+use crate::reason::{Flags, Refusal};
+
+/// What is known of a request. No query, no other header than those named here and no body is in it, so no credential
+/// is.
+#[derive(Debug)]
 pub(crate) struct Entry {
-    event: &'static str,
-    /// Unix time in milliseconds at which the request came in.
-    ts: u128,
-    /// Host and port as the application named them.
-    pub(crate) host: String,
-    pub(crate) method: String,
-    /// Without the query.
-    pub(crate) path: String,
+    method: Method,
+    uri: Uri,
+    protocol: Version,
+    user_agent: Option<HeaderValue>,
+    /// Host and port as the application named them, after a rewrite the rewritten ones.
+    pub(crate) authority: String,
+    pub(crate) request_id: Option<HeaderValue>,
     /// The status that the application got; 0 when it went away before there was one.
-    pub(crate) status: u16,
+    pub(crate) response_code: u16,
+    pub(crate) flags: Flags,
+    /// Of the request's body.
+    pub(crate) received: Arc<AtomicU64>,
+    /// Of the answer's body.
+    pub(crate) sent: u64,
+    /// From the first try to the head of the answer.
+    pub(crate) service_time: Option<Duration>,
+    /// The endpoint that the last try went to.
+    pub(crate) upstream_host: Option<Arc<str>>,
+    pub(crate) upstream_cluster: Option<Arc<Cluster>>,
+    pub(crate) route_name: Option<Arc<str>>,
+    pub(crate) attempts: u32,
     /// The identity that answered.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) peer: Option<String>,
+    pub(crate) peer: Option<SpiffeId>,
     /// Why the extension answered itself.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) reason: Option<&'static str>,
     /// The same for a person.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) detail: Option<String>,
-    /// Until the head of the answer.
-    ms: u128,
 }
 
-/// Writes its entry when it is dropped, so that a request whose application went away has its line too.
-pub(crate) struct Line<'a> {
-    pub(crate) entry: Entry,
-    log: &'a Log,
-    clock: &'a dyn Clock,
-    started: SystemTime,
-}
+impl Entry {
+    /// Whether the request is HEAD, whose answer has no body.
+    pub(crate) fn is_head(&self) -> bool {
+        self.method == Method::HEAD
+    }
 
-impl<'a> Line<'a> {
-    pub(crate) fn begin(log: &'a Log, clock: &'a dyn Clock, method: &str, path: &str) -> Line<'a> {
-        let started = clock.now();
-        let entry = Entry {
-            event: "egress",
-            ts: started.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_millis()),
-            host: String::new(),
-            method: method.to_owned(),
-            path: path.to_owned(),
-            status: 0,
-            peer: None,
-            reason: None,
-            detail: None,
-            ms: 0,
-        };
-        Line { entry, log, clock, started }
+    /// Notes why the extension answers itself.
+    pub(crate) fn refused(&mut self, refusal: &Refusal) {
+        self.reason = Some(refusal.reason.as_str());
+        self.detail = Some(refusal.detail.clone());
+        self.flags = self.flags.with(refusal.reason.flags());
     }
 }
 
-impl Drop for Line<'_> {
+/// Writes its entry when it is dropped, so that a request whose application went away has its line too.
+pub(crate) struct Line {
+    pub(crate) entry: Entry,
+    log: Log,
+    clock: Arc<dyn Clock>,
+    started: SystemTime,
+}
+
+impl std::fmt::Debug for Line {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Line").field("entry", &self.entry).finish_non_exhaustive()
+    }
+}
+
+impl Line {
+    pub(crate) fn begin<B>(log: &Log, clock: &Arc<dyn Clock>, request: &Request<B>) -> Line {
+        let entry = Entry {
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            protocol: request.version(),
+            user_agent: request.headers().get(USER_AGENT).cloned(),
+            authority: String::new(),
+            request_id: None,
+            response_code: 0,
+            flags: Flags::NONE,
+            received: Arc::default(),
+            sent: 0,
+            service_time: None,
+            upstream_host: None,
+            upstream_cluster: None,
+            route_name: None,
+            attempts: 0,
+            peer: None,
+            reason: None,
+            detail: None,
+        };
+        Line { entry, log: log.clone(), clock: Arc::clone(clock), started: clock.now() }
+    }
+}
+
+/// The line as it is written.
+#[derive(Serialize)]
+struct Written<'a> {
+    event: &'static str,
+    start_time: String,
+    method: &'a str,
+    /// Without the query.
+    path: &'a str,
+    protocol: &'static str,
+    response_code: u16,
+    response_flags: String,
+    bytes_received: u64,
+    bytes_sent: u64,
+    /// Milliseconds until the end of the answer.
+    duration: u128,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upstream_service_time: Option<u128>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_agent: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<&'a str>,
+    authority: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upstream_host: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upstream_cluster: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    route_name: Option<&'a str>,
+    attempts: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peer: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<&'a str>,
+}
+
+impl Drop for Line {
     fn drop(&mut self) {
-        self.entry.ms = self.clock.now().duration_since(self.started).map_or(0, |taken| taken.as_millis());
-        self.log.write(&self.entry);
+        let entry = &self.entry;
+        let gone = if entry.response_code == 0 { Flags::DC } else { Flags::NONE };
+        self.log.write(&Written {
+            event: "egress",
+            start_time: rfc3339(self.started),
+            method: entry.method.as_str(),
+            path: entry.uri.path(),
+            protocol: protocol(entry.protocol),
+            response_code: entry.response_code,
+            response_flags: entry.flags.with(gone).to_string(),
+            bytes_received: entry.received.load(Ordering::Relaxed),
+            bytes_sent: entry.sent,
+            duration: self.clock.now().duration_since(self.started).map_or(0, |taken| taken.as_millis()),
+            upstream_service_time: entry.service_time.map(|taken| taken.as_millis()),
+            user_agent: entry.user_agent.as_ref().and_then(|value| value.to_str().ok()),
+            request_id: entry.request_id.as_ref().and_then(|value| value.to_str().ok()),
+            authority: &entry.authority,
+            upstream_host: entry.upstream_host.as_deref(),
+            upstream_cluster: entry.upstream_cluster.as_deref().map(|cluster| cluster.name.as_str()),
+            route_name: entry.route_name.as_deref(),
+            attempts: entry.attempts,
+            peer: entry.peer.as_ref().map(ToString::to_string),
+            reason: entry.reason,
+            detail: entry.detail.as_deref(),
+        });
+    }
+}
+
+fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2",
+        _ => "HTTP/1.1",
     }
 }

@@ -9,6 +9,7 @@ use platform::aws::AwsConfig;
 use platform::bundle;
 use platform::env::{Env, EnvError, Reader};
 use platform::https::checked_url;
+use traffic::table::Locality;
 
 /// Where the wrapper script points `HTTP_PROXY` when nothing else is configured.
 pub const DEFAULT_PORT: u16 = 15001;
@@ -44,6 +45,8 @@ pub struct LambdaApi {
 pub struct Egress {
     /// Where the routes are.
     pub bundle: BundleSource,
+    /// Who this workload is to the rules of the mesh.
+    pub workload: Workload,
     /// The trust domain of this workload, if it is to be checked against the bundle's.
     pub trust_domain: Option<TrustDomain>,
     /// Base URL of the issuer's IAM door, without a slash at the end.
@@ -62,6 +65,17 @@ pub struct Egress {
     pub response_timeout: Duration,
     /// Endpoints that are reached elsewhere, for local stacks: loopback only.
     pub connect_to: Vec<ConnectTo>,
+}
+
+/// Who this workload is to the rules of the mesh: what a sidecar knows from its pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Workload {
+    /// Its namespace: it decides what `exportTo` and `Sidecar` let it see.
+    pub namespace: Option<String>,
+    /// Its labels: `sourceLabels` of routes, the selector of a `Sidecar`, and `failoverPriority` look at them.
+    pub labels: Vec<(String, String)>,
+    /// Where it runs, for preferring near endpoints.
+    pub locality: Locality,
 }
 
 /// A bundle on disk or in memory.
@@ -137,6 +151,7 @@ impl Egress {
         let wait = reader.number("CAUSEWAY_IDENTITY_WAIT_MS", 3_000, 0, 10_000);
         let response = reader.number("CAUSEWAY_RESPONSE_TIMEOUT_MS", 15_000, 100, 900_000);
         let connect_to = reader.checked("CAUSEWAY_CONNECT_TO", connect_to);
+        let workload = Workload::read(reader);
         let aws = AwsConfig::from_env(reader);
         let (audience, scope) = (audience?, scope?);
         if let (None, Some(_)) = (&audience, &scope) {
@@ -145,9 +160,10 @@ impl Egress {
                 missing: "CAUSEWAY_TOKEN_AUDIENCE".to_owned(),
             });
         }
-        Ok(Egress {
+        let mut egress = Egress {
             bundle: BundleSource::File(bundle?.unwrap_or_else(|| bundle::DEFAULT_PATH.to_owned()).into()),
             trust_domain: trust_domain?,
+            workload: workload?,
             issuer_url: issuer_url?,
             issuer_service: issuer_service?.unwrap_or_else(|| "lambda".to_owned()),
             aws: aws?,
@@ -156,8 +172,61 @@ impl Egress {
             identity_wait: Duration::from_millis(wait?),
             response_timeout: Duration::from_millis(response?),
             connect_to: connect_to?.unwrap_or_default(),
+        };
+        if egress.workload.locality == Locality::default() {
+            egress.workload.locality.region.clone_from(&egress.aws.region);
+        }
+        Ok(egress)
+    }
+}
+
+impl Workload {
+    fn read(reader: &Reader<'_>) -> Result<Workload, EnvError> {
+        let namespace = reader.checked("CAUSEWAY_NAMESPACE", namespace);
+        let labels = reader.checked("CAUSEWAY_LABELS", labels);
+        let locality = reader.checked("CAUSEWAY_LOCALITY", locality);
+        Ok(Workload {
+            namespace: namespace?,
+            labels: labels?.unwrap_or_default(),
+            locality: locality?.unwrap_or_default(),
         })
     }
+}
+
+/// A Kubernetes namespace: a DNS label (RFC 1123).
+fn namespace(text: &str) -> Result<String, String> {
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let edges = !text.starts_with('-') && !text.ends_with('-');
+    match (1..=63).contains(&text.len()) && edges && text.bytes().all(inner) {
+        true => Ok(text.to_owned()),
+        false => Err("expected a namespace: at most 63 of a-z, 0-9 and -".to_owned()),
+    }
+}
+
+/// `key=value,…`
+fn labels(text: &str) -> Result<Vec<(String, String)>, String> {
+    let one = |item: &str| {
+        let (key, value) = item.trim().split_once('=').filter(|(key, _)| !key.is_empty() && key.is_ascii())?;
+        value.is_ascii().then(|| (key.to_owned(), value.to_owned()))
+    };
+    let found: Option<Vec<_>> = text.split(',').map(one).collect();
+    let mut found = found.ok_or("expected labels as key=value,…")?;
+    found.sort();
+    match found.windows(2).any(|pair| pair[0].0 == pair[1].0) {
+        true => Err("found one label twice".to_owned()),
+        false => Ok(found),
+    }
+}
+
+/// `region[/zone[/subzone]]`, as Istio writes a locality.
+fn locality(text: &str) -> Result<Locality, String> {
+    let parts: Vec<&str> = text.split('/').collect();
+    let good = |part: &&str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'*');
+    if parts.len() > 3 || !parts.iter().all(good) {
+        return Err("expected region, region/zone or region/zone/subzone".to_owned());
+    }
+    let part = |index: usize| parts.get(index).map_or_else(String::new, ToString::to_string);
+    Ok(Locality { region: part(0), zone: part(1), subzone: part(2) })
 }
 
 fn issuer_url(reader: &Reader<'_>) -> Result<String, EnvError> {
@@ -258,6 +327,14 @@ mod tests {
             ("CAUSEWAY_CONNECT_TO", "a:1=10.0.0.1:2", "loopback"),
             ("CAUSEWAY_CONNECT_TO", "a=127.0.0.1:2", "loopback"),
             ("CAUSEWAY_CONNECT_TO", ":1=127.0.0.1:2", "loopback"),
+            ("CAUSEWAY_NAMESPACE", "Bookinfo", "namespace"),
+            ("CAUSEWAY_NAMESPACE", "-a", "namespace"),
+            ("CAUSEWAY_LABELS", "app", "key=value"),
+            ("CAUSEWAY_LABELS", "=x", "key=value"),
+            ("CAUSEWAY_LABELS", "app=a,app=b", "twice"),
+            ("CAUSEWAY_LOCALITY", "a/b/c/d", "region/zone"),
+            ("CAUSEWAY_LOCALITY", "a//c", "region/zone"),
+            ("CAUSEWAY_LOCALITY", "a/*", "region/zone"),
             ("CAUSEWAY_PROXYPORT", "1", "did you mean CAUSEWAY_PROXY_PORT"),
         ] {
             let problem = Config::from_env(&good().with(name, value)).egress.unwrap_err().to_string();
@@ -289,6 +366,30 @@ mod tests {
         assert_eq!(found[0].host, "eastwest.mesh.example");
         assert_eq!((found[0].port, found[0].address), (15443, "127.0.0.1:4000".parse().unwrap()));
         assert_eq!((found[1].port, found[1].address), (1, "[::1]:2".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_workload_has_namespace_labels_and_locality() {
+        let locality = |region: &str, zone: &str| Locality {
+            region: region.to_owned(),
+            zone: zone.to_owned(),
+            subzone: String::new(),
+        };
+        let found = Config::from_env(&good()).egress.unwrap().workload;
+        assert_eq!(found, Workload { locality: locality("eu-central-1", ""), ..Workload::default() });
+        let env = good()
+            .with("CAUSEWAY_NAMESPACE", "bookinfo")
+            .with("CAUSEWAY_LABELS", "version=v1, app=reviews")
+            .with("CAUSEWAY_LOCALITY", "eu-west-1/eu-west-1a");
+        let labels = [("app", "reviews"), ("version", "v1")].map(|(key, value)| (key.to_owned(), value.to_owned()));
+        assert_eq!(
+            Config::from_env(&env).egress.unwrap().workload,
+            Workload {
+                namespace: Some("bookinfo".to_owned()),
+                labels: labels.to_vec(),
+                locality: locality("eu-west-1", "eu-west-1a"),
+            }
+        );
     }
 
     #[test]

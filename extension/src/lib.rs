@@ -1,30 +1,41 @@
 //! The egress proxy of a legacy Lambda or ECS task: plain HTTP comes in on a loopback port, mutual TLS with the
 //! workload's own SPIFFE identity and an access token goes out to the mesh.
 //!
-//! Whatever cannot be done is answered with a reason word in the header `x-causeway-error`, and nothing is ever sent to
+//! Whatever cannot be done is answered with a reason word in the header `x-causeway-reason`, and nothing is ever sent to
 //! the mesh in the clear. In Lambda the function lives on whatever happens here.
 //!
 //! [`Extension::bind`] gives a [`Bound`] that knows its address; [`Bound::run`] serves until the end. The program and
 //! the local stack drive the same two.
 
 mod access_log;
+mod affinity;
+mod answer;
 mod body;
-mod endpoint;
+mod cluster;
 mod headers;
 mod issuer;
 mod keepalive;
+mod local;
+mod mirror;
+mod outgoing;
 mod proxy;
+mod random;
 mod refresh;
 mod renewal;
+mod resolve;
 mod retry;
+mod routes;
+mod target;
 mod token;
+// Its tunnels are for CONNECT, which is not answered yet.
+#[allow(dead_code)]
 mod upstream;
+mod wishes;
 
 pub mod config;
 pub mod lifecycle;
 pub mod listener;
 pub mod reason;
-pub mod routes;
 
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -37,17 +48,20 @@ use platform::clock::{Clock, SystemClock};
 use platform::log::Log;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use traffic::Rules;
 
-pub use config::{BundleSource, Config, ConnectTo, Egress, LambdaApi};
+pub use config::{BundleSource, Config, ConnectTo, Egress, LambdaApi, Workload};
 pub use reason::Reason;
-pub use routes::Routes;
 
-use endpoint::Dialer;
+use cluster::Clusters;
 use issuer::Issuer;
 use lifecycle::LifecycleError;
+use mirror::Mirrors;
 use proxy::{Parts, Proxy};
 use refresh::Refresh;
 use renewal::SvidSource;
+use resolve::Resolver;
+use routes::Hosts;
 use token::TokenSource;
 use upstream::Upstream;
 
@@ -126,7 +140,7 @@ impl Extension {
             "event": "start",
             "address": address.to_string(),
             "lambda": config.lambda.is_some(),
-            "routes": parts.as_ref().map_or(0, |parts| parts.routes.len()),
+            "routes": parts.as_ref().map_or(0, |parts| parts.hosts.len()),
             "error": parts.as_ref().err(),
         }));
         let proxy = Arc::new(Proxy { parts, clock: deps.clock, log: deps.log });
@@ -214,11 +228,11 @@ pub async fn terminated() {
     }
 }
 
-fn parts(config: &Config, deps: &Deps) -> Result<Parts, String> {
+fn parts(config: &Config, deps: &Deps) -> Result<Arc<Parts>, String> {
     let egress = config.egress.as_ref().map_err(|error| error.to_string())?;
-    let routes = open(&egress.bundle)?;
+    let rules = open(&egress.bundle)?;
     let trust_domain: TrustDomain =
-        routes.trust_domain().parse().map_err(|error| format!("the bundle's trust domain: {error}"))?;
+        rules.trust_domain().parse().map_err(|error| format!("the bundle's trust domain: {error}"))?;
     if let Some(expected) = &egress.trust_domain
         && *expected != trust_domain
     {
@@ -226,7 +240,10 @@ fn parts(config: &Config, deps: &Deps) -> Result<Parts, String> {
             "CAUSEWAY_TRUST_DOMAIN is {expected}, but the bundle was made for {trust_domain}; set the one that the mesh has"
         ));
     }
+    let Workload { namespace, labels, locality } = egress.workload.clone();
+    let hosts = Hosts::new(rules.clone(), namespace.as_deref(), labels.clone())?;
     let clock = &deps.clock;
+    let clusters = Clusters::new(rules, locality, labels, Arc::clone(clock), deps.log.clone());
     let issuer = Arc::new(Issuer::new(egress, Arc::clone(clock)));
     let token = egress.audience.clone().map(|audience| {
         let scope = egress.scope.clone();
@@ -234,22 +251,25 @@ fn parts(config: &Config, deps: &Deps) -> Result<Parts, String> {
         Refresh::new(source, Arc::clone(clock))
     });
     let source = SvidSource::new(issuer, trust_domain, Arc::clone(clock), deps.log.clone());
-    let dialer = Dialer::new(egress.connect_to.clone());
-    Ok(Parts {
-        routes,
+    let runtime_api = config.lambda.as_ref().map(|api| api.address.clone());
+    Ok(Arc::new(Parts {
+        hosts,
+        clusters,
         identity: Refresh::new(source, Arc::clone(clock)),
         token,
-        upstream: Arc::new(Upstream::new(dialer, Arc::clone(clock), egress.response_timeout)),
+        upstream: Arc::new(Upstream::new(Arc::clone(clock), egress.response_timeout)),
+        resolver: Resolver::new(egress.connect_to.clone(), runtime_api, Arc::clone(clock)),
+        mirrors: Mirrors::new(deps.log.clone()),
         wait: egress.identity_wait,
-    })
+    }))
 }
 
-fn open(source: &BundleSource) -> Result<Routes, String> {
+fn open(source: &BundleSource) -> Result<Rules, String> {
     let bundle = match source {
         BundleSource::File(path) => Bundle::open(path),
         BundleSource::Bytes(bytes) => Bundle::from_bytes(bytes.clone()),
     };
     let bundle = bundle.map_err(|error| error.to_string())?;
     let section = bundle.section(Section::Egress).map_err(|error| error.to_string())?;
-    Routes::open(section).map_err(|error| error.to_string())
+    Rules::open(section).map_err(|error| error.to_string())
 }

@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
-use crate::body::Answer;
+use crate::answer::Answer;
 use crate::keepalive::{Busy, Timed};
 use crate::proxy::Proxy;
 use crate::reason::{self, Reason};
@@ -259,7 +259,7 @@ mod tests {
         let mut answer = String::new();
         TcpStream::connect(address).await.unwrap().read_to_string(&mut answer).await.unwrap();
         assert!(
-            answer.starts_with("HTTP/1.1 503 ") && answer.contains("x-causeway-error: too_many_connections"),
+            answer.starts_with("HTTP/1.1 503 ") && answer.contains("x-causeway-reason: too_many_connections"),
             "{answer}"
         );
         // With the first one gone there is a place again.

@@ -1,43 +1,78 @@
-//! One request: from plain HTTP to the mesh, or to an answer that says why not.
+//! One request: from plain HTTP to its service, or to an answer that says why not.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER, TRANSFER_ENCODING, UPGRADE};
-use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{Method, Request, Response, StatusCode, Version, request};
+use http::header::{AUTHORIZATION, HOST, HeaderName, HeaderValue, SET_COOKIE, TRANSFER_ENCODING};
+use http::uri::PathAndQuery;
+use http::{Request, Response, StatusCode, Version, request};
 use http_body::Body;
 use hyper::body::Incoming;
 use platform::clock::Clock;
 use platform::log::Log;
-use tokio::sync::Notify;
+use tokio::time::Instant;
+use traffic::route::{Line as RequestLine, Picked, Routes};
+use traffic::table::{AbortStatus, Action, Cluster, Direct, Forward, Redirect, Resolution, RetryPolicy, Tls};
+use traffic::{fault, rewrite, weighted};
 
 use crate::access_log::{Entry, Line};
-use crate::body::{Answer, Upload};
+use crate::affinity;
+use crate::answer::Answer;
+use crate::cluster::{ClusterState, Clusters};
 use crate::headers::{has_unknown_coding, remove_hop_by_hop};
-use crate::reason::{self, Reason, Refusal};
+use crate::local;
+use crate::mirror::{Mirrors, Shadow, without_port};
+use crate::outgoing::Outgoing;
+use crate::random::Draws;
+use crate::reason::{self, Flags, Reason, Refusal};
 use crate::refresh::Refresh;
 use crate::renewal::SvidSource;
-use crate::routes::Routes;
+use crate::resolve::Resolver;
+use crate::retry::{Job, Trail, Won};
+use crate::routes::{self, Hosts};
+use crate::target::{Target, refuse_websocket};
 use crate::token::TokenSource;
 use crate::upstream::Upstream;
+use crate::wishes::Wishes;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-envoy-original-path");
+const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
 
 /// Answers requests.
 pub(crate) struct Proxy {
     /// Why there is nothing to proxy with, if the configuration cannot be used.
-    pub(crate) parts: Result<Parts, String>,
+    pub(crate) parts: Result<Arc<Parts>, String>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) log: Log,
 }
 
 /// What a request needs.
 pub(crate) struct Parts {
-    pub(crate) routes: Routes,
+    pub(crate) hosts: Hosts,
+    pub(crate) clusters: Clusters,
     pub(crate) identity: Arc<Refresh<SvidSource>>,
     pub(crate) token: Option<Arc<Refresh<TokenSource>>>,
     pub(crate) upstream: Arc<Upstream>,
+    pub(crate) resolver: Arc<Resolver>,
+    pub(crate) mirrors: Mirrors,
     /// How long a request waits for identity and token.
     pub(crate) wait: Duration,
+}
+
+/// Who we are to a cluster, and what we may do: both only for clusters of the mesh.
+pub(crate) type Proof = (Option<Arc<identity::Credentials>>, Option<HeaderValue>);
+
+/// A request on its way through the rules.
+struct Passage {
+    target: Target,
+    head: request::Parts,
+    wishes: Wishes,
+    /// Whether the application speaks HTTP/2.
+    http2: bool,
+    grpc: bool,
+    draws: Draws,
 }
 
 impl Proxy {
@@ -52,72 +87,308 @@ impl Proxy {
         }
     }
 
-    /// Answers one request, whatever happens.
+    /// Answers one request, whatever happens. Its log line is written when the answer has ended.
     pub(crate) async fn handle(&self, request: Request<Incoming>) -> Response<Answer> {
-        let (method, path) = (request.method().as_str(), request.uri().path());
-        let mut line = Line::begin(&self.log, self.clock.as_ref(), method, path);
+        let mut line = Box::new(Line::begin(&self.log, &self.clock, &request));
+        let grpc = local::is_grpc(request.headers());
         let response = match self.forward(request, &mut line.entry).await {
             Ok(response) => response,
             Err(refusal) => {
-                let response = refuse(&refusal);
-                line.entry.reason = Some(refusal.reason.as_str());
-                line.entry.detail = Some(refusal.detail);
-                response
+                line.entry.refused(&refusal);
+                local::refuse(&refusal, grpc)
             }
         };
-        line.entry.status = response.status().as_u16();
-        response
+        line.entry.response_code = response.status().as_u16();
+        response.map(|body| body.logging(line))
     }
 
     async fn forward(&self, request: Request<Incoming>, entry: &mut Entry) -> Result<Response<Answer>, Refusal> {
         let (mut head, body) = request.into_parts();
         let target = Target::of(&head);
         if let Ok(target) = &target {
-            entry.host = target.authority.to_string();
+            target.authority.as_str().clone_into(&mut entry.authority);
         }
         let parts = self.parts.as_ref().map_err(|problem| {
             Refusal::new(Reason::ConfigurationInvalid, format!("causeway's extension: {problem}"))
         })?;
         let target = target?;
         refuse_websocket(&head)?;
-        let destination = parts.routes.find(&target.host, target.port).ok_or_else(|| {
-            Refusal::new(
-                Reason::UnknownHost,
-                format!(
-                    "found the host {} and port {}, expected one that a ServiceEntry of the configuration names (others are refused: REGISTRY_ONLY)",
-                    target.host, target.port
-                ),
-            )
-        })?;
         if has_unknown_coding(&head.headers) {
             return Err(invalid("found another Transfer-Encoding than chunked"));
         }
+        let grpc = local::is_grpc(&head.headers);
         // Before the token, which is for requests that go on without one: `Connection` may name Authorization too.
         remove_hop_by_hop(&mut head.headers);
-        let (credentials, token) = parts.credentials(&head).await?;
+        let wishes = Wishes::take(&mut head.headers);
+        let mut draws = Draws::new();
+        entry.request_id = request_id(&mut head, &mut draws);
         // RFC 9112 3.2.2: a proxy "MUST ignore the received Host header field (if any) and instead replace it with the
         // host information of the request-target".
-        head.headers.insert(HOST, target.host_header()?);
-        if let Some(token) = token {
-            head.headers.insert(AUTHORIZATION, token);
-        }
-        head.uri = target.path.into();
+        head.headers.insert(HOST, host_header(target.authority.as_str())?);
+        let http2 = head.version == Version::HTTP_2;
         head.version = Version::HTTP_11;
-        let progress = Arc::new(Notify::new());
-        let body = upload(body, &mut head, &progress);
-        let request = Request::from_parts(head, body);
-        let exchange = parts.upstream.send(destination, &credentials, request, &progress).await?;
-        entry.peer = Some(exchange.peer.to_string());
-        answer(exchange.response)
+        let passage = Passage { target, head, wishes, http2, grpc, draws };
+        match parts.hosts.find(&passage.target.host, passage.target.port)? {
+            Some(routes) => passage.route(parts, &routes, body, entry).await,
+            None if parts.hosts.allows_any() => passage.pass(parts, body, entry).await,
+            None => Err(Refusal::new(
+                Reason::UnknownHost,
+                format!(
+                    "found the host {} and port {}, expected one that a ServiceEntry of the configuration names and this workload may see (others are refused: REGISTRY_ONLY)",
+                    passage.target.host, passage.target.port
+                ),
+            )),
+        }
+    }
+}
+
+impl Passage {
+    /// Takes the request through the routes of its host.
+    async fn route(
+        mut self,
+        parts: &Arc<Parts>,
+        routes: &Routes,
+        body: Incoming,
+        entry: &mut Entry,
+    ) -> Result<Response<Answer>, Refusal> {
+        let method = self.head.method.clone();
+        let authority = self.target.authority.clone();
+        let path = self.target.path.clone();
+        // As the application wrote it: what routes and header changes see.
+        let line = RequestLine {
+            method: &method,
+            scheme: "http",
+            authority: authority.as_str(),
+            path_and_query: path.as_str(),
+        };
+        let looked_at = routes::head(&line, &self.head.headers);
+        let picked = routes.pick(&looked_at).ok_or_else(|| {
+            let host = &self.target.host;
+            let detail = format!("no route of the VirtualService of {host} matches this request");
+            Refusal::new(Reason::NoRoute, detail)
+        })?;
+        let route = &picked.route.route;
+        entry.route_name = Some(route.name.as_str().into());
+        let rewritten = rewrite::path_and_query(&picked, &looked_at).map_err(wrong_route)?;
+        let location = match &route.action {
+            Action::Redirect(redirect) => Some(location(redirect, &picked, &looked_at)?),
+            Action::Forward(_) | Action::Direct(_) => None,
+        };
+        if let Some(response) = self.inject(route.fault.as_ref(), entry).await {
+            return Ok(response);
+        }
+        match &route.action {
+            Action::Redirect(redirect) => {
+                let location = location.ok_or_else(|| wrong_route("found no Location".to_owned()))?;
+                Ok(self.local(local::redirect(redirect.code, location), &picked, &line, entry))
+            }
+            Action::Direct(Direct { status, body }) => {
+                Ok(self.local(local::direct(*status, body.clone()), &picked, &line, entry))
+            }
+            Action::Forward(forward) => {
+                self.forward(parts, forward, &picked, &line, rewritten.as_deref(), body, entry).await
+            }
+        }
+    }
+
+    /// Waits and answers, where the route wants that to be tried out.
+    async fn inject(&mut self, fault: Option<&traffic::table::Fault>, entry: &mut Entry) -> Option<Response<Answer>> {
+        let random = [self.draws.next(), self.draws.next()];
+        let injected = fault::inject(fault?, &self.head.headers, random);
+        if let Some(delay) = injected.delay {
+            entry.flags = entry.flags.with(Flags::DI);
+            tokio::time::sleep(delay).await;
+        }
+        let response = match injected.abort? {
+            AbortStatus::Http(status) => local::abort(status, self.grpc),
+            AbortStatus::Grpc(status) => local::abort_grpc(status, self.grpc),
+        };
+        entry.refused(&Refusal::new(Reason::FaultInjected, "the route's fault.abort took this request"));
+        Some(response)
+    }
+
+    /// An answer of the route itself.
+    fn local(
+        &self,
+        mut response: Response<Answer>,
+        picked: &Picked<'_>,
+        line: &RequestLine<'_>,
+        entry: &mut Entry,
+    ) -> Response<Answer> {
+        entry.reason = response.headers().get(reason::HEADER).and_then(|word| match word.as_bytes() {
+            b"redirect" => Some(Reason::Redirect.as_str()),
+            b"direct_response" => Some(Reason::DirectResponse.as_str()),
+            _ => None,
+        });
+        let changes = picked.route.changes(0);
+        if !changes.keeps_response() {
+            changes.response(response.headers_mut(), line, &self.head.headers);
+        }
+        response
+    }
+
+    /// Sends the request to one of the route's destinations.
+    #[allow(clippy::too_many_arguments)]
+    async fn forward(
+        mut self,
+        parts: &Arc<Parts>,
+        forward: &Forward,
+        picked: &Picked<'_>,
+        line: &RequestLine<'_>,
+        rewritten: Option<&str>,
+        body: Incoming,
+        entry: &mut Entry,
+    ) -> Result<Response<Answer>, Refusal> {
+        let route = &picked.route.route;
+        let index = weighted::pick_index(&forward.destinations, self.draws.next()).unwrap_or_default();
+        let destination = forward.destinations.get(index);
+        let cluster = destination.and_then(|destination| parts.clusters.get(destination.cluster));
+        let cluster = cluster.ok_or_else(|| wrong_route("it has no destination".to_owned()))?;
+        let changes = picked.route.changes(index);
+        changes.request(&mut self.head.headers, line);
+        if let Some(authority) = changes.authority() {
+            self.head.headers.insert(HOST, host_header(authority)?);
+            authority.clone_into(&mut entry.authority);
+        }
+        self.head.uri = self.target.path.clone().into();
+        if let Some(path) = rewritten {
+            let rewritten: PathAndQuery = path.parse().map_err(|_| wrong_route(format!("{path:?} is no path")))?;
+            self.head.uri = rewritten.into();
+            if let Ok(original) = HeaderValue::from_str(self.target.path.as_str()) {
+                self.head.headers.insert(ORIGINAL_PATH, original);
+            }
+        }
+        let body = upload(body, &mut self.head, entry);
+        for mirror in &route.mirrors {
+            if fault::is_in(mirror.share, self.draws.next())
+                && let Some(cluster) = parts.clusters.get(mirror.cluster)
+            {
+                let shadow = Shadow {
+                    cluster: Arc::clone(cluster),
+                    head: self.head.clone(),
+                    body: body.copy(),
+                    named: (self.target.host.clone(), self.target.port),
+                    http2: self.http2,
+                };
+                parts.mirrors.send(parts, shadow);
+            }
+        }
+        let policy = match self.wishes.leave_policy() {
+            true => Cow::Borrowed(&route.retry),
+            false => Cow::Owned(self.wishes.of(&route.retry)),
+        };
+        let limit = Duration::from_millis(route.timeout_ms);
+        let limit = self.wishes.timeout.unwrap_or(limit);
+        let sent = self.send(parts, cluster, &policy, Some(limit).filter(|limit| !limit.is_zero()), body, entry).await;
+        let (mut response, cookie) = self.or_no_content(sent, entry)?;
+        if !changes.keeps_response() {
+            changes.response(response.headers_mut(), line, &self.head.headers);
+        }
+        if let Some(cookie) = cookie {
+            response.headers_mut().append(SET_COOKIE, cookie);
+        }
+        Ok(response)
+    }
+
+    /// Forwards a request for a host that nobody has named as it is: in plaintext, without identity and token.
+    async fn pass(
+        mut self,
+        parts: &Arc<Parts>,
+        body: Incoming,
+        entry: &mut Entry,
+    ) -> Result<Response<Answer>, Refusal> {
+        self.head.uri = self.target.path.clone().into();
+        let body = upload(body, &mut self.head, entry);
+        let (policy, limit) = (self.wishes.of(&RetryPolicy::default()), self.wishes.timeout);
+        let limit = limit.filter(|limit| !limit.is_zero());
+        let cluster = Arc::new(passthrough(&self.target));
+        let sent = self.send(parts, &cluster, &policy, limit, body, entry).await;
+        Ok(self.or_no_content(sent, entry)?.0)
+    }
+
+    /// `x-envoy-upstream-rq-timeout-alt-response`: 204 instead of 504.
+    fn or_no_content<T>(
+        &self,
+        sent: Result<(Response<Answer>, Option<T>), Refusal>,
+        entry: &mut Entry,
+    ) -> Result<(Response<Answer>, Option<T>), Refusal> {
+        match sent {
+            Err(refusal) if self.wishes.no_content && refusal.reason == Reason::UpstreamTimeout => {
+                entry.refused(&refusal);
+                let mut response = local::refuse(&refusal, false).map(|_| Answer::text(String::new()));
+                *response.status_mut() = StatusCode::NO_CONTENT;
+                Ok((response, None))
+            }
+            sent => sent,
+        }
+    }
+
+    async fn send(
+        &mut self,
+        parts: &Parts,
+        cluster: &Arc<ClusterState>,
+        policy: &RetryPolicy,
+        timeout: Option<Duration>,
+        body: Outgoing,
+        entry: &mut Entry,
+    ) -> Result<(Response<Answer>, Option<HeaderValue>), Refusal> {
+        entry.upstream_cluster = Some(Arc::clone(&cluster.table));
+        let (credentials, token) = parts.credentials(&self.head, &cluster.table.tls).await?;
+        if let Some(token) = token {
+            self.head.headers.insert(AUTHORIZATION, token);
+        }
+        let host = self.head.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        let line = RequestLine {
+            method: &self.head.method,
+            scheme: "http",
+            authority: host,
+            path_and_query: self.head.uri.path_and_query().map_or("/", PathAndQuery::as_str),
+        };
+        let sent = routes::head(&line, &self.head.headers);
+        let hashed = affinity::of(&cluster.table.balance.policy, &sent, &mut self.draws);
+        let trail = Trail::default();
+        let job = Job {
+            clusters: &parts.clusters,
+            resolver: &parts.resolver,
+            upstream: &parts.upstream,
+            cluster,
+            named: (&self.target.host, self.target.port),
+            head: &self.head,
+            server_name: without_port(host),
+            credentials,
+            http2: self.http2,
+            policy,
+            timeout,
+            hash: hashed.hash,
+            trail: &trail,
+        };
+        let end = Arc::clone(body.end());
+        let won = job.run(body, &mut self.draws).await;
+        let steps = trail.steps();
+        entry.attempts = steps.attempts;
+        entry.flags = entry.flags.with(steps.flags);
+        entry.upstream_host = steps.endpoint;
+        let Won { response, peer, held } = won?;
+        entry.peer = peer;
+        entry.service_time = steps.begun.map(|begun| Instant::now().saturating_duration_since(begun));
+        let limit = timeout.map(|limit| end.since(limit));
+        let mut response = answer(response.map(|body| Answer::upstream(body, held, limit)))?;
+        if let Some(taken) = entry.service_time {
+            let taken = u64::try_from(taken.as_millis()).unwrap_or(u64::MAX);
+            response.headers_mut().insert(SERVICE_TIME, HeaderValue::from(taken));
+        }
+        let cookie = hashed.set_cookie.and_then(|cookie| HeaderValue::try_from(cookie).ok());
+        Ok((response, cookie))
     }
 }
 
 impl Parts {
-    /// Identity and, unless the application brings its own, token; both are waited for at the same time.
-    async fn credentials(
-        &self,
-        head: &request::Parts,
-    ) -> Result<(Arc<identity::Credentials>, Option<HeaderValue>), Refusal> {
+    /// Identity and, unless the application brings its own, token; both are waited for at the same time. A cluster
+    /// that is not of the mesh gets neither.
+    pub(crate) async fn credentials(&self, head: &request::Parts, tls: &Tls) -> Result<Proof, Refusal> {
+        if !matches!(tls, Tls::IstioMutual(_)) {
+            return Ok((None, None));
+        }
         let token = self.token.as_ref().filter(|_| !head.headers.contains_key(AUTHORIZATION));
         let token = async {
             match token {
@@ -134,103 +405,44 @@ impl Parts {
         })?;
         let token = token
             .map_err(|why| Refusal::new(Reason::TokenUnavailable, format!("there is no valid access token: {why}")))?;
-        Ok((identity, token))
+        Ok((Some(identity), token))
     }
 }
 
-/// Where a request is to go.
-#[derive(Debug)]
-struct Target {
-    authority: Authority,
-    host: String,
-    port: u16,
-    path: PathAndQuery,
+/// The cluster of a host that nobody has named: Istio's `PassthroughCluster`. It has no limits and so nothing to keep.
+fn passthrough(target: &Target) -> ClusterState {
+    let (name, host) = ("PassthroughCluster".to_owned(), target.host.clone());
+    let table = Cluster { name, host, port: target.port, resolution: Resolution::Original, ..Cluster::default() };
+    ClusterState::new(table, u32::MAX)
 }
 
-impl Target {
-    fn of(head: &request::Parts) -> Result<Target, Refusal> {
-        if head.method == Method::CONNECT {
-            return Err(Refusal::new(
-                Reason::ConnectUnsupported,
-                "found CONNECT, which is not supported yet: call mesh services by http:// and leave HTTPS_PROXY unset",
-            ));
-        }
-        let authority = match head.uri.scheme() {
-            Some(scheme) if *scheme == Scheme::HTTP => head.uri.authority().cloned(),
-            Some(scheme) if *scheme == Scheme::HTTPS => {
-                return Err(Refusal::new(
-                    Reason::HttpsUnsupported,
-                    "found an https:// address, which is not supported yet: call mesh services by http://, the extension encrypts",
-                ));
-            }
-            Some(scheme) => return Err(invalid(&format!("found the scheme {scheme}, expected http"))),
-            None => Some(host_header(head)?),
-        };
-        let authority = authority.ok_or_else(|| invalid("found no host in the address, expected one"))?;
-        if authority.as_str().contains('@') {
-            return Err(invalid("found a user name in the address, expected host and port alone"));
-        }
-        let path = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
-        let port = port(&authority)?;
-        Ok(Target { host: authority.host().to_owned(), port, path, authority })
+/// Envoy makes an id for a request that has none, and passes on that of one that has.
+fn request_id(head: &mut request::Parts, draws: &mut Draws) -> Option<HeaderValue> {
+    if let Some(id) = head.headers.get(REQUEST_ID) {
+        return Some(id.clone());
     }
-
-    fn host_header(&self) -> Result<HeaderValue, Refusal> {
-        HeaderValue::from_str(self.authority.as_str()).map_err(|_| invalid("found a host that is no header value"))
-    }
+    let id = HeaderValue::try_from(draws.uuid()).ok()?;
+    head.headers.insert(REQUEST_ID, id.clone());
+    Some(id)
 }
 
-/// RFC 9112 3.2: a server "MUST respond with a 400 (Bad Request) status code to any HTTP/1.1 request message that lacks
-/// a Host header field and to any request message that contains more than one Host header field line or a Host header
-/// field with an invalid field value".
-fn host_header(head: &request::Parts) -> Result<Authority, Refusal> {
-    let mut values = head.headers.get_all(HOST).iter();
-    let (Some(value), None) = (values.next(), values.next()) else {
-        return Err(invalid("found no Host header or several, expected one"));
-    };
-    let value = value.to_str().map_err(|_| invalid("found a Host header that is not ASCII"))?;
-    value.parse().map_err(|_| invalid("found a Host header that is not host and port"))
+fn location(redirect: &Redirect, picked: &Picked<'_>, head: &traffic::route::Head<'_>) -> Result<HeaderValue, Refusal> {
+    let location = rewrite::location(redirect, picked, head).map_err(wrong_route)?;
+    HeaderValue::try_from(location).map_err(|_| wrong_route("its Location is no header value".to_owned()))
 }
 
-fn port(authority: &Authority) -> Result<u16, Refusal> {
-    match authority.as_str().strip_prefix(authority.host()) {
-        // RFC 9110 4.2.1: "If the port subcomponent is empty or not given, TCP port 80 ... is the default".
-        Some("" | ":") => Ok(80),
-        Some(rest) => {
-            // Digits alone: a sign would be a second spelling of the port in the Host that goes on.
-            let digits = rest.strip_prefix(':').filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-            let number = digits.and_then(|digits| digits.parse().ok());
-            number.filter(|port| *port != 0).ok_or_else(|| invalid("found a port that is not 1 to 65535"))
-        }
-        None => Err(invalid("found an address that is not host and port")),
-    }
-}
-
-fn refuse_websocket(head: &request::Parts) -> Result<(), Refusal> {
-    // RFC 9110 7.8: "A server MAY ignore a received Upgrade header field", and so other upgrades (h2c, which some
-    // clients offer with every request) are left out. A WebSocket client means nothing else.
-    let values = head.headers.get_all(UPGRADE).iter().filter_map(|value| value.to_str().ok());
-    let mut protocols = values.flat_map(|value| value.split(','));
-    match protocols.any(|protocol| protocol.trim().eq_ignore_ascii_case("websocket")) {
-        true => {
-            Err(Refusal::new(Reason::WebsocketUnsupported, "found a WebSocket upgrade, which is not supported yet"))
-        }
-        false => Ok(()),
-    }
-}
-
-fn upload(body: Incoming, head: &mut request::Parts, progress: &Arc<Notify>) -> Upload {
+fn upload(body: Incoming, head: &mut request::Parts, entry: &Entry) -> Outgoing {
     if body.is_end_stream() {
-        return Upload::Empty;
+        return Outgoing::empty();
     }
     if body.size_hint().exact().is_none() {
         // Said outright: the HTTP library takes a GET without it for one that has no body, and drops the body.
         head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
-    Upload::Streaming(body, Arc::clone(progress))
+    Outgoing::of(body, &entry.received)
 }
 
-fn answer(response: Response<Incoming>) -> Result<Response<Answer>, Refusal> {
+fn answer(response: Response<Answer>) -> Result<Response<Answer>, Refusal> {
     let (mut head, body) = response.into_parts();
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         return Err(Refusal::new(
@@ -248,75 +460,17 @@ fn answer(response: Response<Incoming>) -> Result<Response<Answer>, Refusal> {
     // This header says that the extension answered; nobody else may.
     head.headers.remove(reason::HEADER);
     head.version = Version::HTTP_11;
-    Ok(Response::from_parts(head, Answer::upstream(body)))
+    Ok(Response::from_parts(head, body))
 }
 
-fn refuse(refusal: &Refusal) -> Response<Answer> {
-    let mut response = Response::new(Answer::text(format!("{}: {}\n", refusal.reason.as_str(), refusal.detail)));
-    *response.status_mut() = refusal.reason.status();
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    headers.insert(reason::HEADER, HeaderValue::from_static(refusal.reason.as_str()));
-    if refusal.reason.is_passing() {
-        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
-    }
-    response
+fn host_header(authority: &str) -> Result<HeaderValue, Refusal> {
+    HeaderValue::from_str(authority).map_err(|_| invalid("found a host that is no header value"))
+}
+
+fn wrong_route(why: String) -> Refusal {
+    Refusal::new(Reason::ConfigurationInvalid, format!("the route that this request takes cannot be used: {why}"))
 }
 
 fn invalid(detail: &str) -> Refusal {
     Refusal::new(Reason::RequestInvalid, detail)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn target(method: &str, uri: &str, hosts: &[&str]) -> Result<(String, u16, String), Reason> {
-        let mut request = Request::builder().method(method).uri(uri);
-        for host in hosts {
-            request = request.header(HOST, *host);
-        }
-        let (head, ()) = request.body(()).unwrap().into_parts();
-        match Target::of(&head) {
-            Ok(target) => Ok((target.host, target.port, target.path.to_string())),
-            Err(refusal) => Err(refusal.reason),
-        }
-    }
-
-    #[test]
-    fn both_forms_of_a_target_are_understood() {
-        for (uri, hosts, expected) in [
-            ("http://a.example:9080/x/y?z=1", &["ignored"][..], ("a.example", 9080, "/x/y?z=1")),
-            ("http://a.example/x", &[], ("a.example", 80, "/x")),
-            ("http://a.example:/x", &[], ("a.example", 80, "/x")),
-            ("http://a.example", &["b"], ("a.example", 80, "/")),
-            ("/x?y", &["a.example:9080"], ("a.example", 9080, "/x?y")),
-            ("/x", &["A.Example"], ("A.Example", 80, "/x")),
-            ("/", &["[::1]:9080"], ("[::1]", 9080, "/")),
-        ] {
-            let (host, port, path) = expected;
-            assert_eq!(target("GET", uri, hosts), Ok((host.to_owned(), port, path.to_owned())), "{uri}");
-        }
-        assert_eq!(target("OPTIONS", "*", &["a:1"]), Ok(("a".to_owned(), 1, "*".to_owned())));
-    }
-
-    #[test]
-    fn everything_else_is_refused_by_name() {
-        for (method, uri, hosts, expected) in [
-            ("CONNECT", "a.example:443", &["a.example:443"][..], Reason::ConnectUnsupported),
-            ("GET", "https://a.example/", &[], Reason::HttpsUnsupported),
-            ("GET", "ftp://a.example/", &[], Reason::RequestInvalid),
-            ("GET", "http://me:secret@a.example/", &[], Reason::RequestInvalid),
-            ("GET", "/", &[], Reason::RequestInvalid),
-            ("GET", "/", &["a", "a"], Reason::RequestInvalid),
-            ("GET", "/", &["a b"], Reason::RequestInvalid),
-            ("GET", "/", &["a:0"], Reason::RequestInvalid),
-            ("GET", "/", &["a:65536"], Reason::RequestInvalid),
-            ("GET", "/", &["a:+80"], Reason::RequestInvalid),
-            ("GET", "/", &["me@a"], Reason::RequestInvalid),
-            ("GET", "/", &[""], Reason::RequestInvalid),
-        ] {
-            assert_eq!(target(method, uri, hosts), Err(expected), "{method} {uri} {hosts:?}");
-        }
-    }
 }

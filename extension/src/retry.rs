@@ -1,49 +1,390 @@
-//! Which requests may be sent a second time.
+//! One request, sent until it has an answer: tries, the pauses between them, and their limits.
 //!
-//! There is one case: a connection from the pool turned out to be dead, as connections are after a freeze. Then one
-//! replay on a new connection, if nothing of an answer had arrived and the request is safe to repeat.
+//! A request is repeated for three reasons. The route's policy says so (Envoy's conditions). Nothing of it can have been
+//! processed, as there was no connection, no TLS, or the service said so: then it goes to another endpoint whatever the
+//! policy. It is idempotent and the connection ended without an answer: "A client SHOULD NOT automatically retry a
+//! request with a non-idempotent method" (RFC 9110 9.2.2), and may any other; this needs a policy that allows retries.
 
-use http::Request;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use crate::body::Upload;
+use http::{HeaderName, HeaderValue, Request, Response, request};
+use identity::{Credentials, SpiffeId};
+use tokio::time::Instant;
+use traffic::outlier::Observed;
+use traffic::retry::{NotSent, Outcome, back_off, is_retriable};
+use traffic::table::{Resolution, RetryPolicy};
 
-/// A second copy of `request`, if sending it twice does no more than sending it once: RFC 9110 9.2.2, "A client SHOULD
-/// NOT automatically retry a request with a non-idempotent method", and there is no body that would have to be kept.
-pub(crate) fn spare(request: &Request<Upload>) -> Option<Request<Upload>> {
-    if !request.method().is_idempotent() || !matches!(request.body(), Upload::Empty) {
-        return None;
-    }
-    let mut copy = Request::new(Upload::Empty);
-    request.method().clone_into(copy.method_mut());
-    request.uri().clone_into(copy.uri_mut());
-    request.headers().clone_into(copy.headers_mut());
-    Some(copy)
+use crate::body::{Download, Upload};
+use crate::cluster::{Chosen, ClusterState, Clusters, Count, Held, Wanted};
+use crate::outgoing::Outgoing;
+use crate::random::Draws;
+use crate::reason::{Flags, Reason, Refusal};
+use crate::resolve::Resolver;
+use crate::upstream::{Exchange, Failed, FailedKind, Hop, Upstream};
+
+/// The most tries that no policy counts.
+const MAX_FREE: usize = 32;
+
+const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
+const EXPECTED_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
+const IS_TIMEOUT_RETRY: HeaderName = HeaderName::from_static("x-envoy-is-timeout-retry");
+
+/// A request and all that its tries need.
+pub(crate) struct Job<'a> {
+    pub(crate) clusters: &'a Clusters,
+    pub(crate) resolver: &'a Arc<Resolver>,
+    pub(crate) upstream: &'a Arc<Upstream>,
+    pub(crate) cluster: &'a Arc<ClusterState>,
+    /// Host and port that the application named, for [`Resolution::Original`].
+    pub(crate) named: (&'a str, u16),
+    /// The request without its body; its path is in origin form.
+    pub(crate) head: &'a request::Parts,
+    /// The Host that it goes out with, without port.
+    pub(crate) server_name: &'a str,
+    pub(crate) credentials: Option<Arc<Credentials>>,
+    /// Whether the application speaks HTTP/2.
+    pub(crate) http2: bool,
+    pub(crate) policy: &'a RetryPolicy,
+    /// For everything.
+    pub(crate) timeout: Option<Duration>,
+    /// What the endpoint is chosen by, where that is a hash.
+    pub(crate) hash: Option<u64>,
+    pub(crate) trail: &'a Trail,
 }
 
-#[cfg(test)]
-mod tests {
+/// What is known of the tries, also when they are cut short.
+#[derive(Debug, Default)]
+pub(crate) struct Trail(Mutex<Steps>);
 
-    use http::Method;
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Steps {
+    pub(crate) attempts: u32,
+    pub(crate) flags: Flags,
+    /// The endpoint of the last try.
+    pub(crate) endpoint: Option<Arc<str>>,
+    /// Where a try is under way.
+    under_way: Option<SocketAddr>,
+    /// The begin of the first try.
+    pub(crate) begun: Option<Instant>,
+}
 
-    use super::*;
+impl Trail {
+    fn lock(&self) -> MutexGuard<'_, Steps> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 
-    #[test]
-    fn only_idempotent_requests_without_a_body_have_a_spare() {
-        for (method, expected) in [
-            (Method::GET, true),
-            (Method::HEAD, true),
-            (Method::DELETE, true),
-            (Method::PUT, true),
-            (Method::POST, false),
-            (Method::PATCH, false),
-            (Method::from_bytes(b"PROPFIND").unwrap(), false),
-        ] {
-            let request = Request::builder().method(&method).uri("/a?b").header("x", "y").body(Upload::Empty).unwrap();
-            let copy = spare(&request);
-            assert_eq!(copy.is_some(), expected, "{method}");
-            if let Some(copy) = copy {
-                assert_eq!((copy.method(), copy.uri(), copy.headers()), (&method, request.uri(), request.headers()));
+    /// A copy of it.
+    pub(crate) fn steps(&self) -> Steps {
+        self.lock().clone()
+    }
+}
+
+/// The head of an answer.
+pub(crate) struct Won {
+    pub(crate) response: Response<Download>,
+    pub(crate) peer: Option<SpiffeId>,
+    /// The request's places under limits, for as long as the answer takes.
+    pub(crate) held: Held,
+}
+
+/// How one try ended.
+enum Tried {
+    Answer(Exchange),
+    Failed(Failed),
+    PerTryTimeout,
+}
+
+impl Job<'_> {
+    /// Sends the request until there is an answer or no more to try.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(crate) async fn run(&self, body: Outgoing, draws: &mut Draws) -> Result<Won, Refusal> {
+        let Some(limit) = self.timeout else { return self.tries(body, draws).await };
+        let over = Arc::clone(body.end()).since(limit);
+        let won = tokio::select! {
+            biased;
+            won = self.tries(body, draws) => Some(won),
+            () = over => None,
+        };
+        won.unwrap_or_else(|| {
+            let under_way = self.trail.lock().under_way.take();
+            if let Some(address) = under_way {
+                self.clusters.failed(address, "no answer in time");
             }
+            let limit = limit.as_millis();
+            let host = &self.cluster.table.host;
+            Err(Refusal::new(Reason::UpstreamTimeout, format!("{host} did not answer within the route's {limit} ms")))
+        })
+    }
+
+    async fn tries(&self, mut body: Outgoing, draws: &mut Draws) -> Result<Won, Refusal> {
+        let Some(place) = self.cluster.enter() else {
+            let limit = self.cluster.table.pool.max_requests;
+            let name = &self.cluster.table.name;
+            let detail = format!("{limit} requests to {name} are in hand, and its connectionPool allows no more");
+            return Err(Refusal::new(Reason::UpstreamOverflow, detail));
+        };
+        let mut held = Held::default();
+        held.hold(place);
+        let (mut tried_at, mut dead) = (Vec::new(), Vec::new());
+        let (mut retries, mut free) = (0, 0);
+        let mut after_timeout = false;
+        // Envoy: one place for a request that is repeated, however often.
+        let mut slot = None;
+        let mut next = match self.choose(&tried_at, &dead, draws).await? {
+            Some(chosen) => chosen,
+            None => return Err(self.none_healthy()),
+        };
+        let mut upload = body.next();
+        loop {
+            let Some(sent) = upload.take() else { return Err(self.none_healthy()) };
+            let chosen = next;
+            let address = chosen.address;
+            let tried = self.one(&chosen, sent, after_timeout, &body).await;
+            tried_at.push(address);
+            if matches!(tried, Tried::Failed(_)) && body.end().is_broken() {
+                // Neither the endpoint's fault nor the service's, and there is nothing left to send.
+                let detail = "the request's body broke off before its end";
+                return Err(Refusal::new(Reason::RequestInvalid, detail));
+            }
+            self.observe(address, &tried);
+            // How the policy sees it, and whether it may be sent again in any case.
+            let (retriable, safe) = match &tried {
+                Tried::Answer(exchange) => {
+                    let (status, headers) = (exchange.response.status().as_u16(), exchange.response.headers());
+                    (is_retriable(self.policy, &Outcome::Answer { status, headers }), false)
+                }
+                Tried::PerTryTimeout => (is_retriable(self.policy, &Outcome::PerTryTimeout), false),
+                Tried::Failed(failed) => self.judge(failed.kind),
+            };
+            after_timeout = matches!(tried, Tried::PerTryTimeout);
+            let mut unsent = None;
+            let lost = match tried {
+                Tried::Answer(exchange) => {
+                    let may = self.may_retry(retriable, retries, &mut slot);
+                    let Some(again) = may.then(|| body.next()).flatten() else {
+                        held.hold(chosen.active);
+                        slot.into_iter().for_each(|place| held.hold(place));
+                        return Ok(Won { response: exchange.response, peer: exchange.peer, held });
+                    };
+                    // Its body is not wanted any more; dropped, it ends its connection.
+                    drop(exchange);
+                    retries += 1;
+                    self.pause(retries, draws).await;
+                    let Some(chosen) = self.choose_again(&tried_at, &dead, draws).await? else {
+                        return Err(self.none_healthy());
+                    };
+                    (next, upload) = (chosen, Some(again));
+                    continue;
+                }
+                Tried::PerTryTimeout => {
+                    let limit = self.policy.per_try_timeout_ms;
+                    let host = &self.cluster.table.host;
+                    let detail = format!("{host} did not begin to answer within the {limit} ms of perTryTimeout");
+                    Refusal::new(Reason::UpstreamTimeout, detail)
+                }
+                Tried::Failed(failed) => {
+                    dead.push(address);
+                    unsent = failed.unsent.map(|request| request.into_body());
+                    refusal(failed.kind, failed.refusal)
+                }
+            };
+            drop(chosen.active);
+            let Some(again) = unsent.or_else(|| body.next()) else { return Err(lost) };
+            if safe && free < MAX_FREE {
+                free += 1;
+                if let Some(chosen) = self.choose(&tried_at, &dead, draws).await? {
+                    (next, upload) = (chosen, Some(again));
+                    continue;
+                }
+            }
+            if !self.may_retry(retriable, retries, &mut slot) {
+                return Err(lost);
+            }
+            retries += 1;
+            self.pause(retries, draws).await;
+            let Some(chosen) = self.choose_again(&tried_at, &dead, draws).await? else { return Err(lost) };
+            (next, upload) = (chosen, Some(again));
         }
     }
+
+    /// Whether the policy repeats after a failure of this kind, and whether repeating is safe without one.
+    fn judge(&self, kind: FailedKind) -> (bool, bool) {
+        let idempotent = self.head.method.is_idempotent() && self.policy.attempts > 0;
+        let (outcome, safe) = match kind {
+            FailedKind::Connect | FailedKind::Tls => (Outcome::NotSent(NotSent::Connect), true),
+            FailedKind::RefusedStream => (Outcome::NotSent(NotSent::RefusedStream), true),
+            FailedKind::Overflow => (Outcome::NotSent(NotSent::Overflow), false),
+            FailedKind::Reset { sent } => (Outcome::Reset { sent }, !sent || idempotent),
+            FailedKind::Protocol => (Outcome::Reset { sent: true }, idempotent),
+            FailedKind::Timeout => (Outcome::PerTryTimeout, false),
+        };
+        (is_retriable(self.policy, &outcome), safe)
+    }
+
+    /// Takes a place for a retry that the policy wants, if it has one left and the cluster has. Notes Envoy's flag if not.
+    fn may_retry(&self, retriable: bool, retries: u32, slot: &mut Option<Count>) -> bool {
+        if !retriable {
+            return false;
+        }
+        let flag = if retries < self.policy.attempts {
+            *slot = None;
+            *slot = self.cluster.retry();
+            if slot.is_some() {
+                return true;
+            }
+            Flags::UO
+        } else if self.policy.attempts > 0 {
+            Flags::URX
+        } else {
+            Flags::NONE
+        };
+        let mut steps = self.trail.lock();
+        steps.flags = steps.flags.with(flag);
+        false
+    }
+
+    async fn pause(&self, retry: u32, draws: &mut Draws) {
+        tokio::time::sleep(back_off(self.policy, retry, draws.next())).await;
+    }
+
+    /// Another endpoint, or one that failed before when there is no other.
+    async fn choose_again(
+        &self,
+        tried: &[SocketAddr],
+        dead: &[SocketAddr],
+        draws: &mut Draws,
+    ) -> Result<Option<Chosen>, Refusal> {
+        match self.choose(tried, dead, draws).await? {
+            None if !dead.is_empty() => self.choose(tried, &[], draws).await,
+            chosen => Ok(chosen),
+        }
+    }
+
+    async fn choose(
+        &self,
+        tried: &[SocketAddr],
+        dead: &[SocketAddr],
+        draws: &mut Draws,
+    ) -> Result<Option<Chosen>, Refusal> {
+        let table = &self.cluster.table;
+        let addresses = match table.resolution {
+            Resolution::Original => self.resolver.original(self.named.0, self.named.1).await,
+            _ => self.resolver.endpoints(table).await,
+        };
+        let addresses = addresses.map_err(|refusal| match refusal.reason {
+            // Envoy: a name without an address is a cluster without a host.
+            Reason::UpstreamConnectFailed => Refusal::new(Reason::NoHealthyUpstream, refusal.detail),
+            _ => refusal,
+        })?;
+        if table.resolution == Resolution::Original {
+            // Each host that a client names is an endpoint of its own: nothing is balanced.
+            let name = || format!("{}:{}", self.named.0, self.named.1).into();
+            let free = addresses.0.iter().find(|found| !dead.contains(&found.address));
+            return Ok(free.map(|found| Chosen::at(found.address, name())));
+        }
+        let RetryPolicy { avoids_previous_hosts: avoid, remote_localities: other_priorities, .. } = *self.policy;
+        let wanted = Wanted { hash: self.hash, tried, avoid, dead, other_priorities };
+        Ok(self.clusters.choose(self.cluster, &addresses, &wanted, draws))
+    }
+
+    async fn one(&self, chosen: &Chosen, body: Upload, after_timeout: bool, outgoing: &Outgoing) -> Tried {
+        let attempt = {
+            let mut steps = self.trail.lock();
+            steps.attempts += 1;
+            steps.endpoint = Some(Arc::clone(&chosen.name));
+            steps.under_way = Some(chosen.address);
+            steps.begun.get_or_insert_with(Instant::now);
+            steps.attempts
+        };
+        let hop = Hop {
+            cluster: Arc::clone(&self.cluster.table),
+            index: self.cluster.index,
+            address: chosen.address,
+            endpoint: chosen.name.to_string(),
+            credentials: self.credentials.clone(),
+            server_name: self.server_name.to_owned(),
+            http2: self.http2,
+        };
+        let per_try = self.per_try();
+        let mut request = Request::new(body);
+        self.head.method.clone_into(request.method_mut());
+        self.head.uri.clone_into(request.uri_mut());
+        self.head.headers.clone_into(request.headers_mut());
+        let headers = request.headers_mut();
+        headers.insert(ATTEMPT_COUNT, HeaderValue::from(attempt));
+        if after_timeout {
+            headers.insert(IS_TIMEOUT_RETRY, HeaderValue::from_static("true"));
+        }
+        // Envoy: the time for this try where there is one, or that for all of them.
+        if let Some(expected) = per_try.or(self.timeout) {
+            let expected = u64::try_from(expected.as_millis()).unwrap_or(u64::MAX);
+            headers.insert(EXPECTED_TIMEOUT, HeaderValue::from(expected));
+        }
+        let sending = self.upstream.send(&hop, request);
+        let sent = match per_try {
+            None => Some(sending.await),
+            Some(limit) => {
+                let over = Arc::clone(outgoing.end()).and_then(limit);
+                tokio::select! {
+                    biased;
+                    sent = sending => Some(sent),
+                    () = over => None,
+                }
+            }
+        };
+        self.trail.lock().under_way = None;
+        match sent {
+            Some(Ok(exchange)) => Tried::Answer(exchange),
+            Some(Err(failed)) => Tried::Failed(failed),
+            None => Tried::PerTryTimeout,
+        }
+    }
+
+    /// Envoy: a per-try timeout that is not shorter than the whole is ignored.
+    fn per_try(&self) -> Option<Duration> {
+        let limit = Duration::from_millis(self.policy.per_try_timeout_ms);
+        let shorter = self.timeout.is_none_or(|whole| limit < whole);
+        (limit > Duration::ZERO && shorter).then_some(limit)
+    }
+
+    /// Two levels of health: answers are the service's, everything before one the endpoint's.
+    fn observe(&self, address: SocketAddr, tried: &Tried) {
+        match tried {
+            Tried::Answer(exchange) => {
+                let (status, headers) = (exchange.response.status().as_u16(), exchange.response.headers());
+                let answer = Observed::answer(&self.head.headers, status, headers);
+                self.clusters.answered(self.cluster, address, answer);
+            }
+            Tried::PerTryTimeout => self.clusters.failed(address, "no answer in time"),
+            Tried::Failed(failed) => match (failed.kind, failed.refusal.reason) {
+                // Neither says anything about the endpoint.
+                (FailedKind::Overflow | FailedKind::RefusedStream, _) | (_, Reason::IdentityUnavailable) => {}
+                // Somebody else behind the gateway: the gateway did its work.
+                (_, Reason::PeerIdentityMismatch) => self.clusters.failed_behind(self.cluster, address),
+                (_, reason) => self.clusters.failed(address, reason.as_str()),
+            },
+        }
+    }
+
+    fn none_healthy(&self) -> Refusal {
+        let name = &self.cluster.table.name;
+        let detail = format!("{name} has no healthy endpoint: outlier detection has left them out, or all were tried");
+        Refusal::new(Reason::NoHealthyUpstream, detail)
+    }
+}
+
+/// The reason for the application, as Envoy tells the two apart: no connection and a cut one are 503, what is no HTTP
+/// is 502.
+fn refusal(kind: FailedKind, refusal: Refusal) -> Refusal {
+    let reason = match (kind, refusal.reason) {
+        (FailedKind::Reset { .. } | FailedKind::RefusedStream, Reason::UpstreamProtocolError) => Reason::UpstreamReset,
+        (FailedKind::Connect, Reason::UpstreamTimeout) => Reason::UpstreamConnectFailed,
+        (FailedKind::Overflow, _) => Reason::UpstreamOverflow,
+        (_, reason) => reason,
+    };
+    Refusal { reason, ..refusal }
 }

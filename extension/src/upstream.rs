@@ -1,356 +1,251 @@
-//! The way to a service: mutual TLS connections, pooled, and requests over them.
+//! The way to a service: connections, pooled, and requests over them.
+//!
+//! A request takes an idle connection or makes one ([`dial`], [`tls`]), within the limits of its cluster ([`limits`]),
+//! and gives it back when its answer has been read ([`pool`]). What a failure means is in [`explain`].
 
-use std::collections::HashMap;
-use std::error::Error as _;
-use std::io;
-use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
-use std::time::{Duration, SystemTime};
+mod connect;
+mod dial;
+mod explain;
+mod hop;
+mod http1;
+mod http2;
+mod lease;
+mod limits;
+mod pool;
+mod spare;
+mod tls;
+mod tunnel;
+mod wire;
 
-use http::{Request, Response};
+#[cfg(test)]
+mod tests;
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
-use identity::{Credentials, SpiffeId, tls, verify};
+use hyper::client::conn::TrySendError;
 use platform::clock::Clock;
-use rustls::ClientConfig;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
+use traffic::table::Pool;
 
-use crate::body::Upload;
-use crate::endpoint::Dialer;
+use crate::body::{Download, Upload};
 use crate::reason::{Reason, Refusal};
-use crate::retry;
-use crate::routes::Destination;
 
-/// What a sidecar must see offered to take the connection for HTTP/1.1 in mesh mutual TLS. Which of them it picks says
-/// nothing: the protocol is HTTP/1.1 by configuration.
-const ALPN: [&str; 3] = ["istio-http/1.1", "istio", "http/1.1"];
+use dial::Known;
+use hop::Why;
+use limits::Service;
+use pool::{Key, MAX_IDLE, MAX_IDLE_UNREPLAYABLE, Pools};
+use tls::Configs;
 
-/// How long a TLS handshake may take.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(2);
+pub(crate) use hop::{Exchange, Failed, FailedKind, Hop};
+pub(crate) use lease::Lease;
+#[allow(unused_imports)]
+pub(crate) use tunnel::{Tunnel, Upgrade};
 
-/// How long a connection may lie idle, on the wall clock: a network's memory of it is not much longer.
-const MAX_IDLE: Duration = Duration::from_secs(60);
+/// An idle connection is looked at before it is used again after this long, on the wall clock: within it, the runtime
+/// has seen the end of a connection as soon as we would.
+const LOOK_AFTER: Duration = Duration::from_millis(100);
 
-/// The same for a request that cannot be replayed. A connection that died in a freeze would fail it.
-const MAX_IDLE_UNREPLAYABLE: Duration = Duration::from_secs(2);
+/// What became of a request on one connection.
+enum Lost {
+    /// No byte of it was sent; here it is again.
+    NotSent(Box<Request<Upload>>, Why),
+    /// The connection ended before a byte of the answer.
+    Silent(Why),
+    /// It may have been processed, or the service has said that it was not.
+    Broken(Why),
+}
 
-/// The most idle connections to one destination.
-const MAX_IDLE_PER_DESTINATION: usize = 32;
-
-/// The most idle connections in all. (An execution environment has 1,024 file descriptors.)
-const MAX_IDLE_IN_ALL: usize = 128;
-
-/// The most header fields of an answer.
-const MAX_ANSWER_HEADERS: usize = 200;
-
-/// Sends requests to destinations.
+/// Sends requests to endpoints.
 pub(crate) struct Upstream {
-    dialer: Dialer,
     clock: Arc<dyn Clock>,
     response_timeout: Duration,
-    next_endpoint: AtomicUsize,
-    idle_permits: Arc<Semaphore>,
-    /// By the destination's index.
-    slots: Mutex<HashMap<usize, Slot>>,
+    pools: Pools,
+    configs: Configs,
 }
 
-/// What belongs to one destination and one SVID. A new SVID replaces all of it.
-struct Slot {
-    generation: u64,
-    tls: Arc<ClientConfig>,
-    idle: Vec<Idle>,
+/// What a request looks for.
+struct Want<'a> {
+    hop: &'a Hop,
+    key: Key,
+    service: Arc<Service>,
+    /// How long its connection may have been idle.
+    max_idle: Duration,
 }
 
-struct Idle {
-    connection: Connection,
-    since: SystemTime,
-    _permit: OwnedSemaphorePermit,
+/// A connection of either protocol, for one request.
+enum Line {
+    Http1(http1::Connection),
+    Http2(http2::Stream),
 }
 
-struct Connection {
-    sender: SendRequest<Upload>,
-    peer: SpiffeId,
-    /// Bytes that the service has sent so far.
-    received: Arc<AtomicU64>,
-}
+impl Line {
+    fn known(&self) -> &Known {
+        match self {
+            Line::Http1(connection) => &connection.known,
+            Line::Http2(stream) => stream.known(),
+        }
+    }
 
-/// An answer and who gave it.
-pub(crate) struct Exchange {
-    pub(crate) response: Response<Incoming>,
-    pub(crate) peer: SpiffeId,
-}
+    fn is_reused(&self) -> bool {
+        match self {
+            Line::Http1(connection) => connection.used > 0,
+            Line::Http2(stream) => stream.reused,
+        }
+    }
 
-/// What became of a request that got no answer.
-enum Failed {
-    /// No byte of it was sent; here it is again.
-    NotSent(Box<Request<Upload>>, Refusal),
-    /// The connection ended before a byte of the answer.
-    Silent(Refusal),
-    /// It may have been processed.
-    Broken(Refusal),
+    /// Whether the cluster lets its connection have another request after this one.
+    fn is_for_more(&self, pool: &Pool) -> bool {
+        match self {
+            Line::Http1(connection) => {
+                pool.max_requests_per_connection == 0 || connection.used < pool.max_requests_per_connection
+            }
+            // It looks itself.
+            Line::Http2(_) => true,
+        }
+    }
+
+    async fn send(&mut self, request: Request<Upload>) -> Result<Response<Incoming>, TrySendError<Request<Upload>>> {
+        match self {
+            Line::Http1(connection) => connection.sender.try_send_request(request).await,
+            Line::Http2(stream) => stream.send(request).await,
+        }
+    }
 }
 
 impl Upstream {
-    pub(crate) fn new(dialer: Dialer, clock: Arc<dyn Clock>, response_timeout: Duration) -> Upstream {
-        Upstream {
-            dialer,
-            clock,
-            response_timeout,
-            next_endpoint: AtomicUsize::new(0),
-            idle_permits: Arc::new(Semaphore::new(MAX_IDLE_IN_ALL)),
-            slots: Mutex::default(),
-        }
+    /// `response_timeout` is how long a service may be silent before its answer begins.
+    pub(crate) fn new(clock: Arc<dyn Clock>, response_timeout: Duration) -> Upstream {
+        Upstream { clock, response_timeout, pools: Pools::default(), configs: Configs::default() }
     }
 
-    /// Sends `request` to `destination` with the identity of `credentials`, over a pooled connection if there is one.
-    pub(crate) async fn send(
-        self: &Arc<Self>,
-        destination: &Destination,
-        credentials: &Credentials,
-        mut request: Request<Upload>,
-        progress: &Notify,
-    ) -> Result<Exchange, Refusal> {
-        let mut spare = retry::spare(&request);
+    /// Sends `request` to the hop's endpoint, over a pooled connection if there is one.
+    ///
+    /// # Errors
+    /// When there is no answer. A request that a pooled connection lost because it was dead already has been sent
+    /// again on a new one by then, once, if that could do no harm.
+    pub(crate) async fn send(self: &Arc<Self>, hop: &Hop, request: Request<Upload>) -> Result<Exchange, Failed> {
+        if let Err(why) = hop.check_identity(self.clock.unix()) {
+            return Err(Failed::before(request, why));
+        }
+        let (key, pool) = (Key::of(hop), &hop.cluster.pool);
+        let service = self.pools.service(hop.index);
+        let Some(place) = service.begin(pool.max_requests) else {
+            let why = overflow(hop, "requests at a time (http2MaxRequests)", pool.max_requests);
+            return Err(Failed::before(request, why));
+        };
+        let prepared = match key.http2 {
+            true => http2::prepare(hop, request),
+            false => Ok(http1::prepare(request)),
+        };
+        let mut request = prepared.map_err(|request| {
+            let detail = format!("{}: found a request without a host, expected one", hop.cluster.host);
+            Failed::before(*request, (FailedKind::Protocol, Refusal::new(Reason::RequestInvalid, detail)))
+        })?;
+        let mut spare = spare::spare(&request);
         let max_idle = if spare.is_some() { MAX_IDLE } else { MAX_IDLE_UNREPLAYABLE };
-        if let Some(connection) = self.take(destination, credentials, max_idle) {
-            match self.exchange(destination, credentials, connection, request, progress).await {
-                Ok(exchange) => return Ok(exchange),
-                Err(Failed::NotSent(unsent, _)) => request = *unsent,
-                Err(Failed::Silent(refusal)) => request = spare.take().ok_or(refusal)?,
-                Err(Failed::Broken(refusal)) => return Err(refusal),
+        let want = Want { hop, key, service, max_idle };
+        let mut line = match self.pooled(&want) {
+            Some(line) => line,
+            None => match self.fresh(&want).await {
+                Ok(line) => line,
+                Err(why) => return Err(Failed::before(request, why)),
+            },
+        };
+        let mut tries = 0;
+        loop {
+            let (reused, peer) = (line.is_reused(), line.known().peer.clone());
+            match self.exchange(hop, &mut line, request).await {
+                Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                    let detail = format!("{} switched protocols although nobody had asked for it", hop.cluster.host);
+                    let refusal = Refusal::new(Reason::UpstreamProtocolError, detail);
+                    return Err(Failed::after((FailedKind::Protocol, refusal)));
+                }
+                Ok(response) => {
+                    let again = line.is_for_more(pool);
+                    let Want { key, service, .. } = want;
+                    let lease = Lease { upstream: Arc::clone(self), key, service, line, again, _place: place };
+                    let response = response.map(|body| Download::new(body, lease));
+                    return Ok(Exchange { response, peer, reused });
+                }
+                // Connections die unseen in a freeze. One more try on a new one, if nothing of an answer has come and
+                // the request does no more when it is sent twice.
+                Err(Lost::NotSent(unsent, _)) if reused && tries == 0 => request = *unsent,
+                Err(Lost::Silent(why)) if reused && tries == 0 => match spare.take() {
+                    Some(spare) => request = spare,
+                    None => return Err(Failed::after(why)),
+                },
+                Err(Lost::NotSent(unsent, why)) => return Err(Failed::before(*unsent, why)),
+                Err(Lost::Silent(why) | Lost::Broken(why)) => return Err(Failed::after(why)),
             }
-        }
-        let connection = self.open(destination, credentials).await?;
-        match self.exchange(destination, credentials, connection, request, progress).await {
-            Ok(exchange) => Ok(exchange),
-            Err(Failed::NotSent(_, refusal) | Failed::Silent(refusal) | Failed::Broken(refusal)) => Err(refusal),
+            if let Line::Http2(stream) = &line {
+                self.pools.retire(&want.key, &stream.connection);
+            }
+            drop(line);
+            tries += 1;
+            line = match self.fresh(&want).await {
+                Ok(line) => line,
+                Err(why) => return Err(Failed::before(request, why)),
+            };
         }
     }
 
-    async fn exchange(
-        self: &Arc<Self>,
-        destination: &Destination,
-        credentials: &Credentials,
-        mut connection: Connection,
-        request: Request<Upload>,
-        progress: &Notify,
-    ) -> Result<Exchange, Failed> {
-        let before = connection.received.load(Ordering::Acquire);
-        let sending = connection.sender.try_send_request(request);
-        tokio::pin!(sending);
+    async fn exchange(&self, hop: &Hop, line: &mut Line, request: Request<Upload>) -> Result<Response<Incoming>, Lost> {
+        let stats = Arc::clone(&line.known().stats);
+        let before = stats.received();
+        if let Line::Http1(connection) = line {
+            connection.used += 1;
+        }
+        let progress = request.body().progress();
+        let mut sending = pin!(line.send(request));
         let sent = loop {
+            let progressed = async {
+                match &progress {
+                    Some(progress) => progress.notified().await,
+                    None => std::future::pending().await,
+                }
+            };
             // The limit is on silence: while the application's body goes out, the service need not answer.
             tokio::select! {
                 biased;
                 sent = &mut sending => break sent,
-                () = progress.notified() => {}
-                () = tokio::time::sleep(self.response_timeout) => {
-                    let limit = self.response_timeout.as_millis();
-                    let detail = format!("{} did not begin to answer within {limit} ms", destination.host);
-                    return Err(Failed::Broken(Refusal::new(Reason::UpstreamTimeout, detail)));
-                }
+                () = progressed => {}
+                () = tokio::time::sleep(self.response_timeout) => return Err(Lost::Broken(self.silence(hop))),
             }
         };
         match sent {
-            Ok(response) => {
-                let peer = connection.peer.clone();
-                self.put_back(destination.index, credentials.generation(), connection);
-                Ok(Exchange { response, peer })
-            }
+            Ok(response) => Ok(response),
             Err(mut error) => {
-                let refusal = explain(destination, error.error());
+                let (kind, refusal) = explain::explain(hop, error.error(), &stats);
+                let silent = stats.received() == before && matches!(kind, FailedKind::Reset { .. });
                 Err(match error.take_message() {
-                    Some(unsent) => Failed::NotSent(Box::new(unsent), refusal),
-                    None if connection.received.load(Ordering::Acquire) == before => Failed::Silent(refusal),
-                    None => Failed::Broken(refusal),
+                    Some(unsent) if kind == FailedKind::Tls => Lost::NotSent(Box::new(unsent), (kind, refusal)),
+                    Some(unsent) => Lost::NotSent(Box::new(unsent), (FailedKind::Reset { sent: false }, refusal)),
+                    None if silent => Lost::Silent((kind, refusal)),
+                    None => Lost::Broken((kind, refusal)),
                 })
             }
         }
     }
 
-    async fn open(&self, destination: &Destination, credentials: &Credentials) -> Result<Connection, Refusal> {
-        let config = self.tls(destination, credentials)?;
-        let first = self.next_endpoint.fetch_add(1, Ordering::Relaxed);
-        let stream = self.dialer.connect(&destination.endpoints, first).await?;
-        let handshake = TlsConnector::from(config).connect(destination.sni.clone(), stream);
-        let stream = match timeout(HANDSHAKE_TIMEOUT, handshake).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return Err(refuse_handshake(destination, &error)),
-            Err(_) => {
-                let limit = HANDSHAKE_TIMEOUT.as_millis();
-                let detail = format!("no TLS handshake with {} within {limit} ms", destination.host);
-                return Err(Refusal::new(Reason::UpstreamTimeout, detail));
-            }
-        };
-        // The verifier has accepted it, so it is there.
-        let Some(peer) = verify::peer_id(stream.get_ref().1.peer_certificates()) else {
-            return Err(Refusal::new(Reason::TlsFailed, format!("{} showed no certificate", destination.host)));
-        };
-        let received = Arc::new(AtomicU64::new(0));
-        let counted = Counted { inner: stream, received: Arc::clone(&received) };
-        let (sender, driver) = http1::Builder::new()
-            .max_headers(MAX_ANSWER_HEADERS)
-            .handshake(TokioIo::new(counted))
-            .await
-            .map_err(|error| explain(destination, &error))?;
-        // Its end is seen through the sender; the error belongs to the request that it failed.
-        tokio::spawn(async move {
-            let _ = driver.await;
-        });
-        Ok(Connection { sender, peer, received })
+    fn silence(&self, hop: &Hop) -> Why {
+        let limit = self.response_timeout.as_millis();
+        let detail = format!("{} did not begin to answer within {limit} ms", hop.cluster.host);
+        (FailedKind::Timeout, Refusal::new(Reason::UpstreamTimeout, detail))
     }
 
-    /// One configuration for each destination and SVID, as a session must never outlive either.
-    fn tls(&self, destination: &Destination, credentials: &Credentials) -> Result<Arc<ClientConfig>, Refusal> {
-        let mut slots = self.lock();
-        if let Some(slot) = slots.get(&destination.index)
-            && slot.generation == credentials.generation()
-        {
-            return Ok(Arc::clone(&slot.tls));
+    fn pooled(&self, want: &Want<'_>) -> Option<Line> {
+        let pool = &want.hop.cluster.pool;
+        match want.key.http2 {
+            true => self.pools.begin(&want.key, pool, &want.service, &self.clock, want.max_idle).map(Line::Http2),
+            false => self.pools.take(&want.key, pool, self.clock.now(), want.max_idle).map(Line::Http1),
         }
-        let config = tls::client_config(credentials.svid(), credentials.bundle(), &destination.expected, &ALPN)
-            .map_err(|error| Refusal::new(Reason::TlsFailed, error.to_string()))?;
-        let slot = Slot { generation: credentials.generation(), tls: Arc::clone(&config), idle: Vec::new() };
-        // A request that began before a renewal must not bring the older identity back.
-        if slots.get(&destination.index).is_none_or(|held| held.generation < slot.generation) {
-            slots.insert(destination.index, slot);
-        }
-        Ok(config)
-    }
-
-    fn take(&self, destination: &Destination, credentials: &Credentials, max_idle: Duration) -> Option<Connection> {
-        let now = self.clock.now();
-        let mut slots = self.lock();
-        let slot = slots.get_mut(&destination.index)?;
-        if slot.generation != credentials.generation() {
-            if slot.generation < credentials.generation() {
-                slots.remove(&destination.index);
-            }
-            return None;
-        }
-        slot.idle.retain(|idle| idle.is_usable(now, MAX_IDLE));
-        // The youngest one: it is the most likely to be alive, and the others can age out.
-        if !slot.idle.last()?.is_usable(now, max_idle) {
-            return None;
-        }
-        slot.idle.pop().map(|idle| idle.connection)
-    }
-
-    /// Puts the connection back when its answer has been read to the end.
-    fn put_back(self: &Arc<Self>, index: usize, generation: u64, mut connection: Connection) {
-        let this = Arc::clone(self);
-        tokio::spawn(async move {
-            // An error: the answer was dropped half-way, or the service has closed the connection.
-            if connection.sender.ready().await.is_err() {
-                return;
-            }
-            let since = this.clock.now();
-            let mut slots = this.lock();
-            let Some(permit) = this.idle_permit(&mut slots, since) else { return };
-            if let Some(slot) = slots.get_mut(&index)
-                && slot.generation == generation
-                && slot.idle.len() < MAX_IDLE_PER_DESTINATION
-            {
-                slot.idle.push(Idle { connection, since, _permit: permit });
-            }
-        });
-    }
-
-    fn idle_permit(&self, slots: &mut HashMap<usize, Slot>, now: SystemTime) -> Option<OwnedSemaphorePermit> {
-        let ask = || Arc::clone(&self.idle_permits).try_acquire_owned().ok();
-        ask().or_else(|| {
-            for slot in slots.values_mut() {
-                slot.idle.retain(|idle| idle.is_usable(now, MAX_IDLE));
-            }
-            ask()
-        })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<usize, Slot>> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Idle {
-    fn is_usable(&self, now: SystemTime, max_idle: Duration) -> bool {
-        // A clock that was set back says nothing about the age: not usable.
-        let young = now.duration_since(self.since).is_ok_and(|age| age <= max_idle);
-        young && self.connection.sender.is_ready()
-    }
-}
-
-fn refuse_handshake(destination: &Destination, error: &io::Error) -> Refusal {
-    match tls::peer_error(error) {
-        Some(peer) if peer.is_identity() => {
-            Refusal::new(Reason::PeerIdentityMismatch, format!("{}: {peer}", destination.host))
-        }
-        Some(peer) => Refusal::new(Reason::TlsFailed, format!("{}: {peer}", destination.host)),
-        None => Refusal::new(
-            Reason::TlsFailed,
-            format!("the TLS handshake with {} failed: {error} (does it speak mesh mutual TLS?)", destination.host),
-        ),
-    }
-}
-
-fn explain(destination: &Destination, error: &hyper::Error) -> Refusal {
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        // In TLS 1.3 a server refuses our certificate after the handshake looks done to us: with its first answer.
-        if let Some(io) = inner.downcast_ref::<io::Error>()
-            && let Some(rustls::Error::AlertReceived(alert)) = io.get_ref().and_then(|e| e.downcast_ref())
-        {
-            let detail = format!("{} refused our certificate: TLS alert {alert:?}", destination.host);
-            return Refusal::new(Reason::TlsFailed, detail);
-        }
-        cause = inner.source();
-    }
-    Refusal::new(Reason::UpstreamProtocolError, format!("{} gave no whole HTTP answer: {error}", destination.host))
-}
-
-/// Counts the bytes that come in, so that "no byte of an answer" is a fact and not a guess.
-struct Counted<T> {
-    inner: T,
-    received: Arc<AtomicU64>,
-}
-
-impl<T: AsyncRead + Unpin> AsyncRead for Counted<T> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut self.inner).poll_read(cx, buf);
-        let read = buf.filled().len() - before;
-        self.received.fetch_add(read as u64, Ordering::Release);
-        polled
-    }
-}
-
-impl<T: AsyncWrite + Unpin> AsyncWrite for Counted<T> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        parts: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, parts)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
+fn overflow(hop: &Hop, what: &str, most: u32) -> Why {
+    let detail = format!("{} has all of the {most} {what} that its DestinationRule allows", hop.cluster.host);
+    (FailedKind::Overflow, Refusal::new(Reason::TooManyConnections, detail))
 }

@@ -180,7 +180,7 @@ async fn a_server_with_another_identity_gets_nothing() -> Outcome {
     let (_process, address) = proxy(&world, "bookinfo-reviews", mesh.eastwest.address).await?;
     let answer = send(address, "GET", URL, &[("host", HOST)], "").await?;
     assert_eq!(
-        (answer.status, answer.header("x-causeway-error")),
+        (answer.status, answer.header("x-causeway-reason")),
         (503, Some("peer_identity_mismatch")),
         "{}",
         answer.body

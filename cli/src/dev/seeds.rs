@@ -194,6 +194,7 @@ impl Seeds {
         let egress = extension::Egress {
             bundle: extension::BundleSource::Bytes(bundle),
             trust_domain: Some(trust_domain()?),
+            workload: extension::Workload { namespace: Some("bookinfo".to_owned()), ..extension::Workload::default() },
             issuer_url: format!("http://{door}"),
             issuer_service: "lambda".to_owned(),
             aws,

@@ -69,6 +69,12 @@ pub enum PeerError {
         /// The bundle's trust domain.
         expected: String,
     },
+    /// A good certificate of a server outside of the mesh, without any of the names expected of it.
+    #[error("found none of the names {} in the server's certificate, expected one", .expected.join(", "))]
+    Names {
+        /// The names that this destination may have.
+        expected: Vec<String>,
+    },
     /// A good identity, and not one of those expected here.
     #[error("found the peer identity {found}, expected {}", list(.expected))]
     Unexpected {
@@ -85,7 +91,10 @@ impl PeerError {
     pub fn is_identity(&self) -> bool {
         match self {
             PeerError::Chain(_) => false,
-            PeerError::Leaf(_) | PeerError::TrustDomain { .. } | PeerError::Unexpected { .. } => true,
+            PeerError::Leaf(_)
+            | PeerError::TrustDomain { .. }
+            | PeerError::Names { .. }
+            | PeerError::Unexpected { .. } => true,
         }
     }
 }
@@ -129,6 +138,9 @@ pub enum TlsError {
     /// No expected identity: "any workload of the mesh" is not an identity check.
     #[error("found no expected server identity, expected at least one SPIFFE ID")]
     NothingExpected,
+    /// The roots of servers outside of the mesh cannot be used.
+    #[error("the roots cannot be used: {0}")]
+    Roots(String),
     /// rustls refused the configuration.
     #[error("the TLS configuration was refused: {0}")]
     Rustls(String),

@@ -16,6 +16,7 @@ pub mod svid;
 pub mod tls;
 pub mod verify;
 
+mod names;
 mod pem;
 #[cfg(test)]
 mod testing;

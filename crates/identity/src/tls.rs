@@ -12,10 +12,13 @@ use rustls::crypto::CryptoProvider;
 use rustls::server::NoServerSessionStorage;
 use rustls::sign::SingleCertAndKey;
 use rustls::version::{TLS12, TLS13};
-use rustls::{ClientConfig, ServerConfig};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, TrustAnchor};
 
 use crate::bundle::TrustBundle;
 use crate::error::{PeerError, TlsError};
+use crate::names::NamesVerifier;
 use crate::spiffe_id::SpiffeId;
 use crate::svid::Svid;
 use crate::verify::{SpiffeClientVerifier, SpiffeServerVerifier};
@@ -48,6 +51,54 @@ pub fn client_config(
     config.resumption = Resumption::disabled();
     config.require_ems = true;
     Ok(Arc::new(config))
+}
+
+/// Where the certificates of servers outside of the mesh lead to.
+#[derive(Clone, Copy, Debug)]
+pub enum Roots<'a> {
+    /// A list that was compiled in.
+    Anchors(&'a [TrustAnchor<'static>]),
+    /// PEM text with at least one certificate.
+    Pem(&'a [u8]),
+}
+
+/// A client without a certificate, for a server outside of the mesh whose certificate leads to `roots` and has one of
+/// `names` (DNS names, addresses or URIs), or the name that is asked for where `names` is empty. TLS 1.3 or 1.2;
+/// sessions are not resumed.
+///
+/// # Errors
+/// When a root cannot be read, or rustls refuses the parts.
+pub fn simple_config(roots: Roots<'_>, names: &[String], alpn: &[&str]) -> Result<Arc<ClientConfig>, TlsError> {
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13, &TLS12])
+        .map_err(|error| TlsError::Rustls(error.to_string()))?;
+    let roots = root_store(roots)?;
+    let mut config = match names.is_empty() {
+        true => builder.with_root_certificates(roots).with_no_client_auth(),
+        false => builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(NamesVerifier::new(roots, names.to_vec())))
+            .with_no_client_auth(),
+    };
+    config.alpn_protocols = protocols(alpn);
+    config.resumption = Resumption::disabled();
+    Ok(Arc::new(config))
+}
+
+fn root_store(roots: Roots<'_>) -> Result<RootCertStore, TlsError> {
+    let text = match roots {
+        Roots::Anchors(anchors) => return Ok(RootCertStore { roots: anchors.to_vec() }),
+        Roots::Pem(text) => text,
+    };
+    let mut store = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(text) {
+        let certificate = certificate.map_err(|error| TlsError::Roots(error.to_string()))?;
+        store.add(certificate).map_err(|error| TlsError::Roots(error.to_string()))?;
+    }
+    match store.is_empty() {
+        true => Err(TlsError::Roots("found no CERTIFICATE section, expected at least one".to_owned())),
+        false => Ok(store),
+    }
 }
 
 /// A server that shows `svid` and requires a client certificate of the bundle's trust domain. Read who the
@@ -158,6 +209,19 @@ mod tests {
         let server = server_config(&authority.svid(RATINGS), &authority.bundle(), &[]).unwrap();
         let error = handshake(&client, &server).unwrap_err();
         assert!(matches!(peer_error(&error), Some(PeerError::Chain(_))), "{error}");
+    }
+
+    #[test]
+    fn roots_outside_of_the_mesh_must_be_there() {
+        for text in [&b""[..], b"no certificate", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
+            assert!(matches!(simple_config(Roots::Pem(text), &[], &[]), Err(TlsError::Roots(_))));
+        }
+        let authority = Authority::of_today();
+        let pem = authority.certificate.pem();
+        for names in [&[][..], &["a.example".to_owned()]] {
+            let config = simple_config(Roots::Pem(pem.as_bytes()), names, &["h2"]).unwrap();
+            assert_eq!(config.alpn_protocols, [b"h2".to_vec()]);
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use extension::{BundleSource, Config, ConnectTo, Deps, Egress, Extension};
+use extension::{BundleSource, Config, ConnectTo, Deps, Egress, Extension, Workload};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
@@ -43,7 +43,7 @@ pub const URL: &str = "http://ratings.bookinfo.svc.cluster.local:9080";
 pub const GATEWAY: &str = "eastwest.mesh.example";
 pub const LIFE: u64 = 3_600;
 
-pub type Body = BoxBody<Bytes, hyper::Error>;
+pub type Body = BoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
 pub fn text(text: impl Into<Bytes>) -> Body {
     Full::new(text.into()).map_err(|never| match never {}).boxed()
@@ -262,10 +262,100 @@ pub struct Seen {
     pub connection: usize,
 }
 
+/// What a server does with every request, whatever its path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Temper {
+    /// By its path.
+    Even,
+    /// Reads the body and answers this.
+    Answers(u16),
+    /// The same for so many requests.
+    AnswersTimes(u16, usize),
+    /// Ends the connection without a word.
+    Cuts,
+    /// Is silent.
+    Hangs,
+}
+
+/// What a server notes and does.
+#[derive(Clone)]
+pub struct Scribe {
+    seen: Arc<Mutex<Vec<Seen>>>,
+    bodies: Arc<Mutex<Vec<Bytes>>>,
+    temper: Arc<Mutex<Temper>>,
+}
+
+impl Scribe {
+    fn new() -> Scribe {
+        Scribe { seen: Arc::default(), bodies: Arc::default(), temper: Arc::new(Mutex::new(Temper::Even)) }
+    }
+
+    async fn answer(self, request: Request<Incoming>, before: usize) -> Result<Response<Body>, Silence> {
+        let temper = {
+            let mut temper = self.temper.lock().unwrap();
+            let now = *temper;
+            if let Temper::AnswersTimes(status, times) = now {
+                *temper = if times > 1 { Temper::AnswersTimes(status, times - 1) } else { Temper::Even };
+            }
+            now
+        };
+        match temper {
+            Temper::Cuts => return Err(Silence),
+            Temper::Hangs => std::future::pending().await,
+            Temper::Answers(code) | Temper::AnswersTimes(code, _) => {
+                let body = request.into_body().collect().await.map_err(|_| Silence)?.to_bytes();
+                self.bodies.lock().unwrap().push(body);
+                return Ok(status(code));
+            }
+            Temper::Even => {}
+        }
+        if request.uri().path() == "/collect" {
+            let body = request.into_body().collect().await.map_err(|_| Silence)?.to_bytes();
+            let length = body.len();
+            self.bodies.lock().unwrap().push(body);
+            return Ok(Response::new(text(length.to_string())));
+        }
+        behave(request, before).await
+    }
+}
+
+/// A server that speaks plain HTTP.
+pub struct PlainServer {
+    pub address: SocketAddr,
+    scribe: Scribe,
+    _task: Task,
+}
+
+impl PlainServer {
+    pub async fn start() -> PlainServer {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, scribe) = (listener.local_addr().unwrap(), Scribe::new());
+        let shared = scribe.clone();
+        let task = Task::spawn(serve_plain(listener, move |request: Request<Incoming>| {
+            let scribe = shared.clone();
+            async move {
+                scribe.seen.lock().unwrap().push(Seen {
+                    method: request.method().clone(),
+                    uri: request.uri().to_string(),
+                    headers: request.headers().clone(),
+                    peer: None,
+                    connection: 0,
+                });
+                scribe.answer(request, 0).await.unwrap_or_else(|_| status(500))
+            }
+        }));
+        PlainServer { address, scribe, _task: task }
+    }
+
+    pub fn seen(&self) -> Vec<Seen> {
+        self.scribe.seen.lock().unwrap().clone()
+    }
+}
+
 /// A server behind mesh mutual TLS.
 pub struct MeshServer {
     pub address: SocketAddr,
-    seen: Arc<Mutex<Vec<Seen>>>,
+    scribe: Scribe,
     names: Arc<Mutex<Vec<String>>>,
     connections: Arc<AtomicUsize>,
     _task: Task,
@@ -281,19 +371,33 @@ impl MeshServer {
     pub async fn with(config: Arc<rustls::ServerConfig>) -> MeshServer {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (seen, names, connections) = (Arc::default(), Arc::default(), Arc::<AtomicUsize>::default());
+        let (scribe, names, connections) = (Scribe::new(), Arc::default(), Arc::<AtomicUsize>::default());
         let task = Task::spawn(serve_mesh(
             listener,
             TlsAcceptor::from(config),
-            Arc::clone(&seen),
+            scribe.clone(),
             Arc::clone(&names),
             Arc::clone(&connections),
         ));
-        MeshServer { address, seen, names, connections, _task: task }
+        MeshServer { address, scribe, names, connections, _task: task }
     }
 
     pub fn seen(&self) -> Vec<Seen> {
-        self.seen.lock().unwrap().clone()
+        self.scribe.seen.lock().unwrap().clone()
+    }
+
+    /// How many requests have come.
+    pub fn count(&self) -> usize {
+        self.scribe.seen.lock().unwrap().len()
+    }
+
+    /// The bodies that were read as a whole.
+    pub fn bodies(&self) -> Vec<Bytes> {
+        self.scribe.bodies.lock().unwrap().clone()
+    }
+
+    pub fn set(&self, temper: Temper) {
+        *self.scribe.temper.lock().unwrap() = temper;
     }
 
     pub fn server_names(&self) -> Vec<String> {
@@ -308,13 +412,13 @@ impl MeshServer {
 async fn serve_mesh(
     listener: TcpListener,
     acceptor: TlsAcceptor,
-    seen: Arc<Mutex<Vec<Seen>>>,
+    scribe: Scribe,
     names: Arc<Mutex<Vec<String>>>,
     connections: Arc<AtomicUsize>,
 ) {
     loop {
         let (stream, _) = listener.accept().await.unwrap();
-        let (acceptor, seen, names) = (acceptor.clone(), Arc::clone(&seen), Arc::clone(&names));
+        let (acceptor, scribe, names) = (acceptor.clone(), scribe.clone(), Arc::clone(&names));
         let connections = Arc::clone(&connections);
         tokio::spawn(async move {
             let Ok(stream) = acceptor.accept(stream).await else { return };
@@ -324,14 +428,14 @@ async fn serve_mesh(
             let peer = verify::peer_id(session.peer_certificates()).map(|id| id.to_string());
             let first = Arc::new(AtomicUsize::new(0));
             let service = service_fn(move |request: Request<Incoming>| {
-                seen.lock().unwrap().push(Seen {
+                scribe.seen.lock().unwrap().push(Seen {
                     method: request.method().clone(),
                     uri: request.uri().to_string(),
                     headers: request.headers().clone(),
                     peer: peer.clone(),
                     connection: number,
                 });
-                behave(request, first.fetch_add(1, Ordering::SeqCst))
+                scribe.clone().answer(request, first.fetch_add(1, Ordering::SeqCst))
             });
             let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
         });
@@ -341,21 +445,58 @@ async fn serve_mesh(
 /// What the mesh server does: by path, and how many requests this connection has had.
 async fn behave(request: Request<Incoming>, before: usize) -> Result<Response<Body>, Silence> {
     match request.uri().path() {
-        "/echo" => Ok(Response::new(request.into_body().boxed())),
+        "/echo" => Ok(Response::new(request.into_body().map_err(Into::into).boxed())),
         "/private" => Ok(Response::builder()
             .header("connection", "x-private")
             .header("x-private", "1")
             .header("keep-alive", "timeout=5")
             .header("proxy-authenticate", "Basic")
-            .header("x-causeway-error", "forged")
+            .header("x-causeway-reason", "forged")
             .header("x-public", "1")
             .body(text("private"))
             .unwrap()),
+        "/half" => Ok(half(false)),
+        "/stuck" => Ok(half(true)),
         "/slow" => std::future::pending().await,
         "/cut" => Err(Silence),
         "/once" if before > 0 => Err(Silence),
         "/refused" => Ok(status(418)),
         _ => Ok(Response::new(text("ratings"))),
+    }
+}
+
+/// Half of an answer of eight bytes, and then the end of the connection, or silence.
+fn half(silent: bool) -> Response<Body> {
+    let mut response = Response::new(Half { polls: 0, silent }.boxed());
+    response.headers_mut().insert("content-length", http::HeaderValue::from_static("8"));
+    response
+}
+
+struct Half {
+    polls: usize,
+    silent: bool,
+}
+
+impl http_body::Body for Half {
+    type Data = Bytes;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
+        self.polls += 1;
+        if self.polls == 1 {
+            return std::task::Poll::Ready(Some(Ok(http_body::Frame::data(Bytes::from_static(b"half")))));
+        }
+        // Whoever waits sends what it has, so that the half is on its way before the end.
+        if self.polls == 2 {
+            cx.waker().wake_by_ref();
+        }
+        match self.silent || self.polls == 2 {
+            true => std::task::Poll::Pending,
+            false => std::task::Poll::Ready(Some(Err(Silence.into()))),
+        }
     }
 }
 
@@ -487,9 +628,13 @@ spec:
 ";
 
 pub fn bundle_bytes() -> Vec<u8> {
-    let file = SourceFile { name: "mesh.yaml".to_owned(), text: YAML.to_owned() };
-    let routes = extension::routes::compile(&istio::parse(&[file]).unwrap()).unwrap();
-    bundle::write(&[(Section::Egress, &routes)]).unwrap()
+    bundle_of(YAML)
+}
+
+pub fn bundle_of(yaml: &str) -> Vec<u8> {
+    let file = SourceFile { name: "mesh.yaml".to_owned(), text: yaml.to_owned() };
+    let rules = traffic::compile(&istio::parse(&[file]).unwrap()).unwrap();
+    bundle::write(&[(Section::Egress, &rules.section)]).unwrap()
 }
 
 /// An extension with everything around it.
@@ -506,6 +651,7 @@ pub fn egress(issuer: &str, mesh_server: SocketAddr) -> Egress {
     Egress {
         bundle: BundleSource::Bytes(bundle_bytes()),
         trust_domain: Some("cluster.local".parse().unwrap()),
+        workload: Workload { namespace: Some("bookinfo".to_owned()), ..Workload::default() },
         issuer_url: issuer.to_owned(),
         issuer_service: "lambda".to_owned(),
         aws: AwsConfig {
@@ -542,6 +688,35 @@ impl Stage {
         issuer.set(mood);
         let mut egress = egress(&issuer.url, mesh_server);
         change(&mut egress);
+        Stage::of(egress, issuer, clock).await
+    }
+
+    /// One with rules of its own; `places` are the endpoints of the rules, as `host:port`, and where they really are.
+    pub async fn ruled(mesh: &Arc<Mesh>, yaml: &str, places: &[(&str, SocketAddr)]) -> Stage {
+        Stage::ruled_with(mesh, yaml, places, |_| ()).await
+    }
+
+    pub async fn ruled_with(
+        mesh: &Arc<Mesh>,
+        yaml: &str,
+        places: &[(&str, SocketAddr)],
+        change: impl FnOnce(&mut Egress),
+    ) -> Stage {
+        let connect_to = places.iter().map(|(place, address)| {
+            let (host, port) = place.rsplit_once(':').unwrap();
+            ConnectTo { host: host.to_owned(), port: port.parse().unwrap(), address: *address }
+        });
+        let connect_to: Vec<ConnectTo> = connect_to.collect();
+        let bundle = BundleSource::Bytes(bundle_of(yaml));
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
+        Stage::with(mesh, nowhere, Mood::Good, |egress| {
+            (egress.connect_to, egress.bundle) = (connect_to, bundle);
+            change(egress);
+        })
+        .await
+    }
+
+    async fn of(egress: Egress, issuer: FakeIssuer, clock: Arc<FixedClock>) -> Stage {
         let config = Config { port: 0, lambda: None, egress: Ok(egress) };
         let (log, lines) = Log::memory();
         let deps = Deps { clock: clock.clone() as Arc<dyn Clock>, log };
@@ -593,12 +768,27 @@ pub struct Answer {
 
 impl Answer {
     pub fn reason(&self) -> &str {
-        self.headers.get("x-causeway-error").map_or("", |value| value.to_str().unwrap())
+        self.headers.get("x-causeway-reason").map_or("", |value| value.to_str().unwrap())
     }
 
     pub fn is(&self, status: u16, reason: &str) -> bool {
         self.status == status && self.reason() == reason
     }
+}
+
+/// An address where nobody listens.
+pub async fn nobody() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+}
+
+/// Waits for what happens in the background; a test fails that waits for ever.
+pub async fn until(what: &str, mut happened: impl FnMut() -> bool) {
+    let wait = async {
+        while !happened() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(10), wait).await.is_ok(), "{what} did not happen");
 }
 
 pub async fn call(address: SocketAddr, request: Request<Body>) -> Answer {

@@ -219,7 +219,10 @@ impl<'a, 'r> Hosts<'a, 'r> {
         if is_service {
             at.routed.insert(host.to_owned());
         }
-        if let Some(older) = at.taken.get(host).filter(|older| **older != &service.meta) {
+        if let Some(older) = at.taken.get(host).copied() {
+            if std::ptr::eq(older, &service.meta) {
+                return None;
+            }
             let text = format!(
                 "spec.hosts: found {host}, which VirtualService {} ({}) has already: for clients in the mesh Istio takes the older alone, and this one is not used",
                 older.name, older.origin

@@ -195,7 +195,7 @@ impl<'a> Registry<'a> {
         let mut text = format!("{first} exists inside the cluster only, and no ServiceEntry of it has endpoints");
         if !others.is_empty() {
             let named: Vec<&str> = others.iter().copied().take(MAX_NAMED).collect();
-            text.push_str(&format!("; so do {}", named.join(", ")));
+            text.push_str(&format!("; the same holds of {}", named.join(", ")));
             if others.len() > named.len() {
                 text.push_str(&format!(" and {} more", others.len() - named.len()));
             }

@@ -113,6 +113,18 @@ fn of_two_for_one_host_the_first_counts_and_the_second_is_named() {
 }
 
 #[test]
+fn a_host_twice_in_one_document_is_there_once() {
+    let twice = routes("r", &["ratings", RATINGS, "x.example", "X.example"], vec![forward(to("ratings"))]);
+    let resources =
+        Resources { service_entries: vec![entry(RATINGS)], virtual_services: vec![twice], ..Resources::default() };
+    let opened = opened(&resources);
+    let names = opened.rules.view(None, &[]).unwrap().names();
+    let wanted = [(RATINGS, 9080), ("x.example", 80), ("x.example", 9080)];
+    assert_eq!(names, wanted.map(|(host, port)| (host.to_owned(), port)));
+    assert!(opened.warnings.iter().all(|warning| !warning.contains("already")), "{:?}", opened.warnings);
+}
+
+#[test]
 fn the_most_specific_wildcard_speaks_for_a_service() {
     let of = |name: &str, host: &str| routes(name, &[host], vec![HttpNamed(name).forward()]);
     let resources = Resources {

@@ -190,6 +190,48 @@ fn resources() -> impl Strategy<Value = Resources> {
         )
 }
 
+/// Documents that compile: of a few hosts, each with rules that are told apart by a limit.
+fn good() -> impl Strategy<Value = Resources> {
+    let hosts = vec!["x.a.svc.cluster.local", "y.b.svc.cluster.local", "x.example", "y.x.example"];
+    let entry =
+        (prop::sample::select(hosts.clone()), namespace(), export_to()).prop_map(|(host, namespace, export_to)| {
+            ServiceEntry { meta: meta("entry", &namespace), export_to, ..external(host) }
+        });
+    let wild = vec!["*", "*.example", "*.svc.cluster.local"];
+    let of = prop::sample::select([hosts.clone(), wild].concat());
+    let rule = (of.clone(), namespace(), export_to(), prop::option::of(some_labels()), 1u32..1_000).prop_map(
+        |(host, namespace, export_to, selected, mark)| {
+            let pool = istio::ConnectionPool { max_connections: Some(mark), ..istio::ConnectionPool::default() };
+            let policy = istio::TrafficPolicy { connection_pool: Some(pool), ..istio::TrafficPolicy::default() };
+            DestinationRule {
+                meta: meta("rule", &namespace),
+                export_to,
+                workload_selector: selected.map(|match_labels| istio::WorkloadSelector { match_labels }),
+                ..rule("rule", host, policy)
+            }
+        },
+    );
+    let http = (prop::sample::select(hosts.clone()), prop::collection::vec(a_match(), 0..2), "[a-z]{3}");
+    let http = http.prop_map(|(host, matches, name)| {
+        let matches = matches.into_iter().map(|found| HttpMatch { uri: None, ..found }).collect();
+        HttpRoute { name, matches, ..forward(to(host)) }
+    });
+    let service = (of, namespace(), export_to(), prop::collection::vec(http, 1..3)).prop_map(
+        |(host, namespace, export_to, http)| VirtualService {
+            meta: meta("routes", &namespace),
+            export_to,
+            ..routes("", &[host], http)
+        },
+    );
+    let some =
+        (prop::collection::vec(entry, 1..5), prop::collection::vec(rule, 0..4), prop::collection::vec(service, 0..3));
+    some.prop_map(|(mut service_entries, destination_rules, virtual_services)| {
+        let mut seen = std::collections::BTreeSet::new();
+        service_entries.retain(|entry| seen.insert((entry.hosts.clone(), entry.meta.namespace.clone())));
+        Resources { service_entries, destination_rules, virtual_services, ..Resources::default() }
+    })
+}
+
 /// What holds of every table: parts are there, nothing goes to the mesh in the clear, and every name is found.
 fn check(section: &[u8], client: (&str, &BTreeMap<String, String>)) {
     let rules = Rules::open(section).expect("what was compiled opens");
@@ -233,11 +275,30 @@ fn internal(resources: &Resources) -> Vec<&str> {
     of(true).filter(|host| !of(false).any(|other| other.eq_ignore_ascii_case(host))).collect()
 }
 
+/// What a client finds, with every index followed.
+fn resolved(rules: &Rules, client: (&str, &BTreeMap<String, String>)) -> Vec<String> {
+    let labels: Vec<_> = client.1.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+    let view = rules.view(Some(client.0), &labels).unwrap();
+    let names = view.names().into_iter().chain(view.wildcards());
+    let said = names.map(|(host, port)| {
+        let index = view.find(&host.replace('*', "zz"), port).unwrap();
+        let host = rules.virtual_host(index).unwrap();
+        let clusters = host.routes.iter().flat_map(|route| match &route.action {
+            Action::Forward(forward) => forward.destinations.clone(),
+            Action::Redirect(_) | Action::Direct(_) => Vec::new(),
+        });
+        let clusters: Vec<_> = clusters.map(|found| (found.weight, rules.cluster(found.cluster))).collect();
+        let matches: Vec<_> = host.routes.iter().map(|route| (&route.name, &route.matches)).collect();
+        format!("{}:{port} {matches:?} {clusters:?}", host.host)
+    });
+    said.collect()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_compiles_opens_and_is_whole(resources in resources(), of in namespace(), labels in some_labels()) {
+    fn whatever_compiles_opens_and_is_whole(resources in prop_oneof![resources(), good()], of in namespace(), labels in some_labels()) {
         match compile(&resources) {
             Ok(compiled) => {
                 check(&compiled.section, (&of, &labels));
@@ -259,5 +320,24 @@ proptest! {
             }
         }
         prop_assert_eq!(compile(&resources), compile(&resources));
+    }
+
+    /// Only namespaces that may see something of their own are compiled. A `Sidecar` that says nothing has each compiled,
+    /// and changes nothing.
+    #[test]
+    fn a_namespace_without_a_view_of_its_own_sees_what_all_see(
+        plain in good(), labels in some_labels(), of in prop::sample::select(&["a", "b", "istio-system", "x"][..])
+    ) {
+        let mut forced = plain.clone();
+        forced.sidecars = NAMESPACES.iter().map(|namespace| Sidecar {
+            meta: meta("default", namespace),
+            workload_selector: None,
+            egress: Vec::new(),
+            outbound_traffic_policy: None,
+        }).collect();
+        let (plain, forced) = (compile(&plain), compile(&forced));
+        let open = |section: &[u8]| Rules::open(section).unwrap();
+        let found = resolved(&open(&plain.unwrap().section), (of, &labels));
+        prop_assert_eq!(found, resolved(&open(&forced.unwrap().section), (of, &labels)));
     }
 }

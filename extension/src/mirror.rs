@@ -1,0 +1,137 @@
+//! Copies of requests to other services, whose answers nobody reads.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{AUTHORIZATION, HOST, HeaderValue};
+use http::request;
+use http_body_util::BodyExt;
+use platform::log::Log;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use traffic::table::RetryPolicy;
+
+use crate::cluster::ClusterState;
+use crate::outgoing::{BodyCopy, Outgoing};
+use crate::proxy::Parts;
+use crate::random::Draws;
+use crate::reason::Refusal;
+use crate::retry::{Job, Trail};
+
+/// The most copies at a time; more are left out, each with a line in the log.
+pub(crate) const MAX_COPIES: usize = 32;
+
+/// How long a copy may take.
+const LIMIT: Duration = Duration::from_secs(15);
+
+/// Sends copies aside.
+pub(crate) struct Mirrors {
+    places: Arc<Semaphore>,
+    log: Log,
+}
+
+/// A copy and where it goes.
+pub(crate) struct Shadow {
+    pub(crate) cluster: Arc<ClusterState>,
+    /// The request as it goes out, without a token of ours.
+    pub(crate) head: request::Parts,
+    pub(crate) body: BodyCopy,
+    /// Host and port that the application named.
+    pub(crate) named: (String, u16),
+    pub(crate) http2: bool,
+}
+
+impl Mirrors {
+    pub(crate) fn new(log: Log) -> Mirrors {
+        Mirrors { places: Arc::new(Semaphore::new(MAX_COPIES)), log }
+    }
+
+    /// Sends the copy in the background; nothing of it touches the request itself.
+    pub(crate) fn send(&self, parts: &Arc<Parts>, shadow: Shadow) {
+        let name = shadow.cluster.table.name.clone();
+        let log = self.log.clone();
+        let skipped = move |why: &str| {
+            log.write(&serde_json::json!({ "event": "mirror_failed", "upstream_cluster": name, "why": why }));
+        };
+        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+            skipped("too many copies are under way");
+            return;
+        };
+        let parts = Arc::clone(parts);
+        tokio::spawn(async move {
+            match timeout(LIMIT, copy(&parts, shadow)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(refusal)) => skipped(&format!("{}: {}", refusal.reason.as_str(), refusal.detail)),
+                Err(_) => skipped("it took too long"),
+            }
+            drop(place);
+        });
+    }
+}
+
+async fn copy(parts: &Parts, mut shadow: Shadow) -> Result<(), Refusal> {
+    // A body that is too long to keep, or broke off, is not copied.
+    let Some(body) = shadow.body.whole().await else { return Ok(()) };
+    let (credentials, token) = parts.credentials(&shadow.head, &shadow.cluster.table.tls).await?;
+    if let Some(token) = token {
+        shadow.head.headers.insert(AUTHORIZATION, token);
+    }
+    let host = shadow.head.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let host = shadowed(host);
+    let server_name = without_port(&host).to_owned();
+    if let Ok(host) = HeaderValue::try_from(host) {
+        shadow.head.headers.insert(HOST, host);
+    }
+    let (policy, trail) = (RetryPolicy::default(), Trail::default());
+    let job = Job {
+        clusters: &parts.clusters,
+        resolver: &parts.resolver,
+        upstream: &parts.upstream,
+        cluster: &shadow.cluster,
+        named: (&shadow.named.0, shadow.named.1),
+        head: &shadow.head,
+        server_name: &server_name,
+        credentials,
+        http2: shadow.http2,
+        policy: &policy,
+        timeout: None,
+        hash: None,
+        trail: &trail,
+    };
+    let won = job.run(Outgoing::once(body), &mut Draws::new()).await?;
+    let mut body = won.response.into_body();
+    // Read to its end, so that the connection can be used again.
+    while let Some(Ok(_)) = body.frame().await {}
+    Ok(())
+}
+
+/// Envoy appends `-shadow` to the host, before its port.
+fn shadowed(host: &str) -> String {
+    let (name, port) = host.split_at(without_port(host).len());
+    format!("{name}-shadow{port}")
+}
+
+/// The host without its port.
+pub(crate) fn without_port(authority: &str) -> &str {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => authority,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shadow_has_its_own_host() {
+        for (host, expected) in [
+            ("ratings", "ratings-shadow"),
+            ("ratings.bookinfo:9080", "ratings.bookinfo-shadow:9080"),
+            ("[::1]:80", "[::1]-shadow:80"),
+            ("[::1]", "[::1]-shadow"),
+        ] {
+            assert_eq!(shadowed(host), expected);
+        }
+    }
+}

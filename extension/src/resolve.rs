@@ -1,0 +1,248 @@
+//! From the endpoints of a cluster to addresses.
+//!
+//! Names are looked up by the operating system, in a thread of their own, and kept for a short time. Nothing runs
+//! between requests: a request that finds an old entry starts the next look-up, and uses what is there as long as it
+//! is not too old.
+
+mod cache;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use platform::BoxFuture;
+use platform::clock::Clock;
+use platform::https::Reach;
+use traffic::table::{Cluster, Resolution};
+
+use crate::config::ConnectTo;
+use crate::reason::{Reason, Refusal};
+use cache::Cache;
+
+/// The most addresses of one name.
+const MAX_ADDRESSES: usize = 64;
+
+/// The most clusters whose last answer is kept.
+const MAX_CLUSTERS: usize = 10_000;
+
+/// How long a cluster is told the same without another look.
+const MOMENT: Duration = Duration::from_secs(1);
+
+/// Turns a name into addresses, without their ports.
+pub(crate) trait Lookup: Send + Sync {
+    fn lookup(&self, name: String) -> BoxFuture<'static, std::io::Result<Vec<IpAddr>>>;
+}
+
+/// The operating system's resolver.
+pub(crate) struct SystemLookup;
+
+impl Lookup for SystemLookup {
+    fn lookup(&self, name: String) -> BoxFuture<'static, std::io::Result<Vec<IpAddr>>> {
+        Box::pin(async move {
+            let found = tokio::net::lookup_host((name, 0)).await?;
+            Ok(found.map(|address| address.ip()).collect())
+        })
+    }
+}
+
+/// Looks names up.
+pub(crate) struct Resolver {
+    connect_to: Vec<ConnectTo>,
+    /// The host of Lambda's Runtime API.
+    runtime_api: Option<String>,
+    cache: Arc<Cache>,
+    /// What each cluster was told last, by its name.
+    told: Mutex<HashMap<String, Told>>,
+}
+
+struct Told {
+    addresses: Arc<Addresses>,
+    at: SystemTime,
+    version: u64,
+}
+
+/// The addresses of a cluster. As long as nothing changes it is the same `Arc`.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Addresses(pub(crate) Vec<Resolved>);
+
+/// One address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Resolved {
+    /// The place of its endpoint in [`Cluster::endpoints`].
+    pub(crate) endpoint: usize,
+    /// Where to connect.
+    pub(crate) address: SocketAddr,
+}
+
+impl Resolver {
+    /// `runtime_api` is the host and port of Lambda's Runtime API, which no client may be let through to.
+    pub(crate) fn new(connect_to: Vec<ConnectTo>, runtime_api: Option<String>, clock: Arc<dyn Clock>) -> Arc<Resolver> {
+        Resolver::with(connect_to, runtime_api, clock, Arc::new(SystemLookup))
+    }
+
+    pub(crate) fn with(
+        connect_to: Vec<ConnectTo>,
+        runtime_api: Option<String>,
+        clock: Arc<dyn Clock>,
+        lookup: Arc<dyn Lookup>,
+    ) -> Arc<Resolver> {
+        let runtime_api = runtime_api.map(|address| host_of(&address).to_ascii_lowercase());
+        let cache = Cache::new(clock, lookup);
+        Arc::new(Resolver { connect_to, runtime_api, cache, told: Mutex::default() })
+    }
+
+    /// The addresses of a cluster's endpoints; never empty. Not for [`Resolution::Original`].
+    ///
+    /// Without a name among them, or with names that were looked up a moment ago, it does not wait.
+    ///
+    /// # Errors
+    /// When no endpoint has an address.
+    pub(crate) async fn endpoints(self: &Arc<Self>, cluster: &Cluster) -> Result<Arc<Addresses>, Refusal> {
+        let (version, now) = (self.cache.version(), self.cache.now());
+        if let Some(told) = self.lock().get(&cluster.name)
+            && (cluster.resolution == Resolution::Static || told.is_valid(version, now))
+        {
+            return Ok(Arc::clone(&told.addresses));
+        }
+        let lookups = cluster.endpoints.iter().map(|endpoint| self.look_up(&endpoint.address, endpoint.port));
+        let mut found = Vec::with_capacity(cluster.endpoints.len());
+        let mut why = "found no endpoint, expected one".to_owned();
+        for (endpoint, looked_up) in all(lookups).await.into_iter().enumerate() {
+            match looked_up {
+                Ok(addresses) => {
+                    let most = match cluster.resolution {
+                        // Envoy, LOGICAL_DNS: "only uses the first IP address returned".
+                        Resolution::LogicalDns => 1,
+                        _ => MAX_ADDRESSES,
+                    };
+                    found.extend(addresses.into_iter().take(most).map(|address| Resolved { endpoint, address }));
+                }
+                Err(error) => why = error,
+            }
+        }
+        match found.is_empty() {
+            true => Err(Refusal::new(Reason::UpstreamConnectFailed, format!("{}: {why}", cluster.host))),
+            false => Ok(self.tell(&cluster.name, Addresses(found), version, now)),
+        }
+    }
+
+    /// The addresses of the host that a client named, for [`Resolution::Original`].
+    ///
+    /// The client is this function, and what it can reach through here must be no more than the network gives it: not
+    /// this machine's loopback services, the metadata services of the cloud or Lambda's Runtime API.
+    ///
+    /// # Errors
+    /// When there are none that a client may be let through to.
+    pub(crate) async fn original(self: &Arc<Self>, host: &str, port: u16) -> Result<Arc<Addresses>, Refusal> {
+        let refused = |why: String| Refusal::new(Reason::UpstreamConnectFailed, why);
+        let name = bare(host).to_ascii_lowercase();
+        let led = self.connect_to.iter().any(|to| to.host == name && to.port == port);
+        if !led && self.runtime_api.as_deref() == Some(name.as_str()) {
+            let detail = format!("{host} is the host of Lambda's Runtime API, which is not for proxied calls");
+            return Err(Refusal::new(Reason::DestinationForbidden, detail));
+        }
+        let mut found = self.look_up(&name, port).await.map_err(refused)?;
+        let mut problem = None;
+        if !led {
+            found.retain(|address| match self.check(address.ip()) {
+                Ok(()) => true,
+                Err(kind) => {
+                    problem = Some(format!("{host} is {}, {kind}, which is not for proxied calls", address.ip()));
+                    false
+                }
+            });
+        }
+        match found.is_empty() {
+            true => Err(match problem {
+                Some(problem) => Refusal::new(Reason::DestinationForbidden, problem),
+                None => refused(format!("{host} has no address")),
+            }),
+            false => {
+                Ok(Arc::new(Addresses(found.into_iter().map(|address| Resolved { endpoint: 0, address }).collect())))
+            }
+        }
+    }
+
+    fn check(&self, address: IpAddr) -> Result<(), &'static str> {
+        let plain = address.to_canonical();
+        if plain.is_loopback() {
+            return Err("a loopback address");
+        }
+        if self.runtime_api.as_ref().and_then(|api| api.parse::<IpAddr>().ok()) == Some(plain) {
+            return Err("the address of Lambda's Runtime API");
+        }
+        Reach::Private.check(address)
+    }
+
+    /// The addresses of one endpoint. What is an address already costs nothing.
+    async fn look_up(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
+        if let Some(to) = self.connect_to.iter().find(|to| to.host == host && to.port == port) {
+            return Ok(vec![to.address]);
+        }
+        if let Ok(address) = bare(host).parse::<IpAddr>() {
+            return Ok(vec![SocketAddr::new(address, port)]);
+        }
+        let found = self.cache.get(host).await;
+        let found = found.map_err(|error| format!("cannot find the endpoint {host}:{port}: {error}"))?;
+        Ok(found.iter().map(|address| SocketAddr::new(*address, port)).collect())
+    }
+
+    fn tell(&self, name: &str, found: Addresses, version: u64, at: SystemTime) -> Arc<Addresses> {
+        let mut told = self.lock();
+        if let Some(held) = told.get_mut(name)
+            && *held.addresses == found
+        {
+            (held.at, held.version) = (at, version);
+            return Arc::clone(&held.addresses);
+        }
+        let addresses = Arc::new(found);
+        if told.len() < MAX_CLUSTERS || told.contains_key(name) {
+            told.insert(name.to_owned(), Told { addresses: Arc::clone(&addresses), at, version });
+        }
+        addresses
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Told>> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Told {
+    /// What was told a moment ago is told again without looking at each name.
+    fn is_valid(&self, version: u64, now: SystemTime) -> bool {
+        self.version == version && now.duration_since(self.at).is_ok_and(|age| age < MOMENT)
+    }
+}
+
+/// All at the same time.
+async fn all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
+    let mut waiting: Vec<_> = futures.map(|future| (Box::pin(future), None)).collect();
+    std::future::poll_fn(|cx| {
+        let mut ready = true;
+        for (future, done) in &mut waiting {
+            if done.is_none() {
+                match future.as_mut().poll(cx) {
+                    std::task::Poll::Ready(output) => *done = Some(output),
+                    std::task::Poll::Pending => ready = false,
+                }
+            }
+        }
+        if ready { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    })
+    .await;
+    waiting.into_iter().filter_map(|(_, done)| done).collect()
+}
+
+fn host_of(address: &str) -> &str {
+    bare(address.rsplit_once(':').map_or(address, |(host, _)| host))
+}
+
+/// Without the brackets of an IPv6 address and the dot at the end of a name.
+fn bare(host: &str) -> &str {
+    let host = host.strip_suffix('.').unwrap_or(host);
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+}

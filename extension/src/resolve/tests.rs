@@ -1,0 +1,223 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use platform::clock::FixedClock;
+use tokio::sync::Semaphore;
+use traffic::table::Endpoint;
+
+use super::*;
+
+/// Answers what it is told to, as often as it has permits.
+struct Names {
+    calls: AtomicUsize,
+    permits: Semaphore,
+    answer: Mutex<Result<Vec<IpAddr>, String>>,
+}
+
+struct Stub(Arc<Names>);
+
+impl Lookup for Stub {
+    fn lookup(&self, _name: String) -> BoxFuture<'static, std::io::Result<Vec<IpAddr>>> {
+        let names = Arc::clone(&self.0);
+        Box::pin(async move {
+            names.calls.fetch_add(1, Ordering::SeqCst);
+            names.permits.acquire().await.unwrap().forget();
+            names.answer.lock().unwrap().clone().map_err(std::io::Error::other)
+        })
+    }
+}
+
+struct Stage {
+    resolver: Arc<Resolver>,
+    names: Arc<Names>,
+    clock: Arc<FixedClock>,
+}
+
+impl Stage {
+    fn new(permits: usize, addresses: &[&str]) -> Stage {
+        let names = Arc::new(Names {
+            calls: AtomicUsize::new(0),
+            permits: Semaphore::new(permits),
+            answer: Mutex::new(Ok(parsed(addresses))),
+        });
+        let clock = Arc::new(FixedClock::at(1_000));
+        let led = ConnectTo { host: "led.example".into(), port: 80, address: "127.0.0.1:4000".parse().unwrap() };
+        let api = Some("192.0.100.1:9001".to_owned());
+        let lookup = Arc::new(Stub(Arc::clone(&names)));
+        let resolver = Resolver::with(vec![led], api, clock.clone() as Arc<dyn Clock>, lookup);
+        Stage { resolver, names, clock }
+    }
+
+    fn calls(&self) -> usize {
+        self.names.calls.load(Ordering::SeqCst)
+    }
+
+    fn answers(&self, answer: Result<&[&str], &str>) {
+        *self.names.answer.lock().unwrap() = answer.map(parsed).map_err(str::to_owned);
+    }
+
+    async fn get(&self, cluster: &Cluster) -> Result<Vec<String>, String> {
+        let found = self.resolver.endpoints(cluster).await.map_err(|refusal| refusal.detail)?;
+        Ok(found.0.iter().map(|found| format!("{} {}", found.endpoint, found.address)).collect())
+    }
+
+    /// Returns when so many look-ups have ended.
+    async fn settle(&self, calls: u64) {
+        while self.resolver.cache.version() < calls {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+fn parsed(addresses: &[&str]) -> Vec<IpAddr> {
+    addresses.iter().map(|address| address.parse().unwrap()).collect()
+}
+
+fn cluster(resolution: Resolution, endpoints: &[(&str, u16)]) -> Cluster {
+    let endpoint = |(address, port): &(&str, u16)| Endpoint {
+        address: (*address).to_owned(),
+        port: *port,
+        weight: 1,
+        ..Endpoint::default()
+    };
+    Cluster {
+        name: format!("{resolution:?} {endpoints:?}"),
+        resolution,
+        endpoints: endpoints.iter().map(endpoint).collect(),
+        ..Cluster::default()
+    }
+}
+
+#[tokio::test]
+async fn addresses_are_not_looked_up() {
+    let stage = Stage::new(0, &[]);
+    let static_one = cluster(Resolution::Static, &[("10.0.0.1", 80), ("fd00::1", 81), ("led.example", 80)]);
+    let expected = ["0 10.0.0.1:80", "1 [fd00::1]:81", "2 127.0.0.1:4000"];
+    assert_eq!(stage.get(&static_one).await.unwrap(), expected);
+    let again = stage.resolver.endpoints(&static_one).await.unwrap();
+    assert!(Arc::ptr_eq(&again, &stage.resolver.endpoints(&static_one).await.unwrap()));
+    assert_eq!(stage.calls(), 0);
+}
+
+#[tokio::test]
+async fn every_address_of_a_name_is_an_endpoint_and_the_first_one_of_a_logical_one() {
+    let stage = Stage::new(9, &["10.0.0.2", "10.0.0.1", "10.0.0.2"]);
+    let strict = cluster(Resolution::StrictDns, &[("a.example", 80)]);
+    assert_eq!(stage.get(&strict).await.unwrap(), ["0 10.0.0.1:80", "0 10.0.0.2:80"]);
+    let first = stage.resolver.endpoints(&strict).await.unwrap();
+    // Another order is no change.
+    stage.answers(Ok(&["10.0.0.1", "10.0.0.2"]));
+    stage.clock.advance(Duration::from_secs(6));
+    stage.get(&strict).await.unwrap();
+    stage.settle(2).await;
+    assert!(Arc::ptr_eq(&first, &stage.resolver.endpoints(&strict).await.unwrap()));
+
+    let logical = cluster(Resolution::LogicalDns, &[("a.example", 80)]);
+    assert_eq!(stage.get(&logical).await.unwrap(), ["0 10.0.0.1:80"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_look_up_serves_all_who_wait() {
+    let stage = Stage::new(0, &["10.0.0.1"]);
+    let strict = cluster(Resolution::StrictDns, &[("a.example", 80)]);
+    let release = async { stage.names.permits.add_permits(1) };
+    let (a, b, ()) = tokio::join!(stage.get(&strict), stage.get(&strict), release);
+    assert_eq!((a.unwrap().len(), b.unwrap().len(), stage.calls()), (1, 1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn old_addresses_serve_while_the_look_up_runs_and_for_a_while_when_it_fails() {
+    let stage = Stage::new(1, &["10.0.0.1"]);
+    let strict = cluster(Resolution::StrictDns, &[("a.example", 80)]);
+    assert_eq!(stage.get(&strict).await.unwrap(), ["0 10.0.0.1:80"]);
+    stage.clock.advance(Duration::from_secs(5));
+    assert_eq!(stage.get(&strict).await.unwrap(), ["0 10.0.0.1:80"]);
+    assert_eq!(stage.calls(), 1, "not due yet");
+
+    stage.answers(Ok(&["10.0.0.2"]));
+    stage.clock.advance(Duration::from_secs(1));
+    assert_eq!(stage.get(&strict).await.unwrap(), ["0 10.0.0.1:80"], "due, and not waited for");
+    stage.names.permits.add_permits(1);
+    stage.settle(2).await;
+    assert_eq!(stage.get(&strict).await.unwrap(), ["0 10.0.0.2:80"]);
+
+    // A freeze of ten minutes, and the name service is down.
+    stage.answers(Err("name service down"));
+    stage.names.permits.add_permits(100);
+    stage.clock.advance(Duration::from_secs(600));
+    assert_eq!(stage.get(&strict).await.unwrap(), ["0 10.0.0.2:80"]);
+    stage.clock.advance(Duration::from_secs(2));
+    let error = stage.get(&strict).await.unwrap_err();
+    assert!(error.contains("name service down") && error.contains("a.example:80"), "{error}");
+    let calls = stage.calls();
+    stage.get(&strict).await.unwrap_err();
+    assert_eq!(stage.calls(), calls, "not asked again at once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_service_that_is_silent_is_not_waited_for_long() {
+    let stage = Stage::new(0, &["10.0.0.1"]);
+    let strict = cluster(Resolution::StrictDns, &[("a.example", 80)]);
+    let begin = tokio::time::Instant::now();
+    let error = stage.get(&strict).await.unwrap_err();
+    assert!(error.contains("no answer from the name service"), "{error}");
+    assert_eq!(begin.elapsed(), Duration::from_secs(2));
+}
+
+#[tokio::test]
+async fn one_name_without_an_address_does_not_take_the_others_away() {
+    let stage = Stage::new(9, &[]);
+    let mixed = cluster(Resolution::StrictDns, &[("gone.example", 80), ("10.0.0.7", 80)]);
+    assert_eq!(stage.get(&mixed).await.unwrap(), ["1 10.0.0.7:80"]);
+    let gone = cluster(Resolution::StrictDns, &[("gone.example", 80)]);
+    assert!(stage.get(&gone).await.unwrap_err().contains("no address"));
+}
+
+#[tokio::test]
+async fn the_number_of_names_has_a_bound() {
+    let stage = Stage::new(10_000, &["10.0.0.1"]);
+    for number in 0..1_100 {
+        let strict = cluster(Resolution::StrictDns, &[(&format!("n{number}.example"), 80)]);
+        stage.get(&strict).await.unwrap();
+        stage.clock.advance(Duration::from_millis(1));
+    }
+    // The first one is gone, and the last one there.
+    let calls = stage.calls();
+    stage.get(&cluster(Resolution::StrictDns, &[("n1099.example", 80)])).await.unwrap();
+    assert_eq!(stage.calls(), calls);
+    stage.get(&cluster(Resolution::StrictDns, &[("n0.example", 80)])).await.unwrap();
+    assert_eq!(stage.calls(), calls + 1);
+}
+
+#[tokio::test]
+async fn a_host_of_the_client_leads_to_no_local_service() {
+    for host in [
+        "127.0.0.1",
+        "127.8.8.8",
+        "169.254.169.254",
+        "169.254.100.1",
+        "0.0.0.0",
+        "[::1]",
+        "::ffff:127.0.0.1",
+        "::ffff:169.254.169.254",
+        "64:ff9b::a9fe:a9fe",
+        "fe80::1",
+        "fd00:ec2::254",
+        "224.0.0.1",
+        "192.0.100.1",
+    ] {
+        let stage = Stage::new(0, &[]);
+        let refusal = stage.resolver.original(host, 80).await.unwrap_err();
+        assert_eq!(refusal.reason, Reason::DestinationForbidden, "{host}");
+        assert!(refusal.detail.contains("not for proxied calls"), "{host}: {}", refusal.detail);
+    }
+    // A name that leads there (DNS rebinding): only the other addresses are left.
+    let stage = Stage::new(9, &["169.254.169.254", "93.184.215.14", "10.1.2.3"]);
+    let found = stage.resolver.original("Rebound.example.", 443).await.unwrap();
+    let found: Vec<String> = found.0.iter().map(|found| found.address.to_string()).collect();
+    assert_eq!(found, ["10.1.2.3:443", "93.184.215.14:443"]);
+    let stage = Stage::new(9, &["127.0.0.1"]);
+    assert!(stage.resolver.original("rebound.example", 443).await.is_err());
+    // The operator's own exception, for local stacks.
+    assert!(stage.resolver.original("led.example", 80).await.is_ok());
+}

@@ -1,0 +1,10 @@
+//! Requests over real connections, with real TLS.
+
+mod bodies;
+mod faults;
+mod limits;
+mod pooling;
+mod protection;
+mod shared;
+mod tunnels;
+mod world;
