@@ -246,6 +246,6 @@ impl Upstream {
 }
 
 fn overflow(hop: &Hop, what: &str, most: u32) -> Why {
-    let detail = format!("{} has all of the {most} {what} that its DestinationRule allows", hop.cluster.host);
+    let detail = format!("{} has all of the {most} {what} that it may have", hop.cluster.host);
     (FailedKind::Overflow, Refusal::new(Reason::TooManyConnections, detail))
 }

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use super::dial::{Dialed, dial};
-use super::limits::Open;
+use super::limits::{Open, most_pending};
 use super::pool::{Join, Landed};
 use super::tls::Spoken;
 use super::{FailedKind, Hop, Line, Upstream, Want, Why, http1, http2, overflow};
@@ -18,11 +18,8 @@ impl Upstream {
     pub(super) async fn fresh(self: &Arc<Self>, want: &Want<'_>) -> Result<Line, Why> {
         let (hop, pool) = (want.hop, &want.hop.cluster.pool);
         let Some(_queued) = want.service.queue(pool.max_pending) else {
-            return Err(overflow(
-                hop,
-                "requests that wait for a connection (http1MaxPendingRequests)",
-                pool.max_pending,
-            ));
+            let most = most_pending(pool.max_pending);
+            return Err(overflow(hop, "requests that wait for a connection (http1MaxPendingRequests)", most));
         };
         let deadline = Instant::now() + self.response_timeout;
         let mut waited = false;

@@ -6,6 +6,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
+/// The most requests that wait for a connection to a cluster, where the configuration sets no limit.
+pub(super) const MAX_PENDING: u32 = 1_024;
+
 /// What of a cluster is in use.
 #[derive(Debug, Default)]
 pub(super) struct Service {
@@ -22,9 +25,9 @@ impl Service {
         enter(&self.requests, max_requests).then(|| Place(Arc::clone(self)))
     }
 
-    /// A request that waits for a connection. `None` at the limit; 0 is no limit.
+    /// A request that waits for a connection. `None` at the limit; 0 is [`MAX_PENDING`].
     pub(super) fn queue(self: &Arc<Self>, max_pending: u32) -> Option<Queued> {
-        enter(&self.pending, max_pending).then(|| Queued(Arc::clone(self)))
+        enter(&self.pending, most_pending(max_pending)).then(|| Queued(Arc::clone(self)))
     }
 
     /// A connection to an endpoint. At the limit there is still one for an endpoint that has none, as in Envoy: its
@@ -50,6 +53,11 @@ impl Service {
             self.freed.notify_waiters();
         }
     }
+}
+
+/// The limit that holds.
+pub(super) fn most_pending(configured: u32) -> u32 {
+    if configured == 0 { MAX_PENDING } else { configured }
 }
 
 fn enter(count: &AtomicU32, max: u32) -> bool {
@@ -105,8 +113,11 @@ mod tests {
         assert!(service.begin(2).is_none());
         drop(first);
         assert!(service.begin(2).is_some());
-        let all: Vec<_> = (0..100).map(|_| service.queue(0)).collect();
+        let all: Vec<_> = (0..100).map(|_| service.begin(0)).collect();
         assert!(all.iter().all(Option::is_some), "0 is no limit");
+        let waiting: Vec<_> = (0..MAX_PENDING).map(|_| service.queue(0)).collect();
+        assert!(waiting.iter().all(Option::is_some));
+        assert!(service.queue(0).is_none(), "but for those who wait");
     }
 
     #[test]

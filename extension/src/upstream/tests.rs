@@ -5,6 +5,7 @@ mod faults;
 mod limits;
 mod pooling;
 mod protection;
+mod scripts;
 mod shared;
 mod tunnels;
 mod world;

@@ -26,24 +26,29 @@ async fn a_dead_pooled_connection_is_replaced_once_for_what_can_be_repeated() {
     assert_eq!(server.used(), [1, 1, 2, 2]);
 }
 
-/// Answers one request on each connection, and resets it then.
-async fn reset(mut stream: TlsStream<TcpStream>, _: usize) {
-    let _ = stream.read(&mut [0; 4_096]).await;
-    stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
-    stream.flush().await.unwrap();
-    socket2::SockRef::from(stream.get_ref().0).set_linger(Some(Duration::ZERO)).unwrap();
-}
-
 #[tokio::test]
 async fn a_connection_that_was_reset_while_idle_is_not_used_even_by_what_cannot_be_repeated() {
     let world = World::new();
-    let (address, _task) = script(world.mesh.server(RATINGS), reset).await;
+    let gone = Arc::new(tokio::sync::Semaphore::new(0));
+    let tell = Arc::clone(&gone);
+    // Answers one request on each connection, and resets it then.
+    let play = move |mut stream: TlsStream<TcpStream>, _| {
+        let tell = Arc::clone(&tell);
+        async move {
+            let _ = stream.read(&mut [0; 4_096]).await;
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+            stream.flush().await.unwrap();
+            socket2::SockRef::from(stream.get_ref().0).set_linger(Some(Duration::ZERO)).unwrap();
+            drop(stream);
+            tell.add_permits(1);
+        }
+    };
+    let (address, _task) = script(world.mesh.server(RATINGS), play).await;
     let hop = world.hop(address, Protocol::Http1);
     for _ in 0..3 {
         world.call(&hop, post("/", Upload::Empty)).await.unwrap();
+        gone.acquire().await.unwrap().forget();
         world.clock.advance(Duration::from_secs(1));
-        // Until the reset is there for the operating system. The runtime may not have looked yet.
-        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
