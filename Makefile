@@ -30,10 +30,13 @@ programs: ## the release binaries that the end-to-end tests run
 tools: ## the pinned real parts (Lambda RIE, moto, Envoy, SAM), into .tools/
 	tests/tools/install
 
-bench: tools ## how fast policies are evaluated and what the authorizer costs, as tables of ratios
+bench: tools ## what policies, authorizer, issuer and egress proxy cost beside their peers, as tables of ratios
 	$(CARGO) bench --locked -p authz --bench policy
-	for program in bare authorizer extension; do $(CARGO) build --release --locked -p $$program || exit; done
+	for program in bare authorizer extension key-issuer; do $(CARGO) build --release --locked -p $$program || exit; done
 	$(CARGO) bench --locked -p e2e --bench authorizer
+	$(CARGO) bench --locked -p e2e --bench issuer
+	tests/tools/install-peers
+	$(CARGO) bench --locked -p e2e --bench egress
 
 fmt: ## format the code
 	$(CARGO) fmt --all
@@ -76,12 +79,12 @@ define program
 	install -D -m 755 "$(CURDIR)/lambda/$(1)/bootstrap" "$(ARTIFACTS_DIR)/$(2)"
 endef
 
-.PHONY: build-Authorizer build-KeyIssuer build-ExtensionLayer build-ConfigurationLayer
+.PHONY: build-Authorizer build-KeyIssuer build-UsagePlansFunction build-ExtensionLayer build-ConfigurationLayer
 
 build-Authorizer:
 	$(call program,authorizer,bootstrap)
 
-build-KeyIssuer:
+build-KeyIssuer build-UsagePlansFunction:
 	$(call program,key-issuer,bootstrap)
 
 # The file's name is the extension's name in Lambda's logs.

@@ -108,10 +108,19 @@ impl Call<'_> {
     }
 }
 
-/// An answer with the version of its record as ETag.
-pub(crate) fn versioned(status: u16, body: &Value, version: u64) -> Response {
+/// The ETag of a record: its version, and when it was made. Versions begin anew when a record is deleted and made again
+/// under the same id, and a change that was meant for the first one must not fit the second.
+pub(crate) fn etag(created_at: Option<u64>, version: u64) -> String {
+    match created_at {
+        Some(created_at) => format!("\"{created_at}.{version}\""),
+        None => format!("\"{version}\""),
+    }
+}
+
+/// An answer with the ETag of its record.
+pub(crate) fn versioned(status: u16, body: &Value, etag: String) -> Response {
     let mut response = Response::private_json(status, body.to_string());
-    response.headers.push(("ETag", format!("\"{version}\"")));
+    response.headers.push(("ETag", etag));
     response
 }
 

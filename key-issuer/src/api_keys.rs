@@ -11,7 +11,7 @@ use platform::table::{Held, TableOf};
 use serde_json::{Map, Value, json};
 
 use crate::admin::body::wrong;
-use crate::admin::{Body, Call, Paging, no_content, not_found, outrun, precondition, unavailable, versioned};
+use crate::admin::{Body, Call, Paging, etag, no_content, not_found, outrun, precondition, unavailable, versioned};
 use crate::client::{ClientRecord, ClientState};
 use crate::clients_admin::{self, fields};
 use crate::event::Response;
@@ -96,7 +96,13 @@ pub(crate) async fn create(call: Call<'_>) -> Result<Response, Refusal> {
         // 2^-70 or so; whoever retries gets another id.
         return Err(outrun());
     }
-    let held = usage_plans::settle(call.issuer, Held { value: record, version: 1 }).await;
+    let held = Held { value: record, version: 1 };
+    // Its client may have been deleted since it was read, by somebody who has not found this key.
+    if let Err(refusal) = self::client(call.issuer, client_id).await {
+        revoke_key(call.issuer, held).await?;
+        return Err(refusal);
+    }
+    let held = usage_plans::settle(call.issuer, held).await;
     let id = held.value.id.clone();
     call.changed("api_key_created", &id, None, Some(view(&held.value)));
     Ok(with_value(201, &held, &key))
@@ -105,7 +111,7 @@ pub(crate) async fn create(call: Call<'_>) -> Result<Response, Refusal> {
 /// `GET /v1/api-keys/{id}`.
 pub(crate) async fn read(call: &Call<'_>, id: &str) -> Result<Response, Refusal> {
     let held = get(call.issuer, id).await?;
-    Ok(versioned(200, &view(&held.value), held.version))
+    Ok(versioned(200, &view(&held.value), tag(&held)))
 }
 
 /// `PATCH /v1/api-keys/{id}`: the named members take the place of what is there; null takes one away.
@@ -115,7 +121,7 @@ pub(crate) async fn change(call: Call<'_>, id: &str) -> Result<Response, Refusal
         return Err(Refusal::invalid_request("there is nothing to change"));
     }
     let held = get(call.issuer, id).await?;
-    precondition(call.request, held.version)?;
+    precondition(call.request, &tag(&held))?;
     if held.value.state == KeyState::Revoked {
         return Err(revoked());
     }
@@ -126,13 +132,17 @@ pub(crate) async fn change(call: Call<'_>, id: &str) -> Result<Response, Refusal
         Some("disabled") => record.state = KeyState::Disabled,
         Some(_) => return Err(wrong("state", "expected active or disabled; a key is revoked by POST …/revoke")),
     }
-    let client = client(call.issuer, &record.client_id).await?;
+    // What takes something away is taken whatever became of the client.
+    let client = match gives_more(&held.value, &record, &body)? {
+        true => client(call.issuer, &record.client_id).await?,
+        false => ClientRecord::new(&record.client_id),
+    };
     apply(call.issuer, &mut record, &body, &client)?;
     let before = view(&held.value);
     let held = store(call.issuer, &held, record).await?;
     let held = usage_plans::settle(call.issuer, held).await;
     call.changed("api_key_changed", id, Some(before), Some(view(&held.value)));
-    Ok(versioned(200, &view(&held.value), held.version))
+    Ok(versioned(200, &view(&held.value), tag(&held)))
 }
 
 /// `POST /v1/api-keys/{id}/rotate`: a new value; the one before ends after `overlap_seconds`, and any older one now.
@@ -143,7 +153,7 @@ pub(crate) async fn rotate(call: Call<'_>, id: &str) -> Result<Response, Refusal
         return Err(wrong("overlap_seconds", format!("expected at most {MAX_OVERLAP}")));
     }
     let held = get(call.issuer, id).await?;
-    precondition(call.request, held.version)?;
+    precondition(call.request, &tag(&held))?;
     if held.value.state == KeyState::Revoked {
         return Err(revoked());
     }
@@ -166,16 +176,16 @@ pub(crate) async fn rotate(call: Call<'_>, id: &str) -> Result<Response, Refusal
 pub(crate) async fn revoke(call: Call<'_>, id: &str) -> Result<Response, Refusal> {
     call.body(&[])?;
     let before = get(call.issuer, id).await?;
-    precondition(call.request, before.version)?;
+    precondition(call.request, &tag(&before))?;
     let held = revoke_key(call.issuer, before.clone()).await?;
     call.changed("api_key_revoked", id, Some(view(&before.value)), Some(view(&held.value)));
-    Ok(versioned(200, &view(&held.value), held.version))
+    Ok(versioned(200, &view(&held.value), tag(&held)))
 }
 
 /// `DELETE /v1/api-keys/{id}`: revokes it first, so that verifiers that remember it hear of it.
 pub(crate) async fn delete(call: Call<'_>, id: &str) -> Result<Response, Refusal> {
     let before = get(call.issuer, id).await?;
-    precondition(call.request, before.version)?;
+    precondition(call.request, &tag(&before))?;
     let held = revoke_key(call.issuer, before.clone()).await?;
     usage_plans::remove(call.issuer, &held.value).await?;
     if !table(call.issuer).delete(id, held.version).await.map_err(unavailable)? {
@@ -252,6 +262,10 @@ pub(crate) async fn get(issuer: &Inner, id: &str) -> Result<Held<ApiKeyRecord>, 
     table(issuer).get(id).await.map_err(unavailable)?.ok_or_else(|| not_found("API key"))
 }
 
+fn tag(held: &Held<ApiKeyRecord>) -> String {
+    etag(held.value.created_at, held.version)
+}
+
 /// Writes the changed record, which API Gateway has not heard of yet.
 async fn store(
     issuer: &Inner,
@@ -264,6 +278,14 @@ async fn store(
         return Err(outrun());
     }
     Ok(Held { value: record, version: held.version + 1 })
+}
+
+/// Whether a change could give a key anything: other scopes or audiences, another state than disabled, a later end.
+fn gives_more(before: &ApiKeyRecord, after: &ApiKeyRecord, body: &Body) -> Result<bool, Refusal> {
+    let ends_later = body.get("expires_at").is_some()
+        && body.number("expires_at")?.is_none_or(|end| before.expires_at.is_some_and(|ended| ended < end));
+    let opens = after.state == KeyState::Active && body.get("state").is_some();
+    Ok(ends_later || opens || body.get("scopes").is_some() || body.get("audiences").is_some())
 }
 
 /// The members that both `POST` and `PATCH` take.
@@ -341,7 +363,7 @@ fn with_value(status: u16, held: &Held<ApiKeyRecord>, key: &ApiKey) -> Response 
     let mut shown = view(&held.value);
     let value: &Secret<String> = key.text();
     shown["api_key"] = json!(value.expose());
-    versioned(status, &shown, held.version)
+    versioned(status, &shown, tag(held))
 }
 
 fn revoked() -> Refusal {

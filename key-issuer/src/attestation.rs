@@ -10,6 +10,7 @@ mod nonce;
 mod proof;
 mod response;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::json;
 
 use crate::audit::Facts;
@@ -18,13 +19,10 @@ use crate::event::{Request, Response};
 use crate::iam::{Door, RoleArn};
 use crate::refusal::Refusal;
 use crate::registry::Registration;
-use crate::{Inner, replay};
+use crate::{Inner, hex, replay};
 
 pub use caller_identity::{CallerIdentity, CallerIdentityError, Sts};
 pub(crate) use proof::{Binding, Proof};
-
-/// How much longer than a proof may be used its marks are kept, in seconds: the clocks of two environments differ.
-const CLOCKS_DIFFER_SECONDS: u64 = 60;
 
 /// Answers a request for a nonce.
 pub(crate) async fn nonce(issuer: &Inner, _request: &Request) -> Result<Response, Refusal> {
@@ -112,14 +110,18 @@ async fn prove(
     let keys = issuer.signing_keys().await?;
     let expires_at = nonce::check(&keys, checked.nonce, now).map_err(invalid)?;
     // What follows costs a table and STS something, and anybody may cause it.
-    let source = request.source_ip.as_deref().unwrap_or_default();
-    if let Err(seconds) = issuer.proof_rate.take(source, now) {
+    let source = client_auth::source(request.source_ip.as_deref());
+    // Hashed: it is the caller's text. Its own bound comes first, so that what is refused takes nothing from the
+    // others.
+    let key = format!("{source} {}", hex(digest(&SHA256, checked.access_key.as_bytes()).as_ref()));
+    let within = issuer.proof_rate.take(&key, now).and_then(|()| issuer.proof_rate_of_source.take(&source, now));
+    if let Err(seconds) = within {
         let refusal = Refusal::new(429, "temporarily_unavailable", "too many proofs from this address");
         return Err(refusal.with_header("Retry-After", seconds.to_string()));
     }
     // A nonce is used up by whatever is shown with it, be it good or bad: STS is asked once for each.
-    let fresh = replay::burn(issuer, "nonce", checked.nonce, expires_at + CLOCKS_DIFFER_SECONDS).await?
-        && replay::burn(issuer, "sigv4", checked.signature, checked.valid_until + CLOCKS_DIFFER_SECONDS).await?;
+    let fresh = replay::burn(issuer, "nonce", checked.nonce, expires_at).await?
+        && replay::burn(issuer, "sigv4", checked.signature, checked.valid_until).await?;
     if !fresh {
         return Err(invalid("it was used before"));
     }

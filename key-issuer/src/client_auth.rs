@@ -24,7 +24,7 @@ pub(crate) mod tls_client_auth;
 
 pub use client_secret::secret_hash;
 pub(crate) use revoked::{RevokedClients, is_revoked};
-pub(crate) use throttle::{Throttle, Who};
+pub(crate) use throttle::{Throttle, Who, source};
 
 use client_secret::Presented;
 use private_key_jwt::Assertion;
@@ -159,9 +159,21 @@ impl<'f> Credential<'f> {
             Self::Secret(presented) => presented.prove(record),
             Self::Assertion(assertion) => assertion.prove(issuer, record, now).await,
             Self::Certificate(_) => match certificate {
-                Some(certificate) => prove_by_certificate(record, certificate),
+                Some(certificate) => prove_by_certificate(record, certificate, issuer.config.mtls_client_auth),
                 None => Err(Refusal::invalid_client("no client authentication")),
             },
+        }
+    }
+
+    /// Whether the credential is right by what was last known of its client. Nothing is read, used up or told.
+    fn is_right_by_memory(&self, issuer: &Inner, certificate: Option<&ClientCertificate>, now: u64) -> bool {
+        let record = issuer.clients.last_known(self.client_id());
+        match self {
+            Self::Secret(presented) => presented.prove(record).is_ok(),
+            Self::Assertion(assertion) => assertion.is_right(issuer, record, now),
+            Self::Certificate(_) => certificate.is_some_and(|certificate| {
+                prove_by_certificate(record, certificate, issuer.config.mtls_client_auth).is_ok()
+            }),
         }
     }
 
@@ -184,7 +196,14 @@ async fn by_credential(
     let now = issuer.deps.clock.unix();
     let credential = Credential::find(request, form, certificate.is_some())?;
     let who = Who::new(credential.client_id(), request.source_ip.as_deref());
-    issuer.throttle.check(&who, now).map_err(too_many)?;
+    if let Err(seconds) = issuer.throttle.check(&who, now)
+        // Many callers may share an address, and one of them must not lock out the others: a credential that is right
+        // by what is remembered is worth a look at the table. Every other one is told the same, and the table is left
+        // alone.
+        && !credential.is_right_by_memory(issuer, certificate, now)
+    {
+        return Err(too_many(seconds));
+    }
     let remembered = issuer.clients.remembers(credential.client_id(), now);
     let record = record(issuer, credential.client_id(), Age::Any).await?;
     let mut proved = credential.prove(issuer, record, certificate, now).await;
@@ -204,16 +223,23 @@ async fn by_credential(
     }
 }
 
-/// RFC 8705 §2: by the name in a certificate of an authority, or by a certificate that is registered itself.
+/// RFC 8705 §2: by the name in a certificate of an authority, or by a certificate that is registered itself; `method`
+/// is the one of the two that the door takes. API Gateway has one truststore for both, and does not say which
+/// certificate of it a client's comes from: where clients' own certificates are in it, their owners sign whatever name
+/// they like.
 fn prove_by_certificate(
     record: Option<ClientRecord>,
     certificate: &ClientCertificate,
+    method: Authentication,
 ) -> Result<ClientRecord, Refusal> {
     let Some(record) = record else { return Err(refused(None, "")) };
     if record.state != ClientState::Active {
         return Err(refused(Some(&record), "is disabled"));
     }
-    let fits = match record.authentication {
+    if record.authentication != method {
+        return Err(refused(Some(&record), "has another method than the door (CAUSEWAY_MTLS_CLIENT_AUTH)"));
+    }
+    let fits = match method {
         Authentication::TlsClientAuth => tls_client_auth::fits(&record, certificate)?,
         Authentication::SelfSignedTlsClientAuth => self_signed_tls_client_auth::fits(&record, certificate)?,
         _ => return Err(refused(Some(&record), "has another method")),
@@ -238,6 +264,13 @@ pub(crate) async fn record(issuer: &Inner, client_id: &str, age: Age) -> Result<
         Some(record) if record.client_id != client_id => Err(broken_record(client_id, "it names another client")),
         found => Ok(found),
     }
+}
+
+/// Whether a client is disabled by now, as far as is remembered. There need not be a record: the registry of IAM roles
+/// and the table of API keys have clients too.
+pub(crate) async fn is_disabled(issuer: &Inner, client_id: &str) -> Result<bool, Refusal> {
+    let record = record(issuer, client_id, Age::Any).await?;
+    Ok(record.is_some_and(|record| record.state != ClientState::Active))
 }
 
 /// Whether the request has a credential of a client in it, good or bad.

@@ -90,6 +90,12 @@ impl ClientCache {
         self.held().as_ref().and_then(|held| held.peek(client_id)).is_some_and(|held| held.is_young(now))
     }
 
+    /// What the record of a client was when it was last read, however long ago. It is good for a guess, and for nothing
+    /// else.
+    pub(crate) fn last_known(&self, client_id: &str) -> Option<ClientRecord> {
+        self.held().as_ref()?.peek(client_id).map(|held| held.record.clone())
+    }
+
     /// Forgets a client that was changed.
     #[allow(dead_code, reason = "the administration of clients uses it")]
     pub(crate) fn forget(&self, client_id: &str) {
@@ -142,6 +148,9 @@ mod tests {
         assert!(cache.table().replace("a", &record, None, 2).await.unwrap());
         assert!(cache.get("a", 1_061, Age::Any).await.unwrap().is_some_and(|record| !record.scopes.is_empty()));
         assert!(cache.remembers("a", 1_061) && !cache.remembers("b", 1_061));
+        assert!(
+            cache.last_known("a").is_some_and(|record| !record.scopes.is_empty()) && cache.last_known("b").is_none()
+        );
         // A clock that is set back.
         assert!(!cache.remembers("a", 1_059));
         assert!(cache.get("a", 1_059, Age::Any).await.unwrap().is_some_and(|record| record.scopes.is_empty()));

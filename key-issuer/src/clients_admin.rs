@@ -9,8 +9,8 @@ use platform::table::{Held, TableOf};
 use serde_json::{Map, Value, json};
 
 use crate::admin::body::wrong;
-use crate::admin::{Call, Paging, no_content, not_found, outrun, precondition, unavailable, versioned};
-use crate::client::{Authentication, ClientRecord};
+use crate::admin::{Call, Paging, etag, no_content, not_found, outrun, precondition, unavailable, versioned};
+use crate::client::{Authentication, ClientRecord, ClientState};
 use crate::client_auth::secret_hash;
 use crate::event::Response;
 use crate::refusal::Refusal;
@@ -92,13 +92,13 @@ pub(crate) async fn create(call: Call<'_>) -> Result<Response, Refusal> {
     }
     call.issuer.clients.forget(&client_id);
     call.changed("client_created", &client_id, None, Some(view(&record)));
-    Ok(versioned(201, &view_with_secret(&record, secret.as_ref()), FIRST_VERSION))
+    Ok(versioned(201, &view_with_secret(&record, secret.as_ref()), etag(record.created_at, FIRST_VERSION)))
 }
 
 /// `GET /v1/clients/{id}`.
 pub(crate) async fn read(call: &Call<'_>, id: &str) -> Result<Response, Refusal> {
     let held = get(call.issuer, id).await?;
-    Ok(versioned(200, &view(&held.value), held.version))
+    Ok(versioned(200, &view(&held.value), tag(&held)))
 }
 
 /// `PATCH /v1/clients/{id}`: the named members take the place of what is there; null takes one away.
@@ -108,22 +108,24 @@ pub(crate) async fn change(call: Call<'_>, id: &str) -> Result<Response, Refusal
         return Err(Refusal::invalid_request("there is nothing to change"));
     }
     let held = get(call.issuer, id).await?;
-    precondition(call.request, held.version)?;
+    precondition(call.request, &tag(&held))?;
     let mut record = held.value.clone();
     fields::apply(&mut record, &body)?;
+    // The settings of a role's client may be changed; no other client becomes one.
+    if held.value.authentication == Authentication::Iam || call.issuer.config.registry.has_client(id) {
+        fields::check_of_role(&record, &body)?;
+    } else {
+        fields::refuse_iam(&record)?;
+    }
     if record.authentication != Authentication::ClientSecret {
         record.secret_hashes.clear();
     } else if record.secret_hashes.is_empty() {
         return Err(wrong("authentication", "a client without a secret cannot begin to have one; make a new client"));
     }
-    // The settings of a role's client may be changed; no other client becomes one.
-    if held.value.authentication != Authentication::Iam {
-        fields::refuse_iam(&record)?;
-    }
     fields::validate(&record)?;
     let version = replace(call.issuer, &held, &record).await?;
     call.changed("client_changed", id, Some(view(&held.value)), Some(view(&record)));
-    Ok(versioned(200, &view(&record), version))
+    Ok(versioned(200, &view(&record), etag(record.created_at, version)))
 }
 
 /// `POST /v1/clients/{id}/secrets`: a new secret beside the newest one, or with `{"revoke_others": true}` instead of all.
@@ -131,7 +133,7 @@ pub(crate) async fn add_secret(call: Call<'_>, id: &str) -> Result<Response, Ref
     let body = call.body(&["revoke_others"])?;
     let revoke_others = body.flag("revoke_others")?.unwrap_or(false);
     let held = get(call.issuer, id).await?;
-    precondition(call.request, held.version)?;
+    precondition(call.request, &tag(&held))?;
     if held.value.authentication != Authentication::ClientSecret {
         return Err(Refusal::new(409, "no_secrets", "the client does not authenticate with a secret"));
     }
@@ -148,13 +150,14 @@ pub(crate) async fn add_secret(call: Call<'_>, id: &str) -> Result<Response, Ref
     let version = replace(call.issuer, &held, &record).await?;
     let action = if revoke_others { "client_secrets_replaced" } else { "client_secret_added" };
     call.changed(action, id, Some(view(&held.value)), Some(view(&record)));
-    Ok(versioned(201, &view_with_secret(&record, Some(&secret)), version))
+    Ok(versioned(201, &view_with_secret(&record, Some(&secret)), etag(record.created_at, version)))
 }
 
-/// `DELETE /v1/clients/{id}`: revokes its API keys and tokens, then deletes it. Whatever fails, doing it again finishes it.
+/// `DELETE /v1/clients/{id}`: disables it, revokes its API keys and tokens, then deletes it. Whatever fails, doing it
+/// again finishes it.
 pub(crate) async fn delete(call: Call<'_>, id: &str) -> Result<Response, Refusal> {
     let held = get(call.issuer, id).await?;
-    precondition(call.request, held.version)?;
+    precondition(call.request, &tag(&held))?;
     // Without its record a role has what the registry says, and a disabled one would be open again.
     if call.issuer.config.registry.has_client(id) {
         return Err(Refusal::new(
@@ -163,6 +166,17 @@ pub(crate) async fn delete(call: Call<'_>, id: &str) -> Result<Response, Refusal
             "the registry gives this client to an IAM role: disable it, or take it out of CAUSEWAY_REGISTRY first",
         ));
     }
+    let before = view(&held.value);
+    // Disabled first: whoever makes a key for it looks again afterwards, so that a key is either found here or not
+    // given out.
+    let held = match held.value.state {
+        ClientState::Disabled => held,
+        ClientState::Active => {
+            let record = ClientRecord { state: ClientState::Disabled, ..held.value.clone() };
+            let version = replace(call.issuer, &held, &record).await?;
+            Held { value: record, version }
+        }
+    };
     api_keys::revoke_of_client(call.issuer, id).await?;
     // An environment that remembers the client may give it tokens for a minute more, and its clock may be ahead.
     let moment = call.now() + REMEMBERED_SECONDS + CLOCKS_DIFFER_SECONDS + 1;
@@ -174,13 +188,17 @@ pub(crate) async fn delete(call: Call<'_>, id: &str) -> Result<Response, Refusal
         return Err(outrun());
     }
     call.issuer.clients.forget(id);
-    call.changed("client_deleted", id, Some(view(&held.value)), None);
+    call.changed("client_deleted", id, Some(before), None);
     Ok(no_content())
 }
 
 /// The client, read now.
 pub(crate) async fn get(issuer: &Inner, id: &str) -> Result<Held<ClientRecord>, Refusal> {
     table(issuer).get(id).await.map_err(unavailable)?.ok_or_else(|| not_found("client"))
+}
+
+fn tag(held: &Held<ClientRecord>) -> String {
+    etag(held.value.created_at, held.version)
 }
 
 async fn replace(issuer: &Inner, held: &Held<ClientRecord>, record: &ClientRecord) -> Result<u64, Refusal> {

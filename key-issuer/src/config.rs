@@ -3,6 +3,7 @@
 use identity::TrustDomain;
 use platform::env::{Env, EnvError, Reader, environment_from_env};
 
+use crate::client::Authentication;
 use crate::registry::Registry;
 use crate::signing_key::MAX_TOKEN_LIFE_SECONDS;
 
@@ -57,6 +58,11 @@ pub struct Config {
     pub mtls_door_ids: Vec<String>,
     /// `CAUSEWAY_MTLS_ISSUER`: the base URL of that domain, of the form of an issuer identifier.
     pub mtls_issuer: Option<String>,
+    /// `CAUSEWAY_MTLS_CLIENT_AUTH`, `tls_client_auth` or `self_signed_tls_client_auth`: the one method by which
+    /// certificates authenticate at that door. The truststore holds authorities for the first and the clients' own
+    /// certificates for the second. With both in it, whoever has a certificate of its own there could sign another one
+    /// with the name of a client of the first kind.
+    pub mtls_client_auth: Authentication,
     /// `CAUSEWAY_REGISTRY`: who the IAM roles are.
     pub registry: Registry,
     /// `CAUSEWAY_TOKEN_TTL_SECONDS`.
@@ -80,8 +86,10 @@ pub struct Config {
     pub bundle: Option<String>,
     /// `CAUSEWAY_ADMIN_WORKLOAD`, `NAMESPACE/LABEL=VALUE[,LABEL=VALUE]`: which workload the issuer is to those policies.
     pub admin_workload: (String, Vec<(String, String)>),
-    /// `CAUSEWAY_USAGE_PLANS`, `on` or `off`: whether API keys may belong to usage plans of API Gateway.
+    /// `CAUSEWAY_USAGE_PLANS`, `on`, `off` or `only`: whether API keys may belong to usage plans of API Gateway.
     pub usage_plans: bool,
+    /// `only`: this function is not the issuer. Whatever it is invoked with, it brings usage plans up to date.
+    pub usage_plans_only: bool,
     /// `AWS_ENDPOINT_URL_API_GATEWAY`, else `AWS_ENDPOINT_URL`: for a local stand-in of the service.
     pub apigateway_endpoint: Option<String>,
 }
@@ -125,6 +133,13 @@ impl Config {
         let mtls_door_ids = env.checked("CAUSEWAY_MTLS_DOOR_IDS", |text| mtls_door_ids(text, &iam_door_ids))?;
         let mtls_door_ids = mtls_door_ids.unwrap_or_default();
         let mtls_issuer = env.checked("CAUSEWAY_MTLS_ISSUER", |text| mtls_issuer(text, &issuer_url))?;
+        let mtls_client_auth = env.checked("CAUSEWAY_MTLS_CLIENT_AUTH", mtls_client_auth)?;
+        if mtls_client_auth.is_some() && mtls_issuer.is_none() {
+            return Err(EnvError::HalfGroup {
+                present: "CAUSEWAY_MTLS_CLIENT_AUTH".to_owned(),
+                missing: "CAUSEWAY_MTLS_ISSUER".to_owned(),
+            });
+        }
         let registry = match door {
             Some((_, text)) => registry(&text, &trust_domain)?,
             None => Registry::default(),
@@ -150,10 +165,12 @@ impl Config {
             None => ("causeway-system".to_owned(), vec![("app".to_owned(), "key-issuer".to_owned())]),
         };
         let usage_plans = env.checked("CAUSEWAY_USAGE_PLANS", |word| match word {
-            "on" => Ok(true),
-            "off" => Ok(false),
-            _ => Err("expected on or off".to_owned()),
+            "on" => Ok((true, false)),
+            "off" => Ok((false, false)),
+            "only" => Ok((true, true)),
+            _ => Err("expected on, off or only".to_owned()),
         })?;
+        let (usage_plans, usage_plans_only) = usage_plans.unwrap_or_default();
         let apigateway_endpoint = match env.optional("AWS_ENDPOINT_URL_API_GATEWAY")? {
             None => env.optional("AWS_ENDPOINT_URL")?,
             endpoint => endpoint,
@@ -173,6 +190,7 @@ impl Config {
             iam_door_ids,
             mtls_door_ids,
             mtls_issuer,
+            mtls_client_auth: mtls_client_auth.unwrap_or(Authentication::TlsClientAuth),
             registry,
             token_ttl_seconds,
             refresh_ttl_seconds,
@@ -182,7 +200,8 @@ impl Config {
             svid_ed25519,
             bundle,
             admin_workload,
-            usage_plans: usage_plans.unwrap_or(false),
+            usage_plans,
+            usage_plans_only,
             apigateway_endpoint,
         })
     }
@@ -241,6 +260,14 @@ fn mtls_issuer(text: &str, issuer_url: &str) -> Result<String, String> {
         return Err("expected another host than that of CAUSEWAY_ISSUER".to_owned());
     }
     issuer(text)
+}
+
+fn mtls_client_auth(text: &str) -> Result<Authentication, String> {
+    match text {
+        "tls_client_auth" => Ok(Authentication::TlsClientAuth),
+        "self_signed_tls_client_auth" => Ok(Authentication::SelfSignedTlsClientAuth),
+        _ => Err("expected tls_client_auth or self_signed_tls_client_auth".to_owned()),
+    }
 }
 
 /// Where signed requests go: what is configured, else the stand-in of the service that all AWS clients use, else the
@@ -367,8 +394,13 @@ mod tests {
         assert_eq!(config.verifier_cache_seconds, 7200);
         assert!(config.iam_door_ids.is_empty());
         assert_eq!((config.mtls_host(), config.mtls_door_ids.len()), (None, 0));
+        assert_eq!(config.mtls_client_auth, Authentication::TlsClientAuth);
         assert_eq!((config.ca_secret, config.clients_table), (None, None));
         assert_eq!((config.bundle, config.usage_plans, config.apigateway_endpoint), (None, false, None));
+        for (word, expected) in [("off", (false, false)), ("on", (true, false)), ("only", (true, true))] {
+            let config = Config::from_env(&minimal().with("CAUSEWAY_USAGE_PLANS", word)).unwrap();
+            assert_eq!((config.usage_plans, config.usage_plans_only), expected);
+        }
         let label = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         assert_eq!(config.admin_workload, ("causeway-system".to_owned(), vec![label("app", "key-issuer")]));
         let config = Config::from_env(&minimal().with("CAUSEWAY_ADMIN_WORKLOAD", "ns/app=a,x.io/tier=b")).unwrap();
@@ -415,6 +447,22 @@ mod tests {
             let config = Config::from_env(&mtls(url)).unwrap();
             assert_eq!((config.mtls_door_ids, config.mtls_issuer.as_deref()), (vec!["mtls1".to_owned()], Some(url)));
             assert_eq!(Config::from_env(&mtls(url)).unwrap().mtls_host(), Some(host));
+        }
+    }
+
+    #[test]
+    fn the_mtls_door_has_one_method() {
+        let door = minimal().with("CAUSEWAY_MTLS_DOOR_IDS", "m1").with("CAUSEWAY_MTLS_ISSUER", "https://m.example");
+        for (word, expected) in [
+            ("tls_client_auth", Authentication::TlsClientAuth),
+            ("self_signed_tls_client_auth", Authentication::SelfSignedTlsClientAuth),
+        ] {
+            let config = Config::from_env(&door.clone().with("CAUSEWAY_MTLS_CLIENT_AUTH", word)).unwrap();
+            assert_eq!(config.mtls_client_auth, expected);
+        }
+        for word in ["tls_client_auth,self_signed_tls_client_auth", "client_secret", "both"] {
+            let error = Config::from_env(&door.clone().with("CAUSEWAY_MTLS_CLIENT_AUTH", word)).unwrap_err();
+            assert!(error.to_string().contains("CAUSEWAY_MTLS_CLIENT_AUTH"), "{error}");
         }
     }
 
@@ -508,6 +556,7 @@ mod tests {
             (door().with("CAUSEWAY_IAM_DOOR_IDS", "*"), "CAUSEWAY_IAM_DOOR_IDS"),
             (minimal().with("CAUSEWAY_MTLS_DOOR_IDS", "a"), "CAUSEWAY_MTLS_ISSUER is not set"),
             (minimal().with("CAUSEWAY_MTLS_ISSUER", "https://m.example"), "CAUSEWAY_MTLS_DOOR_IDS is not set"),
+            (minimal().with("CAUSEWAY_MTLS_CLIENT_AUTH", "tls_client_auth"), "CAUSEWAY_MTLS_ISSUER is not set"),
             (
                 door().with("CAUSEWAY_MTLS_DOOR_IDS", "m1,url1").with("CAUSEWAY_MTLS_ISSUER", "https://m.example"),
                 "CAUSEWAY_MTLS_DOOR_IDS",

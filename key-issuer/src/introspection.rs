@@ -11,8 +11,8 @@ use crate::iam::Door;
 use crate::own_token::{self, to_value};
 use crate::refusal::Refusal;
 use crate::revocations;
-use crate::token::form;
 use crate::token::refresh::{self, RefreshToken};
+use crate::token::{exchange, form};
 
 /// The claims that are told, by the names of RFC 7662 §2.2, RFC 8693 §4 and RFC 7800 §3.1.
 const CLAIMS: [&str; 12] =
@@ -63,7 +63,10 @@ async fn access_token(
     let Some(token) = own_token::read(issuer, token).await? else { return Ok(None) };
     let claims = &token.claims;
     let for_caller = claims.audiences().iter().any(|audience| caller.audiences.iter().any(|own| own == audience));
-    if !(for_caller || caller.introspects_all) || revocations::is_revoked(issuer, claims).await? {
+    if !(for_caller || caller.introspects_all)
+        || revocations::is_revoked(issuer, claims).await?
+        || exchange::is_key_stopped(issuer, claims).await?
+    {
         return Ok(None);
     }
     let is_dpop = claims.get("cnf").is_some_and(|cnf| cnf.get("jkt").is_some());

@@ -9,6 +9,8 @@ use serde_json::json;
 
 use crate::attestation::{self, Binding, Proof};
 use crate::audit::Facts;
+use crate::client_auth;
+use crate::client_cache::Age;
 use crate::event::{Request, Response};
 use crate::iam::Door;
 use crate::refusal::Refusal;
@@ -48,7 +50,10 @@ pub(crate) async fn answer(
     let body: Body = json_body(request, "audience and, at the public door, proof")?;
     let binding = Binding::audiences(&body.audience);
     let registration = attestation::caller(issuer, request, door, body.proof.as_ref(), &binding, facts).await?;
-    check_audiences(&body.audience, registration)?;
+    // What was taken away from the client of the role is taken away from the workload: it is the same one.
+    let record = client_auth::record(issuer, &registration.client_id, Age::Any).await?;
+    let of_record = record.map(|record| record.audiences).unwrap_or_default();
+    check_audiences(&body.audience, registration, &of_record)?;
     let keys = issuer.signing_keys().await?;
     let now = issuer.deps.clock.unix();
     // JWT-SVID §2.1 has no EdDSA.
@@ -69,11 +74,13 @@ pub(crate) async fn answer(
 }
 
 /// JWT-SVID §3.2: "The aud claim MUST be present, containing one or more values".
-fn check_audiences(audiences: &[String], registration: &Registration) -> Result<(), Refusal> {
+fn check_audiences(audiences: &[String], registration: &Registration, of_record: &[String]) -> Result<(), Refusal> {
     if !(1..=MAX_AUDIENCES).contains(&audiences.len()) {
         return Err(Refusal::invalid_request(format!("audience: expected 1 to {MAX_AUDIENCES} audiences")));
     }
-    let allowed = |audience: &String| registration.audiences.contains(audience);
+    let allowed = |audience: &String| {
+        registration.audiences.contains(audience) && (of_record.is_empty() || of_record.contains(audience))
+    };
     if !audiences.iter().all(allowed) {
         return Err(Refusal::new(400, "invalid_target", "audience: one of them is not allowed for this role"));
     }

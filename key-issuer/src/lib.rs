@@ -91,8 +91,10 @@ use routes::{NoRoute, Route};
 use secret_cache::SecretCache;
 use signing_key::SigningKeys;
 
-/// How many proofs one source address may have sent to STS, each second.
+/// How many proofs by one access key may be sent to STS from one source address, each second.
 const PROOFS_PER_SECOND: u64 = 10;
+/// The same by all access keys: many callers may share an address, and whoever has none can make names of keys up.
+const PROOFS_OF_SOURCE_PER_SECOND: u64 = 100;
 
 /// What the issuer stands on.
 #[derive(Clone)]
@@ -120,7 +122,7 @@ pub struct Tables {
     pub clients: Arc<dyn Table>,
     /// API keys, [`authz::ApiKeyRecord`] by their public id.
     pub api_keys: Arc<dyn Table>,
-    /// What comes and goes: refresh tokens, used `jti`s and proofs.
+    /// What comes and goes: refresh tokens and what ends them, used `jti`s and proofs.
     pub state: Arc<dyn Table>,
     /// Revoked credentials, until they would have expired.
     pub revocations: Arc<dyn Table>,
@@ -153,14 +155,17 @@ pub(crate) struct Inner {
     pub(crate) api_keys: TableOf<authz::ApiKeyRecord>,
     pub(crate) access: admin::Access,
     pub(crate) usage_plans: Option<Arc<dyn UsagePlans>>,
-    pub(crate) leaks: leaks::Bucket,
+    /// Reports of leaks, by source address.
+    pub(crate) leaks: Rate,
     pub(crate) revocation_list: revocations::ListCache,
     pub(crate) revoked_clients: client_auth::RevokedClients,
     pub(crate) throttle: client_auth::Throttle,
     /// SVIDs, by role.
     pub(crate) svid_rate: Rate,
-    /// Proofs that STS is asked about, by source address.
+    /// Proofs that STS is asked about, by source address and access key.
     pub(crate) proof_rate: Rate,
+    /// The same by source address.
+    pub(crate) proof_rate_of_source: Rate,
     metadata: String,
     signing_keys: SecretCache<SigningKeys>,
     authority: Option<SecretCache<Authority>>,
@@ -195,6 +200,7 @@ impl KeyIssuer {
         let throttle = client_auth::Throttle::new();
         let svid_rate = Rate::new(config.svid_rate);
         let proof_rate = Rate::new(PROOFS_PER_SECOND);
+        let proof_rate_of_source = Rate::new(PROOFS_OF_SOURCE_PER_SECOND);
         Self(Arc::new(Inner {
             config,
             deps,
@@ -206,12 +212,13 @@ impl KeyIssuer {
             api_keys,
             access,
             usage_plans,
-            leaks: leaks::Bucket::default(),
+            leaks: Rate::new(leaks::PER_SECOND),
             revocation_list: revocations::ListCache::default(),
             revoked_clients: client_auth::RevokedClients::default(),
             throttle,
             svid_rate,
             proof_rate,
+            proof_rate_of_source,
             metadata,
             signing_keys,
             authority,
@@ -266,6 +273,11 @@ impl KeyIssuer {
     /// # Errors
     /// When the event is neither, see [`UnsupportedEvent`], or when the step fails.
     pub async fn handle(&self, event: Value) -> Result<Value, InvocationError> {
+        // Whoever may set the target of a rule of EventBridge writes the whole event. A function that EventBridge may
+        // invoke is therefore another one than the issuer, and takes nothing out of its events.
+        if self.0.config.usage_plans_only {
+            return usage_plans::reconcile(&self.0).await.map_err(InvocationError::Reconciliation);
+        }
         if rotation::is_event(&event) {
             return rotation::answer(&self.0, event).await;
         }

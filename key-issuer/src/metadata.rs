@@ -4,6 +4,7 @@
 
 use serde::Serialize;
 
+use crate::client::Authentication;
 use crate::client_auth;
 use crate::config::Config;
 use crate::dpop;
@@ -83,7 +84,10 @@ impl Metadata {
             let offered = |method: &&str| match *method {
                 // An assertion is used once, which has to be kept somewhere.
                 "private_key_jwt" => offers.proofs,
-                "tls_client_auth" | "self_signed_tls_client_auth" => offers.certificates,
+                "tls_client_auth" => offers.certificates && config.mtls_client_auth == Authentication::TlsClientAuth,
+                "self_signed_tls_client_auth" => {
+                    offers.certificates && config.mtls_client_auth == Authentication::SelfSignedTlsClientAuth
+                }
                 _ => true,
             };
             client_auth::METHODS.into_iter().filter(offered).collect()

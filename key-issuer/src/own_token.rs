@@ -1,6 +1,6 @@
 //! Access tokens of this issuer, read back.
 
-use authz::jwt::{Expectation, UnverifiedJws, UnverifiedToken};
+use authz::jwt::{Expectation, LEEWAY_SECONDS, UnverifiedJws, UnverifiedToken};
 use authz::{Claims, Json, Mode};
 use serde_json::Value;
 
@@ -24,6 +24,18 @@ pub(crate) struct OwnToken {
 /// # Errors
 /// When the keys cannot be had.
 pub(crate) async fn read(issuer: &Inner, token: &str) -> Result<Option<OwnToken>, Refusal> {
+    read_within(issuer, token, 0).await
+}
+
+/// The same of a token that verifiers may accept still, for whoever takes it back: they let clocks be behind.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) async fn read_to_revoke(issuer: &Inner, token: &str) -> Result<Option<OwnToken>, Refusal> {
+    read_within(issuer, token, LEEWAY_SECONDS + 1).await
+}
+
+async fn read_within(issuer: &Inner, token: &str, leeway: u64) -> Result<Option<OwnToken>, Refusal> {
     // The type comes first: what else we sign with these keys (JWT-SVIDs, lists) is no access token (RFC 8725 §3.11).
     let Ok(jws) = UnverifiedJws::parse(token, Mode::Strict) else { return Ok(None) };
     if !jws.unverified_type().is_some_and(is_access_token_type) {
@@ -34,7 +46,7 @@ pub(crate) async fn read(issuer: &Inner, token: &str) -> Result<Option<OwnToken>
     let keys = issuer.signing_keys().await?.verifying(now).map_err(Refusal::internal)?;
     let expected = Expectation { issuer: &issuer.config.issuer, audiences: &[], keys: Some(&keys) };
     let Ok(claims) = token.verify(&expected, now) else { return Ok(None) };
-    Ok(live(claims, now))
+    Ok(live(claims, now, leeway))
 }
 
 /// RFC 9068 §4: 'The "typ" header value [...] MUST be "at+jwt" or "application/at+jwt"'. RFC 7515 §4.1.9: media types
@@ -43,10 +55,10 @@ fn is_access_token_type(typ: &str) -> bool {
     typ.eq_ignore_ascii_case("at+jwt") || typ.eq_ignore_ascii_case("application/at+jwt")
 }
 
-/// The token, if it has all that each of ours has and is valid at `now`.
-fn live(claims: Claims, now: u64) -> Option<OwnToken> {
-    let expires_at = unsigned(&claims, "exp").filter(|exp| now < *exp)?;
-    unsigned(&claims, "nbf").filter(|nbf| *nbf <= now)?;
+/// The token, if it has all that each of ours has and is valid at `now`, or was so `leeway` seconds ago at most.
+fn live(claims: Claims, now: u64, leeway: u64) -> Option<OwnToken> {
+    let expires_at = unsigned(&claims, "exp").filter(|exp| now < exp.saturating_add(leeway))?;
+    unsigned(&claims, "nbf").filter(|nbf| *nbf <= now.saturating_add(leeway))?;
     unsigned(&claims, "iat")?;
     claims.subject().filter(|sub| !sub.is_empty())?;
     let jti = claims.text("jti").filter(|jti| !jti.is_empty())?.to_owned();

@@ -47,7 +47,7 @@ pub(crate) async fn answer(
     } else if ApiKey::parse(token).is_ok() {
         let description = "API keys are revoked by whoever administers them";
         return Err(Refusal::new(400, "unsupported_token_type", description));
-    } else if let Some(token) = own_token::read(issuer, token).await? {
+    } else if let Some(token) = own_token::read_to_revoke(issuer, token).await? {
         if token.client_id != caller.client_id {
             return Err(anothers());
         }

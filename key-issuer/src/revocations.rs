@@ -3,9 +3,13 @@
 mod budget;
 mod by_id;
 mod list;
+pub(crate) mod origins;
+
+use std::collections::BTreeSet;
 
 use authz::Claims;
 use authz::jwt::LEEWAY_SECONDS;
+use authz::revocation::lineage;
 use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +18,6 @@ pub(crate) use by_id::create;
 pub(crate) use list::{ListCache, answer};
 
 use crate::refusal::Refusal;
-use crate::token::client_of;
 use crate::{Inner, hex};
 
 /// How often a change is tried when others are faster.
@@ -28,11 +31,9 @@ pub(crate) const LINGER_SECONDS: u64 = LEEWAY_SECONDS + CLOCKS_DIFFER_SECONDS;
 /// What is revoked.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Revoked<'a> {
-    /// The token with this `jti`.
+    /// The token with this `jti`, or the tokens of the family of refresh tokens with this public id, and what came out
+    /// of them.
     Token(&'a str),
-    /// The families of refresh tokens that come from the token with this `jti`. Verifiers never see one of them, so this is
-    /// not on the list that they load.
-    Origin(&'a str),
     /// The API key with this public id.
     Key(&'a str),
     /// Every credential of this client.
@@ -51,7 +52,6 @@ impl Revoked<'_> {
     fn parts(self) -> (Kind, String) {
         match self {
             Self::Token(jti) => (Kind::Token, jti.to_owned()),
-            Self::Origin(jti) => (Kind::Origin, jti.to_owned()),
             Self::Key(id) => (Kind::Key, id.to_owned()),
             Self::Client(id) => (Kind::Client, id.to_owned()),
             Self::ClientBefore(id, _) => (Kind::Before, id.to_owned()),
@@ -68,7 +68,6 @@ fn record_id(kind: Kind, id: &str) -> String {
 #[serde(rename_all = "lowercase")]
 enum Kind {
     Token,
-    Origin,
     Key,
     Client,
     Before,
@@ -80,7 +79,6 @@ impl Kind {
     fn word(self) -> &'static str {
         match self {
             Self::Token => "token",
-            Self::Origin => "origin",
             Self::Key => "key",
             Self::Client => "client",
             Self::Before => "before",
@@ -106,18 +104,18 @@ pub(crate) struct Entry {
     spent: Option<u64>,
 }
 
-/// Revokes a token that ends at `expires_at` (seconds since 1970), and the refresh tokens that came from it, which may
-/// live for longer.
+/// Revokes a token that ends at `expires_at` (seconds since 1970) with all that came out of it: tokens, and refresh
+/// tokens with theirs, which may live for longer.
 ///
 /// # Errors
 /// As [`revoke`].
 pub(crate) async fn revoke_token(issuer: &Inner, jti: &str, expires_at: u64) -> Result<(), Refusal> {
     if issuer.offers.refresh {
-        // No family is begun with a token that is revoked, so none ends later than one that is begun now.
-        let until = issuer.deps.clock.unix() + issuer.config.refresh_ttl_seconds;
-        revoke(issuer, Revoked::Origin(jti), until).await?;
+        origins::mark(issuer, jti).await?;
     }
-    revoke(issuer, Revoked::Token(jti), expires_at).await
+    // What was exchanged for it ends with it at the latest, the last token of a family after its own life.
+    let longest = if issuer.offers.refresh { issuer.deps.clock.unix() + issuer.config.token_ttl_seconds } else { 0 };
+    revoke(issuer, Revoked::Token(jti), expires_at.max(longest)).await
 }
 
 /// Puts a credential on the list until `expires_at` (seconds since 1970), when it is worth nothing anyway, and for
@@ -180,14 +178,18 @@ pub(crate) async fn is_listed(issuer: &Inner, what: Revoked<'_>) -> Result<bool,
 /// 503 when the table does not answer.
 pub(crate) async fn is_revoked(issuer: &Inner, claims: &Claims) -> Result<bool, Refusal> {
     // A token that has none of these is no token of ours, and is not vouched for.
-    let (Some(jti), Some(client_id)) = (claims.text("jti"), claims.client_id()) else { return Ok(true) };
-    let issued_at = claims.issued_at().unwrap_or(0);
-    if is_listed(issuer, Revoked::Token(jti)).await? {
+    if claims.text("jti").is_none() || claims.client_id().is_none() {
         return Ok(true);
     }
-    // The client that the token is about may be another than the one that has it.
-    let owner = claims.subject().and_then(client_of).filter(|owner| *owner != client_id);
-    for client in std::iter::once(client_id).chain(owner) {
+    let issued_at = claims.issued_at().unwrap_or(0);
+    let key = claims.text(lineage::API_KEY).map(Revoked::Key);
+    for what in lineage::tokens(claims).map(Revoked::Token).chain(key) {
+        if is_listed(issuer, what).await? {
+            return Ok(true);
+        }
+    }
+    // Most often it is one client in all these parts.
+    for client in lineage::clients(claims).collect::<BTreeSet<&str>>() {
         for what in [Revoked::Client(client), Revoked::ClientBefore(client, issued_at)] {
             if is_listed(issuer, what).await? {
                 return Ok(true);

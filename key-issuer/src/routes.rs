@@ -188,8 +188,12 @@ pub(crate) struct Door(&'static [Entry]);
 
 impl Door {
     /// The route of a request, and the id in its path. Paths are compared byte for byte: there is no second spelling of
-    /// any of them.
+    /// any of them. A path with the beginning of a query or a fragment in it is none: policies are asked about the path
+    /// and what follows it, and would take it for another one.
     pub(crate) fn find<'p>(self, method: &str, path: &'p str) -> Result<(Route, Option<&'p str>), NoRoute> {
+        if path.contains(['?', '#']) {
+            return Err(NoRoute::Path);
+        }
         let found = self.0.iter().find_map(|entry| matched(entry.path, path).map(|id| (entry, id)));
         let (entry, id) = found.ok_or(NoRoute::Path)?;
         if entry.methods.contains(&method) { Ok((entry.route, id)) } else { Err(NoRoute::Method(entry.allow)) }
@@ -241,6 +245,9 @@ mod tests {
         assert_eq!(found("/v1/clients"), Ok((Route::Admin(Admin::Clients), None)));
         assert_eq!(found("/v1/clients/"), Err(NoRoute::Path));
         assert_eq!(found("/v1/clients/a/b"), Err(NoRoute::Path));
+        for path in ["/v1/clients/a?b", "/v1/clients/a#b", "/v1/clients?", "/jwks.json?", "/v1/clients/?/secrets"] {
+            assert_eq!(found(path), Err(NoRoute::Path), "{path}");
+        }
         assert_eq!(PUBLIC.find("POST", "/v1/clients/a/secrets"), Ok((Route::Admin(Admin::ClientSecrets), Some("a"))));
     }
 }

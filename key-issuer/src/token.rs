@@ -19,7 +19,7 @@ pub(crate) mod exchange;
 pub(crate) mod refresh;
 mod scope;
 
-pub(crate) use claims::{API_KEY, REFRESH_FAMILY, client_of};
+pub(crate) use claims::{ANCESTORS, API_KEY, MAX_ANCESTORS, REFRESH_FAMILY, client_of};
 
 /// A way to get a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

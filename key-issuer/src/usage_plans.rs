@@ -23,10 +23,9 @@ const MAX_WAIT_SECONDS: u64 = 5;
 const PAGE: usize = 1_000;
 const MAX_PAGES: usize = 100;
 
-/// Whether this is the event that asks for [`reconcile`]: EventBridge's schedule, or whoever may invoke the function.
+/// Whether this is the event by which whoever may invoke the issuer asks for [`reconcile`].
 pub(crate) fn is_event(event: &Value) -> bool {
     event.get("reconcile").and_then(Value::as_str) == Some("usage-plans")
-        || event.get("source").and_then(Value::as_str) == Some("aws.events")
 }
 
 /// Notes in a record that is about to be written whether API Gateway has to hear of the change.

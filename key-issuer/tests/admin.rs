@@ -7,7 +7,9 @@ mod common;
 
 use admin::{ADMIN, ADMIN_SECRET, AdminWorld, POLICIES, token};
 use common::grants::{API_KEY, REFRESH_TOKEN, TOKEN_EXCHANGE, body, exchange_key, token_in};
-use common::{IAM_URL, NOW, PUBLIC_API, ROLE_SESSION, basic, event, iam_event, token_event};
+use common::keys::TestKey;
+use common::{IAM_URL, ISSUER, NOW, PUBLIC_API, ROLE_SESSION, basic, event, iam_event, token_event};
+use key_issuer::{Authentication, ClientRecord, ClientState};
 use serde_json::{Value, json};
 
 const EVERY_ROUTE: [(&str, &str); 14] = [
@@ -298,4 +300,51 @@ spec: { rules: [{ from: [{ source: { requestPrincipals: ['*'] } }] }] }
             assert_eq!(policy, "ns[causeway-system]-policy[administrators]-rule[0]");
         }
     }
+}
+
+/// A token that is bound to a key is nothing to whoever merely has it, whatever the mode of the bundle.
+#[tokio::test]
+async fn a_bound_token_opens_nothing_in_either_mode() {
+    let mut world = AdminWorld::new().await;
+    let key = TestKey::new("ES256");
+    let mut event = token_event("grant_type=client_credentials&scope=issuer.admin");
+    event["headers"]["Authorization"] = json!(basic(ADMIN, ADMIN_SECRET));
+    let claims = json!({"jti": "1", "htm": "POST", "htu": format!("{ISSUER}/oauth2/token"), "iat": NOW});
+    event["headers"]["dpop"] = json!(key.proof(&claims));
+    let bound = token_in(&world.send(event).await);
+    for istio in [false, true] {
+        if istio {
+            world.restart_in_mode_istio();
+        }
+        let mut event = common::event(PUBLIC_API, "GET", "/v1/clients");
+        event["headers"]["authorization"] = json!(format!("Bearer {bound}"));
+        let answer = world.send(event).await;
+        assert_eq!((answer.status(), answer.error().as_str()), (401, "invalid_token"), "{istio}: {answer:?}");
+        assert_eq!(world.call("GET", "/v1/clients", None).await.status(), 200, "{istio}: a bearer token does");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_is_stopped_administrates_nothing() {
+    let world = AdminWorld::new().await;
+    let as_role = || iam("GET", "/v1/clients", ROLE_SESSION);
+    assert_eq!(world.send(as_role()).await.status(), 200);
+    let role =
+        |state| ClientRecord { authentication: Authentication::Iam, state, ..common::client("bookinfo-reviews", &[]) };
+    world.world.directory.put(&role(ClientState::Disabled)).await;
+    assert_eq!(world.send(as_role()).await.error(), "access_denied");
+    world.world.directory.put(&role(ClientState::Active)).await;
+    world.world.clock.advance(std::time::Duration::from_secs(61));
+    assert_eq!(world.send(as_role()).await.status(), 200);
+    let revoked = world.call("POST", "/v1/revocations", Some(json!({"client": "bookinfo-reviews"}))).await;
+    assert_eq!(revoked.status(), 200);
+    assert_eq!(world.send(as_role()).await.error(), "access_denied");
+
+    assert_eq!(world.call("GET", "/v1/clients", None).await.status(), 200);
+    let mut admin = common::client(ADMIN, &[ADMIN_SECRET]);
+    admin.state = ClientState::Disabled;
+    world.world.directory.put(&admin).await;
+    world.world.clock.advance(std::time::Duration::from_secs(60));
+    let answer = world.call("GET", "/v1/clients", None).await;
+    assert_eq!((answer.status(), answer.error().as_str()), (401, "invalid_token"), "{answer:?}");
 }

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use admin::AdminWorld;
 use authz::{ApiKey, ApiKeyRecord, Claims, Decision, Given, KeyRecordLookup, KeySets, Request, Target};
-use common::{CLIENT, NOW, PEPPER, PUBLIC_API, event};
+use common::grants::{REFRESH_TOKEN, as_client, exchange, full_client, token_in};
+use common::{CLIENT, NOW, PEPPER, PUBLIC_API, SECRET, event};
 use identity::secret::Secret;
 use serde_json::{Value, json};
 
@@ -225,13 +226,73 @@ async fn a_leak_is_revoked_and_nobody_learns_whether_it_was_one() {
 async fn reports_are_bounded() {
     let world = AdminWorld::new().await;
     assert_eq!(report(&world, &"x".repeat(8 * 1024 + 1)).await.status(), 400);
+    let unknown = ApiKey::generate("dev", &[1; 48]).unwrap();
+    let from = async |ip: &str, credential: &str| {
+        let mut event = event(PUBLIC_API, "POST", "/v1/leaks");
+        event["headers"]["content-type"] = json!("application/json");
+        event["body"] = json!(json!({"credential": credential}).to_string());
+        event["requestContext"]["http"]["sourceIp"] = json!(ip);
+        world.send(event).await.status()
+    };
     let mut last = 202;
-    for _ in 0..21 {
-        last = report(&world, "nonsense").await.status();
+    for place in 0..21 {
+        assert_eq!(from("192.0.2.1", "nonsense").await, 202, "it costs nothing");
+        last = from(&format!("2001:db8::{place}"), unknown.text().expose()).await;
     }
     assert_eq!(last, 429);
+    assert_eq!(from("192.0.2.1", unknown.text().expose()).await, 202, "nobody else is kept from reporting");
     world.world.clock.advance(Duration::from_secs(1));
-    assert_eq!(report(&world, "nonsense").await.status(), 202);
+    assert_eq!(from("2001:db8::1", unknown.text().expose()).await, 202);
+}
+
+/// Whoever shows the refresh token that may be used holds the family; one that was used before proves no more than
+/// that.
+#[tokio::test]
+async fn a_leaked_refresh_token_ends_its_family() {
+    let world = AdminWorld::new().await;
+    world.world.directory.put(&full_client("a")).await;
+    let subject = world.world.token("a", &[]).await;
+    let refresh = token_in(&world.send(exchange("a", &subject, &[("requested_token_type", REFRESH_TOKEN)])).await);
+    let used =
+        |token: &str| as_client("a", "/oauth2/token", &[("grant_type", "refresh_token"), ("refresh_token", token)]);
+    let answer = world.send(used(&refresh)).await;
+    let (access, next) = (token_in(&answer), answer.json()["refresh_token"].as_str().unwrap().to_owned());
+    world.changes();
+    let nonsense = report(&world, "nonsense").await.0;
+    assert_eq!(report(&world, &refresh).await.0, nonsense);
+    assert!(world.changes().is_empty());
+    let next_answer = world.send(used(&next)).await;
+    let last = next_answer.json()["refresh_token"].as_str().unwrap().to_owned();
+    world.changes();
+    assert_eq!(report(&world, &last).await.0, nonsense);
+    let change = world.changes().pop().unwrap();
+    assert_eq!(change["change"]["action"], "refresh_tokens_revoked");
+    assert!(!change.to_string().contains(&last[40..]));
+    assert_eq!(world.send(used(&last)).await.error(), "invalid_grant");
+    assert_eq!(world.send(exchange("a", &access, &[])).await.error(), "invalid_request", "what came out of it ended");
+}
+
+/// What takes something from a key is taken whatever became of its client; what gives it something is not.
+#[tokio::test]
+async fn a_key_of_a_stopped_client_can_be_stopped() {
+    let world = AdminWorld::new().await;
+    let (id, _) = world.new_key(json!({"expires_at": NOW + 1_000})).await;
+    let mut client = common::client(CLIENT, &[SECRET]);
+    client.state = key_issuer::ClientState::Disabled;
+    world.world.directory.put(&client).await;
+    for (body, status) in [
+        (json!({"state": "disabled"}), 200),
+        (json!({"expires_at": NOW + 900}), 200),
+        (json!({"name": "stopped"}), 200),
+        (json!({"state": "active"}), 400),
+        (json!({"expires_at": NOW + 1_000}), 400),
+        (json!({"expires_at": null}), 400),
+        (json!({"state": "disabled", "scopes": ["reviews.read"]}), 400),
+        (json!({"audiences": []}), 400),
+    ] {
+        let answer = world.call("PATCH", &path(&id, ""), Some(body.clone())).await;
+        assert_eq!(answer.status(), status, "{body}: {answer:?}");
+    }
 }
 
 /// A value that a rotation has replaced is no reason to stop what replaced it.

@@ -282,6 +282,37 @@ async fn a_source_that_sends_too_many_proofs_is_slowed_down() {
     assert_eq!((last, sts.asked()), (429, 100));
 }
 
+/// A nonce is to be had for nothing, and STS alone can tell a wrong signature. Addresses of one subscriber are one
+/// source.
+#[tokio::test]
+async fn proofs_without_a_key_lock_out_nobody_of_the_same_address() {
+    let sts = FakeSts::new();
+    let world = world(&sts, REGISTRY).await;
+    let from = |mut event: Value, place: usize| {
+        event["requestContext"]["http"]["sourceIp"] = json!(format!("2001:db8:1:2::{place:x}"));
+        event
+    };
+    let made_up = |proof: Value, key: &str| {
+        let text = proof.to_string().replace(&credentials().access_key_id, key);
+        serde_json::from_str::<Value>(&text).unwrap()
+    };
+    let csr = csr();
+    for place in 0..101 {
+        let proof = made_up(proof(&world.nonce().await, "no csr"), "ASIAMADEUP");
+        world.send(from(svid("no csr", &proof), place)).await;
+        world.lines.drain();
+    }
+    assert_eq!(sts.asked(), 100);
+    assert_eq!(world.send(from(svid(&csr, &proof(&world.nonce().await, &csr)), 1)).await.status(), 200);
+    // All keys of a source together have a bound, too.
+    for place in 0..1_000 {
+        let proof = made_up(proof(&world.nonce().await, "no csr"), &format!("ASIAMADEUP{place}"));
+        world.send(from(svid("no csr", &proof), place)).await;
+        world.lines.drain();
+    }
+    assert_eq!(sts.asked(), 1_000);
+}
+
 #[tokio::test]
 async fn where_it_is_not_offered_the_iam_door_is_the_only_one() {
     let world = World::new().await;

@@ -18,6 +18,7 @@ const WORKER: &str = "worker";
 const TYPE: &str = "urn%3Aietf%3Aparams%3Aoauth%3Aclient-assertion-type%3Ajwt-bearer";
 
 static KEY: LazyLock<TestKey> = LazyLock::new(|| TestKey::new("ES256"));
+static KEY_OF_NOBODY: LazyLock<TestKey> = LazyLock::new(|| TestKey::new("ES256"));
 
 fn worker() -> ClientRecord {
     ClientRecord { authentication: Authentication::PrivateKeyJwt, jwks: Some(KEY.jwks()), ..client(WORKER, &[]) }
@@ -106,6 +107,16 @@ async fn an_assertion_is_good_once() {
     let mut other = claims("once");
     (other["iss"], other["sub"]) = (json!("other"), json!("other"));
     assert_eq!(world.send(by_assertion(&other)).await.status(), 200);
+}
+
+/// The clocks of two environments differ, and so does that of the table, which deletes what has expired.
+#[tokio::test]
+async fn a_mark_stays_for_longer_than_any_clock_accepts_the_assertion() {
+    let world = world().await;
+    assert_eq!(world.send(by_assertion(&claims("1"))).await.status(), 200);
+    let marks = world.directory.store.table("state").page(None, 10).await.unwrap().records;
+    let ends: Vec<_> = marks.iter().map(|(_, record)| record.expires_at).collect();
+    assert_eq!(ends, [Some(NOW + 60 + 61 + 60)], "exp, what it is accepted for after that, and a minute");
 }
 
 #[tokio::test]
@@ -283,19 +294,54 @@ async fn wrong_credentials_are_bounded_and_lock_nobody_else_out() {
     for _ in 0..20 {
         assert_eq!(world.send(from(post(CLIENT, "guess"), attacker)).await.status(), 401);
     }
-    let answer = world.send(from(post(CLIENT, SECRET), attacker)).await;
+    let answer = world.send(from(post(CLIENT, "guess"), attacker)).await;
     assert_eq!((answer.status(), answer.error().as_str()), (429, "temporarily_unavailable"), "{answer:?}");
     assert_eq!(answer.header("Retry-After"), Some("3"));
     assert_eq!(world.send(from(post(CLIENT, SECRET), owner)).await.status(), 200);
     assert_eq!(world.send(from(post("another", "guess"), attacker)).await.status(), 401);
     world.clock.set(NOW + 3);
-    assert_eq!(world.send(from(post(CLIENT, SECRET), attacker)).await.status(), 200);
+    assert_eq!(world.send(from(post(CLIENT, "guess"), attacker)).await.status(), 401);
     // An address that tries many names.
     for i in 0..100 {
         world.send(from(post(&format!("name-{i}"), "guess"), attacker)).await;
     }
     let answer = world.send(from(by_assertion(&claims("late")), attacker)).await;
     assert_eq!((answer.status(), answer.header("Retry-After")), (429, Some("1")));
+}
+
+/// Many callers share the address of one gateway.
+#[tokio::test]
+async fn who_has_no_credential_locks_out_nobody_of_the_same_address() {
+    let world = world().await;
+    let shared = "203.0.113.66";
+    assert_eq!(world.send(from(post(CLIENT, SECRET), shared)).await.status(), 200);
+    assert_eq!(world.send(from(by_assertion(&claims("1")), shared)).await.status(), 200);
+    // Later than records are remembered.
+    world.clock.set(NOW + 100);
+    for i in 0..100 {
+        world.send(from(post(&format!("name-{i}"), "guess"), shared)).await;
+    }
+    assert_eq!(world.send(from(post(CLIENT, SECRET), shared)).await.status(), 200);
+    assert_eq!(world.send(from(by_assertion(&claims("2")), shared)).await.status(), 200);
+    // What is wrong is told apart by nothing, and no table is asked about it.
+    world.directory.calls.store(0, Ordering::Relaxed);
+    let wrong = world.send(from(post(CLIENT, "guess"), shared)).await;
+    assert_eq!(wrong.status(), 429);
+    for event in
+        [post("nobody", "guess"), post("worker", "guess"), with_assertion(&KEY_OF_NOBODY.assertion(&claims("3")), "")]
+    {
+        assert_eq!(world.send(from(event, shared)).await.0, wrong.0);
+    }
+    assert_eq!(world.directory.calls.load(Ordering::Relaxed), 0);
+    // A secret that was right is so by memory, which the table then corrects.
+    world.directory.put(&client(CLIENT, &["the-new-one"])).await;
+    world.clock.set(NOW + 200);
+    for i in 0..100 {
+        world.send(from(post(&format!("name-{i}"), "guess"), shared)).await;
+    }
+    assert_eq!(world.send(from(post(CLIENT, SECRET), shared)).await.status(), 401);
+    assert_eq!(world.send(from(post(CLIENT, SECRET), shared)).await.status(), 429);
+    assert_eq!(world.send(from(post(CLIENT, "the-new-one"), shared)).await.status(), 200);
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ mod admin;
 mod common;
 
 use admin::AdminWorld;
-use common::{CLIENT, IAM_URL, ROLE_SESSION, basic, iam_event, token_event};
+use common::{CLIENT, IAM_URL, NOW, ROLE_SESSION, basic, iam_event, token_event};
 use serde_json::{Value, json};
 
 async fn status_of_token(world: &AdminWorld, client: &str, secret: &str) -> u64 {
@@ -24,7 +24,7 @@ async fn from_the_first_secret_to_the_end() {
     let world = AdminWorld::new().await;
     let body = json!({"client_id": "partner", "scopes": ["orders.read"], "audiences": ["orders"]});
     let made = world.call("POST", "/v1/clients", Some(body.clone())).await;
-    assert_eq!((made.status(), made.header("ETag")), (201, Some("\"1\"")), "{made:?}");
+    assert_eq!((made.status(), made.header("ETag")), (201, Some(format!("\"{NOW}.1\"").as_str())), "{made:?}");
     let first = text(&made.json()["client_secret"]);
     assert_eq!(first.len(), 43, "256 bits in base64url");
     assert_eq!(made.json()["secrets"], 1);
@@ -226,4 +226,83 @@ async fn a_client_of_a_role_can_be_stopped_and_stays_so() {
     assert_eq!(token().await.status(), 403, "it stays disabled");
     let other = world.call("PATCH", &format!("/v1/clients/{CLIENT}"), Some(json!({"authentication": "iam"}))).await;
     assert_eq!(other.status(), 400);
+}
+
+/// A change that was meant for a client does not fit the one that was made anew under its id.
+#[tokio::test]
+async fn a_client_that_is_made_again_is_another_one() {
+    let world = AdminWorld::new().await;
+    let make = async || world.call("POST", "/v1/clients", Some(json!({"client_id": "again"}))).await;
+    let first = make().await.header("ETag").unwrap().to_owned();
+    assert_eq!(world.call("DELETE", "/v1/clients/again", None).await.status(), 204);
+    world.world.clock.advance(std::time::Duration::from_secs(1));
+    let second = make().await.header("ETag").unwrap().to_owned();
+    for (tag, status) in [(first, 412), ("\"1\"".to_owned(), 412), (second, 200)] {
+        let mut event = world.event("PATCH", "/v1/clients/again", Some(json!({"state": "disabled"})));
+        event["headers"]["if-match"] = json!(tag);
+        assert_eq!(world.send(event).await.status(), status, "{tag}");
+    }
+}
+
+/// Whatever is sent, the role keeps its door, and less never becomes all.
+#[tokio::test]
+async fn a_client_of_a_role_keeps_its_method_and_its_limits() {
+    let world = AdminWorld::new().await;
+    let path = "/v1/clients/bookinfo-reviews";
+    let mut record = key_issuer::ClientRecord::new("bookinfo-reviews");
+    record.authentication = key_issuer::Authentication::Iam;
+    record.grants = vec!["client_credentials".to_owned()];
+    (record.scopes, record.audiences) = (vec!["less".to_owned()], vec!["bookinfo".to_owned()]);
+    world.world.directory.put(&record).await;
+    let public = json!({"kty": "EC", "crv": "P-256", "kid": "a",
+        "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU", "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"});
+    for (body, named) in [
+        (json!({"authentication": "private_key_jwt", "jwks": {"keys": [public]}}), "authentication"),
+        (json!({"authentication": "client_secret"}), "authentication"),
+        (json!({"scopes": []}), "scopes"),
+        (json!({"audiences": [], "scopes": ["a"]}), "audiences"),
+    ] {
+        let answer = world.call("PATCH", path, Some(body.clone())).await;
+        let description = answer.json()["error_description"].as_str().unwrap_or_default().to_owned();
+        assert!(answer.status() == 400 && description.contains(named), "{body}: {answer:?}");
+    }
+    assert_eq!(world.call("GET", path, None).await.json()["scopes"], json!(["less"]));
+    let answer = world.call("PATCH", path, Some(json!({"scopes": ["other"], "authentication": "iam"}))).await;
+    assert_eq!(answer.status(), 200, "{answer:?}");
+
+    // A record that was written by hand with another method can be stopped, and set right.
+    record.authentication = key_issuer::Authentication::PrivateKeyJwt;
+    record.jwks = Some(json!({"keys": [public]}));
+    world.world.directory.put(&record).await;
+    assert_eq!(world.call("PATCH", path, Some(json!({"state": "disabled"}))).await.status(), 200);
+    let back = json!({"authentication": "iam", "jwks": null, "state": "active"});
+    let answer = world.call("PATCH", path, Some(back)).await;
+    assert_eq!((answer.status(), answer.json()["authentication"].clone()), (200, json!("iam")), "{answer:?}");
+}
+
+/// Whichever of the two is faster, at each step of the other: no key is left that somebody could use.
+#[tokio::test]
+async fn a_key_that_is_made_while_its_client_is_deleted_opens_nothing() {
+    let world = AdminWorld::new().await;
+    // The key is written so slowly that the client is deleted meanwhile.
+    world.world.directory.slow_keys.store(20, std::sync::atomic::Ordering::Relaxed);
+    for later in 0..24 {
+        let id = format!("short-lived-{later}");
+        let client = json!({"client_id": id, "scopes": ["a"], "audiences": ["b"]});
+        assert_eq!(world.call("POST", "/v1/clients", Some(client)).await.status(), 201);
+        let key = json!({"environment": "dev", "client_id": id, "scopes": ["a"], "audiences": ["b"]});
+        let delete = async {
+            for _ in 0..later {
+                tokio::task::yield_now().await;
+            }
+            world.call("DELETE", &format!("/v1/clients/{id}"), None).await
+        };
+        let (made, deleted) = tokio::join!(world.call("POST", "/v1/api-keys", Some(key)), delete);
+        assert_eq!(deleted.status(), 204, "{later}: {deleted:?}");
+        assert!([201, 400].contains(&made.status()), "{later}: {made:?}");
+    }
+    let table = world.world.directory.store.table(platform::store::API_KEYS);
+    for (_, record) in table.page(None, 100).await.unwrap().records {
+        assert!(record.json.contains("\"revoked\""), "{}", record.json);
+    }
 }

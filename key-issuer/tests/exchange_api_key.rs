@@ -27,7 +27,7 @@ async fn world() -> World {
 #[tokio::test]
 async fn an_api_key_alone_is_a_credential() {
     let world = world().await;
-    let key = world.key("a", 1, |record| record.audiences.push("ratings".to_owned())).await;
+    let key = world.key("a", 1, |record| record.audiences.push("https://api.bookinfo.example".to_owned())).await;
     world.lines.drain();
     let answer = world.send(exchange_key(&key, &[])).await;
     assert_eq!(answer.status(), 200, "{answer:?}");
@@ -39,12 +39,14 @@ async fn an_api_key_alone_is_a_credential() {
     assert_ne!(claims["jti"].take(), Value::Null);
     assert_eq!(
         claims,
-        json!({"iss": ISSUER, "sub": "client:a", "aud": ["bookinfo", "ratings"], "exp": NOW + 600, "iat": NOW,
+        json!({"iss": ISSUER, "sub": "client:a", "aud": ["bookinfo", "https://api.bookinfo.example"],
+            "exp": NOW + 600, "iat": NOW,
             "nbf": NOW - 5, "jti": null, "client_id": "a", "azp": "a", "scope": "reviews.read",
             "may_act": {"subs": ["client:b", "client:c"]}, "api_key": &key[8..20]})
     );
-    let narrow = world.send(exchange_key(&key, &[("audience", "ratings"), ("client_id", "a")])).await;
-    assert_eq!(narrow.claims()["aud"], "ratings");
+    let narrow =
+        world.send(exchange_key(&key, &[("audience", "https://api.bookinfo.example"), ("client_id", "a")])).await;
+    assert_eq!(narrow.claims()["aud"], "https://api.bookinfo.example");
     // A key of a client without a record, and one that ends before the token would.
     let lonely = world.key("lonely", 2, |record| record.expires_at = Some(NOW + 10)).await;
     let answer = world.send(exchange_key(&lonely, &[("scope", "reviews.read")])).await;
@@ -139,6 +141,95 @@ async fn whoever_tries_keys_is_slowed_down() {
         answers.push(world.send(exchange_key(&wrong, &[])).await.status());
     }
     assert_eq!((answers[0], answers[20]), (400, 429), "{answers:?}");
+}
+
+/// Whoever tries keys shares its address with whoever has one.
+#[tokio::test]
+async fn whoever_tries_keys_locks_out_no_right_one() {
+    let world = world().await;
+    let key = world.key("a", 1, |_| {}).await;
+    assert_eq!(world.send(exchange_key(&key, &[])).await.status(), 200);
+    for i in 2..102 {
+        let unknown = authz::ApiKey::generate("dev", &[i; 48]).unwrap();
+        world.send(exchange_key(unknown.text().expose(), &[])).await;
+    }
+    let unknown = authz::ApiKey::generate("dev", &[102; 48]).unwrap();
+    assert_eq!(world.send(exchange_key(unknown.text().expose(), &[])).await.status(), 429);
+    assert_eq!(world.send(exchange_key(&key, &[])).await.status(), 200);
+    // One that was right and is so no more is looked at once.
+    world.key("a", 1, |record| record.state = KeyState::Disabled).await;
+    let answers = [world.send(exchange_key(&key, &[])).await, world.send(exchange_key(&key, &[])).await];
+    assert_eq!(answers.map(|answer| answer.status()), [400, 429]);
+}
+
+/// A key gives no more than its client may have now, alone and beside a client.
+#[tokio::test]
+async fn a_key_gives_nothing_that_its_client_has_lost() {
+    let world = world().await;
+    let key = world
+        .key("a", 1, |record| {
+            record.scope = "reviews.read reviews.write".to_owned();
+            record.audiences = vec!["bookinfo".to_owned(), "https://api.bookinfo.example".to_owned()];
+        })
+        .await;
+    let mut a = full_client("a");
+    (a.scopes, a.audiences) = (vec!["reviews.read".to_owned()], vec!["bookinfo".to_owned()]);
+    a.may_act = vec!["c".to_owned()];
+    world.directory.put(&a).await;
+    let subject = [("grant_type", TOKEN_EXCHANGE), ("subject_token", &*key), ("subject_token_type", API_KEY)];
+    for event in [exchange_key(&key, &[]), as_client("c", TOKEN, &subject)] {
+        let claims = world.send(event).await.claims();
+        assert_eq!((&claims["scope"], &claims["aud"]), (&json!("reviews.read"), &json!("bookinfo")), "{claims}");
+    }
+    let lost = [("audience", "https://api.bookinfo.example")];
+    assert_eq!(world.send(exchange_key(&key, &lost)).await.error(), "invalid_target");
+}
+
+/// A value that a rotation has replaced is accepted for a while, and nothing that comes from it for longer.
+#[tokio::test]
+async fn nothing_outlives_the_value_of_a_rotated_key() {
+    let world = world().await;
+    let mut hash = String::new();
+    let old = world.key("a", 1, |record| hash = record.hashes[0].clone()).await;
+    world
+        .key("a", 1, |record| {
+            record.hashes = vec!["11".repeat(32)];
+            record.previous = Some(authz::api_key::PreviousValue { hash, ends_at: NOW + 100 });
+        })
+        .await;
+    let answer = world.send(exchange_key(&old, &[])).await;
+    assert_eq!((answer.status(), &answer.claims()["exp"]), (200, &json!(NOW + 100)), "{answer:?}");
+    let family = [("requested_token_type", REFRESH_TOKEN)];
+    let mut parameters = vec![("grant_type", TOKEN_EXCHANGE), ("subject_token", &old), ("subject_token_type", API_KEY)];
+    parameters.extend_from_slice(&family);
+    let answer = world.send(as_client("a", TOKEN, &parameters)).await;
+    assert_eq!((answer.status(), &answer.json()["expires_in"]), (200, &json!(100)), "{answer:?}");
+}
+
+/// What came from a key ends with it, whether it is on a list or its record alone says so.
+#[tokio::test]
+async fn what_came_from_a_stopped_key_is_worth_nothing() {
+    let world = world().await;
+    for (place, stop) in [
+        (1, (|record| record.state = KeyState::Revoked) as fn(&mut ApiKeyRecord)),
+        (2, |record| record.state = KeyState::Disabled),
+        (3, |record| record.expires_at = Some(NOW)),
+    ] {
+        let key = world.key("a", place, |_| {}).await;
+        let direct = token_in(&world.send(exchange_key(&key, &[])).await);
+        let again = token_in(&world.send(exchange("a", &direct, &[])).await);
+        assert!(world.is_active(&direct).await && world.is_active(&again).await);
+        world.key("a", place, stop).await;
+        for token in [&direct, &again] {
+            assert!(!world.is_active(token).await, "{place}");
+            assert_eq!(world.send(exchange("a", token, &[])).await.error(), "invalid_request", "{place}");
+        }
+    }
+    let key = world.key("a", 4, |_| {}).await;
+    let token = token_in(&world.send(exchange_key(&key, &[])).await);
+    let id = authz::ApiKey::parse(&key).unwrap().id().to_owned();
+    world.list("key", &id, json!({"until": NOW + 3_600})).await;
+    assert!(!world.is_active(&token).await, "a list says so before the record does");
 }
 
 /// A client that authenticates beside the key is the requester.

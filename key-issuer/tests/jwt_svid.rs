@@ -144,6 +144,19 @@ async fn eddsa_signs_none() {
     assert_eq!(world.send(event_for(&json!({"audience": ["bookinfo"]}))).await.status(), 503);
 }
 
+/// The record of the role's client narrows what the registry says, and does not widen it.
+#[tokio::test]
+async fn audiences_that_the_client_has_lost_are_refused() {
+    let world = self::world().await;
+    let mut client = key_issuer::ClientRecord::new("bookinfo-reviews");
+    client.authentication = key_issuer::Authentication::Iam;
+    client.audiences = vec!["bookinfo".to_owned(), "elsewhere".to_owned()];
+    world.directory.put(&client).await;
+    for (audience, status) in [("bookinfo", 200), ("spiffe://cluster.local/ns/x/sa/y", 400), ("elsewhere", 400)] {
+        assert_eq!(world.send(event_for(&json!({"audience": [audience]}))).await.status(), status, "{audience}");
+    }
+}
+
 /// Who is stopped as a client is stopped as a workload.
 #[tokio::test]
 async fn a_role_whose_client_is_stopped_gets_none() {

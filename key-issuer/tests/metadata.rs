@@ -27,13 +27,7 @@ async fn both_discovery_documents_are_the_same_bytes() {
     assert_eq!(openid.status(), 200);
     assert_eq!(openid.header("Content-Type"), Some("application/json"));
     assert_eq!(openid.header("Cache-Control"), Some("public, max-age=3600"));
-    let methods = [
-        "client_secret_basic",
-        "client_secret_post",
-        "private_key_jwt",
-        "tls_client_auth",
-        "self_signed_tls_client_auth",
-    ];
+    let methods = ["client_secret_basic", "client_secret_post", "private_key_jwt", "tls_client_auth"];
     let at = |host: &str, path: &str| format!("{host}/oauth2/{path}");
     assert_eq!(
         openid.json(),

@@ -10,7 +10,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use common::keys::{TestKey, encode};
 use common::*;
-use key_issuer::{Authentication, CertificateName, ClientRecord, ClientState};
+use key_issuer::{Authentication, CertificateName, ClientRecord, ClientState, bootstrap};
 use rcgen::{CertificateParams, DnType, KeyPair, SanType};
 use serde_json::{Value, json};
 
@@ -53,10 +53,21 @@ fn self_signed(certificates: &[&rcgen::Certificate]) -> ClientRecord {
     }
 }
 
+/// A world whose mTLS door takes this method.
+async fn door_of(method: &str) -> World {
+    let signing = bootstrap::new_signing_secret().unwrap();
+    let ca = bootstrap::new_ca_secret(&"cluster.local".parse().unwrap(), NOW).unwrap();
+    World::built(signing.expose(), ca.expose(), &[("CAUSEWAY_MTLS_CLIENT_AUTH", method)], None).await
+}
+
+async fn self_signed_door() -> World {
+    door_of("self_signed_tls_client_auth").await
+}
+
 #[tokio::test]
 async fn certificates_authenticate_and_bind() {
     use CertificateName as N;
-    let world = World::new().await;
+    let (of_authorities, of_own) = (World::new().await, self_signed_door().await);
     for (record, good) in [
         (named(N::SubjectDn("CN=gateway,O=Bookinfo".to_owned())), true),
         (named(N::SanDns("gateway.bookinfo.example".to_owned())), true),
@@ -76,6 +87,10 @@ async fn certificates_authenticate_and_bind() {
         (ClientRecord { authentication: Authentication::Iam, ..self_signed(&[&SHOWN]) }, false),
         (client("gateway", &[SECRET]), false),
     ] {
+        let world = match record.authentication {
+            Authentication::SelfSignedTlsClientAuth => &of_own,
+            _ => &of_authorities,
+        };
         world.directory.put(&record).await;
         world.clock.advance(std::time::Duration::from_secs(60));
         let answer = world.send(mtls_event(&SHOWN.pem(), AS_GATEWAY)).await;
@@ -94,9 +109,41 @@ async fn certificates_authenticate_and_bind() {
     }
 }
 
+/// API Gateway has one truststore. A client whose own certificate is in it could sign another one with anybody's name.
+#[tokio::test]
+async fn a_registered_certificate_signs_no_name_of_another_client() {
+    let mut params = CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().unwrap();
+    let own = params.self_signed(&key).unwrap();
+    let partner = rcgen::Issuer::from_params(&params, &key);
+    let mut params = CertificateParams::default();
+    params.subject_alt_names = vec![SanType::DnsName("gateway.bookinfo.example".try_into().unwrap())];
+    let forged = params.signed_by(&KeyPair::generate().unwrap(), &partner).unwrap();
+
+    let victim = named(CertificateName::SanDns("gateway.bookinfo.example".to_owned()));
+    let mut partner = self_signed(&[&own]);
+    partner.client_id = "partner".to_owned();
+    let as_partner = "grant_type=client_credentials&client_id=partner";
+    for (method, victims, partners) in [("tls_client_auth", 200, 401), ("self_signed_tls_client_auth", 401, 200)] {
+        let world = door_of(method).await;
+        world.directory.put(&victim).await;
+        world.directory.put(&partner).await;
+        let answer = world.send(mtls_event(&forged.pem(), AS_GATEWAY)).await;
+        assert_eq!(answer.status(), victims, "{method}: {answer:?}");
+        let answer = world.send(mtls_event(&own.pem(), as_partner)).await;
+        assert_eq!(answer.status(), partners, "{method}: {answer:?}");
+        let discovery = world.send(event(PUBLIC_API, "GET", "/.well-known/openid-configuration")).await.json();
+        let methods = discovery["token_endpoint_auth_methods_supported"].as_array().unwrap().clone();
+        let by_certificate: Vec<Value> =
+            methods.into_iter().filter(|name| name.as_str().unwrap().contains("tls")).collect();
+        assert_eq!(by_certificate, [json!(method)]);
+    }
+}
+
 #[tokio::test]
 async fn a_registered_chain_lends_its_name_to_no_authority() {
-    let world = World::new().await;
+    let world = self_signed_door().await;
     let chain = json!({"keys": [{"kty": "EC", "x5c": [STANDARD.encode(OTHER.der()), STANDARD.encode(SHOWN.der())]}]});
     world.directory.put(&ClientRecord { jwks: Some(chain), ..self_signed(&[]) }).await;
     assert_eq!(world.send(mtls_event(&SHOWN.pem(), AS_GATEWAY)).await.status(), 401);
@@ -105,7 +152,7 @@ async fn a_registered_chain_lends_its_name_to_no_authority() {
 
 #[tokio::test]
 async fn broken_records_authenticate_nobody() {
-    let world = World::new().await;
+    let (of_authorities, of_own) = (World::new().await, self_signed_door().await);
     for record in [
         ClientRecord { certificate: None, ..named(CertificateName::SanDns("a".to_owned())) },
         named(CertificateName::SubjectDn(String::new())),
@@ -113,6 +160,10 @@ async fn broken_records_authenticate_nobody() {
         named(CertificateName::SanIp("192.0.2".to_owned())),
         ClientRecord { jwks: None, ..self_signed(&[]) },
     ] {
+        let world = match record.authentication {
+            Authentication::SelfSignedTlsClientAuth => &of_own,
+            _ => &of_authorities,
+        };
         world.directory.put(&record).await;
         let answer = world.send(mtls_event(&SHOWN.pem(), AS_GATEWAY)).await;
         assert_eq!((answer.status(), answer.error().as_str()), (500, "server_error"), "{record:?}");
@@ -121,7 +172,7 @@ async fn broken_records_authenticate_nobody() {
 
 #[tokio::test]
 async fn with_another_method_the_certificate_binds_and_does_not_authenticate() {
-    let world = World::new().await;
+    let world = self_signed_door().await;
     let key = TestKey::new("ES256");
     let worker =
         ClientRecord { authentication: Authentication::PrivateKeyJwt, jwks: Some(key.jwks()), ..client("worker", &[]) };
@@ -147,7 +198,7 @@ async fn with_another_method_the_certificate_binds_and_does_not_authenticate() {
 
 #[tokio::test]
 async fn a_proof_binds_beside_the_certificate() {
-    let world = World::new().await;
+    let world = self_signed_door().await;
     world.directory.put(&self_signed(&[&SHOWN])).await;
     let key = TestKey::new("ES256");
     let mut event = mtls_event(&SHOWN.pem(), AS_GATEWAY);
@@ -162,7 +213,7 @@ async fn a_proof_binds_beside_the_certificate() {
 
 #[tokio::test]
 async fn the_door_is_closed_without_a_valid_certificate() {
-    let world = World::new().await;
+    let world = self_signed_door().await;
     world.directory.put(&self_signed(&[&SHOWN])).await;
     let expires = i64::try_from(NOW).unwrap() + 10;
     let short = certificate(expires);
@@ -202,7 +253,7 @@ async fn the_door_is_closed_without_a_valid_certificate() {
 
 #[tokio::test]
 async fn a_certificate_at_another_door_is_ignored_and_noted() {
-    let world = World::new().await;
+    let world = self_signed_door().await;
     world.directory.put(&self_signed(&[&SHOWN])).await;
     for (api, client_is_known) in [(PUBLIC_API, false), (PUBLIC_API, true), ("mtlsapi2", false)] {
         let mut forged = mtls_event(&SHOWN.pem(), if client_is_known { GRANT } else { AS_GATEWAY });
@@ -223,7 +274,7 @@ async fn a_certificate_at_another_door_is_ignored_and_noted() {
 /// RFC 8705 §3.4.
 #[tokio::test]
 async fn a_client_of_bound_tokens_must_come_by_the_mtls_door() {
-    let world = World::new().await;
+    let world = self_signed_door().await;
     let bound = ClientRecord { tls_client_certificate_bound_access_tokens: true, ..client(CLIENT, &[SECRET]) };
     world.directory.put(&bound).await;
     let answer = world.send(token_event(GRANT)).await;

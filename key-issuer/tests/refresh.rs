@@ -233,18 +233,40 @@ async fn what_the_client_has_lost_is_not_granted() {
     assert_eq!(world.send(refresh("b", &next_in(&answer), &[])).await.error(), "invalid_target");
 }
 
+/// The list is everybody's: a family is one entry of it, whatever came out of it.
 #[tokio::test]
-async fn access_tokens_of_a_family_are_bounded() {
-    let (world, mut token, _) = world().await;
-    for _ in 0..32 {
-        token = next_in(&world.send(refresh("b", &token, &[])).await);
+async fn the_end_of_a_family_ends_all_that_came_out_of_it() {
+    let (world, first, _) = world().await;
+    let mut tokens = Vec::new();
+    let mut token = first.clone();
+    for _ in 0..40 {
+        let answer = world.send(refresh("b", &token, &[])).await;
+        tokens.push(token_in(&answer));
+        token = next_in(&answer);
     }
-    // Verifiers accept the tokens for a minute longer, and there is a minute between the clocks.
-    world.clock.set(NOW + 710);
-    let answer = world.send(refresh("b", &token, &[])).await;
-    assert_eq!((answer.status(), answer.header("Retry-After")), (429, Some("10")));
-    world.clock.set(NOW + 720);
-    assert_eq!(world.send(refresh("b", &token, &[])).await.status(), 200, "it was not used up");
+    tokens.push(token_in(&world.send(exchange("b", &tokens[7], &[])).await));
+    assert_eq!(world.send(refresh("b", &first, &[])).await.error(), "invalid_grant", "used twice");
+    for token in &tokens {
+        assert!(!world.is_active(token).await);
+        assert_eq!(world.send(exchange("b", token, &[])).await.error(), "invalid_request");
+    }
+    let entries = world.directory.store.table("revocations").page(None, 10).await.unwrap().records;
+    assert_eq!(entries.iter().filter(|(id, _)| id.starts_with("token#")).count(), 1, "{entries:?}");
+}
+
+/// What is revoked ends what came out of it, also what a verifier does not see the way of.
+#[tokio::test]
+async fn a_revoked_token_ends_the_access_tokens_of_its_families() {
+    let (world, token, subject) = world().await;
+    // The subject token has ended when its last descendant has not.
+    world.clock.set(NOW + 590);
+    let access = token_in(&world.send(refresh("b", &token, &[])).await);
+    assert!(world.is_active(&access).await);
+    assert_eq!(world.send(as_client("a", "/oauth2/revoke", &[("token", &subject)])).await.status(), 200);
+    for later in [590, 1_189] {
+        world.clock.set(NOW + later);
+        assert!(!world.is_active(&access).await, "{later}");
+    }
 }
 
 proptest! {

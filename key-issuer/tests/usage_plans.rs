@@ -71,9 +71,36 @@ async fn what_a_plan_has_not_heard_is_told_again() {
     // A deletion waits for the plan, since afterwards nobody would know of its key.
     world.plans.fail(2, &UsagePlanError::Failed("out".to_owned()));
     assert_eq!(world.call("DELETE", &format!("/v1/api-keys/{id}"), None).await.status(), 503);
-    let event = json!({"version": "0", "source": "aws.events", "detail-type": "Scheduled Event", "detail": {}});
-    assert_eq!(world.world.issuer.handle(event).await.unwrap(), json!({"synced": 1, "pending": 0}));
+    assert_eq!(reconcile(&world).await, json!({"synced": 1, "pending": 0}));
     assert!(!world.plans.get(&id).unwrap().1);
+}
+
+/// Whoever may set the target of EventBridge's rule writes its events.
+#[tokio::test]
+async fn what_eventbridge_may_invoke_takes_nothing_from_an_event() {
+    let mut world = AdminWorld::new().await;
+    let scheduled = json!({"version": "0", "source": "aws.events", "detail-type": "Scheduled Event", "detail": {}});
+    assert!(world.world.issuer.handle(scheduled.clone()).await.is_err(), "the issuer has no schedule");
+
+    world.plans.fail(1, &UsagePlanError::Failed("no answer in time".to_owned()));
+    let (id, _) = world.new_key(json!({"usage_plan": "plan1"})).await;
+    let path = format!("/v1/api-keys/{id}/revoke");
+    let forged = [
+        world.event("POST", &path, None),
+        common::iam_event(common::IAM_URL, "/v1/clients", common::ROLE_SESSION),
+        json!({"Step": "createSecret", "SecretId": "signing", "ClientRequestToken": "t"}),
+        scheduled,
+    ];
+    world.restart_with(&[("CAUSEWAY_USAGE_PLANS", "only")]);
+    let mut synced = 1;
+    for event in forged {
+        let said = world.world.issuer.handle(event.clone()).await.unwrap();
+        assert_eq!(said, json!({"synced": synced, "pending": 0}), "{event}");
+        synced = 0;
+    }
+    world.restart();
+    let key = world.call("GET", &format!("/v1/api-keys/{id}"), None).await.json();
+    assert_eq!((&key["state"], &key["usage_plan_state"]), (&json!("active"), &json!("synced")));
 }
 
 #[tokio::test(start_paused = true)]

@@ -45,6 +45,26 @@ impl Process {
         Ok(Self { name: name.to_owned(), child, output })
     }
 
+    /// Starts `command`, whose standard output is its own business; the other stream is kept.
+    pub fn start_silent(name: &str, command: &mut Command) -> Result<Self, String> {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|error| format!("cannot start {name}: {error}"))?;
+        let output = Output::default();
+        if let Some(stderr) = child.stderr.take() {
+            output.follow(stderr);
+        }
+        Ok(Self { name: name.to_owned(), child, output })
+    }
+
+    /// Its number, while it runs.
+    pub fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
     /// What it has printed so far.
     pub fn lines(&self) -> Vec<String> {
         self.output.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()

@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 use e2e::{root, tier, tool};
 
 /// What goes wrong with the template (text, its replacement), and how `check.py` names it.
-const MISTAKES: [(&str, &str, &str); 77] = [
+const MISTAKES: [(&str, &str, &str); 90] = [
     ("AuthType: AWS_IAM", "AuthType: NONE", "KeyIssuerUrl is not KeyIssuer's with AWS_IAM"),
     ("      PrincipalOrgID: !Ref OrganizationId\n", "", "IamDoorPermission lets somebody else invoke KeyIssuer"),
     ("      InvokedViaFunctionUrl: true\n", "", "IamDoorInvokePermission lets somebody else invoke KeyIssuer"),
@@ -59,6 +59,16 @@ const MISTAKES: [(&str, &str, &str); 77] = [
         "!If [ConcurrencyIsReserved, !Ref ReservedConcurrency, !Ref AWS::NoValue]",
         "!Ref ReservedConcurrency",
         "Authorizer's reserved concurrency has no condition",
+    ),
+    (
+        "        - IssuerConcurrencyIsReserved\n",
+        "        - ConcurrencyIsReserved\n",
+        "KeyIssuer's reserved concurrency has no condition",
+    ),
+    (
+        "!Equals [!Ref IssuerReservedConcurrency, 0]",
+        "!Equals [!Ref IssuerReservedConcurrency, 1]",
+        "the condition IssuerConcurrencyIsReserved",
     ),
     (
         "        - ConcurrencyIsProvisioned\n",
@@ -114,11 +124,32 @@ const MISTAKES: [(&str, &str, &str); 77] = [
     ),
     ("          CAUSEWAY_STATE_TABLE: !Ref StateTable\n", "", "KeyIssuer's CAUSEWAY_STATE_TABLE is None"),
     ("!If [MtlsDoorIsOpen, !Ref MtlsApi, !Ref AWS::NoValue]", "!Ref MtlsApi", "KeyIssuer's CAUSEWAY_MTLS_DOOR_IDS is"),
+    (
+        "!If [MtlsDoorIsOpen, !Ref MtlsClientAuth, !Ref AWS::NoValue]",
+        "!Ref MtlsClientAuth",
+        "KeyIssuer's CAUSEWAY_MTLS_CLIENT_AUTH is",
+    ),
     ("!If [IamDoorIsOpen, !Ref CaSecret, !Ref AWS::NoValue]", "!Ref CaSecret", "KeyIssuer's CAUSEWAY_CA_SECRET is"),
     (
-        "!And [!Condition IamDoorIsOpen, !Not [!Equals [!Ref StsEndpoints, \"\"]]]",
-        "!Not [!Equals [!Ref StsEndpoints, \"\"]]",
+        "    - !Condition IamDoorIsOpen\n    - !Not [!Equals [!Ref WorkloadRegistry, \"[]\"]]\n",
+        "    - !Condition IamDoorIsOpen\n",
         "the condition StsEndpointsAreGiven",
+    ),
+    (
+        "          CAUSEWAY_TOKEN_TTL_SECONDS: !Ref TokenTtlSeconds\n",
+        "",
+        "KeyIssuer's CAUSEWAY_TOKEN_TTL_SECONDS is None",
+    ),
+    (
+        "CAUSEWAY_SVID_ED25519: !Ref SvidEd25519",
+        "CAUSEWAY_SVID_ED25519: \"true\"",
+        "KeyIssuer's CAUSEWAY_SVID_ED25519 is",
+    ),
+    ("Value: !Ref ApiKeysTable", "Value: !Ref ClientsTable", "no output names ApiKeysTable"),
+    (
+        "  RateLimitsTableName:\n    Condition: RatesAreLimited\n",
+        "  RateLimitsTableName:\n",
+        "no output names RateLimitsTable",
     ),
     (
         "      # The policies that say who may administrate.\n      Layers: [!Ref ConfigurationLayer]\n",
@@ -153,11 +184,32 @@ const MISTAKES: [(&str, &str, &str); 77] = [
         "    Type: AWS::Events::Rule\n",
         "UsagePlansSchedule is there without usage plans",
     ),
-    ("{\"reconcile\":\"usage-plans\"}", "{\"Step\":\"finishSecret\"}", "UsagePlansSchedule calls"),
+    ("Arn: !GetAtt UsagePlansFunction.Arn", "Arn: !GetAtt KeyIssuer.Arn", "UsagePlansSchedule calls ['KeyIssuer']"),
     (
         "      SourceArn: !GetAtt UsagePlansSchedule.Arn\n",
         "",
+        "UsagePlansPermission lets somebody else invoke UsagePlansFunction",
+    ),
+    (
+        "FunctionName: !Ref UsagePlansFunction",
+        "FunctionName: !Ref KeyIssuer",
         "UsagePlansPermission lets somebody else invoke KeyIssuer",
+    ),
+    ("CAUSEWAY_USAGE_PLANS: only", "CAUSEWAY_USAGE_PLANS: \"on\"", "UsagePlansFunction's CAUSEWAY_USAGE_PLANS is on"),
+    (
+        "Role: !GetAtt UsagePlansRole.Arn",
+        "Role: !GetAtt KeyIssuerRole.Arn",
+        "UsagePlansFunction has the role {'Fn::GetAtt': ['KeyIssuerRole'",
+    ),
+    (
+        "Action: [dynamodb:UpdateItem, dynamodb:Scan]",
+        "Action: [dynamodb:UpdateItem, dynamodb:Scan, dynamodb:DeleteItem]",
+        "UsagePlansRole has the grant (['dynamodb:UpdateItem'",
+    ),
+    (
+        "{ Name: FunctionName, Value: !Ref UsagePlansFunction }",
+        "{ Name: FunctionName, Value: !Ref Authorizer }",
+        "no alarm for ('Errors', 'UsagePlansFunction')",
     ),
     ("      SourceAccount: !Ref AWS::AccountId\n", "", "RotationPermission lets somebody else invoke KeyIssuer"),
     ("SecretId: !Ref SigningSecret", "SecretId: !Ref CaSecret", "SigningKeyRotation rotates another secret"),
@@ -209,6 +261,7 @@ const MISTAKES: [(&str, &str, &str); 77] = [
         "StateTable deletes records by another attribute",
     ),
     ("$.event = \"secret_refresh_failed\"", "$.event = \"secret\"", "no alarm for the issuer's lines"),
+    ("$.alarm = \"leak_not_revoked\"", "$.alarm = \"leak\"", "no alarm for the issuer's lines"),
     ("\"widgets\": [", "\"widgets\": [[", "Dashboard is no dashboard"),
     ("\"Throttles\", \"Func", "\"Throttle\", \"Func", "Dashboard does not show ('AWS/Lambda', 'Throttles')"),
 ];

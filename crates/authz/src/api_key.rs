@@ -260,6 +260,16 @@ pub enum Refusal {
     Expired,
 }
 
+/// A key that is accepted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Accepted<'a> {
+    /// Its record.
+    pub record: &'a ApiKeyRecord,
+    /// When the value that was presented ends, in seconds since 1970: with the key, or sooner if a rotation has
+    /// replaced it.
+    pub ends_at: Option<u64>,
+}
+
 /// Checks `key` against the store's answer. The secret is proven first: what a record says is told to
 /// nobody who does not hold its key. An unknown id costs the same comparison as a known one. `serving` is
 /// the environment that the key has to open; `now` is in seconds since 1970.
@@ -272,7 +282,7 @@ pub fn check<'a>(
     pepper: &Secret<Vec<u8>>,
     serving: Option<&str>,
     now: u64,
-) -> Result<&'a ApiKeyRecord, Refusal> {
+) -> Result<Accepted<'a>, Refusal> {
     let hash = key.hash(pepper);
     let Some(record) = record else {
         let _same_work = constant_time::verify_slices_are_equal(&hash, &[0; 32]);
@@ -303,12 +313,12 @@ pub fn check<'a>(
     if record.expires_at.is_some_and(|expires_at| now >= expires_at) {
         return Err(Refusal::Expired);
     }
-    if let Value::Until(ends_at) = matched
-        && now >= ends_at
-    {
-        return Err(Refusal::Expired);
-    }
-    Ok(record)
+    let value_ends_at = match matched {
+        Value::Until(ends_at) if now >= ends_at => return Err(Refusal::Expired),
+        Value::Until(ends_at) => Some(ends_at),
+        Value::Current | Value::None => None,
+    };
+    Ok(Accepted { record, ends_at: record.expires_at.into_iter().chain(value_ends_at).min() })
 }
 
 /// Which of a key's values a presented one is.
@@ -508,6 +518,17 @@ mod tests {
         assert_eq!(verdict(&old, &rotated, 99), None);
         assert_eq!(verdict(&old, &rotated, 100), Some(Refusal::Expired));
         assert_eq!(verdict(&new, &rotated, 100), None);
+        for (key, expires_at, expected) in [
+            (&new, None, None),
+            (&new, Some(200), Some(200)),
+            (&old, None, Some(100)),
+            (&old, Some(200), Some(100)),
+            (&old, Some(50), Some(50)),
+        ] {
+            let record = ApiKeyRecord { expires_at, ..rotated.clone() };
+            let accepted = check(key, Some(&record), &pepper, Some("dev"), 0).unwrap();
+            assert_eq!((accepted.record, accepted.ends_at), (&record, expected));
+        }
         for (key, now, expected) in [
             (&new, 99, Some(LiveValue::Current)),
             (&new, 100, Some(LiveValue::Current)),

@@ -1,6 +1,7 @@
 //! Credentials that their issuer has taken back before they expire.
 
 mod id;
+pub mod lineage;
 mod signed;
 
 use std::collections::BTreeMap;
@@ -107,9 +108,9 @@ impl RevocationList {
         }
     }
 
-    /// Whether the token with these claims is revoked: by its `jti`, by its client, or as one that its client got
-    /// before a moment. A token without `iat` counts as issued before it. Its clients are the one that has it (`client_id`,
-    /// or else `azp`) and the one that it is about: our issuer's subjects of clients are `client:ID`.
+    /// Whether the token with these claims is revoked: by its `jti` or that of one that it comes from, by its API key,
+    /// by one of its clients, or as one that such a client got before a moment. A token without `iat` counts as issued
+    /// before it. See [`lineage`].
     ///
     /// A signed list speaks of its own issuer's tokens: the same `jti` or client at another issuer is another one.
     pub fn has_token(&self, claims: &Claims) -> bool {
@@ -118,14 +119,14 @@ impl RevocationList {
         {
             return false;
         }
-        let by_id = claims.text("jti").is_some_and(|jti| self.ids.has(RevokedId::token(jti)));
-        let about = claims.subject().and_then(|subject| subject.strip_prefix("client:"));
-        let by_client = claims.client_id().into_iter().chain(about).any(|client| {
+        let by_id = lineage::tokens(claims).any(|id| self.ids.has(RevokedId::token(id)));
+        let by_key = claims.text(lineage::API_KEY).is_some_and(|key| self.ids.has(RevokedId::key(key)));
+        let by_client = lineage::clients(claims).any(|client| {
             let cut = self.clients_before.get(client);
             self.ids.has(RevokedId::client(client))
                 || cut.is_some_and(|&cut| claims.issued_at().is_none_or(|issued_at| issued_at < cut))
         });
-        by_id || by_client
+        by_id || by_key || by_client
     }
 
     /// Whether the API key with this record is revoked: by its id or by its client. `clients_before` is about tokens.

@@ -6,17 +6,20 @@
 //!
 //! <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>
 
+// What is counted is what the fronts with policies do; the others write no metrics.
+#[cfg(feature = "jwks")]
+mod decisions;
+#[cfg(feature = "jwks")]
+mod directives;
 #[cfg(feature = "jwks")]
 mod states;
 
-use std::sync::{Arc, LazyLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
-use serde::{Serialize, Serializer};
-use serde_json::value::RawValue;
+use std::sync::Arc;
 
 use crate::env::{EnvError, Reader};
 
+#[cfg(feature = "jwks")]
+pub(crate) use decisions::{DecisionMetrics, micros};
 #[cfg(feature = "jwks")]
 pub(crate) use states::StateMetrics;
 #[cfg(feature = "jwks")]
@@ -61,19 +64,6 @@ impl Emf {
             Metrics::Off => None,
         })
     }
-
-    /// The members that make metrics of a decision line. The line itself has `reason`.
-    pub(crate) fn decision(&self, allowed: bool, latency: Duration, now: SystemTime) -> DecisionMetrics<'_> {
-        DecisionMetrics {
-            aws: Aws { timestamp: milliseconds(now), cloud_watch_metrics: DecisionDirectives },
-            service: self.service,
-            environment: &self.environment,
-            decisions: 1,
-            // Zero counts too: the average of `Denied` is the share of denials.
-            denied: u8::from(!allowed),
-            latency: micros(latency),
-        }
-    }
 }
 
 /// What `CAUSEWAY_METRICS` says.
@@ -83,79 +73,6 @@ pub enum Metrics {
     Emf,
     /// None.
     Off,
-}
-
-const BY_SERVICE: &[&str] = &["service", "environment"];
-const DECISION_DIMENSIONS: &[&[&str]] = &[BY_SERVICE, &["service", "environment", "reason"]];
-const DECISION_METRICS: [Metric; 3] = [
-    Metric { name: "Decisions", unit: "Count" },
-    Metric { name: "Denied", unit: "Count" },
-    Metric { name: "Latency", unit: "Microseconds" },
-];
-
-#[derive(Serialize)]
-pub(crate) struct DecisionMetrics<'a> {
-    #[serde(rename = "_aws")]
-    aws: Aws<DecisionDirectives>,
-    service: &'static str,
-    environment: &'a str,
-    #[serde(rename = "Decisions")]
-    decisions: u8,
-    #[serde(rename = "Denied")]
-    denied: u8,
-    #[serde(rename = "Latency")]
-    latency: u64,
-}
-
-/// The metadata object of the specification.
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct Aws<D> {
-    /// "The number of milliseconds after Jan 1, 1970 00:00:00 UTC."
-    timestamp: u64,
-    cloud_watch_metrics: D,
-}
-
-/// The directives of every decision line. They are always the same, and twenty texts: written once, they are copied.
-struct DecisionDirectives;
-
-impl Serialize for DecisionDirectives {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        static WRITTEN: LazyLock<Option<Box<RawValue>>> =
-            LazyLock::new(|| serde_json::value::to_raw_value(&decision_directives()).ok());
-        match WRITTEN.as_deref() {
-            Some(written) => written.serialize(serializer),
-            None => decision_directives().serialize(serializer),
-        }
-    }
-}
-
-fn decision_directives() -> [Directive<'static>; 1] {
-    [Directive { namespace: NAMESPACE, dimensions: DECISION_DIMENSIONS, metrics: &DECISION_METRICS }]
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct Directive<'a> {
-    namespace: &'static str,
-    dimensions: &'static [&'static [&'static str]],
-    metrics: &'a [Metric],
-}
-
-#[derive(Clone, Copy, Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct Metric {
-    name: &'static str,
-    unit: &'static str,
-}
-
-fn milliseconds(time: SystemTime) -> u64 {
-    u64::try_from(time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
-}
-
-/// Microseconds, as far as they can be counted.
-pub(crate) fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -256,7 +256,7 @@ impl ApiKeys for Embedded {
 }
 
 /// The record `id` of `store`, from the text of its attribute `record`.
-#[cfg(any(feature = "aws", feature = "dynamodb"))]
+#[cfg(any(all(feature = "aws", feature = "jwks"), feature = "dynamodb"))]
 pub(crate) fn parse_record<T: serde::de::DeserializeOwned>(
     store: &str,
     id: &str,

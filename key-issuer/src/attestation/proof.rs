@@ -110,6 +110,8 @@ pub(super) struct Checked<'a> {
     pub(super) headers: Vec<(String, Secret<String>)>,
     pub(super) nonce: &'a str,
     pub(super) signature: &'a str,
+    /// The id of the access key that it names.
+    pub(super) access_key: &'a str,
     /// The last second at which this proof passes, in seconds since 1970.
     pub(super) valid_until: u64,
 }
@@ -166,6 +168,7 @@ impl Proof {
             headers: self.to_send(),
             nonce: header(NONCE)?,
             signature: authorization.signature,
+            access_key: authorization.access_key,
             valid_until,
         })
     }

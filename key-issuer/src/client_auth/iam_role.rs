@@ -32,13 +32,12 @@ pub(super) async fn authenticate(
     Ok(Client { record, certificate: None })
 }
 
-/// Refuses whoever has proven a role whose client is disabled or revoked: it gets no SVID either.
+/// Refuses whoever has proven a role whose client is disabled or revoked: it gets no SVID, and administrates nothing.
 ///
 /// # Errors
 /// 403 `access_denied`; 503 when a table does not answer.
 pub(crate) async fn check_usable(issuer: &Inner, client_id: &str) -> Result<(), Refusal> {
-    let found = record(issuer, client_id, Age::Any).await?;
-    if found.is_some_and(|found| found.state != ClientState::Active) {
+    if super::is_disabled(issuer, client_id).await? {
         return Err(Refusal::new(403, "access_denied", "the client of this IAM role is disabled"));
     }
     if super::is_revoked(issuer, client_id).await? {

@@ -101,13 +101,7 @@ impl<'f> Assertion<'f> {
         record: Option<ClientRecord>,
         now: u64,
     ) -> Result<ClientRecord, Refusal> {
-        let record = self.check_signature(record)?;
-        let audiences = audiences(issuer, record.assertion_audience);
-        // From here on the caller has the client's key, and may know what is wrong.
-        let fresh = self.check_claims(&audiences, now).map_err(|why| {
-            let detail = format!("the client {} sent an assertion: {why}", record.client_id);
-            invalid(why).with_detail(detail)
-        })?;
+        let (record, fresh) = self.check(issuer, record, now)?;
         // The last check, for an assertion that is refused for something else must not use its id up: whoever could
         // make others send us their assertions for other servers would use up ids of theirs.
         let id = format!("{}\n{}", record.client_id, fresh.jti);
@@ -116,6 +110,22 @@ impl<'f> Assertion<'f> {
             return Err(invalid("it was used before".to_owned()).with_detail(detail));
         }
         Ok(record)
+    }
+
+    /// Whether it is right by this record in all but one thing: whether it was used before. Nothing is used up.
+    pub(super) fn is_right(&self, issuer: &Inner, record: Option<ClientRecord>, now: u64) -> bool {
+        self.check(issuer, record, now).is_ok()
+    }
+
+    fn check(&self, issuer: &Inner, record: Option<ClientRecord>, now: u64) -> Result<(ClientRecord, Fresh), Refusal> {
+        let record = self.check_signature(record)?;
+        let audiences = audiences(issuer, record.assertion_audience);
+        // From here on the caller has the client's key, and may know what is wrong.
+        let fresh = self.check_claims(&audiences, now).map_err(|why| {
+            let detail = format!("the client {} sent an assertion: {why}", record.client_id);
+            invalid(why).with_detail(detail)
+        })?;
+        Ok((record, fresh))
     }
 
     fn check_signature(&self, record: Option<ClientRecord>) -> Result<ClientRecord, Refusal> {

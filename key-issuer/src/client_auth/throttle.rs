@@ -3,6 +3,10 @@
 //! Secrets and keys are too long to be guessed at any rate. What this bounds is the work (table reads, signatures) and
 //! the noise that a caller with a wrong credential makes. It is memory of one environment, so a caller that is spread
 //! over many gets as many times the bound.
+//!
+//! Callers that share an address share its bound. So that one of them does not lock out the others, whoever asks looks
+//! first whether a credential is right by what is remembered: by the record of its client, or, for an API key, by
+//! [`Throttle::was_right`]. Only a client that this environment has not seen yet has to wait with the others.
 
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
@@ -54,16 +58,25 @@ pub(crate) struct Who {
 impl Who {
     /// The client that the caller names and the address that it comes from.
     pub(crate) fn new(client_id: &str, source_ip: Option<&str>) -> Self {
-        let mut client = [0; 32];
-        client.copy_from_slice(digest(&SHA256, client_id.as_bytes()).as_ref());
-        let source = match source_ip.unwrap_or_default().parse() {
-            // A subscriber has a whole /64: its addresses are one source.
-            Ok(IpAddr::V6(ip)) => format!("{:x?}", &ip.segments()[..4]),
-            Ok(IpAddr::V4(ip)) => ip.to_string(),
-            Err(_) => String::new(),
-        };
-        Self { client, source }
+        let client = fingerprint(client_id);
+        Self { client, source: source(source_ip) }
     }
+}
+
+/// The source that an address stands for. A subscriber has a whole /64 of IPv6: its addresses are one source.
+pub(crate) fn source(ip: Option<&str>) -> String {
+    match ip.unwrap_or_default().parse() {
+        Ok(IpAddr::V6(ip)) => format!("{:x?}", &ip.segments()[..4]),
+        Ok(IpAddr::V4(ip)) => ip.to_string(),
+        Err(_) => String::new(),
+    }
+}
+
+/// A name for a credential, which is not kept itself.
+fn fingerprint(text: &str) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
+    hash
 }
 
 /// Who failed how often.
@@ -72,12 +85,18 @@ pub(crate) struct Throttle(Mutex<Buckets>);
 struct Buckets {
     clients: LruCache<[u8; 32], Bucket>,
     sources: LruCache<String, Bucket>,
+    /// Fingerprints of API keys that were right when they were shown last.
+    right: LruCache<[u8; 32], ()>,
 }
 
 impl Throttle {
     /// Nobody has failed.
     pub(crate) fn new() -> Self {
-        Self(Mutex::new(Buckets { clients: LruCache::new(REMEMBERED), sources: LruCache::new(REMEMBERED) }))
+        Self(Mutex::new(Buckets {
+            clients: LruCache::new(REMEMBERED),
+            sources: LruCache::new(REMEMBERED),
+            right: LruCache::new(REMEMBERED),
+        }))
     }
 
     /// Whether a credential may be tried. A client with many failures is closed to sources that have failed themselves,
@@ -96,6 +115,22 @@ impl Throttle {
             return Err(CLIENT.seconds);
         }
         Ok(())
+    }
+
+    /// Whether this very credential was right when it was shown last. It need not be so any more.
+    pub(crate) fn was_right(&self, credential: &str) -> bool {
+        let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        buckets.right.get(&fingerprint(credential)).is_some()
+    }
+
+    /// Notes whether a credential was right.
+    pub(crate) fn note(&self, credential: &str, is_right: bool) {
+        let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_right {
+            buckets.right.put(fingerprint(credential), ());
+        } else {
+            buckets.right.pop(&fingerprint(credential));
+        }
     }
 
     /// Counts a wrong credential.
@@ -169,6 +204,19 @@ mod tests {
         }
         let buckets = throttle.0.lock().unwrap();
         assert_eq!((buckets.clients.len(), buckets.sources.len()), (REMEMBERED.get(), REMEMBERED.get()));
+    }
+
+    #[test]
+    fn what_was_right_is_forgotten_when_it_is_wrong() {
+        let throttle = Throttle::new();
+        throttle.note("a", true);
+        assert!(throttle.was_right("a") && !throttle.was_right("b"));
+        throttle.note("a", false);
+        assert!(!throttle.was_right("a"));
+        for i in 0..=REMEMBERED.get() {
+            throttle.note(&i.to_string(), true);
+        }
+        assert_eq!(throttle.0.lock().unwrap().right.len(), REMEMBERED.get());
     }
 
     #[test]

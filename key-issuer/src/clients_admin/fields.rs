@@ -137,6 +137,24 @@ pub(super) fn refuse_iam(record: &ClientRecord) -> Result<(), Refusal> {
     }
 }
 
+/// Checks a change of the client of an IAM role. With another method the role's door would be closed, and without
+/// scopes or audiences of its own the client would have all of the registry's.
+///
+/// # Errors
+/// 400 with the member and the rule.
+pub(super) fn check_of_role(record: &ClientRecord, body: &Body) -> Result<(), Refusal> {
+    if body.get("authentication").is_some() && record.authentication != Authentication::Iam {
+        return Err(wrong("authentication", "expected iam: this is the client of an IAM role (CAUSEWAY_REGISTRY)"));
+    }
+    for (name, list) in [("scopes", &record.scopes), ("audiences", &record.audiences)] {
+        if body.get(name).is_some() && list.is_empty() {
+            let rule = "expected at least one: without any, those of the registry count; disable the client instead";
+            return Err(wrong(name, rule));
+        }
+    }
+    Ok(())
+}
+
 /// Checks the record as a whole.
 ///
 /// # Errors

@@ -111,7 +111,7 @@ async fn make(issuer: &Inner, now: u64) -> Result<List, Refusal> {
             let entry = held.value;
             bytes += weight(&entry).0;
             match (entry.kind, entry.before) {
-                (Kind::Origin | Kind::Budget, _) => {}
+                (Kind::Budget, _) => {}
                 (Kind::Token, _) => ids.push(RevokedId::token(&entry.id)),
                 (Kind::Key, _) => ids.push(RevokedId::key(&entry.id)),
                 (Kind::Client, _) => ids.push(RevokedId::client(&entry.id)),
@@ -172,7 +172,7 @@ fn weight(entry: &Entry) -> (usize, usize) {
         // `"id":1893456000,` with every character of the id escaped at worst, and all of it in base64url.
         Kind::Before => ((entry.id.len() * 6 + 24) * 4 / 3, 1),
         Kind::Token | Kind::Key | Kind::Client => (BYTES_OF_ID, 0),
-        Kind::Origin | Kind::Budget => (0, 0),
+        Kind::Budget => (0, 0),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a token says, and the one place that makes access tokens.
 
 use authz::jwt::MAX_BYTES;
+pub(crate) use authz::revocation::lineage::{ANCESTORS, API_KEY, REFRESH_FAMILY};
 use platform::random::Random;
 use serde::Serialize;
 
@@ -27,13 +28,8 @@ pub(crate) fn client_of(subject: &str) -> Option<&str> {
 
 const CLIENT_PREFIX: &str = "client:";
 
-/// The claim with the public id of the API key that a token comes from, be it at once or through other tokens. It stays
-/// with whatever comes out of the token, so that what is closed to API keys can be closed to it.
-pub(crate) const API_KEY: &str = "api_key";
-
-/// The claim with the public id of the family of refresh tokens that a token comes from, be it at once or through other
-/// tokens: no other family may come out of it, or the end of a family would mean nothing.
-pub(crate) const REFRESH_FAMILY: &str = "refresh_family";
+/// The most tokens that a token may come from: each is in its [`ANCESTORS`], and looked up whenever it is shown here.
+pub(crate) const MAX_ANCESTORS: usize = 8;
 
 /// All that a token grants.
 #[derive(Debug)]
@@ -54,9 +50,12 @@ pub(crate) struct Grant<'a> {
     pub(crate) act: Option<Act>,
     /// `may_act`.
     pub(crate) may_act: Option<MayAct>,
-    /// [`API_KEY`].
+    /// [`ANCESTORS`].
+    pub(crate) ancestors: Vec<String>,
+    /// [`API_KEY`]. It stays with whatever comes out of the token, so that what is closed to API keys can be closed to
+    /// it.
     pub(crate) api_key: Option<String>,
-    /// [`REFRESH_FAMILY`].
+    /// [`REFRESH_FAMILY`]. No other family may come out of the token, or the end of a family would mean nothing.
     pub(crate) refresh_family: Option<String>,
 }
 
@@ -91,6 +90,8 @@ struct Claims<'a> {
     act: Option<&'a Act>,
     #[serde(skip_serializing_if = "Option::is_none")]
     may_act: Option<&'a MayAct>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    ancestors: &'a [String],
     #[serde(skip_serializing_if = "Option::is_none")]
     api_key: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -142,6 +143,7 @@ pub(crate) async fn mint(issuer: &Inner, grant: &Grant<'_>) -> Result<AccessToke
         cnf: grant.confirmation.as_ref(),
         act: grant.act.as_ref(),
         may_act: grant.may_act.as_ref(),
+        ancestors: &grant.ancestors,
         api_key: grant.api_key.as_deref(),
         refresh_family: grant.refresh_family.as_deref(),
     };

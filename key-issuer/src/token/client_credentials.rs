@@ -31,6 +31,7 @@ pub(super) async fn answer(
         confirmation: None,
         act: None,
         may_act: MayAct::of_clients(&record.may_act),
+        ancestors: Vec::new(),
         api_key: None,
         refresh_family: None,
     };

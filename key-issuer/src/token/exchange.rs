@@ -13,6 +13,7 @@ use super::delegation::{self, Act, MayAct, Standing};
 use super::{GrantType, TokenResponse, audience, refresh, scope, unauthorized_client};
 use crate::Inner;
 use crate::audit::Facts;
+use crate::client::ClientRecord;
 use crate::client_auth::{self, Client};
 use crate::confirmation::confirmation;
 use crate::event::{Request, Response};
@@ -23,6 +24,7 @@ use crate::refusal::Refusal;
 mod api_key;
 mod subject;
 
+pub(crate) use api_key::is_key_stopped;
 pub(crate) use api_key::pepper;
 pub(super) use api_key::{is_usable, record as api_key_record};
 pub(super) use subject::Subject;
@@ -135,6 +137,7 @@ pub(super) async fn answer_api_key_alone(
     facts.client_id = Some(subject.client_id.clone());
     facts.subject = Some(subject.sub.clone());
     let record = api_key::client(issuer, &subject.client_id).await?;
+    let record = record.unwrap_or_else(|| ClientRecord::new(&subject.client_id));
     let certificate = match door {
         Door::Mtls(certificate) => Some(certificate.sha256()),
         Door::Public | Door::Iam(_) => None,
@@ -174,6 +177,7 @@ async fn issue(
         confirmation: None,
         act: wanted.act,
         may_act: subject.may_act.clone(),
+        ancestors: subject.lineage()?,
         api_key: subject.api_key.clone(),
         refresh_family: subject.refresh_family.clone(),
     };

@@ -24,23 +24,18 @@ use crate::confirmation::confirmation;
 use crate::event::{Request, Response};
 use crate::form::Form;
 use crate::refusal::Refusal;
-use crate::revocations::{self, LINGER_SECONDS, Revoked};
+use crate::revocations::{self, Revoked, origins};
 use crate::{Inner, hex};
 
 mod family;
 mod text;
 
 pub(crate) use family::Family;
-use family::{Live, kill, load};
+use family::{kill, load};
 pub(crate) use text::RefreshToken;
-
-/// The most access tokens of a family that live at one time: each is on the record, to be revoked with the family.
-pub(crate) const MAX_LIVE: usize = 32;
 
 /// What a family comes from, beside what it grants.
 pub(super) struct Origin {
-    /// The `jti` of the subject token.
-    jti: Option<String>,
     /// The public id of the API key.
     api_key: Option<String>,
     /// Whether the subject token was bound to a key.
@@ -49,7 +44,7 @@ pub(super) struct Origin {
 
 impl Origin {
     pub(super) fn of(subject: &Subject) -> Self {
-        Self { jti: subject.jti.clone(), api_key: subject.api_key.clone(), is_bound: subject.is_bound }
+        Self { api_key: subject.api_key.clone(), is_bound: subject.is_bound }
     }
 }
 
@@ -76,13 +71,13 @@ pub(super) async fn issue(
         is_bound: origin.is_bound,
         act: grant.act,
         may_act: grant.may_act,
-        subject_jti: origin.jti,
+        ancestors: grant.ancestors,
         api_key: origin.api_key,
         issued_at: now,
         expires_at,
         current: token.hash(),
         revoked: false,
-        live: Vec::new(),
+        live_until: None,
     };
     if !family::create(issuer, token.family(), &family).await? {
         return Err(Refusal::internal("two families of refresh tokens have one id"));
@@ -98,7 +93,6 @@ pub(super) async fn issue(
 ///
 /// # Errors
 /// RFC 6749 §5.2 `invalid_grant`: the refresh token "is invalid, expired, revoked, [...] or was issued to another client".
-/// 429 when the family has [`MAX_LIVE`] live access tokens; then the refresh token is not used up.
 pub(super) async fn answer(
     issuer: &Inner,
     request: &Request,
@@ -148,32 +142,20 @@ pub(super) async fn answer(
         confirmation: None,
         act: family.act.clone(),
         may_act: may_act_of(issuer, &family, record).await?,
+        ancestors: family.ancestors.clone(),
         api_key: family.api_key.clone(),
         refresh_family: Some(presented.family().to_owned()),
     };
-    let now = issuer.deps.clock.unix();
-    // Those that verifiers may accept still are to be revoked with the others.
-    let left = |live: &Live| (live.expires_at + LINGER_SECONDS).saturating_sub(now);
-    family.live.retain(|live| left(live) > 0);
-    if family.live.len() >= MAX_LIVE {
-        let seconds = family.live.iter().map(left).min().unwrap_or(1);
-        return Err(Refusal::new(
-            429,
-            "temporarily_unavailable",
-            "too many access tokens of this refresh token are live",
-        )
-        .with_header("Retry-After", seconds.to_string()));
-    }
     grant.confirmation = confirmation(issuer, request, client).await?;
     if family.is_bound && grant.confirmation.is_none() {
         return Err(exchange::unbound());
     }
 
-    // Made before the write, so that the record of its id is there before the token is, and handed over after it.
+    // Made before the write, so that its end is on the record before the token is, and handed over after it.
     let token = mint(issuer, &grant).await?;
     let next = RefreshToken::next(presented.family(), &bytes(issuer.deps.random.as_ref())?);
     family.current = next.hash();
-    family.live.push(Live { jti: token.jti.clone(), expires_at: token.expires_at });
+    family.live_until = family.live_until.max(Some(token.expires_at));
     if !family::replace(issuer, presented.family(), &family, version).await? {
         // Somebody else has used the same token in the meantime.
         return Err(reused(issuer, &presented).await);
@@ -202,6 +184,17 @@ pub(crate) async fn active(issuer: &Inner, presented: &RefreshToken) -> Result<O
     let family = held.value;
     let usable = !family.revoked && presented.has_hash(&family.current);
     Ok((usable && withdrawn(issuer, &family, Age::Any).await?.is_none()).then_some(family))
+}
+
+/// Whether this is the one token of a live family that may be used, whoever shows it.
+pub(crate) async fn is_current(issuer: &Inner, presented: &RefreshToken) -> Result<bool, Refusal> {
+    let held = load(issuer, presented.family()).await?;
+    Ok(held.is_some_and(|held| !held.value.revoked && presented.has_hash(&held.value.current)))
+}
+
+/// Ends the family of a token.
+pub(crate) async fn end(issuer: &Inner, presented: &RefreshToken) -> Result<(), Refusal> {
+    kill(issuer, presented.family()).await
 }
 
 /// Ends the family of any of its tokens, if it is this client's; `false` if it is another's. One that there is not has
@@ -244,11 +237,9 @@ async fn withdrawn(issuer: &Inner, family: &Family, age: Age) -> Result<Option<&
             return Ok(Some("is about a client that is disabled, or lets this one act no more"));
         }
     }
-    if let Some(jti) = &family.subject_jti {
-        for what in [Revoked::Token(jti), Revoked::Origin(jti)] {
-            if revocations::is_listed(issuer, what).await? {
-                return Ok(Some("comes from a token that is revoked"));
-            }
+    for jti in &family.ancestors {
+        if revocations::is_listed(issuer, Revoked::Token(jti)).await? || origins::is_marked(issuer, jti).await? {
+            return Ok(Some("comes from a token that is revoked"));
         }
     }
     if let Some(id) = &family.api_key {

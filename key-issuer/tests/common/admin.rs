@@ -41,9 +41,13 @@ spec:
 ";
 
 pub fn policies(yaml: &str) -> Arc<Policies> {
+    policies_of(yaml, authz::Mode::Strict)
+}
+
+pub fn policies_of(yaml: &str, mode: authz::Mode) -> Arc<Policies> {
     let file = istio::SourceFile { name: "policies.yaml".to_owned(), text: yaml.to_owned() };
     let resources = istio::parse(&[file]).unwrap();
-    let compiled = authz::compile(&resources, &CompileOptions::default()).unwrap();
+    let compiled = authz::compile(&resources, &CompileOptions { mode, ..CompileOptions::default() }).unwrap();
     Arc::new(Policies::open(&compiled.section).unwrap())
 }
 
@@ -112,7 +116,7 @@ impl AdminWorld {
         };
         world.directory.put(&admin).await;
         let plans = Arc::new(FakePlans::default());
-        (world.issuer, world.lines) = issuer(&world, yaml, Some(&plans), world.directory.tables());
+        (world.issuer, world.lines) = issuer(&world, yaml, Some(&plans), world.directory.tables(), &[]);
         let token = token(&world, "grant_type=client_credentials&scope=issuer.admin").await;
         world.lines.drain();
         let secrets = Mutex::new(vec![token.clone(), ADMIN_SECRET.to_owned()]);
@@ -121,8 +125,20 @@ impl AdminWorld {
 
     /// Another execution environment of the same issuer.
     pub fn restart(&mut self) {
+        self.restart_with(&[]);
+    }
+
+    /// The same with more variables.
+    pub fn restart_with(&mut self, variables: &[(&str, &str)]) {
         (self.world.issuer, self.world.lines) =
-            issuer(&self.world, Some(POLICIES), Some(&self.plans), self.world.directory.tables());
+            issuer(&self.world, Some(POLICIES), Some(&self.plans), self.world.directory.tables(), variables);
+    }
+
+    /// The same with policies of the mode `istio`.
+    pub fn restart_in_mode_istio(&mut self) {
+        let tables = self.world.directory.tables();
+        let policies = policies_of(POLICIES, authz::Mode::Istio);
+        (self.world.issuer, self.world.lines) = issuer_of(&self.world, Some(policies), None, tables, &[]);
     }
 
     /// The same with clients, and nothing else.
@@ -130,7 +146,7 @@ impl AdminWorld {
         let none = |name| -> Arc<dyn Table> { Arc::new(Unconfigured(name)) };
         let clients = self.world.directory.tables().clients;
         let tables = Tables { clients, api_keys: none("A"), state: none("B"), revocations: none("C") };
-        (self.world.issuer, self.world.lines) = issuer(&self.world, Some(POLICIES), None, tables);
+        (self.world.issuer, self.world.lines) = issuer(&self.world, Some(POLICIES), None, tables, &[]);
     }
 
     pub fn note(&self, secret: &str) {
@@ -191,7 +207,23 @@ impl AdminWorld {
     }
 }
 
-fn issuer(world: &World, yaml: Option<&str>, plans: Option<&Arc<FakePlans>>, tables: Tables) -> (KeyIssuer, Lines) {
+fn issuer(
+    world: &World,
+    yaml: Option<&str>,
+    plans: Option<&Arc<FakePlans>>,
+    tables: Tables,
+    variables: &[(&str, &str)],
+) -> (KeyIssuer, Lines) {
+    issuer_of(world, yaml.map(policies), plans, tables, variables)
+}
+
+fn issuer_of(
+    world: &World,
+    policies: Option<Arc<Policies>>,
+    plans: Option<&Arc<FakePlans>>,
+    tables: Tables,
+    variables: &[(&str, &str)],
+) -> (KeyIssuer, Lines) {
     let env = MapEnv::from([
         ("CAUSEWAY_ISSUER", ISSUER),
         ("CAUSEWAY_SIGNING_SECRET", "signing"),
@@ -201,6 +233,7 @@ fn issuer(world: &World, yaml: Option<&str>, plans: Option<&Arc<FakePlans>>, tab
         ("CAUSEWAY_PEPPER_SECRET", "pepper"),
         ("CAUSEWAY_ENVIRONMENT", "dev"),
     ]);
+    let env = variables.iter().fold(env, |env, (name, value)| env.with(name, *value));
     let (log, lines) = Log::memory();
     let deps = Deps {
         tables,
@@ -212,7 +245,7 @@ fn issuer(world: &World, yaml: Option<&str>, plans: Option<&Arc<FakePlans>>, tab
         log,
     };
     let usage_plans = plans.cloned().map(|plans| -> Arc<dyn UsagePlans> { plans });
-    let administration = Administration { policies: yaml.map(policies), usage_plans };
+    let administration = Administration { policies, usage_plans };
     (KeyIssuer::with_administration(Config::from_env(&env).unwrap(), deps, administration), lines)
 }
 

@@ -69,6 +69,8 @@ pub struct Fragile {
     inner: Arc<dyn Table>,
     out: Arc<AtomicBool>,
     calls: Arc<AtomicUsize>,
+    /// How often a write gives way before it is done.
+    slow: Arc<AtomicUsize>,
 }
 
 impl Fragile {
@@ -100,6 +102,9 @@ impl Table for Fragile {
     ) -> BoxFuture<'a, Result<Written, StoreError>> {
         Box::pin(async move {
             self.check().await?;
+            for _ in 0..self.slow.load(Ordering::Relaxed) {
+                tokio::task::yield_now().await;
+            }
             self.inner.put(id, json, expires_at, only).await
         })
     }
@@ -125,23 +130,26 @@ pub struct Directory {
     pub out: Arc<AtomicBool>,
     /// How often any table was asked.
     pub calls: Arc<AtomicUsize>,
+    /// How often a write of an API key gives way before it is done.
+    pub slow_keys: Arc<AtomicUsize>,
 }
 
 impl Directory {
     fn new() -> Self {
-        Self { store: Embedded::in_memory(), out: Arc::default(), calls: Arc::default() }
+        Self { store: Embedded::in_memory(), out: Arc::default(), calls: Arc::default(), slow_keys: Arc::default() }
     }
 
     pub fn tables(&self) -> Tables {
-        let fragile = |inner: Arc<dyn Table>| -> Arc<dyn Table> {
-            Arc::new(Fragile { inner, out: self.out.clone(), calls: self.calls.clone() })
+        let fast = || Arc::new(AtomicUsize::new(0));
+        let fragile = |inner: Arc<dyn Table>, slow: Arc<AtomicUsize>| -> Arc<dyn Table> {
+            Arc::new(Fragile { inner, out: self.out.clone(), calls: self.calls.clone(), slow })
         };
         let Tables { clients, api_keys, state, revocations } = Tables::embedded(&self.store);
         Tables {
-            clients: fragile(clients),
-            api_keys: fragile(api_keys),
-            state: fragile(state),
-            revocations: fragile(revocations),
+            clients: fragile(clients, fast()),
+            api_keys: fragile(api_keys, self.slow_keys.clone()),
+            state: fragile(state, fast()),
+            revocations: fragile(revocations, fast()),
         }
     }
 

@@ -1,11 +1,10 @@
 //! The authorizer as a library: an event's text in, an answer out, on one thread and without a Lambda around.
 
-use std::time::{Duration, Instant};
-
 use authorizer::Authorizer;
 
-use crate::figures::{Figures, microseconds, table};
-use crate::world::{Algorithm, POLICIES, Token, World};
+use crate::common::figures::{Figures, each, table};
+use crate::common::policies::POLICIES;
+use crate::world::{Algorithm, Token, World};
 
 /// Batches of each measurement, and events of each batch.
 const BATCHES: usize = 31;
@@ -50,8 +49,8 @@ fn row(
     let (mut times, mut others) = (Vec::new(), Vec::new());
     for _ in 0..BATCHES {
         let authorizer = make();
-        times.push(each(|| world.authorize_unseen(&authorizer, events)));
-        others.extend(alone.map(each));
+        times.push(each(EVENTS, || world.authorize_unseen(&authorizer, events)));
+        others.extend(alone.map(|alone| each(EVENTS, alone)));
     }
     let time = Figures::new(times).median();
     let mut row = vec![name.to_owned(), format!("{time:.1}"), format!("{:.0}", 1e6 / time)];
@@ -62,12 +61,4 @@ fn row(
         row.extend([format!("{other:.1}"), format!("{:.2} ×", time / other)]);
     }
     row
-}
-
-/// Microseconds for each event of a batch.
-fn each(batch: impl Fn()) -> f64 {
-    let started = Instant::now();
-    batch();
-    let took: Duration = started.elapsed();
-    microseconds(took) / EVENTS as f64
 }

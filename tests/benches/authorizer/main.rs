@@ -6,26 +6,22 @@
 #![allow(clippy::disallowed_types, reason = "a stopwatch inside one process is what the type is for")]
 
 mod cold;
+#[allow(dead_code, reason = "each bench uses its part")]
+#[path = "../common/mod.rs"]
+mod common;
 mod decisions;
-mod emulator;
-mod figures;
-mod http;
 mod memory;
 mod quota;
-mod runtime_api;
 mod size;
 mod steps;
 mod warm;
 mod world;
 
+use common::{Section, figures};
 use world::World;
 
-/// Prints its tables, or says why it cannot.
-type Section<'a> = &'a dyn Fn() -> Result<(), String>;
-
 fn main() {
-    // `cargo test --benches` asks for a list of tests.
-    if std::env::args().any(|argument| argument == "--list") {
+    if common::is_asked_for_tests() {
         return;
     }
     figures::machine();
@@ -43,9 +39,5 @@ fn main() {
         }),
         ("memory", &|| memory::print(&world)),
     ];
-    for (name, section) in sections {
-        if let Err(why) = section() {
-            println!("\nskipped: {name}: {why}");
-        }
-    }
+    common::run(&sections);
 }

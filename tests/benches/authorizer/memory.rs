@@ -2,9 +2,9 @@
 
 use std::process::Command;
 
-use crate::figures::{Figures, milliseconds, table};
+use crate::common::figures::{Figures, milliseconds, table};
+use crate::common::runtime_api::Sandbox;
 use crate::quota::{Quota, WHOLE_PROCESSOR_MB};
-use crate::runtime_api::Sandbox;
 use crate::world::{Algorithm, World};
 
 const SIZES_MB: [u32; 5] = [128, 256, 512, 1_024, WHOLE_PROCESSOR_MB];

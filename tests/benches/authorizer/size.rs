@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::figures::table;
+use crate::common::figures::table;
 use crate::world::World;
 
 /// What the design asks for, in bytes.
@@ -22,6 +22,7 @@ pub(crate) fn print(world: &World) -> Result<(), String> {
     for (name, program, goal) in [
         ("authorizer", world.authorizer.clone(), true),
         ("extension", e2e::program("extension"), true),
+        ("key-issuer", e2e::program("key-issuer"), false),
         ("bare `lambda_runtime`", world.bare.clone(), false),
     ] {
         let length = std::fs::metadata(&program).map_err(|error| format!("{}: {error}", program.display()))?.len();

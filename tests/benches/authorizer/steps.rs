@@ -8,8 +8,9 @@ use platform::bundle::{Bundle, Section};
 use platform::env::MapEnv;
 use platform::log::Log;
 
-use crate::figures::{Figures, microseconds, table};
-use crate::world::{POLICIES, World};
+use crate::common::figures::{Figures, microseconds, table};
+use crate::common::policies::POLICIES;
+use crate::world::World;
 
 const TIMES: usize = 51;
 

@@ -3,9 +3,9 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::emulator::Emulated;
-use crate::figures::{Figures, microseconds, ratio, table};
-use crate::runtime_api::{self, Sandbox};
+use crate::common::emulator::Emulated;
+use crate::common::figures::{Figures, microseconds, ratio, table};
+use crate::common::runtime_api::{self, Sandbox};
 use crate::world::{Algorithm, World};
 
 /// Invocations of each function, in batches that take turns.

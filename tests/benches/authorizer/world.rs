@@ -1,8 +1,6 @@
-//! A thousand policies with the keys of their issuer, its tokens, and events.
+//! The keys of an issuer, a thousand policies that take its tokens, and events.
 
-use std::collections::BTreeMap;
-use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use authorizer::{ApiKeyStore, Authorizer, Config, Deps};
@@ -27,13 +25,9 @@ use platform::{secrets, store};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// The policies of the bundle.
-pub(crate) const POLICIES: usize = 1_000;
+use crate::common::{self, Functions, policies};
 
 const PEPPER: &str = "a pepper of the benchmark";
-
-/// Variables of a process.
-pub(crate) type Environment = Vec<(String, String)>;
 
 #[derive(Clone, Copy)]
 pub(crate) enum Algorithm {
@@ -70,12 +64,10 @@ impl World {
         let rsa = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let bundle = folder.path().join("mesh.bundle");
-        let file = istio::SourceFile { name: "bench.yaml".to_owned(), text: policies(&jwks(&ec, &rsa)) };
-        let resources = istio::parse(&[file]).unwrap();
-        std::fs::write(&bundle, causeway::bundle::build(&resources, BTreeMap::new()).unwrap()).unwrap();
+        std::fs::write(&bundle, policies::bundle(&jwks(&ec, &rsa))).unwrap();
         Self {
             authorizer: e2e::program("authorizer"),
-            bare: e2e::program("bare"),
+            bare: common::bare(),
             bundle,
             key: ApiKey::generate("dev", &[7; 48]).unwrap(),
             ec,
@@ -85,15 +77,10 @@ impl World {
         }
     }
 
-    /// The two programs that are compared, with what each needs in its environment; bare comes first.
-    pub(crate) fn functions(&self) -> Result<[(&Path, Environment); 2], String> {
-        for program in [&self.bare, &self.authorizer] {
-            if !program.exists() {
-                return Err(format!("{} is not there; `make bench` builds it", program.display()));
-            }
-        }
+    /// The two programs that are compared.
+    pub(crate) fn functions(&self) -> Result<Functions<'_>, String> {
         let bundle = ("CAUSEWAY_BUNDLE".to_owned(), self.bundle.display().to_string());
-        Ok([(&self.bare, Vec::new()), (&self.authorizer, vec![bundle])])
+        common::functions(&self.bare, &self.authorizer, vec![bundle])
     }
 
     /// A token like no other, if `serial` is like no other.
@@ -205,21 +192,4 @@ fn jwks(ec: &EcdsaKeyPair, rsa: &RsaKeyPair) -> String {
         },
     ]})
     .to_string()
-}
-
-/// The policies of the examples' events, and as many more as make a thousand.
-fn policies(jwks: &str) -> String {
-    let mut yaml = include_str!("../../fixtures/events/policies.yaml").replace("JWKS", jwks);
-    for i in yaml.matches("kind: AuthorizationPolicy").count()..POLICIES {
-        let _ = write!(
-            yaml,
-            "\n---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
-             metadata: {{ name: p{i}, namespace: bookinfo }}\n\
-             spec:\n  selector: {{ matchLabels: {{ app: reviews }} }}\n  rules:\n    \
-             - from: [{{ source: {{ requestPrincipals: ['https://issuer.bookinfo.example/client:c{i}'] }} }}]\n      \
-             to: [{{ operation: {{ methods: [GET, POST], paths: ['/reviews/s{i}/*'] }} }}]\n      \
-             when: [{{ key: 'request.auth.claims[scope]', values: [reviews.read] }}]\n"
-        );
-    }
-    yaml
 }

@@ -112,7 +112,8 @@ fn checked_record<'a>(key: &ApiKey, context: &KeyContext<'a>, now: u64) -> Resul
         }
         None => return Err(unavailable("the store of api keys was not asked")),
     };
-    api_key::check(key, record, pepper, context.environment, now).map_err(|refusal| {
+    let checked = api_key::check(key, record, pepper, context.environment, now);
+    checked.map(|accepted| accepted.record).map_err(|refusal| {
         let (reason, detail) = match refusal {
             Refusal::Unknown => (Reason::ApiKeyUnknown, "there is no such api key"),
             Refusal::Damaged => (Reason::ApiKeyUnavailable, "the record of the api key is damaged"),

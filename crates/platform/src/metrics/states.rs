@@ -9,7 +9,8 @@ use std::time::SystemTime;
 
 use serde_json::{Map, Value, json};
 
-use super::{Aws, BY_SERVICE, Directive, Metric, NAMESPACE, milliseconds};
+use super::NAMESPACE;
+use super::directives::{Aws, BY_SERVICE, Directive, Metric, milliseconds};
 use crate::clock::rfc3339;
 use crate::jwks::{JwksSource, JwksState};
 use crate::log::Log;

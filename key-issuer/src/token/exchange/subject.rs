@@ -1,15 +1,16 @@
 //! Subject and actor tokens: access tokens of this issuer, and no others.
 
+use authz::{Claims, Json};
+
+use super::api_key::is_key_stopped;
 use super::{ACCESS_TOKEN, Act, JWT, MayAct, subject_of};
 use crate::Inner;
-use crate::client::ClientState;
 use crate::client_auth;
-use crate::client_cache::Age;
 use crate::form::Form;
 use crate::own_token::{self, OwnToken, to_value};
 use crate::refusal::Refusal;
 use crate::revocations;
-use crate::token::{API_KEY, REFRESH_FAMILY, client_of, scope};
+use crate::token::{ANCESTORS, API_KEY, MAX_ANCESTORS, REFRESH_FAMILY, client_of, scope};
 
 /// Who a new token is about, and all that its subject token, or its API key, allows.
 #[derive(Clone, Debug)]
@@ -27,6 +28,8 @@ pub(in crate::token) struct Subject {
     pub(in crate::token) may_act: Option<MayAct>,
     /// The `jti` of a token.
     pub(in crate::token) jti: Option<String>,
+    /// The `jti`s of the tokens that it comes from.
+    pub(in crate::token) ancestors: Vec<String>,
     /// The public id of the API key that it is, or comes from.
     pub(in crate::token) api_key: Option<String>,
     /// The public id of the family of refresh tokens that it comes from.
@@ -34,6 +37,19 @@ pub(in crate::token) struct Subject {
 }
 
 impl Subject {
+    /// The `jti`s of all tokens that one that is made out of it comes from.
+    ///
+    /// # Errors
+    /// 400 when they would be more than [`MAX_ANCESTORS`].
+    pub(in crate::token) fn lineage(&self) -> Result<Vec<String>, Refusal> {
+        let lineage: Vec<String> = self.ancestors.iter().chain(&self.jti).cloned().collect();
+        if lineage.len() > MAX_ANCESTORS {
+            let description = format!("the subject token comes from {MAX_ANCESTORS} others: exchange one of those");
+            return Err(Refusal::invalid_request(description));
+        }
+        Ok(lineage)
+    }
+
     /// Whether a family of refresh tokens may begin with it. Each has an end of its own, so that with a token that came
     /// out of a family, or of an API key with an end, both could be outlived by going round once more.
     pub(in crate::token) fn may_begin_family(&self) -> bool {
@@ -55,7 +71,7 @@ pub(super) async fn of_token(issuer: &Inner, token: &str) -> Result<Subject, Ref
     let sub = claims.subject().ok_or_else(|| refused("has no sub"))?;
     // The client that the token is about may be another than the one that has it, and both may have been stopped since.
     for client in [client_id.as_str(), client_of(sub).unwrap_or(client_id)] {
-        if is_disabled(issuer, client).await? {
+        if client_auth::is_disabled(issuer, client).await? {
             return Err(refused("is of a client, or about one, that is disabled"));
         }
     }
@@ -71,6 +87,7 @@ pub(super) async fn of_token(issuer: &Inner, token: &str) -> Result<Subject, Ref
         act,
         may_act,
         jti: Some(jti.clone()),
+        ancestors: ancestors(claims).ok_or_else(|| refused("has ancestors of an unknown form"))?,
         api_key: text(claims, API_KEY).map_err(|()| refused("has an api_key of an unknown form"))?,
         refresh_family: text(claims, REFRESH_FAMILY)
             .map_err(|()| refused("has a refresh_family of an unknown form"))?,
@@ -98,27 +115,31 @@ pub(super) async fn check_actor(issuer: &Inner, token: &str, requester: &str) ->
     Ok(())
 }
 
-/// Whether a client is disabled by now. There need not be a record: the registry of IAM roles and the table of API keys
-/// have clients too.
-async fn is_disabled(issuer: &Inner, client_id: &str) -> Result<bool, Refusal> {
-    let record = client_auth::record(issuer, client_id, Age::Any).await?;
-    Ok(record.is_some_and(|record| record.state != ClientState::Active))
-}
-
 async fn live(issuer: &Inner, token: &str, which: &str) -> Result<OwnToken, Refusal> {
     let token = own_token::read(issuer, token).await?;
     let token = token.ok_or_else(|| refused(which, "is no live access token of this issuer"))?;
     if revocations::is_revoked(issuer, &token.claims).await? {
         return Err(refused(which, "is revoked"));
     }
+    if is_key_stopped(issuer, &token.claims).await? {
+        return Err(refused(which, "comes from an API key that may not be used any more"));
+    }
     Ok(token)
 }
 
+fn ancestors(claims: &Claims) -> Option<Vec<String>> {
+    match claims.get(ANCESTORS) {
+        None => Some(Vec::new()),
+        Some(Json::List(list)) => list.iter().map(|jti| jti.as_str().map(str::to_owned)).collect(),
+        Some(_) => None,
+    }
+}
+
 /// A claim that is a text if it is there.
-fn text(claims: &authz::Claims, name: &str) -> Result<Option<String>, ()> {
+fn text(claims: &Claims, name: &str) -> Result<Option<String>, ()> {
     claims.get(name).map(|claim| claim.as_str().map(str::to_owned).ok_or(())).transpose()
 }
 
-fn read<T: serde::de::DeserializeOwned>(claim: Option<&authz::Json>) -> Result<Option<T>, ()> {
+fn read<T: serde::de::DeserializeOwned>(claim: Option<&Json>) -> Result<Option<T>, ()> {
     claim.map(|claim| serde_json::from_value(to_value(claim)).map_err(|_| ())).transpose()
 }

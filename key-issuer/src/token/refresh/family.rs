@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Inner;
 use crate::refusal::Refusal;
-use crate::revocations::{self, Revoked};
+use crate::revocations::{self, LINGER_SECONDS, Revoked};
 use crate::token::delegation::{Act, MayAct};
 
 /// How often the end of a family is tried when others are faster.
@@ -28,9 +28,9 @@ pub(crate) struct Family {
     pub(crate) act: Option<Act>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) may_act: Option<MayAct>,
-    /// The `jti` of the token that it comes from.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) subject_jti: Option<String>,
+    /// The `jti`s of the tokens that it comes from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) ancestors: Vec<String>,
     /// The public id of the API key that it comes from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) api_key: Option<String>,
@@ -42,17 +42,9 @@ pub(crate) struct Family {
     /// Nothing can be got out of it any more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) revoked: bool,
-    /// Its access tokens that a verifier may accept still; once it is revoked, those that are not on the list of revocations yet.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(super) live: Vec<Live>,
-}
-
-/// An access token that came out of a family.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Live {
-    pub(super) jti: String,
-    pub(super) expires_at: u64,
+    /// When the last of its access tokens ends; absent when it has none, or when they are on the list of revocations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) live_until: Option<u64>,
 }
 
 /// The family with this public id, unless it has ended.
@@ -85,16 +77,14 @@ pub(super) async fn kill(issuer: &Inner, id: &str) -> Result<(), Refusal> {
             // Read again, for what was written last.
             continue;
         }
-        if family.live.is_empty() {
-            return Ok(());
+        let Some(until) = family.live_until.take() else { return Ok(()) };
+        // All its access tokens have the family's id, and so has whatever was exchanged for them. Verifiers accept them
+        // for a little longer than they live.
+        if issuer.deps.clock.unix() < until + LINGER_SECONDS
+            && revocations::take_or_revoke_all(issuer, &family.client_id, 1).await?
+        {
+            revocations::revoke(issuer, Revoked::Token(id), until).await?;
         }
-        let tokens = u64::try_from(family.live.len()).unwrap_or(u64::MAX);
-        if revocations::take_or_revoke_all(issuer, &family.client_id, tokens).await? {
-            for live in &family.live {
-                revocations::revoke(issuer, Revoked::Token(&live.jti), live.expires_at).await?;
-            }
-        }
-        family.live.clear();
         replace(issuer, id, &family, held.version).await?;
     }
     Err(Refusal::unavailable("a family of refresh tokens is changed by many at once"))

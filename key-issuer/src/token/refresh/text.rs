@@ -45,7 +45,7 @@ impl RefreshToken {
     }
 
     /// The public id of its family.
-    pub(super) fn family(&self) -> &str {
+    pub(crate) fn family(&self) -> &str {
         &self.family
     }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use e2e::function::Function;
 
-use crate::http;
+use super::http;
 
 pub(crate) struct Emulated {
     function: Function,

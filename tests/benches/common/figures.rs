@@ -1,6 +1,6 @@
 //! Medians, and tables in Markdown.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Measured values, in ascending order.
 pub(crate) struct Figures(Vec<f64>);
@@ -36,6 +36,13 @@ pub(crate) fn milliseconds(duration: Duration) -> f64 {
 
 pub(crate) fn microseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e6
+}
+
+/// Microseconds of each of so many things that `batch` does.
+pub(crate) fn each(count: usize, batch: impl Fn()) -> f64 {
+    let started = Instant::now();
+    batch();
+    microseconds(started.elapsed()) / count as f64
 }
 
 /// A row of minimum, median and maximum.

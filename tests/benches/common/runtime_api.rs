@@ -4,7 +4,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::http;
+use super::http;
 
 /// A function that has asked for its first event.
 pub(crate) struct Sandbox {
