@@ -195,6 +195,38 @@ async fn a_revoked_client_ends_the_tokens_that_are_about_it() {
     }
 }
 
+/// A family ends with everybody who had a hand in it, and by its own id.
+#[tokio::test]
+async fn a_family_ends_with_its_actors_and_by_its_id() {
+    for (by, ends) in [("client", true), ("client_before", true), ("token", true), ("nobody", false)] {
+        let world = AdminWorld::new().await;
+        let mut a = full_client("a");
+        a.may_act = vec!["b".to_owned(), "c".to_owned()];
+        for client in [a, full_client("b"), full_client("c"), watcher()] {
+            world.world.directory.put(&client).await;
+        }
+        let of_a = world.world.token("a", &[]).await;
+        let of_b = token_in(&world.world.send(exchange("b", &of_a, &[])).await);
+        let more = [("requested_token_type", "urn:ietf:params:oauth:token-type:refresh_token")];
+        let answer = world.world.send(exchange("c", &of_b, &more)).await;
+        assert_eq!(answer.status(), 200, "{answer:?}");
+        let token = token_in(&answer);
+        let use_it =
+            |token: &str| as_client("c", "/oauth2/token", &[("grant_type", "refresh_token"), ("refresh_token", token)]);
+        let first = world.world.send(use_it(&token)).await.json();
+        let claims = verified(&world, first["access_token"].as_str().unwrap()).await;
+        let family = claims.text("refresh_family").unwrap().to_owned();
+        match by {
+            "nobody" => {}
+            "token" => assert_eq!(revoke(&world, json!({ "token": family })).await, 200),
+            _ => assert_eq!(revoke(&world, json!({ by: "b" })).await, 200, "{by}"),
+        }
+        world.world.clock.advance(Duration::from_secs(120));
+        let again = world.world.send(use_it(first["refresh_token"].as_str().unwrap())).await;
+        assert_eq!(again.status() != 200, ends, "{by}: {again:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_revoked_client_gets_nothing_more() {
     let world = AdminWorld::new().await;

@@ -45,7 +45,15 @@ impl Upstream {
                         let dialed = self.dial(hop, Spoken::Http1, open).await?;
                         return http1::open(hop, dialed).await.map(Line::Http1);
                     }
-                    None => self.free(hop, freed, deadline).await?,
+                    None => {
+                        // One may have come back since it was looked for.
+                        if let Some(line) = self.pooled(want) {
+                            return Ok(line);
+                        }
+                        if !self.pools.make_way(&want.key, now, want.max_idle) {
+                            self.free(hop, freed, deadline).await?;
+                        }
+                    }
                 }
             }
             waited = true;

@@ -161,6 +161,21 @@ impl Pools {
         self.lock().open(key, pool, service, now)
     }
 
+    /// At the limit: closes the oldest idle HTTP/1.1 connection if it is older than `max_idle` and so of no use to this
+    /// request, which then can have another. False when none is idle; true also when one is that can be taken.
+    pub(super) fn make_way(&self, key: &Key, now: SystemTime, max_idle: Duration) -> bool {
+        let mut state = self.lock();
+        let state = &mut *state;
+        let Some(slot) = state.slots.get_mut(key) else { return false };
+        let Some(oldest) = slot.idle.first() else { return false };
+        let is_old = now.duration_since(oldest.since).map_or(true, |age| age >= max_idle);
+        if is_old {
+            slot.idle.remove(0);
+            state.idle -= 1;
+        }
+        true
+    }
+
     /// A place on an HTTP/2 connection.
     pub(super) fn begin(
         &self,
@@ -230,18 +245,12 @@ fn longest_idle(pool: &Pool) -> Duration {
 }
 
 impl State {
-    /// As [`Pools::open`]. At the limit an idle connection that is of no use to this request is closed, so that there
-    /// can be another.
+    /// As [`Pools::open`].
     fn open(&mut self, key: &Key, pool: &Pool, service: &Arc<Service>, now: SystemTime) -> Option<Open> {
         self.see(key.generation, now);
         self.make_room();
         let slot = self.slots.entry(key.clone()).or_insert_with(|| Slot { pool: pool.clone(), ..Slot::default() });
-        let open = service.open(&slot.open, pool.max_connections);
-        if open.is_none() && !slot.idle.is_empty() {
-            slot.idle.remove(0);
-            self.idle -= 1;
-        }
-        open
+        service.open(&slot.open, pool.max_connections)
     }
 
     /// With a new SVID all that was made with an older one is dropped: idle connections end now, others with their

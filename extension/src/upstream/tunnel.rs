@@ -4,6 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -96,7 +97,9 @@ impl Upstream {
     async fn alone(&self, hop: &Hop, spoken: Spoken) -> Result<Dialed, Why> {
         hop.check_identity(self.clock.unix())?;
         let (pool, service) = (&hop.cluster.pool, self.pools.service(hop.index));
-        let open = self.pools.open(&Key::of(hop), pool, &service, self.clock.now());
+        let (key, now) = (Key::of(hop), self.clock.now());
+        let open = || self.pools.open(&key, pool, &service, now);
+        let open = open().or_else(|| self.pools.make_way(&key, now, Duration::ZERO).then(open).flatten());
         let open = open.ok_or_else(|| overflow(hop, "connections (tcp.maxConnections)", pool.max_connections))?;
         self.dial(hop, spoken, open).await
     }

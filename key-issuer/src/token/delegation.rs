@@ -22,7 +22,12 @@ pub(crate) struct Act {
 impl Act {
     /// How many actors there are.
     pub(crate) fn actors(&self) -> usize {
-        std::iter::successors(Some(self), |act| act.act.as_deref()).count()
+        self.subjects().count()
+    }
+
+    /// Their subjects, the present one first.
+    pub(crate) fn subjects(&self) -> impl Iterator<Item = &str> {
+        std::iter::successors(Some(self), |act| act.act.as_deref()).map(|act| act.sub.as_str())
     }
 }
 

@@ -13,7 +13,7 @@ use identity::secret::Secret;
 use platform::random::Random;
 
 use super::claims::{Grant, mint};
-use super::delegation::MayAct;
+use super::delegation::{Act, MayAct};
 use super::exchange::{self, Subject};
 use super::{TokenResponse, audience, client_of, scope};
 use crate::audit::Facts;
@@ -111,7 +111,7 @@ pub(super) async fn answer(
     if family.revoked || !presented.has_hash(&family.current) {
         return Err(reused(issuer, &presented).await);
     }
-    if let Some(why) = withdrawn(issuer, &family, Age::New).await? {
+    if let Some(why) = withdrawn(issuer, presented.family(), &family, Age::New).await? {
         // For good: what was withdrawn may be forgotten before the family ends.
         kill(issuer, presented.family()).await?;
         return Err(refused(why));
@@ -183,13 +183,14 @@ pub(crate) async fn active(issuer: &Inner, presented: &RefreshToken) -> Result<O
     let Some(held) = load(issuer, presented.family()).await? else { return Ok(None) };
     let family = held.value;
     let usable = !family.revoked && presented.has_hash(&family.current);
-    Ok((usable && withdrawn(issuer, &family, Age::Any).await?.is_none()).then_some(family))
+    Ok((usable && withdrawn(issuer, presented.family(), &family, Age::Any).await?.is_none()).then_some(family))
 }
 
-/// Whether this is the one token of a live family that may be used, whoever shows it.
+/// Whether this is the one token of a live family that may be used, whoever shows it; or of one whose end was begun and is
+/// not on the list yet.
 pub(crate) async fn is_current(issuer: &Inner, presented: &RefreshToken) -> Result<bool, Refusal> {
     let held = load(issuer, presented.family()).await?;
-    Ok(held.is_some_and(|held| !held.value.revoked && presented.has_hash(&held.value.current)))
+    Ok(held.is_some_and(|held| !held.value.has_ended() && presented.has_hash(&held.value.current)))
 }
 
 /// Ends the family of a token.
@@ -216,9 +217,11 @@ async fn reused(issuer: &Inner, presented: &RefreshToken) -> Refusal {
 }
 
 /// Why a family may not be used any more, although nobody has ended it. `age` is that of a record that speaks against it.
-async fn withdrawn(issuer: &Inner, family: &Family, age: Age) -> Result<Option<&'static str>, Refusal> {
+async fn withdrawn(issuer: &Inner, id: &str, family: &Family, age: Age) -> Result<Option<&'static str>, Refusal> {
     let owner = client_of(&family.subject).unwrap_or(&family.client_id);
-    for client in [owner, &family.client_id] {
+    // Those who had a hand in it count as they do for an access token, of which verifiers look at `act`.
+    let actors = family.act.iter().flat_map(Act::subjects).filter_map(client_of);
+    for client in [owner, family.client_id.as_str()].into_iter().chain(actors) {
         for what in [Revoked::Client(client), Revoked::ClientBefore(client, family.issued_at)] {
             if revocations::is_listed(issuer, what).await? {
                 return Ok(Some("is of a client, or about one, that is revoked"));
@@ -237,7 +240,8 @@ async fn withdrawn(issuer: &Inner, family: &Family, age: Age) -> Result<Option<&
             return Ok(Some("is about a client that is disabled, or lets this one act no more"));
         }
     }
-    for jti in &family.ancestors {
+    // Its own id too: that is what an administrator has who ends it.
+    for jti in family.ancestors.iter().map(String::as_str).chain([id]) {
         if revocations::is_listed(issuer, Revoked::Token(jti)).await? || origins::is_marked(issuer, jti).await? {
             return Ok(Some("comes from a token that is revoked"));
         }

@@ -41,6 +41,14 @@ impl Compiler<'_> {
         let visible = service.filter(|service| sees(&service.meta, &service.export_to()));
         let entries_seen: Vec<_> =
             entries.iter().filter(|entry| sees(&entry.meta, &entry.export_to)).copied().collect();
+        let seen = usize::from(visible.is_some()) + entries_seen.len();
+        if seen > 0 && seen < usize::from(service.is_some()) + entries.len() {
+            // Istio merges the endpoints of a namespace's documents for a host, the hidden ones among them.
+            return Err(format!(
+                "the destination {host} is described by several documents, of which the gateway sees some and not all; \
+                 leave one"
+            ));
+        }
         match (visible, entries_seen.as_slice()) {
             (None, []) if service.is_none() && entries.is_empty() => {
                 Err(format!("the destination {host} is neither a Service nor a host of a ServiceEntry; add it"))
@@ -68,9 +76,15 @@ impl Compiler<'_> {
             Some(TargetPort::Number(number)) => Some(*number),
             Some(TargetPort::Name(_)) => None,
         };
-        let mut members = Members { labels: vec![service.selector.clone()], ports: BTreeSet::from([own]) };
-        self.add_workload_entries(&service.meta.namespace, &service.selector, &found.name, own, &mut members);
         let namespace = service.meta.namespace.clone();
+        if let Some(workload) = self.destinations.workload_entries(&namespace, &service.selector).next() {
+            return Err(format!(
+                "the destination {host} has a workload outside of Kubernetes, the WorkloadEntry at {}, which is not \
+                 supported for an API: whether it is reached by mutual TLS, and at which port, would be a guess",
+                workload.meta.origin
+            ));
+        }
+        let members = Members { labels: vec![service.selector.clone()], ports: BTreeSet::from([own]) };
         Ok(Found {
             destination: self.of_members(host, namespace, Labels::new(), &members)?,
             port: found.port,
@@ -84,17 +98,23 @@ impl Compiler<'_> {
             .ok_or_else(|| port_message(&host, port, entry.ports.iter().map(|port| port.number)))?;
         let own = entry.target_ports.get(&found.number).copied().unwrap_or(found.number);
         let mut members = Members { labels: Vec::new(), ports: BTreeSet::new() };
+        if entry.workload_selector.is_some() {
+            return Err(format!(
+                "the destination {host} is a ServiceEntry with `workloadSelector`, which is not supported for an API: at \
+                 which port its workloads listen, and whether they are reached by mutual TLS, would be a guess"
+            ));
+        }
         for endpoint in &entry.endpoints {
-            members.labels.push(endpoint.labels.clone());
+            if !endpoint.labels.is_empty() {
+                return Err(format!(
+                    "the destination {host} is a ServiceEntry whose endpoints have `labels`, which is not supported for an \
+                     API: write the labels of its workloads into its metadata"
+                ));
+            }
+            members.labels.push(Labels::new());
             members.ports.insert(Some(endpoint.ports.get(&found.name).copied().unwrap_or(own)));
         }
-        if let Some(selector) = &entry.workload_selector {
-            // Pods that it selects say nothing of ports.
-            members.labels.push(selector.match_labels.clone());
-            members.ports.insert(Some(own));
-            let labels = &selector.match_labels;
-            self.add_workload_entries(&entry.meta.namespace, labels, &found.name, Some(own), &mut members);
-        } else if entry.endpoints.is_empty() {
+        if entry.endpoints.is_empty() {
             members.labels.push(Labels::new());
             members.ports.insert(Some(own));
         }
@@ -112,22 +132,6 @@ impl Compiler<'_> {
         Ok(Found { destination, port: found.number, external: entry.location == Location::MeshExternal })
     }
 
-    /// The `WorkloadEntry` documents of the namespace with these labels. `name` and `own`: the service's port, and where
-    /// those listen that say nothing of it.
-    fn add_workload_entries(
-        &self,
-        namespace: &str,
-        labels: &Labels,
-        name: &str,
-        own: Option<u16>,
-        members: &mut Members,
-    ) {
-        for entry in self.destinations.workload_entries(namespace, labels) {
-            members.labels.push(entry.endpoint.labels.clone());
-            members.ports.insert(entry.endpoint.ports.get(name).copied().or(own));
-        }
-    }
-
     fn of_members(
         &self,
         host: String,
@@ -135,20 +139,11 @@ impl Compiler<'_> {
         common: Labels,
         members: &Members,
     ) -> Result<Destination, String> {
-        let mut all = Vec::new();
-        for labels in &members.labels {
-            if let Some((name, value)) =
-                labels.iter().find(|(name, value)| common.get(*name).is_some_and(|v| v != *value))
-            {
-                return Err(format!(
-                    "the destination {host} has a workload with the label {name}={value}, and its ServiceEntry says \
-                     another value in its metadata; leave one"
-                ));
-            }
-            let mut labels = labels.clone();
-            labels.extend(common.clone());
-            all.push(labels);
-        }
+        let all: Vec<Labels> = members
+            .labels
+            .iter()
+            .map(|labels| labels.iter().chain(&common).map(|(n, v)| (n.clone(), v.clone())).collect())
+            .collect();
         if let Some((meta, _)) = self.selectors.of_some([&namespace, &self.resources.mesh.root_namespace], &all).first()
         {
             return Err(format!(

@@ -38,12 +38,7 @@ impl<'a> Compiler<'a> {
                         ),
                     );
                 }
-                // Clients reach an API by TLS alone: a server for plain HTTP beside is not what it plays.
-                let encrypted = http_servers(played).any(|server| server.tls.is_some());
-                let ports: BTreeSet<u16> = http_servers(played)
-                    .filter(|server| server.tls.is_some() || !encrypted)
-                    .map(|server| server.port.number)
-                    .collect();
+                let ports: BTreeSet<u16> = played_servers(played).map(|server| server.port.number).collect();
                 let port = if ports.len() == 1 { ports.first().copied() } else { None };
                 (port, mutual_tls, self.virtual_hosts(gateway, port, played))
             }
@@ -83,11 +78,13 @@ impl<'a> Compiler<'a> {
         let name = &api.gateway;
         let mut hosts: Vec<(String, &VirtualService)> = Vec::new();
         let mut known: HashMap<String, &VirtualService> = HashMap::new();
+        // Each server with TLS has routes of its own in the mesh, chosen by SNI: what one lacks no other one takes.
+        let several = http_servers(gateway).filter(|server| server.tls.is_some()).count() > 1;
         for service in &resources.virtual_services {
             if !service.gateways.iter().any(|gateway| gateway == name) {
                 continue;
             }
-            if !self.sees(api, service) {
+            if !self.sees(api, service, several) {
                 continue;
             }
             for host in hosts_in_common(gateway, service) {
@@ -111,18 +108,32 @@ impl<'a> Compiler<'a> {
                 }
             }
         }
-        let routed = hosts
-            .into_iter()
-            .filter_map(|(host, service)| Some(VirtualHost { host, routes: self.routes(api, port, service)? }));
-        routed.collect()
+        let mut routed = Vec::new();
+        for (host, service) in hosts {
+            match self.routes(api, port, service) {
+                Some(routes) => routed.push(VirtualHost { host, routes }),
+                // A virtual host without routes takes its requests and leads nowhere.
+                None if several => routed.push(VirtualHost { host, routes: Vec::new() }),
+                None => {}
+            }
+        }
+        routed
     }
 
     /// Istio (`VirtualServicesForGateway`): a gateway gets the rules that are exported to the namespace of its workload.
     /// Others route nothing.
-    fn sees(&mut self, api: &istio::ApiGateway, service: &VirtualService) -> bool {
+    fn sees(&mut self, api: &istio::ApiGateway, service: &VirtualService, several: bool) -> bool {
         let namespace = api.workload.namespace.as_str();
         let sees = istio::is_visible(&service.export_to, &service.meta.namespace, namespace);
-        if !sees {
+        if !sees && several {
+            let message = format!(
+                "its `exportTo` hides it from the namespace {namespace} of the workload of the gateway {}, which has several \
+                 servers with TLS: whether another one takes its requests, as the mesh decides by SNI, is not supported; \
+                 leave the gateway out",
+                api.gateway
+            );
+            self.error(&service.meta, message);
+        } else if !sees {
             let message = format!(
                 "its `exportTo` hides it from the namespace {namespace} of the workload of the gateway {}, which it names; \
                  it routes nothing there",
@@ -234,13 +245,19 @@ fn http_servers(gateway: &Gateway) -> impl Iterator<Item = &istio::Server> {
     })
 }
 
+/// Those that an API plays: clients reach it by TLS alone, and a server for plain HTTP beside is not what it plays.
+fn played_servers(gateway: &Gateway) -> impl Iterator<Item = &istio::Server> {
+    let encrypted = http_servers(gateway).any(|server| server.tls.is_some());
+    http_servers(gateway).filter(move |server| server.tls.is_some() || !encrypted)
+}
+
 /// The hosts that both the gateway's servers and the `VirtualService` have, in lower case. "VirtualService
 /// hosts must match one or more hosts of the Gateway's servers"; the narrower of two wildcards counts.
 fn hosts_in_common(gateway: &Gateway, service: &VirtualService) -> Vec<String> {
     let mut common = Vec::new();
     for host in &service.hosts {
         let host = full_host(host, &service.meta.namespace).to_ascii_lowercase();
-        for server in http_servers(gateway).flat_map(|server| &server.hosts) {
+        for server in played_servers(gateway).flat_map(|server| &server.hosts) {
             let (namespace, served) = server.split_once('/').unwrap_or(("*", server));
             let visible = match namespace {
                 "*" => true,

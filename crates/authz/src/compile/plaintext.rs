@@ -57,10 +57,10 @@ impl<'a> Compiler<'a> {
                 return false;
             }
             let without = |policy: &TrafficPolicy| {
-                // "Traffic settings specified at the destination-level will not be inherited when overridden by
-                // port-level settings": without `tls` it is mutual by itself.
-                let of_port = policy.port_level_settings.get(&port).unwrap_or(policy);
-                of_port.tls.as_ref().is_some_and(|tls| tls.mode != ClientTlsMode::IstioMutual)
+                // Istio (`trafficPolicyTLSModeForPort`): a port counts when it has `tls`, or else what stands above it:
+                // endpoints lose their mutual TLS by that.
+                let of_port = policy.port_level_settings.get(&port).and_then(|of_port| of_port.tls.as_ref());
+                of_port.or(policy.tls.as_ref()).is_some_and(|tls| tls.mode != ClientTlsMode::IstioMutual)
             };
             let host = full_host(&rule.host, own).to_ascii_lowercase();
             rule.traffic_policy.as_ref().is_some_and(without) && covers(&host, &destination.host.to_ascii_lowercase())

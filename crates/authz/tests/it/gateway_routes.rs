@@ -255,60 +255,46 @@ fn destinations_that_are_not_exported_to_the_gateway_are_refused() {
 }
 
 #[test]
-fn endpoints_say_labels_and_ports() {
+fn endpoints_say_ports() {
     let rule = route("r", "a.example", "", TO_ENTRY);
-    let verdicts = |entry: &str, workloads: &[&str]| {
-        let world = world(&[&[rule.as_str(), entry], workloads].concat());
+    let verdicts = |entry: &str| {
+        let world = world(&[rule.as_str(), entry]);
         [is_allowed(&world, "/"), is_allowed(&world, "/no")]
     };
+    let of = |endpoints: &str| entry(", labels: {app: e}", &format!("resolution: STATIC, endpoints: [{endpoints}]"));
     let denied = [true, false];
-    let labelled = entry("", "resolution: STATIC, endpoints: [{address: 10.0.0.1, labels: {app: e}}]");
-    assert_eq!(verdicts(&labelled, &[]), denied);
+    assert_eq!(verdicts(&of("{address: 10.0.0.1}")), denied);
     // The port of the service's own target, and that of the endpoint.
-    let elsewhere =
-        entry("", "resolution: STATIC, endpoints: [{address: 10.0.0.1, labels: {app: e}, ports: {http: 9001}}]");
-    assert_eq!(verdicts(&elsewhere, &[]), [true, true]);
+    assert_eq!(verdicts(&of("{address: 10.0.0.1, ports: {http: 9001}}")), [true, true]);
     // Of two ports nobody knows which: the DENY rule loses its condition.
-    let two = entry(
-        "",
-        "resolution: STATIC, endpoints: [{address: 10.0.0.1, labels: {app: e}, ports: {http: 9001}}, \
-         {address: 10.0.0.2, labels: {app: e}}]",
-    );
-    assert_eq!(verdicts(&two, &[]), denied);
-    let selecting = entry("", "resolution: STATIC, workloadSelector: {labels: {app: e}}");
-    assert_eq!(verdicts(&selecting, &[]), denied);
-    let moved = workload("w", "labels: {app: e}, ports: {http: 9001}");
-    assert_eq!(verdicts(&selecting, &[&moved]), denied);
-    let none = entry(", labels: {app: e}", "resolution: NONE");
-    assert_eq!(verdicts(&none, &[]), denied);
+    assert_eq!(verdicts(&of("{address: 10.0.0.1, ports: {http: 9001}}, {address: 10.0.0.2}")), denied);
+    assert_eq!(verdicts(&entry(", labels: {app: e}", "resolution: NONE")), denied);
 }
 
+/// Whose labels, ports and mutual TLS are not known for sure is no destination of an API.
 #[test]
-fn a_policy_for_some_endpoints_of_a_destination_is_refused() {
+fn workloads_that_would_be_guessed_at_are_refused() {
     let rule = route("r", "a.example", "", TO_ENTRY);
-    let endpoints = |labels: &[&str]| {
-        let endpoints = labels.iter().map(|labels| format!("{{address: 10.0.0.1, labels: {{{labels}}}}}"));
-        let endpoints: Vec<_> = endpoints.collect();
-        entry("", &format!("resolution: STATIC, endpoints: [{}]", endpoints.join(", ")))
-    };
-    assert_eq!(opened(&[&rule, &endpoints(&["app: e, version: v1", "app: e, version: v2"])]), Ok(()));
-    for labels in [["app: e", "app: f"], ["app: e, a: b", "a: b"]] {
-        let errors = opened(&[&rule, &endpoints(&labels)]).unwrap_err();
-        assert!(errors.contains("ns/e at f.yaml"), "{errors}");
-        assert!(errors.contains("selects some of them and not all"), "{errors}");
+    for (spec, expected) in [
+        ("resolution: STATIC, endpoints: [{address: 10.0.0.1, labels: {app: e}}]", "endpoints have `labels`"),
+        ("resolution: STATIC, workloadSelector: {labels: {app: e}}", "`workloadSelector`"),
+    ] {
+        let errors = opened(&[&rule, &entry(", labels: {app: e}", spec)]).unwrap_err();
+        assert!(errors.contains(expected), "{errors}");
     }
-    let errors = opened(&[&rule, &endpoints(&["b: c", "d: e"])]).unwrap_err();
+    let errors = opened(&[&rule, &entry("", "resolution: DNS")]).unwrap_err();
     assert!(errors.contains("is a ServiceEntry without labels"), "{errors}");
-    let contradiction =
-        entry(", labels: {app: f}", "resolution: STATIC, endpoints: [{address: 10.0.0.1, labels: {app: e}}]");
-    let errors = opened(&[&rule, &contradiction]).unwrap_err();
-    assert!(errors.contains("says another value in its metadata"), "{errors}");
-    // Workloads outside of Kubernetes are behind a Service too.
-    let policy = SHOP.replace("{app: shop}", "{app: shop, version: v1}");
-    let errors =
-        opened(&[&route("r", "a.example", "", TO_SHOP), &workload("w", "labels: {app: shop, version: v1}"), &policy])
-            .unwrap_err();
-    assert!(errors.contains("selects some of them and not all"), "{errors}");
+    let to_shop = route("r", "a.example", "", TO_SHOP);
+    let errors = opened(&[&to_shop, &workload("w", "labels: {app: shop, version: v1}")]).unwrap_err();
+    assert!(errors.contains("a workload outside of Kubernetes"), "{errors}");
+    assert_eq!(opened(&[&to_shop, &workload("w", "labels: {app: other}")]), Ok(()));
+    // Istio gives a host the endpoints of its hidden documents too.
+    let hidden = entry(", labels: {app: e}", "resolution: DNS, exportTo: ['.']")
+        .replace("name: e, namespace: ns,", "name: e2, namespace: ns,");
+    let seen = entry(", labels: {app: e}", "resolution: DNS");
+    let hidden = hidden.split("---").next().unwrap_or_default().to_owned();
+    let errors = opened(&[&rule, &seen, &hidden]).unwrap_err();
+    assert!(errors.contains("sees some and not all"), "{errors}");
 }
 
 #[test]
@@ -332,6 +318,11 @@ spec: {{host: shop.ns.svc.cluster.local, {spec}}}
         ("edge", "trafficPolicy: {tls: {mode: DISABLE}}, exportTo: ['.']"),
         ("istio-system", "trafficPolicy: {tls: {mode: DISABLE}}"),
         ("ns", "trafficPolicy: {portLevelSettings: [{port: {number: 80}, tls: {mode: DISABLE}}]}"),
+        // A port without `tls` does not turn it on again.
+        (
+            "ns",
+            "trafficPolicy: {tls: {mode: DISABLE}, portLevelSettings: [{port: {number: 80}, loadBalancer: {simple: RANDOM}}]}",
+        ),
         ("edge", "trafficPolicy: {tls: {mode: SIMPLE}}, workloadSelector: {matchLabels: {app: edge}}"),
         ("edge", "trafficPolicy: {tls: {mode: SIMPLE}}, workloadSelector: {matchLabels: {unknown: a}}"),
     ] {
@@ -346,11 +337,6 @@ spec: {{host: shop.ns.svc.cluster.local, {spec}}}
         ("other", "trafficPolicy: {tls: {mode: DISABLE}}"),
         ("ns", "trafficPolicy: {tls: {mode: SIMPLE}}, workloadSelector: {matchLabels: {app: edge}}"),
         ("edge", "trafficPolicy: {tls: {mode: SIMPLE}}, workloadSelector: {matchLabels: {app: other}}"),
-        // What a port says replaces the rest.
-        (
-            "ns",
-            "trafficPolicy: {tls: {mode: DISABLE}, portLevelSettings: [{port: {number: 80}, loadBalancer: {simple: RANDOM}}]}",
-        ),
         ("ns", "trafficPolicy: {portLevelSettings: [{port: {number: 8080}, tls: {mode: DISABLE}}]}"),
         ("ns", "subsets: [{name: v1, trafficPolicy: {tls: {mode: DISABLE}}}]"),
         ("ns", "trafficPolicy: {connectionPool: {tcp: {maxConnections: 1}}, outlierDetection: {interval: 1s}}"),

@@ -47,6 +47,13 @@ pub(crate) struct Family {
     pub(super) live_until: Option<u64>,
 }
 
+impl Family {
+    /// Whether nothing comes out of it any more, and what did is on the list of revocations.
+    pub(super) fn has_ended(&self) -> bool {
+        self.revoked && self.live_until.is_none()
+    }
+}
+
 /// The family with this public id, unless it has ended.
 pub(super) async fn load(issuer: &Inner, id: &str) -> Result<Option<Held<Family>>, Refusal> {
     issuer.families.get(&record_id(id)).await.map_err(unavailable)
