@@ -109,6 +109,13 @@ impl Proxy {
         let passage = Passage { target, head, wishes, http2, grpc, draws };
         match parts.hosts.find(&passage.target.host, passage.target.port)? {
             Some(routes) => passage.route(parts, &routes, body, entry).await,
+            None if parts.hosts.allows_any() && parts.hosts.is_of_mesh(&passage.target.host) => Err(Refusal::new(
+                Reason::DestinationForbidden,
+                format!(
+                    "found the host {} and port {}, a name of the mesh or of its cluster that no ServiceEntry gives an address: ALLOW_ANY is for hosts outside of it, and nothing goes to the mesh in the clear",
+                    passage.target.host, passage.target.port
+                ),
+            )),
             None if parts.hosts.allows_any() => passage.pass(parts, body, entry).await,
             None => Err(Refusal::new(
                 Reason::UnknownHost,

@@ -273,7 +273,10 @@ impl Job<'_> {
     ) -> Result<Option<Chosen>, Refusal> {
         let table = &self.cluster.table;
         let addresses = match table.resolution {
-            Resolution::Original => self.resolver.original(self.named.0, self.named.1).await,
+            Resolution::Original => {
+                let (host, port) = self.original()?;
+                self.resolver.original(host, port).await
+            }
             _ => self.resolver.endpoints(table).await,
         };
         let addresses = addresses.map_err(|refusal| match refusal.reason {
@@ -283,13 +286,31 @@ impl Job<'_> {
         })?;
         if table.resolution == Resolution::Original {
             // Each host that a client names is an endpoint of its own: nothing is balanced.
-            let name = || format!("{}:{}", self.named.0, self.named.1).into();
+            let (host, port) = self.original()?;
+            let name = || format!("{host}:{port}").into();
             let free = addresses.0.iter().find(|found| !dead.contains(&found.address));
             return Ok(free.map(|found| Chosen::at(found.address, name())));
         }
         let RetryPolicy { avoids_previous_hosts: avoid, remote_localities: other_priorities, .. } = *self.policy;
         let wanted = Wanted { hash: self.hash, tried, avoid, dead, other_priorities };
         Ok(self.clusters.choose(self.cluster, &addresses, &wanted, draws))
+    }
+
+    /// Where a destination without endpoints is: at the host that was named if that is its own, and never at the one of
+    /// another service whose routes lead here, which may be of the mesh.
+    fn original(&self) -> Result<(&str, u16), Refusal> {
+        let (named, port) = self.named;
+        let named = named.strip_suffix('.').unwrap_or(named);
+        let table = &self.cluster.table;
+        if port == table.port && traffic::covers(&table.host, named) {
+            return Ok((named, port));
+        }
+        if !table.host.starts_with('*') {
+            return Ok((&table.host, table.port));
+        }
+        let detail =
+            format!("the destination {} has no address of its own, and {named}:{port} is not of it", table.host);
+        Err(Refusal::new(Reason::DestinationForbidden, detail))
     }
 
     async fn one(&self, chosen: &Chosen, body: Upload, after_timeout: bool, outgoing: &Outgoing) -> Tried {

@@ -1,5 +1,6 @@
 //! What this workload may call, and by which routes: the bundle's rules as its namespace and labels see them.
 
+use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
 
 use http::HeaderMap;
@@ -14,6 +15,8 @@ pub(crate) struct Hosts {
     rules: Rules,
     pub(crate) view: View,
     labels: Vec<(String, String)>,
+    /// The hosts of the view, where others are forwarded.
+    known: HashSet<String>,
     opened: Vec<OnceLock<Result<Arc<Routes>, String>>>,
 }
 
@@ -25,7 +28,11 @@ impl Hosts {
     pub(crate) fn new(rules: Rules, namespace: Option<&str>, labels: Vec<(String, String)>) -> Result<Hosts, String> {
         let view = rules.view(namespace, &labels)?;
         let opened = std::iter::repeat_with(OnceLock::new).take(rules.virtual_hosts()).collect();
-        Ok(Hosts { rules, view, labels, opened })
+        let known = match view.outbound() {
+            Outbound::AllowAny => view.names().into_iter().map(|(host, _)| host).collect(),
+            Outbound::RegistryOnly => HashSet::new(),
+        };
+        Ok(Hosts { rules, view, labels, known, opened })
     }
 
     /// The routes of a host and port; `None` when nobody has named it.
@@ -46,6 +53,15 @@ impl Hosts {
     /// Whether hosts that nobody has named are forwarded as they are.
     pub(crate) fn allows_any(&self) -> bool {
         self.view.outbound() == Outbound::AllowAny
+    }
+
+    /// Whether a host is one of the mesh, whatever its port and whether or not the bundle leads there: nothing goes to it
+    /// in the clear. Names without a dot are Kubernetes' short ones, which mean nothing outside of a cluster.
+    pub(crate) fn is_of_mesh(&self, host: &str) -> bool {
+        let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+        let is_address = host.starts_with('[') || host.parse::<std::net::IpAddr>().is_ok();
+        let is_short = !host.contains('.') || host.ends_with(".svc") || host.ends_with(".svc.cluster.local");
+        !is_address && (is_short || self.known.contains(&host))
     }
 
     /// How many hosts and ports can be called.

@@ -351,10 +351,40 @@ data:
         "169.254.169.254".to_owned(),
         "169.254.100.1:9001".to_owned(),
         "[fe80::1]".to_owned(),
+        // Names of the mesh, at a port that no document has, and of the cluster.
+        "ratings.bookinfo.svc.cluster.local:81".to_owned(),
+        "details.bookinfo.svc:9080".to_owned(),
+        "details:9080".to_owned(),
     ] {
         let request = Request::get(format!("http://{host}/")).body(text("")).unwrap();
         let answer = stage.call(request).await;
         assert!(answer.is(403, "destination_forbidden"), "{host}: {answer:?}");
     }
+    assert_eq!(plain.seen().len(), 1);
+}
+
+/// A destination without endpoints is reached at its own host, not in the clear at the one that was named.
+#[tokio::test]
+async fn a_destination_without_endpoints_is_its_own_host() {
+    let mesh = Arc::new(Mesh::new());
+    let plain = PlainServer::start().await;
+    let rules = format!(
+        "{}
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{ name: out, namespace: bookinfo }}
+spec: {{ hosts: [out.example], ports: [{{ number: 80, name: http, protocol: HTTP }}], resolution: NONE }}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{ name: moved, namespace: bookinfo }}
+spec: {{ hosts: [moved.example], http: [{{ route: [{{ destination: {{ host: out.example }} }}] }}] }}
+",
+        services()
+    );
+    let stage = Stage::ruled(&mesh, &rules, &[("out.example:80", plain.address)]).await;
+    let request = Request::get("http://moved.example/a").body(text("")).unwrap();
+    let answer = stage.call(request).await;
+    assert_eq!((answer.status.as_u16(), answer.body.as_str()), (200, "ratings"), "{answer:?}");
     assert_eq!(plain.seen().len(), 1);
 }

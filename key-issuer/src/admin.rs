@@ -101,6 +101,11 @@ impl Call<'_> {
         Body::read(self.request, known)
     }
 
+    /// Puts a change into the audit log that is made before the whole of it, and stays if the rest is refused.
+    pub(crate) fn begun(&mut self, action: &'static str, id: &str, before: Option<Value>, after: Option<Value>) {
+        self.facts.change = Some(Change { action, id: id.to_owned(), before, after });
+    }
+
     /// Puts the change into the audit log. `before` and `after` are what the administrator is shown, and hold no secret.
     pub(crate) fn changed(self, action: &'static str, id: &str, before: Option<Value>, after: Option<Value>) {
         self.facts.event = Some("admin_change");

@@ -155,7 +155,7 @@ pub(crate) async fn add_secret(call: Call<'_>, id: &str) -> Result<Response, Ref
 
 /// `DELETE /v1/clients/{id}`: disables it, revokes its API keys and tokens, then deletes it. Whatever fails, doing it
 /// again finishes it.
-pub(crate) async fn delete(call: Call<'_>, id: &str) -> Result<Response, Refusal> {
+pub(crate) async fn delete(mut call: Call<'_>, id: &str) -> Result<Response, Refusal> {
     let held = get(call.issuer, id).await?;
     precondition(call.request, &tag(&held))?;
     // Without its record a role has what the registry says, and a disabled one would be open again.
@@ -174,6 +174,7 @@ pub(crate) async fn delete(call: Call<'_>, id: &str) -> Result<Response, Refusal
         ClientState::Active => {
             let record = ClientRecord { state: ClientState::Disabled, ..held.value.clone() };
             let version = replace(call.issuer, &held, &record).await?;
+            call.begun("client_disabled", id, Some(before.clone()), Some(view(&record)));
             Held { value: record, version }
         }
     };

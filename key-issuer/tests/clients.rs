@@ -90,6 +90,19 @@ async fn deleting_a_client_revokes_its_keys() {
     assert_eq!(read.json()["state"], "revoked");
 }
 
+/// A deletion that ends half-way has changed the client already, and its line says so.
+#[tokio::test]
+async fn a_deletion_that_fails_says_what_it_has_changed() {
+    let world = AdminWorld::new().await;
+    let table = world.world.directory.store.table(platform::store::API_KEYS);
+    table.put("damaged", "{}", None, platform::table::Only::Absent { now: 0 }).await.unwrap();
+    world.changes();
+    assert_eq!(world.call("DELETE", &format!("/v1/clients/{CLIENT}"), None).await.status(), 503);
+    let [line] = world.changes().try_into().unwrap();
+    assert_eq!((&line["event"], &line["change"]["action"]), (&json!("request_refused"), &json!("client_disabled")));
+    assert_eq!(line["change"]["after"]["state"], "disabled");
+}
+
 #[tokio::test]
 async fn a_change_merges_the_named_members() {
     let world = AdminWorld::new().await;

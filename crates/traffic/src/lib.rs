@@ -35,4 +35,13 @@ pub mod table;
 pub mod weighted;
 
 pub use compile::{Compiled, compile};
+/// Whether a host of the table, exact or as `*.example.com`, covers a name, in any case.
+pub fn covers(pattern: &str, name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    match pattern.strip_prefix('*') {
+        Some(suffix) => name.len() > suffix.len() && name.ends_with(suffix),
+        None => pattern == name,
+    }
+}
+
 pub use open::{OpenError, Rules, View};
