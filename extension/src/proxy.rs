@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::header::{AUTHORIZATION, HOST, HeaderName, HeaderValue, SET_COOKIE, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
-use http::{Request, Response, StatusCode, Version, request};
+use http::{Method, Request, Response, StatusCode, Version, request};
 use http_body::Body;
 use hyper::body::Incoming;
 use platform::clock::Clock;
@@ -20,7 +20,8 @@ use crate::access_log::{Entry, Line};
 use crate::affinity;
 use crate::answer::Answer;
 use crate::cluster::{ClusterState, Clusters};
-use crate::headers::{has_unknown_coding, remove_hop_by_hop};
+use crate::door::Link;
+use crate::headers::{has_unknown_coding, join_cookies, remove_hop_by_hop};
 use crate::local;
 use crate::mirror::{Mirrors, Shadow, without_port};
 use crate::outgoing::Outgoing;
@@ -29,10 +30,12 @@ use crate::reason::{self, Flags, Reason, Refusal};
 use crate::refresh::Refresh;
 use crate::renewal::SvidSource;
 use crate::resolve::Resolver;
-use crate::retry::{Job, Trail, Won};
+use crate::retry::{Job, Sent, Trail, Won};
 use crate::routes::{self, Hosts};
-use crate::target::{Target, refuse_websocket};
+use crate::target::Target;
 use crate::token::TokenSource;
+use crate::tunnel::{self, Opened};
+use crate::upgrade::Upgrading;
 use crate::upstream::Upstream;
 use crate::wishes::Wishes;
 
@@ -72,6 +75,8 @@ struct Passage {
     /// Whether the application speaks HTTP/2.
     http2: bool,
     grpc: bool,
+    /// The other protocol that the application asks for.
+    upgrade: Option<Upgrading>,
     draws: Draws,
 }
 
@@ -88,10 +93,14 @@ impl Proxy {
     }
 
     /// Answers one request, whatever happens. Its log line is written when the answer has ended.
-    pub(crate) async fn handle(&self, request: Request<Incoming>) -> Response<Answer> {
+    pub(crate) async fn handle(self: &Arc<Self>, request: Request<Incoming>, link: &Link) -> Response<Answer> {
         let mut line = Box::new(Line::begin(&self.log, &self.clock, &request));
         let grpc = local::is_grpc(request.headers());
-        let response = match self.forward(request, &mut line.entry).await {
+        let answered = match *request.method() == Method::CONNECT {
+            true => tunnel::connect(self, request, link, &mut line.entry).await,
+            false => self.forward(request, link, &mut line.entry).await,
+        };
+        let response = match answered {
             Ok(response) => response,
             Err(refusal) => {
                 line.entry.refused(&refusal);
@@ -99,20 +108,41 @@ impl Proxy {
             }
         };
         line.entry.response_code = response.status().as_u16();
-        response.map(|body| body.logging(line))
+        response.map(|mut body| match body.take_switched() {
+            Some(switched) => {
+                switched.start(line, Arc::clone(self), link.clone());
+                body
+            }
+            None => body.logging(line),
+        })
     }
 
-    async fn forward(&self, request: Request<Incoming>, entry: &mut Entry) -> Result<Response<Answer>, Refusal> {
+    /// What requests need.
+    ///
+    /// # Errors
+    /// Why the configuration cannot be used.
+    pub(crate) fn parts(&self) -> Result<&Arc<Parts>, Refusal> {
+        self.parts
+            .as_ref()
+            .map_err(|problem| Refusal::new(Reason::ConfigurationInvalid, format!("causeway's extension: {problem}")))
+    }
+
+    async fn forward(
+        &self,
+        mut request: Request<Incoming>,
+        link: &Link,
+        entry: &mut Entry,
+    ) -> Result<Response<Answer>, Refusal> {
+        let upgrade = Upgrading::asked(&mut request);
         let (mut head, body) = request.into_parts();
-        let target = Target::of(&head);
+        let target = Target::of(&head, link.door.default_port());
         if let Ok(target) = &target {
             target.authority.as_str().clone_into(&mut entry.authority);
         }
-        let parts = self.parts.as_ref().map_err(|problem| {
-            Refusal::new(Reason::ConfigurationInvalid, format!("causeway's extension: {problem}"))
-        })?;
-        let target = target?;
-        refuse_websocket(&head)?;
+        let parts = self.parts()?;
+        let (mut target, upgrade) = (target?, upgrade?);
+        let routes = link.door.find(&parts.hosts, &mut target)?;
+        target.authority.as_str().clone_into(&mut entry.authority);
         if has_unknown_coding(&head.headers) {
             return Err(invalid("found another Transfer-Encoding than chunked"));
         }
@@ -126,18 +156,15 @@ impl Proxy {
         // host information of the request-target".
         head.headers.insert(HOST, host_header(target.authority.as_str())?);
         let http2 = head.version == Version::HTTP_2;
+        if http2 {
+            join_cookies(&mut head.headers);
+        }
         head.version = Version::HTTP_11;
-        let passage = Passage { target, head, wishes, http2, grpc, draws };
-        match parts.hosts.find(&passage.target.host, passage.target.port)? {
+        let passage = Passage { target, head, wishes, http2, grpc, upgrade, draws };
+        match routes {
             Some(routes) => passage.route(parts, &routes, body, entry).await,
-            None if parts.hosts.allows_any() => passage.pass(parts, body, entry).await,
-            None => Err(Refusal::new(
-                Reason::UnknownHost,
-                format!(
-                    "found the host {} and port {}, expected one that a ServiceEntry of the configuration names and this workload may see (others are refused: REGISTRY_ONLY)",
-                    passage.target.host, passage.target.port
-                ),
-            )),
+            None if link.door.is_open() && parts.hosts.allows_any() => passage.pass(parts, body, entry).await,
+            None => Err(unknown_host(&passage.target)),
         }
     }
 }
@@ -259,7 +286,9 @@ impl Passage {
             }
         }
         let body = upload(body, &mut self.head, entry);
-        for mirror in &route.mirrors {
+        // A copy of a conversation is none: nobody would answer for the application.
+        let mirrors = if self.upgrade.is_some() { &[] } else { route.mirrors.as_slice() };
+        for mirror in mirrors {
             if fault::is_in(mirror.share, self.draws.next())
                 && let Some(cluster) = parts.clusters.get(mirror.cluster)
             {
@@ -337,6 +366,10 @@ impl Passage {
         if let Some(token) = token {
             self.head.headers.insert(AUTHORIZATION, token);
         }
+        let upgrade = self.upgrade.take();
+        if let Some(upgrade) = &upgrade {
+            upgrade.ask(&mut self.head.headers);
+        }
         let host = self.head.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
         let line = RequestLine {
             method: &self.head.method,
@@ -363,16 +396,28 @@ impl Passage {
             trail: &trail,
         };
         let end = Arc::clone(body.end());
-        let won = job.run(body, &mut self.draws).await;
+        let sent = match &upgrade {
+            None => job.run(body, &mut self.draws).await.map(Sent::Answer),
+            Some(_) => job.upgrade(&mut self.draws).await,
+        };
         let steps = trail.steps();
         entry.attempts = steps.attempts;
         entry.flags = entry.flags.with(steps.flags);
         entry.upstream_host = steps.endpoint;
-        let Won { response, peer, held } = won?;
-        entry.peer = peer;
+        let sent = sent?;
         entry.service_time = steps.begun.map(|begun| Instant::now().saturating_duration_since(begun));
-        let limit = timeout.map(|limit| end.since(limit));
-        let mut response = answer(response.map(|body| Answer::upstream(body, held, limit)))?;
+        let mut response = match (sent, upgrade) {
+            (Sent::Answer(Won { response, peer, held }), _) => {
+                entry.peer = peer;
+                let limit = timeout.map(|limit| end.since(limit));
+                answer(response.map(|body| Answer::upstream(body, held, limit)))?
+            }
+            (Sent::Switched(response, tunnel, held), Some(upgrade)) => {
+                entry.peer.clone_from(&tunnel.peer);
+                upgrade.switch(response, Opened { tunnel, held, idle: tunnel::idle(cluster) })?
+            }
+            (Sent::Switched(..), None) => return Err(switched_unasked()),
+        };
         if let Some(taken) = entry.service_time {
             let taken = u64::try_from(taken.as_millis()).unwrap_or(u64::MAX);
             response.headers_mut().insert(SERVICE_TIME, HeaderValue::from(taken));
@@ -396,21 +441,29 @@ impl Parts {
                 None => Ok(None),
             }
         };
-        let (identity, token) = tokio::join!(self.identity.get(self.wait), token);
-        let identity = identity.map_err(|why| {
-            Refusal::new(
-                Reason::IdentityUnavailable,
-                format!("there is no valid SVID and without one nothing is sent to the mesh: {why}"),
-            )
-        })?;
+        let (identity, token) = tokio::join!(self.identity(), token);
+        let identity = identity?;
         let token = token
             .map_err(|why| Refusal::new(Reason::TokenUnavailable, format!("there is no valid access token: {why}")))?;
         Ok((Some(identity), token))
     }
+
+    /// Who we are; waited for, within bounds.
+    ///
+    /// # Errors
+    /// When there is no valid SVID, and none came in time.
+    pub(crate) async fn identity(&self) -> Result<Arc<identity::Credentials>, Refusal> {
+        self.identity.get(self.wait).await.map_err(|why| {
+            Refusal::new(
+                Reason::IdentityUnavailable,
+                format!("there is no valid SVID and without one nothing is sent to the mesh: {why}"),
+            )
+        })
+    }
 }
 
 /// The cluster of a host that nobody has named: Istio's `PassthroughCluster`. It has no limits and so nothing to keep.
-fn passthrough(target: &Target) -> ClusterState {
+pub(crate) fn passthrough(target: &Target) -> ClusterState {
     let (name, host) = ("PassthroughCluster".to_owned(), target.host.clone());
     let table = Cluster { name, host, port: target.port, resolution: Resolution::Original, ..Cluster::default() };
     ClusterState::new(table, u32::MAX)
@@ -445,10 +498,7 @@ fn upload(body: Incoming, head: &mut request::Parts, entry: &Entry) -> Outgoing 
 fn answer(response: Response<Answer>) -> Result<Response<Answer>, Refusal> {
     let (mut head, body) = response.into_parts();
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
-        return Err(Refusal::new(
-            Reason::UpstreamProtocolError,
-            "the service switched protocols although nobody had asked for it",
-        ));
+        return Err(switched_unasked());
     }
     if has_unknown_coding(&head.headers) {
         return Err(Refusal::new(
@@ -461,6 +511,18 @@ fn answer(response: Response<Answer>) -> Result<Response<Answer>, Refusal> {
     head.headers.remove(reason::HEADER);
     head.version = Version::HTTP_11;
     Ok(Response::from_parts(head, body))
+}
+
+fn switched_unasked() -> Refusal {
+    Refusal::new(Reason::UpstreamProtocolError, "the service switched protocols although nobody had asked for it")
+}
+
+/// REGISTRY_ONLY.
+pub(crate) fn unknown_host(Target { host, port, .. }: &Target) -> Refusal {
+    let detail = format!(
+        "found the host {host} and port {port}, expected one that a ServiceEntry of the configuration names and this workload may see (others are refused: REGISTRY_ONLY)"
+    );
+    Refusal::new(Reason::UnknownHost, detail)
 }
 
 fn host_header(authority: &str) -> Result<HeaderValue, Refusal> {

@@ -33,11 +33,21 @@ impl Hosts {
     /// # Errors
     /// When they cannot be used.
     pub(crate) fn find(&self, host: &str, port: u16) -> Result<Option<Arc<Routes>>, Refusal> {
-        let Some(index) = self.view.find(host, port) else { return Ok(None) };
+        match self.view.find(host, port) {
+            Some(index) => self.at(index).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The routes with this index in the bundle.
+    ///
+    /// # Errors
+    /// When they cannot be used.
+    pub(crate) fn at(&self, index: u32) -> Result<Arc<Routes>, Refusal> {
         let slot = usize::try_from(index).ok().and_then(|index| self.opened.get(index));
         let prepared = slot.map(|slot| slot.get_or_init(|| self.prepare(index)));
         match prepared {
-            Some(Ok(routes)) => Ok(Some(Arc::clone(routes))),
+            Some(Ok(routes)) => Ok(Arc::clone(routes)),
             Some(Err(problem)) => Err(Refusal::new(Reason::ConfigurationInvalid, problem.clone())),
             None => Err(Refusal::new(Reason::ConfigurationInvalid, format!("the bundle has no host number {index}"))),
         }

@@ -669,6 +669,7 @@ pub fn egress(issuer: &str, mesh_server: SocketAddr) -> Egress {
         identity_wait: Duration::from_millis(500),
         response_timeout: Duration::from_secs(10),
         connect_to: vec![ConnectTo { host: GATEWAY.to_owned(), port: 15443, address: mesh_server }],
+        listeners: Vec::new(),
     }
 }
 
