@@ -47,6 +47,8 @@ pub(crate) fn of_tunnel(first: &[u8]) -> Option<Spoken> {
         ([] | [b' '], _) => None,
         // origin-form, asterisk-form and absolute-form of RFC 9112 3.2.
         ([b' ', b'/' | b'*' | b'h' | b'H', ..], _) => Some(Spoken::Http1),
+        // authority-form: HTTP as well, and refused by name there.
+        _ if first.starts_with(b"CONNECT ") => Some(Spoken::Http1),
         _ => Some(Spoken::Bytes),
     }
 }
@@ -152,6 +154,7 @@ mod tests {
             (b"GET /x HTTP/1.1\r\n", Some(Spoken::Http1)),
             (b"M-SEARCH * HTTP/1.1\r\n", Some(Spoken::Http1)),
             (b"GET http://a/", Some(Spoken::Http1)),
+            (b"CONNECT a:443 HTTP/1.1", Some(Spoken::Http1)),
             (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r", None),
             (PREFACE, Some(Spoken::Http2)),
             (b"PRI * HTTP/1", Some(Spoken::Http1)),
