@@ -110,6 +110,8 @@ async fn accept(
                 let link = Link { door: door.clone(), busy: Busy::default(), stop: stop.clone(), _place: place };
                 tokio::spawn(serve_one(stream, Arc::clone(&proxy), link));
             }
+            // Whoever speaks no HTTP would take the answer for the service's.
+            Err(_) if tunnel::bytes_of(&proxy, &door).is_some() => drop(stream),
             Err(_) => turn_away(stream).await,
         }
     }
@@ -300,7 +302,7 @@ mod tests {
         let (mut sender, driver) =
             hyper::client::conn::http2::handshake(executor, TokioIo::new(application)).await.unwrap();
         tokio::spawn(driver);
-        let request = || Request::post("http://a.example:9080/").version(http::Version::HTTP_2);
+        let request = || Request::get("http://a.example:9080/").version(http::Version::HTTP_2);
         let empty = http_body_util::Empty::<bytes::Bytes>::new;
         let answer = sender.send_request(request().body(empty()).unwrap()).await.unwrap();
         assert_eq!((answer.version(), answer.status().as_u16()), (http::Version::HTTP_2, 503));

@@ -111,8 +111,9 @@ pub(crate) async fn connect(
     let target = Target::of_connect(&head)?;
     target.authority.as_str().clone_into(&mut entry.authority);
     let unsupported = |why: &str| Refusal::new(Reason::ConnectUnsupported, format!("found CONNECT {why}"));
-    if head.version != Version::HTTP_11 {
-        return Err(unsupported("in another version than HTTP/1.1, expected that one"));
+    // Python's library wrote HTTP/1.0 until 3.12.
+    if !matches!(head.version, Version::HTTP_10 | Version::HTTP_11) {
+        return Err(unsupported("in HTTP/2, expected it in HTTP/1.1"));
     }
     if !matches!(link.door, Door::Proxy) {
         return Err(unsupported("in a tunnel or at the port of a service, expected it at the proxy's port"));

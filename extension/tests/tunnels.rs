@@ -152,6 +152,9 @@ async fn bytes_go_to_the_mesh_with_our_identity() {
     assert!(answer.starts_with("HTTP/1.1 200 ") && !answer.contains("content-length"), "{answer}");
     assert_eq!(converse(stream, "question").await, "echo:question");
     assert_eq!(db.heard.lock().unwrap().peers, [REVIEWS]);
+    let (old, stream) = say(stage.address, &format!("CONNECT {DB}:5432 HTTP/1.0\r\n\r\n")).await;
+    assert!(old.contains(" 200 "), "{old}");
+    assert_eq!(converse(stream, "question").await, "echo:question");
     let line = logged_with(&stage, DB).await;
     assert_eq!((line["method"].as_str(), line["response_code"].as_u64()), (Some("CONNECT"), Some(200)));
     assert_eq!((line["bytes_received"].as_u64(), line["bytes_sent"].as_u64()), (Some(8), Some(13)));
