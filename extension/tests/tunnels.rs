@@ -391,3 +391,68 @@ async fn a_port_for_an_unknown_service_stops_the_start() {
     let error = Extension::bind(config, Deps::system()).await.err().unwrap().to_string();
     assert!(error.contains("CAUSEWAY_LISTENERS") && error.contains("unknown:80"), "{error}");
 }
+
+/// A connection of HTTP/2 with one request, octet by octet: libraries do not write what must not be.
+fn http2_with(fields: &[(&str, &str)]) -> Vec<u8> {
+    let authority = &URL[7..];
+    let pseudo = [(":method", "GET"), (":scheme", "http"), (":authority", authority), (":path", "/ratings/1")];
+    let mut block = Vec::new();
+    for (name, value) in pseudo.iter().chain(fields) {
+        // RFC 7541 6.2.2: a literal field without indexing, with a new name.
+        block.push(0);
+        for text in [name, value] {
+            block.push(u8::try_from(text.len()).unwrap());
+            block.extend_from_slice(text.as_bytes());
+        }
+    }
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    // SETTINGS without any, then HEADERS with END_STREAM and END_HEADERS for stream 1.
+    bytes.extend_from_slice(&[0, 0, 0, 4, 0, 0, 0, 0, 0]);
+    bytes.extend_from_slice(&u32::try_from(block.len()).unwrap().to_be_bytes()[1..]);
+    bytes.extend_from_slice(&[1, 5, 0, 0, 0, 1]);
+    bytes.extend_from_slice(&block);
+    bytes
+}
+
+/// The kind of the first frame that says what became of the request: HEADERS, RST_STREAM or GOAWAY.
+async fn verdict(address: SocketAddr, sent: &[u8]) -> u8 {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(sent).await.unwrap();
+    loop {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).await.unwrap();
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        let mut payload = vec![0; usize::try_from(length).unwrap()];
+        stream.read_exact(&mut payload).await.unwrap();
+        if matches!(head[3], 1 | 3 | 7) {
+            return head[3];
+        }
+    }
+}
+
+#[tokio::test]
+async fn http2_with_fields_of_a_connection_is_malformed() {
+    let (ratings, _db, stage) = scene().await;
+    // RFC 9113 8.2.1 and 8.2.2.
+    for field in [
+        ("connection", "close"),
+        ("transfer-encoding", "chunked"),
+        ("upgrade", "websocket"),
+        ("keep-alive", "timeout=5"),
+        ("proxy-connection", "keep-alive"),
+        ("te", "gzip"),
+        ("X-Upper", "a"),
+        ("x", "a\r\nhost: b"),
+        ("x\r\ny", "a"),
+        (":path", "/other"),
+        (":unknown", "a"),
+        ("content-length", "5"),
+    ] {
+        let kind = verdict(stage.address, &http2_with(&[field])).await;
+        assert!(matches!(kind, 3 | 7), "{field:?}: frame of kind {kind}");
+    }
+    assert_eq!(ratings.count(), 0);
+    assert_eq!(verdict(stage.address, &http2_with(&[("te", "trailers"), ("x", "a")])).await, 1);
+    assert_eq!(ratings.count(), 1);
+    assert!(!ratings.seen()[0].headers.contains_key("te"));
+}
