@@ -23,8 +23,8 @@ pub(crate) struct Counts {
     pub(crate) received: AtomicU64,
 }
 
-/// Passes bytes on until both sides have ended, one fails, or none has come for `idle`. The end of one side is passed on
-/// alone: the other may go on (a half-closed connection).
+/// Passes bytes on until both sides have ended, one fails, or none has come for `idle`. The end of one side is passed
+/// on alone: the other may go on (a half-closed connection).
 ///
 /// # Errors
 /// When a side fails, or with [`io::ErrorKind::TimedOut`].

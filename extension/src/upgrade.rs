@@ -65,7 +65,8 @@ impl Upgrading {
         }
         drop(chosen);
         remove_hop_by_hop(&mut head.headers);
-        // RFC 9110 8.6: "A server MUST NOT send a Content-Length header field in any response with a status code of 1xx".
+        // RFC 9110 8.6: "A server MUST NOT send a Content-Length header field in any response with a status code of 1xx
+        // (Informational) or 204 (No Content)".
         head.headers.remove(CONTENT_LENGTH);
         // This header says that the extension answered; nobody else may.
         head.headers.remove(reason::HEADER);
@@ -81,8 +82,8 @@ fn tokens(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
     values.flat_map(|value| value.split(',')).map(str::trim).filter(|token| !token.is_empty())
 }
 
-/// The protocol that is passed on: WebSocket, or another one if it is the only one. Some clients offer HTTP/2 with every
-/// request, which is between them and this proxy, and TLS as well.
+/// The protocol that is passed on: WebSocket, or another one if it is the only one. Some clients offer HTTP/2 with
+/// every request, which is between them and this proxy, and TLS as well.
 fn protocol(headers: &HeaderMap) -> Option<String> {
     let of_this_hop = |token: &&str| {
         let token = token.to_ascii_lowercase();
