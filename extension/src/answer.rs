@@ -14,6 +14,7 @@ use crate::body::Download;
 use crate::cluster::Held;
 use crate::keepalive::BusyGuard;
 use crate::reason::{Flags, Reason};
+use crate::tunnel::Switched;
 
 /// Ready when the route's timeout is over.
 type Limit = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -29,6 +30,8 @@ pub(crate) struct Answer {
     held: Option<Held>,
     /// While the answer is on its way the application's connection counts as busy.
     busy: Option<BusyGuard>,
+    /// What the connection goes on with.
+    switched: Option<Switched>,
 }
 
 #[derive(Debug)]
@@ -64,8 +67,20 @@ impl Answer {
         answer
     }
 
+    /// No body: after the head the connection belongs to something else.
+    pub(crate) fn switched(switched: Switched) -> Answer {
+        let mut answer = Answer::text(String::new());
+        answer.switched = Some(switched);
+        answer
+    }
+
+    /// What that is, for whoever starts it.
+    pub(crate) fn take_switched(&mut self) -> Option<Switched> {
+        self.switched.take()
+    }
+
     fn of(content: Content) -> Answer {
-        Answer { content, limit: None, line: None, held: None, busy: None }
+        Answer { content, limit: None, line: None, held: None, busy: None, switched: None }
     }
 
     /// Keeps `line` until the body has ended.

@@ -65,6 +65,19 @@ pub struct Egress {
     pub response_timeout: Duration,
     /// Endpoints that are reached elsewhere, for local stacks: loopback only.
     pub connect_to: Vec<ConnectTo>,
+    /// Ports of their own for services.
+    pub listeners: Vec<ServiceListener>,
+}
+
+/// A loopback port that leads to one service, for clients that know no proxy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceListener {
+    /// The loopback port; 0 takes a free one (for tests, not from the environment).
+    pub port: u16,
+    /// The service's host, in lower case.
+    pub host: String,
+    /// The service's port.
+    pub service_port: u16,
 }
 
 /// Who this workload is to the rules of the mesh: what a sidecar knows from its pod.
@@ -151,6 +164,7 @@ impl Egress {
         let wait = reader.number("CAUSEWAY_IDENTITY_WAIT_MS", 3_000, 0, 10_000);
         let response = reader.number("CAUSEWAY_RESPONSE_TIMEOUT_MS", 15_000, 100, 900_000);
         let connect_to = reader.checked("CAUSEWAY_CONNECT_TO", connect_to);
+        let listeners = reader.checked("CAUSEWAY_LISTENERS", listeners);
         let workload = Workload::read(reader);
         let aws = AwsConfig::from_env(reader);
         let (audience, scope) = (audience?, scope?);
@@ -172,6 +186,7 @@ impl Egress {
             identity_wait: Duration::from_millis(wait?),
             response_timeout: Duration::from_millis(response?),
             connect_to: connect_to?.unwrap_or_default(),
+            listeners: listeners?.unwrap_or_default(),
         };
         if egress.workload.locality == Locality::default() {
             egress.workload.locality.region.clone_from(&egress.aws.region);
@@ -263,6 +278,38 @@ fn printable(text: &str) -> Result<String, String> {
     }
 }
 
+/// The most ports of their own.
+const MAX_LISTENERS: usize = 64;
+
+/// `port=host:port,…`
+fn listeners(text: &str) -> Result<Vec<ServiceListener>, String> {
+    let one = |item: &str| {
+        let wrong =
+            || format!("found {item:?}, expected port=host:port,…, such as 15011=ratings.default.svc.cluster.local:80");
+        let (port, service) = item.split_once('=').ok_or_else(wrong)?;
+        let (host, service_port) = service.rsplit_once(':').ok_or_else(wrong)?;
+        let number = |text: &str| text.parse().ok().filter(|port| *port != 0).ok_or_else(wrong);
+        if host.is_empty() || !host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte)) {
+            return Err(wrong());
+        }
+        Ok(ServiceListener {
+            port: number(port)?,
+            host: host.to_ascii_lowercase(),
+            service_port: number(service_port)?,
+        })
+    };
+    let found: Vec<ServiceListener> = text.split(',').map(|item| one(item.trim())).collect::<Result<_, String>>()?;
+    let mut ports: Vec<u16> = found.iter().map(|listener| listener.port).collect();
+    ports.sort_unstable();
+    if ports.windows(2).any(|pair| pair[0] == pair[1]) {
+        return Err("found one port twice".to_owned());
+    }
+    match found.len() > MAX_LISTENERS {
+        true => Err(format!("found {} ports, expected at most {MAX_LISTENERS}", found.len())),
+        false => Ok(found),
+    }
+}
+
 /// `host:port=ip:port,…`
 fn connect_to(text: &str) -> Result<Vec<ConnectTo>, String> {
     text.split(',').map(|item| one_connect_to(item.trim())).collect()
@@ -327,6 +374,11 @@ mod tests {
             ("CAUSEWAY_CONNECT_TO", "a:1=10.0.0.1:2", "loopback"),
             ("CAUSEWAY_CONNECT_TO", "a=127.0.0.1:2", "loopback"),
             ("CAUSEWAY_CONNECT_TO", ":1=127.0.0.1:2", "loopback"),
+            ("CAUSEWAY_LISTENERS", "15011", "port=host:port"),
+            ("CAUSEWAY_LISTENERS", "0=ratings:80", "port=host:port"),
+            ("CAUSEWAY_LISTENERS", "15011=ratings", "port=host:port"),
+            ("CAUSEWAY_LISTENERS", "15011=:80", "port=host:port"),
+            ("CAUSEWAY_LISTENERS", "15011=a:1,15011=b:1", "twice"),
             ("CAUSEWAY_NAMESPACE", "Bookinfo", "namespace"),
             ("CAUSEWAY_NAMESPACE", "-a", "namespace"),
             ("CAUSEWAY_LABELS", "app", "key=value"),
@@ -366,6 +418,14 @@ mod tests {
         assert_eq!(found[0].host, "eastwest.mesh.example");
         assert_eq!((found[0].port, found[0].address), (15443, "127.0.0.1:4000".parse().unwrap()));
         assert_eq!((found[1].port, found[1].address), (1, "[::1]:2".parse().unwrap()));
+    }
+
+    #[test]
+    fn services_can_have_ports_of_their_own() {
+        let env = good().with("CAUSEWAY_LISTENERS", "15011=Ratings.bookinfo.svc.cluster.local:9080, 15012=db:5432");
+        let found = Config::from_env(&env).egress.unwrap().listeners;
+        assert_eq!((found[0].port, found[0].service_port), (15011, 9080));
+        assert_eq!((found[0].host.as_str(), found[1].host.as_str()), ("ratings.bookinfo.svc.cluster.local", "db"));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Which header fields belong to one connection and must not be forwarded.
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, COOKIE, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
+};
 
 /// RFC 9110 7.6.1: "intermediaries SHOULD remove or replace fields that are known to require removal before
 /// forwarding, whether or not they appear as a connection-option": Proxy-Connection, Keep-Alive, TE,
@@ -41,6 +43,17 @@ pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+/// RFC 9113 8.2.3: "If there are multiple Cookie header fields after decompression, these MUST be concatenated into a
+/// single octet string ... before being passed into a non-HTTP/2 context".
+pub(crate) fn join_cookies(headers: &mut HeaderMap) {
+    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if crumbs.len() > 1
+        && let Ok(whole) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]))
+    {
+        headers.insert(COOKIE, whole);
+    }
+}
+
 /// True when the body is coded in another way than in chunks. Such a coding is undone by nobody here, and without its
 /// header field, which is for this connection only, the next reader would take the coded bytes for the body.
 pub(crate) fn has_unknown_coding(headers: &HeaderMap) -> bool {
@@ -49,8 +62,6 @@ pub(crate) fn has_unknown_coding(headers: &HeaderMap) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     fn after(fields: &[(&str, &str)]) -> Vec<String> {
@@ -87,6 +98,17 @@ mod tests {
     fn a_length_beside_a_transfer_encoding_goes() {
         let left = after(&[("content-length", "5"), ("transfer-encoding", "chunked"), ("x", "1")]);
         assert_eq!(left, ["x"]);
+    }
+
+    #[test]
+    fn the_crumbs_of_a_cookie_are_one_again() {
+        let mut headers = HeaderMap::new();
+        for crumb in ["a=1", "b=2", "c=3; d=4"] {
+            headers.append(COOKIE, HeaderValue::from_static(crumb));
+        }
+        join_cookies(&mut headers);
+        let left: Vec<&HeaderValue> = headers.get_all(COOKIE).iter().collect();
+        assert_eq!(left, ["a=1; b=2; c=3; d=4"]);
     }
 
     #[test]

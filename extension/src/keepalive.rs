@@ -8,7 +8,7 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
@@ -31,7 +31,8 @@ pub(crate) struct Busy(Arc<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    busy: AtomicBool,
+    /// Requests in hand: in HTTP/2 there may be several.
+    busy: AtomicUsize,
     /// How many requests there have been: one may come and go between two reads.
     begun: AtomicU64,
     /// Who reads from the connection: without a nudge it would not look at the time before the next byte.
@@ -41,13 +42,13 @@ struct State {
 impl Busy {
     /// Marks the connection as busy until the guard is dropped.
     pub(crate) fn begin(&self) -> BusyGuard {
-        self.0.busy.store(true, Ordering::Release);
+        self.0.busy.fetch_add(1, Ordering::AcqRel);
         self.0.begun.fetch_add(1, Ordering::Release);
         BusyGuard(self.clone())
     }
 
     fn is_busy(&self) -> bool {
-        self.0.busy.load(Ordering::Acquire)
+        self.0.busy.load(Ordering::Acquire) > 0
     }
 
     fn begun(&self) -> u64 {
@@ -70,7 +71,9 @@ pub(crate) struct BusyGuard(Busy);
 impl Drop for BusyGuard {
     fn drop(&mut self) {
         let state = &self.0.0;
-        state.busy.store(false, Ordering::Release);
+        if state.busy.fetch_sub(1, Ordering::AcqRel) > 1 {
+            return;
+        }
         let reader = state.reader.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(reader) = reader {
             reader.wake();
@@ -85,6 +88,8 @@ pub(crate) struct Timed<T> {
     /// The requests of `busy` that this side knows of.
     begun: u64,
     phase: Phase,
+    /// Bytes are not the begin of a request: in HTTP/2 most of them are of the connection itself.
+    shared: bool,
     timer: Pin<Box<Sleep>>,
 }
 
@@ -98,7 +103,14 @@ enum Phase {
 impl<T> Timed<T> {
     /// Watches `inner`, whose requests hold a guard of `busy`.
     pub(crate) fn new(inner: T, busy: Busy) -> Timed<T> {
-        Timed { inner, busy, begun: 0, phase: Phase::Idle, timer: Box::pin(tokio::time::sleep(IDLE)) }
+        Timed { inner, busy, begun: 0, phase: Phase::Idle, shared: false, timer: Box::pin(tokio::time::sleep(IDLE)) }
+    }
+
+    /// From here on requests share the connection (HTTP/2): what comes between them counts as life, and not as the head
+    /// of a request.
+    pub(crate) fn share(&mut self) {
+        self.shared = true;
+        self.enter(Phase::Idle, IDLE);
     }
 
     fn enter(&mut self, phase: Phase, limit: Duration) {
@@ -121,8 +133,12 @@ impl<T: AsyncRead + Unpin> AsyncRead for Timed<T> {
         let before = buf.filled().len();
         // Bytes first: what has arrived is served, however late it is.
         if let Poll::Ready(read) = Pin::new(&mut this.inner).poll_read(cx, buf) {
-            if buf.filled().len() > before && this.phase != Phase::Head {
-                this.enter(Phase::Head, HEAD);
+            if buf.filled().len() > before {
+                match this.phase {
+                    _ if this.shared => this.enter(Phase::Idle, IDLE),
+                    Phase::Head => {}
+                    Phase::Idle | Phase::Grace => this.enter(Phase::Head, HEAD),
+                }
             }
             return Poll::Ready(read);
         }
@@ -210,6 +226,22 @@ mod tests {
         let error = timed.read(&mut [0; 8]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert_eq!(start.elapsed().as_secs(), HEAD.as_secs());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn in_http2_bytes_between_requests_are_no_head() {
+        let (mut application, mut timed, busy) = pair();
+        timed.share();
+        let (first, second) = (busy.begin(), busy.begin());
+        drop(first);
+        let waited = tokio::time::timeout(IDLE * 10, timed.read(&mut [0; 8])).await;
+        assert!(waited.is_err(), "one request is still in hand: {waited:?}");
+        drop(second);
+        application.write_all(b"ping").await.unwrap();
+        assert_eq!(timed.read(&mut [0; 8]).await.unwrap(), 4);
+        let start = Instant::now();
+        assert_eq!(timed.read(&mut [0; 8]).await.unwrap(), 0);
+        assert_eq!(start.elapsed(), IDLE + GRACE);
     }
 
     #[tokio::test(start_paused = true)]

@@ -12,6 +12,7 @@ mod affinity;
 mod answer;
 mod body;
 mod cluster;
+mod door;
 mod headers;
 mod issuer;
 mod keepalive;
@@ -22,13 +23,17 @@ mod passage;
 mod proxy;
 mod random;
 mod refresh;
+mod relay;
 mod renewal;
 mod resolve;
 mod retry;
 mod routes;
+mod sniff;
 mod target;
 mod token;
-// Its tunnels are for CONNECT, which is not answered yet.
+mod tunnel;
+mod upgrade;
+// Whether a connection had served before is known, and read by nobody yet.
 #[allow(dead_code)]
 mod upstream;
 mod wishes;
@@ -39,7 +44,7 @@ pub mod listener;
 pub mod reason;
 
 use std::future::Future;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,11 +55,13 @@ use platform::log::Log;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use traffic::Rules;
+use traffic::table::{Listener, Name};
 
-pub use config::{BundleSource, Config, ConnectTo, Egress, LambdaApi, Workload};
+pub use config::{BundleSource, Config, ConnectTo, Egress, LambdaApi, ServiceListener, Workload};
 pub use reason::Reason;
 
 use cluster::Clusters;
+use door::Door;
 use issuer::Issuer;
 use lifecycle::LifecycleError;
 use mirror::Mirrors;
@@ -103,6 +110,16 @@ pub enum Error {
         /// What the operating system says.
         source: std::io::Error,
     },
+    /// The port of a service cannot be bound.
+    #[error(
+        "cannot listen on {address}: {source}; the port is from CAUSEWAY_LISTENERS or a Sidecar's egress listener, and must be free"
+    )]
+    ServicePort {
+        /// The address.
+        address: SocketAddr,
+        /// What the operating system says.
+        source: std::io::Error,
+    },
     /// The Extensions API failed.
     #[error(transparent)]
     Lifecycle(#[from] LifecycleError),
@@ -112,7 +129,7 @@ impl Error {
     /// The exit status of the program: 64 for what the operator has to change, 1 otherwise.
     pub fn exit_status(&self) -> u8 {
         match self {
-            Error::Configuration(_) | Error::Port { .. } => platform::EXIT_USAGE,
+            Error::Configuration(_) | Error::Port { .. } | Error::ServicePort { .. } => platform::EXIT_USAGE,
             Error::Lifecycle(_) => 1,
         }
     }
@@ -129,7 +146,10 @@ impl Extension {
     /// # Errors
     /// When the port cannot be bound; in a plain process also when the configuration cannot be used.
     pub async fn bind(config: Config, deps: Deps) -> Result<Bound, Error> {
-        let parts = parts(&config, &deps);
+        let (parts, doors) = match prepare(&config, &deps) {
+            Ok((parts, doors)) => (Ok(parts), doors),
+            Err(problem) => (Err(problem), Vec::new()),
+        };
         if let (Err(problem), None) = (&parts, &config.lambda) {
             return Err(Error::Configuration(problem.clone()));
         }
@@ -137,22 +157,39 @@ impl Extension {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await;
         let listener = listener.map_err(|source| Error::Port { port, source })?;
         let address = listener.local_addr().map_err(|source| Error::Port { port, source })?;
+        let (mut listeners, mut services) = (vec![(listener, Door::Proxy)], Vec::new());
+        for (address, service) in doors {
+            match listen(address).await {
+                Ok((listener, address)) => {
+                    services.push(address);
+                    listeners.push((listener, Door::Service(Arc::new(service))));
+                }
+                Err(source) if config.lambda.is_none() => return Err(Error::ServicePort { address, source }),
+                // The function must live on, and what calls the other ports has them.
+                Err(source) => {
+                    let error = Error::ServicePort { address, source };
+                    deps.log.write(&serde_json::json!({ "event": "not_listening", "error": error.to_string() }));
+                }
+            }
+        }
         deps.log.write(&serde_json::json!({
             "event": "start",
             "address": address.to_string(),
             "lambda": config.lambda.is_some(),
+            "services": services.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "routes": parts.as_ref().map_or(0, |parts| parts.hosts.len()),
             "error": parts.as_ref().err(),
         }));
         let proxy = Arc::new(Proxy { parts, clock: deps.clock, log: deps.log });
-        Ok(Bound { listener, address, proxy, lambda: config.lambda })
+        Ok(Bound { listeners, address, services, proxy, lambda: config.lambda })
     }
 }
 
 /// The extension with its port.
 pub struct Bound {
-    listener: TcpListener,
+    listeners: Vec<(TcpListener, Door)>,
     address: SocketAddr,
+    services: Vec<SocketAddr>,
     proxy: Arc<Proxy>,
     lambda: Option<LambdaApi>,
 }
@@ -163,13 +200,19 @@ impl Bound {
         self.address
     }
 
+    /// Where applications reach the services that have ports of their own: those of `Sidecar`s first, then those of
+    /// [`Egress::listeners`].
+    pub fn services(&self) -> &[SocketAddr] {
+        &self.services
+    }
+
     /// Serves until `shutdown` or, in Lambda, the SHUTDOWN event; then finishes the requests in hand, bounded.
     ///
     /// # Errors
     /// When the Extensions API fails.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
         let (stop, stopped) = watch::channel(false);
-        let serving = tokio::spawn(listener::serve(self.listener, Arc::clone(&self.proxy), stopped));
+        let serving = tokio::spawn(listener::serve(self.listeners, Arc::clone(&self.proxy), stopped));
         let tick = || self.proxy.start_if_due();
         let ended = match &self.lambda {
             // Lambda starts the function's runtime once all extensions have registered: the port is open by now, and
@@ -227,6 +270,43 @@ pub async fn terminated() {
         () = wait(SignalKind::terminate()) => {}
         () = wait(SignalKind::interrupt()) => {}
     }
+}
+
+/// What requests need, and the ports of services.
+fn prepare(config: &Config, deps: &Deps) -> Result<(Arc<Parts>, Vec<(SocketAddr, Listener)>), String> {
+    let parts = parts(config, deps)?;
+    let doors = doors(config, &parts.hosts)?;
+    Ok((parts, doors))
+}
+
+/// The ports of services: what `Sidecar`s say, and what the environment adds.
+fn doors(config: &Config, hosts: &Hosts) -> Result<Vec<(SocketAddr, Listener)>, String> {
+    let mut doors = Vec::new();
+    for listener in hosts.view.listeners() {
+        let ip = listener.address.parse().ok().filter(IpAddr::is_loopback);
+        let ip = ip.ok_or_else(|| {
+            format!("found an egress listener on {:?}, expected a loopback address", listener.address)
+        })?;
+        doors.push((SocketAddr::new(ip, listener.port), listener));
+    }
+    let added = config.egress.as_ref().map_or(&[][..], |egress| &egress.listeners);
+    for ServiceListener { port, host, service_port } in added {
+        let index = hosts.view.find(host, *service_port).ok_or_else(|| {
+            format!(
+                "CAUSEWAY_LISTENERS names {host}:{service_port}, expected a host and port of the configuration that this workload may see"
+            )
+        })?;
+        let name = Name { host: host.clone(), port: *service_port, virtual_host: index };
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, *port));
+        doors.push((address, Listener { address: address.ip().to_string(), port: *port, names: vec![name] }));
+    }
+    Ok(doors)
+}
+
+async fn listen(address: SocketAddr) -> std::io::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind(address).await?;
+    let address = listener.local_addr()?;
+    Ok((listener, address))
 }
 
 fn parts(config: &Config, deps: &Deps) -> Result<Arc<Parts>, String> {

@@ -25,9 +25,11 @@ use crate::outgoing::Outgoing;
 use crate::proxy::{Parts, host_header};
 use crate::random::Draws;
 use crate::reason::{self, Flags, Reason, Refusal};
-use crate::retry::{Job, Trail, Won};
+use crate::retry::{Job, Sent, Trail, Won};
 use crate::routes;
 use crate::target::Target;
+use crate::tunnel::{self, Opened};
+use crate::upgrade::Upgrading;
 use crate::wishes::Wishes;
 
 const ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-envoy-original-path");
@@ -41,6 +43,8 @@ pub(crate) struct Passage {
     /// Whether the application speaks HTTP/2.
     pub(crate) http2: bool,
     pub(crate) grpc: bool,
+    /// The other protocol that the application asks for.
+    pub(crate) upgrade: Option<Upgrading>,
     pub(crate) draws: Draws,
 }
 
@@ -161,7 +165,9 @@ impl Passage {
             }
         }
         let body = upload(body, &mut self.head, entry);
-        for mirror in &route.mirrors {
+        // A copy of a conversation is none: nobody would answer for the application.
+        let mirrors = if self.upgrade.is_some() { &[] } else { route.mirrors.as_slice() };
+        for mirror in mirrors {
             if fault::is_in(mirror.share, self.draws.next())
                 && let Some(cluster) = parts.clusters.get(mirror.cluster)
             {
@@ -239,6 +245,10 @@ impl Passage {
         if let Some(token) = token {
             self.head.headers.insert(AUTHORIZATION, token);
         }
+        let upgrade = self.upgrade.take();
+        if let Some(upgrade) = &upgrade {
+            upgrade.ask(&mut self.head.headers);
+        }
         let host = self.head.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
         let line = RequestLine {
             method: &self.head.method,
@@ -265,16 +275,28 @@ impl Passage {
             trail: &trail,
         };
         let end = Arc::clone(body.end());
-        let won = job.run(body, &mut self.draws).await;
+        let sent = match &upgrade {
+            None => job.run(body, &mut self.draws).await.map(Sent::Answer),
+            Some(_) => job.upgrade(&mut self.draws).await,
+        };
         let steps = trail.steps();
         entry.attempts = steps.attempts;
         entry.flags = entry.flags.with(steps.flags);
         entry.upstream_host = steps.endpoint;
-        let Won { response, peer, held } = won?;
-        entry.peer = peer;
+        let sent = sent?;
         entry.service_time = steps.begun.map(|begun| Instant::now().saturating_duration_since(begun));
-        let limit = timeout.map(|limit| end.since(limit));
-        let mut response = answer(response.map(|body| Answer::upstream(body, held, limit)))?;
+        let mut response = match (sent, upgrade) {
+            (Sent::Answer(Won { response, peer, held }), _) => {
+                entry.peer = peer;
+                let limit = timeout.map(|limit| end.since(limit));
+                answer(response.map(|body| Answer::upstream(body, held, limit)))?
+            }
+            (Sent::Switched(response, tunnel, held), Some(upgrade)) => {
+                entry.peer.clone_from(&tunnel.peer);
+                upgrade.switch(response, Opened { tunnel, held, idle: tunnel::idle(cluster) })?
+            }
+            (Sent::Switched(..), None) => return Err(switched_unasked()),
+        };
         if let Some(taken) = entry.service_time {
             let taken = u64::try_from(taken.as_millis()).unwrap_or(u64::MAX);
             response.headers_mut().insert(SERVICE_TIME, HeaderValue::from(taken));
@@ -285,7 +307,7 @@ impl Passage {
 }
 
 /// The cluster of a host that nobody has named: Istio's `PassthroughCluster`. It has no limits and so nothing to keep.
-fn passthrough(target: &Target) -> ClusterState {
+pub(crate) fn passthrough(target: &Target) -> ClusterState {
     let (name, host) = ("PassthroughCluster".to_owned(), target.host.clone());
     let table = Cluster { name, host, port: target.port, resolution: Resolution::Original, ..Cluster::default() };
     ClusterState::new(table, u32::MAX)
@@ -310,10 +332,7 @@ fn upload(body: Incoming, head: &mut request::Parts, entry: &Entry) -> Outgoing 
 fn answer(response: Response<Answer>) -> Result<Response<Answer>, Refusal> {
     let (mut head, body) = response.into_parts();
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
-        return Err(Refusal::new(
-            Reason::UpstreamProtocolError,
-            "the service switched protocols although nobody had asked for it",
-        ));
+        return Err(switched_unasked());
     }
     if has_unknown_coding(&head.headers) {
         return Err(Refusal::new(
@@ -326,6 +345,10 @@ fn answer(response: Response<Answer>) -> Result<Response<Answer>, Refusal> {
     head.headers.remove(reason::HEADER);
     head.version = Version::HTTP_11;
     Ok(Response::from_parts(head, body))
+}
+
+fn switched_unasked() -> Refusal {
+    Refusal::new(Reason::UpstreamProtocolError, "the service switched protocols although nobody had asked for it")
 }
 
 fn wrong_route(why: String) -> Refusal {

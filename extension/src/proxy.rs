@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{AUTHORIZATION, HOST, HeaderName, HeaderValue};
-use http::{Request, Response, Version, request};
+use http::{Method, Request, Response, Version, request};
 use hyper::body::Incoming;
 use platform::clock::Clock;
 use platform::log::Log;
@@ -13,7 +13,8 @@ use traffic::table::Tls;
 use crate::access_log::{Entry, Line};
 use crate::answer::Answer;
 use crate::cluster::Clusters;
-use crate::headers::{has_unknown_coding, remove_hop_by_hop};
+use crate::door::Link;
+use crate::headers::{has_unknown_coding, join_cookies, remove_hop_by_hop};
 use crate::local;
 use crate::mirror::Mirrors;
 use crate::passage::Passage;
@@ -23,8 +24,10 @@ use crate::refresh::Refresh;
 use crate::renewal::SvidSource;
 use crate::resolve::Resolver;
 use crate::routes::Hosts;
-use crate::target::{Target, refuse_websocket};
+use crate::target::Target;
 use crate::token::TokenSource;
+use crate::tunnel;
+use crate::upgrade::Upgrading;
 use crate::upstream::Upstream;
 use crate::wishes::Wishes;
 
@@ -67,10 +70,14 @@ impl Proxy {
     }
 
     /// Answers one request, whatever happens. Its log line is written when the answer has ended.
-    pub(crate) async fn handle(&self, request: Request<Incoming>) -> Response<Answer> {
+    pub(crate) async fn handle(self: &Arc<Self>, request: Request<Incoming>, link: &Link) -> Response<Answer> {
         let mut line = Box::new(Line::begin(&self.log, &self.clock, &request));
         let grpc = local::is_grpc(request.headers());
-        let response = match self.forward(request, &mut line.entry).await {
+        let answered = match *request.method() == Method::CONNECT {
+            true => tunnel::connect(self, request, link, &mut line.entry).await,
+            false => self.forward(request, link, &mut line.entry).await,
+        };
+        let response = match answered {
             Ok(response) => response,
             Err(refusal) => {
                 line.entry.refused(&refusal);
@@ -78,20 +85,41 @@ impl Proxy {
             }
         };
         line.entry.response_code = response.status().as_u16();
-        response.map(|body| body.logging(line))
+        response.map(|mut body| match body.take_switched() {
+            Some(switched) => {
+                switched.start(line, Arc::clone(self), link.clone());
+                body
+            }
+            None => body.logging(line),
+        })
     }
 
-    async fn forward(&self, request: Request<Incoming>, entry: &mut Entry) -> Result<Response<Answer>, Refusal> {
+    /// What requests need.
+    ///
+    /// # Errors
+    /// Why the configuration cannot be used.
+    pub(crate) fn parts(&self) -> Result<&Arc<Parts>, Refusal> {
+        self.parts
+            .as_ref()
+            .map_err(|problem| Refusal::new(Reason::ConfigurationInvalid, format!("causeway's extension: {problem}")))
+    }
+
+    async fn forward(
+        &self,
+        mut request: Request<Incoming>,
+        link: &Link,
+        entry: &mut Entry,
+    ) -> Result<Response<Answer>, Refusal> {
+        let upgrade = Upgrading::asked(&mut request);
         let (mut head, body) = request.into_parts();
-        let target = Target::of(&head);
+        let target = Target::of(&head, link.door.default_port());
         if let Ok(target) = &target {
             target.authority.as_str().clone_into(&mut entry.authority);
         }
-        let parts = self.parts.as_ref().map_err(|problem| {
-            Refusal::new(Reason::ConfigurationInvalid, format!("causeway's extension: {problem}"))
-        })?;
-        let target = target?;
-        refuse_websocket(&head)?;
+        let parts = self.parts()?;
+        let (mut target, upgrade) = (target?, upgrade?);
+        let routes = link.door.find(&parts.hosts, &mut target)?;
+        target.authority.as_str().clone_into(&mut entry.authority);
         if has_unknown_coding(&head.headers) {
             return Err(invalid("found another Transfer-Encoding than chunked"));
         }
@@ -105,25 +133,18 @@ impl Proxy {
         // host information of the request-target".
         head.headers.insert(HOST, host_header(target.authority.as_str())?);
         let http2 = head.version == Version::HTTP_2;
+        if http2 {
+            join_cookies(&mut head.headers);
+        }
         head.version = Version::HTTP_11;
-        let passage = Passage { target, head, wishes, http2, grpc, draws };
-        match parts.hosts.find(&passage.target.host, passage.target.port)? {
+        let passage = Passage { target, head, wishes, http2, grpc, upgrade, draws };
+        match routes {
             Some(routes) => passage.route(parts, &routes, body, entry).await,
-            None if parts.hosts.allows_any() && parts.hosts.is_of_mesh(&passage.target.host) => Err(Refusal::new(
-                Reason::DestinationForbidden,
-                format!(
-                    "found the host {} and port {}, a name of the mesh or of its cluster that no ServiceEntry gives an address: ALLOW_ANY is for hosts outside of it, and nothing goes to the mesh in the clear",
-                    passage.target.host, passage.target.port
-                ),
-            )),
-            None if parts.hosts.allows_any() => passage.pass(parts, body, entry).await,
-            None => Err(Refusal::new(
-                Reason::UnknownHost,
-                format!(
-                    "found the host {} and port {}, expected one that a ServiceEntry of the configuration names and this workload may see (others are refused: REGISTRY_ONLY)",
-                    passage.target.host, passage.target.port
-                ),
-            )),
+            None => {
+                link.door.may_pass(&passage.target)?;
+                parts.hosts.may_pass(&passage.target)?;
+                passage.pass(parts, body, entry).await
+            }
         }
     }
 }
@@ -142,16 +163,24 @@ impl Parts {
                 None => Ok(None),
             }
         };
-        let (identity, token) = tokio::join!(self.identity.get(self.wait), token);
-        let identity = identity.map_err(|why| {
+        let (identity, token) = tokio::join!(self.identity(), token);
+        let identity = identity?;
+        let token = token
+            .map_err(|why| Refusal::new(Reason::TokenUnavailable, format!("there is no valid access token: {why}")))?;
+        Ok((Some(identity), token))
+    }
+
+    /// Who we are; waited for, within bounds.
+    ///
+    /// # Errors
+    /// When there is no valid SVID, and none came in time.
+    pub(crate) async fn identity(&self) -> Result<Arc<identity::Credentials>, Refusal> {
+        self.identity.get(self.wait).await.map_err(|why| {
             Refusal::new(
                 Reason::IdentityUnavailable,
                 format!("there is no valid SVID and without one nothing is sent to the mesh: {why}"),
             )
-        })?;
-        let token = token
-            .map_err(|why| Refusal::new(Reason::TokenUnavailable, format!("there is no valid access token: {why}")))?;
-        Ok((Some(identity), token))
+        })
     }
 }
 

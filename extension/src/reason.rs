@@ -12,11 +12,11 @@ pub enum Reason {
     ConfigurationInvalid,
     /// The request cannot be understood; the application's fault.
     RequestInvalid,
-    /// CONNECT is not supported.
+    /// CONNECT is not answered here: in HTTP/2, in a tunnel, or at the port of a service.
     ConnectUnsupported,
-    /// `https://` in a request line is not supported.
+    /// `https://` in a request line, or TLS in a tunnel to a service of HTTP, is not supported.
     HttpsUnsupported,
-    /// WebSocket is not supported.
+    /// The service is spoken to in HTTP/2, where there is no switch to another protocol.
     WebsocketUnsupported,
     /// The host and port are not in the configuration (REGISTRY_ONLY).
     UnknownHost,

@@ -5,6 +5,8 @@
 //! policy. It is idempotent and the connection ended without an answer: "A client SHOULD NOT automatically retry a
 //! request with a non-idempotent method" (RFC 9110 9.2.2), and may any other; this needs a policy that allows retries.
 
+mod alone;
+
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -23,6 +25,8 @@ use crate::random::Draws;
 use crate::reason::{Flags, Reason, Refusal};
 use crate::resolve::Resolver;
 use crate::upstream::{Exchange, Failed, FailedKind, Hop, Upstream};
+
+pub(crate) use alone::Sent;
 
 /// The most tries that no policy counts.
 const MAX_FREE: usize = 32;
@@ -121,12 +125,7 @@ impl Job<'_> {
     }
 
     async fn tries(&self, mut body: Outgoing, draws: &mut Draws) -> Result<Won, Refusal> {
-        let Some(place) = self.cluster.enter() else {
-            let limit = self.cluster.table.pool.max_requests;
-            let name = &self.cluster.table.name;
-            let detail = format!("{limit} requests to {name} are in hand, and its connectionPool allows no more");
-            return Err(Refusal::new(Reason::UpstreamOverflow, detail));
-        };
+        let Some(place) = self.cluster.enter() else { return Err(self.full()) };
         let mut held = Held::default();
         held.hold(place);
         let (mut tried_at, mut dead) = (Vec::new(), Vec::new());
@@ -313,16 +312,18 @@ impl Job<'_> {
         Err(Refusal::new(Reason::DestinationForbidden, detail))
     }
 
-    async fn one(&self, chosen: &Chosen, body: Upload, after_timeout: bool, outgoing: &Outgoing) -> Tried {
-        let attempt = {
-            let mut steps = self.trail.lock();
-            steps.attempts += 1;
-            steps.endpoint = Some(Arc::clone(&chosen.name));
-            steps.under_way = Some(chosen.address);
-            steps.begun.get_or_insert_with(Instant::now);
-            steps.attempts
-        };
-        let hop = Hop {
+    /// Notes that a try begins; gives its number, from 1.
+    fn begin(&self, chosen: &Chosen) -> u32 {
+        let mut steps = self.trail.lock();
+        steps.attempts += 1;
+        steps.endpoint = Some(Arc::clone(&chosen.name));
+        steps.under_way = Some(chosen.address);
+        steps.begun.get_or_insert_with(Instant::now);
+        steps.attempts
+    }
+
+    fn hop(&self, chosen: &Chosen) -> Hop {
+        Hop {
             cluster: Arc::clone(&self.cluster.table),
             index: self.cluster.index,
             address: chosen.address,
@@ -330,7 +331,11 @@ impl Job<'_> {
             credentials: self.credentials.clone(),
             server_name: self.server_name.to_owned(),
             http2: self.http2,
-        };
+        }
+    }
+
+    async fn one(&self, chosen: &Chosen, body: Upload, after_timeout: bool, outgoing: &Outgoing) -> Tried {
+        let (attempt, hop) = (self.begin(chosen), self.hop(chosen));
         let per_try = self.per_try();
         let mut request = Request::new(body);
         self.head.method.clone_into(request.method_mut());
@@ -390,6 +395,13 @@ impl Job<'_> {
                 (_, reason) => self.clusters.failed(address, reason.as_str()),
             },
         }
+    }
+
+    fn full(&self) -> Refusal {
+        let limit = self.cluster.table.pool.max_requests;
+        let name = &self.cluster.table.name;
+        let detail = format!("{limit} requests to {name} are in hand, and its connectionPool allows no more");
+        Refusal::new(Reason::UpstreamOverflow, detail)
     }
 
     fn none_healthy(&self) -> Refusal {

@@ -1,8 +1,8 @@
 //! Where a request is to go, as the application names it.
 
-use http::header::{HOST, UPGRADE};
+use http::header::HOST;
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{Method, request};
+use http::{Version, request};
 
 use crate::reason::{Reason, Refusal};
 
@@ -17,17 +17,11 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// Reads the request line and, where that has no host, the Host header.
+    /// Reads the request line and, where that has no host, the Host header. A host without a port has `default_port`.
     ///
     /// # Errors
     /// When there is no single host and port, or a form that is not supported.
-    pub(crate) fn of(head: &request::Parts) -> Result<Target, Refusal> {
-        if head.method == Method::CONNECT {
-            return Err(Refusal::new(
-                Reason::ConnectUnsupported,
-                "found CONNECT, which is not supported yet: call mesh services by http:// and leave HTTPS_PROXY unset",
-            ));
-        }
+    pub(crate) fn of(head: &request::Parts, default_port: u16) -> Result<Target, Refusal> {
         let authority = match head.uri.scheme() {
             Some(scheme) if *scheme == Scheme::HTTP => head.uri.authority().cloned(),
             Some(scheme) if *scheme == Scheme::HTTPS => {
@@ -43,9 +37,39 @@ impl Target {
         if authority.as_str().contains('@') {
             return Err(invalid("found a user name in the address, expected host and port alone"));
         }
+        // RFC 9113 8.3.1: "A server SHOULD treat a request as malformed if it contains a Host header field that
+        // identifies an entity that differs from the entity in the ":authority" pseudo-header field".
+        if head.version == Version::HTTP_2
+            && head.headers.contains_key(HOST)
+            && !host_header(head)?.as_str().eq_ignore_ascii_case(authority.as_str())
+        {
+            return Err(invalid("found a Host header that differs from :authority, expected the same"));
+        }
         let path = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
-        let port = port(&authority)?;
+        let port = port(&authority)?.unwrap_or(default_port);
         Ok(Target { host: authority.host().to_owned(), port, path, authority })
+    }
+
+    /// Reads the request line of CONNECT. RFC 9110 9.3.6: "the request target is a tunnel destination: host and port";
+    /// there is no default for the port.
+    ///
+    /// # Errors
+    /// When it is not host and port.
+    pub(crate) fn of_connect(head: &request::Parts) -> Result<Target, Refusal> {
+        let wrong = || invalid("found CONNECT without host and port, expected both");
+        let authority = head.uri.authority().cloned().ok_or_else(wrong)?;
+        if authority.as_str().contains('@') || authority.host().is_empty() {
+            return Err(wrong());
+        }
+        let port = port(&authority)?.ok_or_else(wrong)?;
+        let (host, path) = (authority.host().to_owned(), PathAndQuery::from_static("/"));
+        Ok(Target { host, port, path, authority })
+    }
+
+    /// A host and port that the configuration names.
+    pub(crate) fn named(host: &str, port: u16) -> Option<Target> {
+        let authority = format!("{host}:{port}").parse().ok()?;
+        Some(Target { authority, host: host.to_owned(), port, path: PathAndQuery::from_static("/") })
     }
 }
 
@@ -61,30 +85,18 @@ fn host_header(head: &request::Parts) -> Result<Authority, Refusal> {
     value.parse().map_err(|_| invalid("found a Host header that is not host and port"))
 }
 
-fn port(authority: &Authority) -> Result<u16, Refusal> {
+fn port(authority: &Authority) -> Result<Option<u16>, Refusal> {
     match authority.as_str().strip_prefix(authority.host()) {
         // RFC 9110 4.2.1: "If the port subcomponent is empty or not given, TCP port 80 ... is the default".
-        Some("" | ":") => Ok(80),
+        Some("" | ":") => Ok(None),
         Some(rest) => {
             // Digits alone: a sign would be a second spelling of the port in the Host that goes on.
             let digits = rest.strip_prefix(':').filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
             let number = digits.and_then(|digits| digits.parse().ok());
-            number.filter(|port| *port != 0).ok_or_else(|| invalid("found a port that is not 1 to 65535"))
+            let number = number.filter(|port| *port != 0);
+            number.map(Some).ok_or_else(|| invalid("found a port that is not 1 to 65535"))
         }
         None => Err(invalid("found an address that is not host and port")),
-    }
-}
-
-pub(crate) fn refuse_websocket(head: &request::Parts) -> Result<(), Refusal> {
-    // RFC 9110 7.8: "A server MAY ignore a received Upgrade header field", and so other upgrades (h2c, which some
-    // clients offer with every request) are left out. A WebSocket client means nothing else.
-    let values = head.headers.get_all(UPGRADE).iter().filter_map(|value| value.to_str().ok());
-    let mut protocols = values.flat_map(|value| value.split(','));
-    match protocols.any(|protocol| protocol.trim().eq_ignore_ascii_case("websocket")) {
-        true => {
-            Err(Refusal::new(Reason::WebsocketUnsupported, "found a WebSocket upgrade, which is not supported yet"))
-        }
-        false => Ok(()),
     }
 }
 
@@ -104,7 +116,7 @@ mod tests {
             request = request.header(HOST, *host);
         }
         let (head, ()) = request.body(()).unwrap().into_parts();
-        match Target::of(&head) {
+        match Target::of(&head, 80) {
             Ok(target) => Ok((target.host, target.port, target.path.to_string())),
             Err(refusal) => Err(refusal.reason),
         }
@@ -130,8 +142,7 @@ mod tests {
     #[test]
     fn everything_else_is_refused_by_name() {
         for (method, uri, hosts, expected) in [
-            ("CONNECT", "a.example:443", &["a.example:443"][..], Reason::ConnectUnsupported),
-            ("GET", "https://a.example/", &[], Reason::HttpsUnsupported),
+            ("GET", "https://a.example/", &[][..], Reason::HttpsUnsupported),
             ("GET", "ftp://a.example/", &[], Reason::RequestInvalid),
             ("GET", "http://me:secret@a.example/", &[], Reason::RequestInvalid),
             ("GET", "/", &[], Reason::RequestInvalid),
@@ -145,5 +156,36 @@ mod tests {
         ] {
             assert_eq!(target(method, uri, hosts), Err(expected), "{method} {uri} {hosts:?}");
         }
+    }
+
+    #[test]
+    fn connect_names_host_and_port() {
+        let of = |uri: &str| {
+            let request = Request::builder().method("CONNECT").uri(uri).body(());
+            let (head, ()) = request.ok()?.into_parts();
+            Target::of_connect(&head).ok().map(|target| (target.host, target.port))
+        };
+        assert_eq!(of("a.example:443"), Some(("a.example".to_owned(), 443)));
+        assert_eq!(of("[::1]:9080"), Some(("[::1]".to_owned(), 9080)));
+        for wrong in ["a.example", "a.example:", "a.example:0", "a.example:65536", "me@a.example:443", "a:+443", "/x"] {
+            assert_eq!(of(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn in_http2_both_names_of_the_host_must_agree() {
+        let of = |host: &str| {
+            let request = Request::get("http://a.example:80/").header(HOST, host).version(Version::HTTP_2);
+            let (head, ()) = request.body(()).unwrap().into_parts();
+            Target::of(&head, 80).map(|target| target.host).map_err(|refusal| refusal.reason)
+        };
+        assert_eq!(of("A.example:80"), Ok("a.example".to_owned()));
+        assert_eq!(of("b.example"), Err(Reason::RequestInvalid));
+    }
+
+    #[test]
+    fn a_door_can_have_a_port_of_its_own() {
+        let (head, ()) = Request::get("/").header(HOST, "a.example").body(()).unwrap().into_parts();
+        assert_eq!(Target::of(&head, 9_080).unwrap().port, 9_080);
     }
 }

@@ -41,7 +41,6 @@ use tls::Configs;
 
 pub(crate) use hop::{Exchange, Failed, FailedKind, Hop};
 pub(crate) use lease::Lease;
-#[allow(unused_imports)]
 pub(crate) use tunnel::{Tunnel, Upgrade};
 
 /// An idle connection is looked at before it is used again after this long, on the wall clock: within it, the runtime

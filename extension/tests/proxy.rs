@@ -88,8 +88,9 @@ async fn what_is_not_for_us_is_refused_by_name() {
         (Request::get("http://unknown.example/"), 503, "unknown_host"),
         (Request::get(format!("http://{HOST}/")), 503, "unknown_host"),
         (Request::get(format!("https://{HOST}:9080/")), 501, "https_unsupported"),
-        (Request::builder().method("CONNECT").uri(format!("{HOST}:9080")), 501, "connect_unsupported"),
-        (Request::get(format!("{URL}/")).header("upgrade", "WebSocket"), 501, "websocket_unsupported"),
+        (Request::builder().method("CONNECT").uri(format!("{HOST}:9081")), 503, "unknown_host"),
+        (Request::builder().method("CONNECT").uri(HOST), 400, "request_invalid"),
+        (Request::get(format!("{URL}/")).header("upgrade", "WebSocket"), 400, "request_invalid"),
         (Request::get("/"), 400, "request_invalid"),
     ] {
         let answer = stage.call(request.body(text("")).unwrap()).await;

@@ -50,6 +50,9 @@ fn the_function_gets_the_proxy_and_the_exceptions() {
             assert!(direct.contains(&name), "{shell}: {name} is missing in {direct:?}");
         }
         assert!(direct.iter().all(|name| !name.is_empty()), "{shell}: {direct:?}");
+        assert_eq!(set["NODE_USE_ENV_PROXY"], "1", "{shell}");
+        let own = run(shell, &[("NODE_USE_ENV_PROXY", "0")], &["printenv", "NODE_USE_ENV_PROXY"]);
+        assert_eq!(own.stdout, b"0\n", "{shell}");
     }
 }
 

@@ -205,6 +205,7 @@ impl Seeds {
             connect_to: connect_to
                 .map(|(port, address)| extension::ConnectTo { host: "eastwest.mesh.example".to_owned(), port, address })
                 .to_vec(),
+            listeners: Vec::new(),
         };
         let config = extension::Config { port, lambda: None, egress: Ok(egress) };
         let deps = extension::Deps { clock: Arc::new(SystemClock), log };

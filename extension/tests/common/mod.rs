@@ -643,6 +643,8 @@ pub struct Stage {
     pub issuer: FakeIssuer,
     pub clock: Arc<FixedClock>,
     pub lines: Lines,
+    /// The ports of services.
+    pub services: Vec<SocketAddr>,
     stop: Option<oneshot::Sender<()>>,
     task: Option<JoinHandle<Result<(), extension::Error>>>,
 }
@@ -669,6 +671,7 @@ pub fn egress(issuer: &str, mesh_server: SocketAddr) -> Egress {
         identity_wait: Duration::from_millis(500),
         response_timeout: Duration::from_secs(10),
         connect_to: vec![ConnectTo { host: GATEWAY.to_owned(), port: 15443, address: mesh_server }],
+        listeners: Vec::new(),
     }
 }
 
@@ -721,12 +724,12 @@ impl Stage {
         let (log, lines) = Log::memory();
         let deps = Deps { clock: clock.clone() as Arc<dyn Clock>, log };
         let bound = Extension::bind(config, deps).await.unwrap();
-        let address = bound.address();
+        let (address, services) = (bound.address(), bound.services().to_vec());
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(bound.run(async {
             let _ = stopped.await;
         }));
-        Stage { address, issuer, clock, lines, stop: Some(stop), task: Some(task) }
+        Stage { address, issuer, clock, lines, services, stop: Some(stop), task: Some(task) }
     }
 
     pub async fn get(&self, path: &str) -> Answer {

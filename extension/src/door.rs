@@ -1,0 +1,106 @@
+//! Where a connection comes in, which says what can be called through it.
+
+use std::sync::Arc;
+
+use http::uri::Authority;
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use traffic::route::Routes;
+use traffic::table::Listener;
+
+use crate::keepalive::Busy;
+use crate::reason::{Reason, Refusal};
+use crate::routes::Hosts;
+use crate::target::Target;
+
+/// Where a connection comes in.
+#[derive(Clone, Debug)]
+pub(crate) enum Door {
+    /// The proxy's port: all that the workload sees.
+    Proxy,
+    /// In a tunnel (CONNECT) to this port: the same.
+    Tunnel(u16),
+    /// A port of its own for one service or some.
+    Service(Arc<Listener>),
+}
+
+impl Door {
+    /// The port of a host that is named without one.
+    pub(crate) fn default_port(&self) -> u16 {
+        match self {
+            // RFC 9110 4.2.1: "TCP port 80 ... is the default".
+            Door::Proxy => 80,
+            Door::Tunnel(port) => *port,
+            Door::Service(listener) => listener.port,
+        }
+    }
+
+    /// The routes of a target. Where a client has named this machine, the one service of the port is meant, and the
+    /// target is changed to it: a service has no use for `127.0.0.1` as its host.
+    ///
+    /// # Errors
+    /// When the routes cannot be used.
+    pub(crate) fn find(&self, hosts: &Hosts, target: &mut Target) -> Result<Option<Arc<Routes>>, Refusal> {
+        let Door::Service(listener) = self else { return hosts.find(&target.host, target.port) };
+        if let [only] = listener.names.as_slice()
+            && is_this_machine(&target.host)
+            // A wildcard is no name that anybody has.
+            && !only.host.is_empty()
+            && !only.host.starts_with('.')
+            && let Ok(authority) = format!("{}:{}", only.host, only.port).parse::<Authority>()
+        {
+            (target.host, target.port, target.authority) = (only.host.clone(), only.port, authority);
+        }
+        match listener.find(&target.host, target.port) {
+            Some(index) => hosts.at(index).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Whether hosts that nobody has named may be called here, where the mesh allows any.
+    ///
+    /// # Errors
+    /// When this port is for certain services.
+    pub(crate) fn may_pass(&self, target: &Target) -> Result<(), Refusal> {
+        match self {
+            Door::Proxy | Door::Tunnel(_) => Ok(()),
+            Door::Service(listener) => {
+                let (host, port, own) = (&target.host, target.port, listener.port);
+                let detail =
+                    format!("found the host {host} and port {port} at port {own}, which is for other services");
+                Err(Refusal::new(Reason::UnknownHost, detail))
+            }
+        }
+    }
+}
+
+fn is_this_machine(host: &str) -> bool {
+    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    host.eq_ignore_ascii_case("localhost")
+        || address.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// A connection of the application.
+#[derive(Clone)]
+pub(crate) struct Link {
+    pub(crate) door: Door,
+    pub(crate) busy: Busy,
+    /// True when the extension is to end.
+    pub(crate) stop: watch::Receiver<bool>,
+    /// Its place among all connections, which a tunnel keeps.
+    pub(crate) _place: Option<Arc<OwnedSemaphorePermit>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_has_several_names() {
+        for host in ["127.0.0.1", "127.1.2.3", "localhost", "LocalHost", "[::1]"] {
+            assert!(is_this_machine(host), "{host}");
+        }
+        for host in ["ratings", "10.0.0.1", "localhost.example", "[::2]"] {
+            assert!(!is_this_machine(host), "{host}");
+        }
+    }
+}

@@ -1,0 +1,458 @@
+//! Connections that carry something else than requests of HTTP/1.1: CONNECT, WebSocket, HTTP/2, and ports of services.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use common::*;
+use extension::{BundleSource, Config, Deps, Egress, Extension, ServiceListener};
+use http::{Request, Version};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use identity::{tls, verify};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+
+const DB: &str = "db.bookinfo.svc.cluster.local";
+const DB_ENDPOINT: &str = "db.mesh.example:15443";
+const RATINGS_ENDPOINT: &str = "eastwest.mesh.example:15443";
+
+/// `ratings`, a service of HTTP, and `db`, one of TCP.
+fn services() -> String {
+    format!(
+        "{YAML}---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{ name: db, namespace: bookinfo }}
+spec:
+  hosts: [{DB}]
+  location: MESH_INTERNAL
+  resolution: DNS
+  ports: [{{ number: 5432, name: tcp, protocol: TCP }}]
+  endpoints: [{{ address: db.mesh.example, ports: {{ tcp: 15443 }} }}]
+  subjectAltNames: [spiffe://cluster.local/ns/bookinfo/sa/bookinfo-ratings]
+"
+    )
+}
+
+/// What a server of bytes behind mesh mutual TLS does.
+#[derive(Clone, Copy, PartialEq)]
+enum Plays {
+    /// Reads to the end, and then answers with what it has read.
+    Echo,
+    /// Reads a head, writes this one, and goes on as [`Plays::Echo`].
+    Head(&'static str),
+}
+
+#[derive(Default)]
+struct Heard {
+    heads: Vec<String>,
+    peers: Vec<String>,
+}
+
+/// Such a server.
+struct Bytes {
+    address: SocketAddr,
+    heard: Arc<Mutex<Heard>>,
+    _task: Task,
+}
+
+impl Bytes {
+    async fn start(mesh: &Mesh, id: &str, plays: Plays) -> Bytes {
+        let alpn = if plays == Plays::Echo { "istio-peer-exchange" } else { "istio-http/1.1" };
+        let acceptor = TlsAcceptor::from(tls::server_config(&mesh.svid(id), &mesh.bundle(), &[alpn]).unwrap());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, heard) = (listener.local_addr().unwrap(), Arc::<Mutex<Heard>>::default());
+        let shared = Arc::clone(&heard);
+        let task = Task::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let (acceptor, heard) = (acceptor.clone(), Arc::clone(&shared));
+                tokio::spawn(async move {
+                    let Ok(mut stream) = acceptor.accept(stream).await else { return };
+                    let peer = verify::peer_id(stream.get_ref().1.peer_certificates()).unwrap().to_string();
+                    heard.lock().unwrap().peers.push(peer);
+                    if let Plays::Head(answer) = plays {
+                        let head = head_of(&mut stream).await;
+                        heard.lock().unwrap().heads.push(head);
+                        stream.write_all(answer.as_bytes()).await.unwrap();
+                    }
+                    let mut read = b"echo:".to_vec();
+                    let _ = stream.read_to_end(&mut read).await;
+                    let _ = stream.write_all(&read).await;
+                    let _ = stream.shutdown().await;
+                });
+            }
+        });
+        Bytes { address, heard, _task: task }
+    }
+}
+
+/// Reads a head of HTTP/1.1 and nothing behind it.
+async fn head_of(stream: &mut (impl AsyncRead + Unpin)) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        if stream.read(&mut byte).await.unwrap() == 0 {
+            break;
+        }
+        head.push(byte[0]);
+    }
+    String::from_utf8(head).unwrap()
+}
+
+async fn say(address: SocketAddr, head: &str) -> (String, TcpStream) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let answer = head_of(&mut stream).await;
+    (answer, stream)
+}
+
+async fn connect(stage: &Stage, target: &str) -> (String, TcpStream) {
+    say(stage.address, &format!("CONNECT {target} HTTP/1.1\r\nhost: {target}\r\n\r\n")).await
+}
+
+/// Sends a question, ends this side, and reads the answer to its end.
+async fn converse(mut stream: TcpStream, question: &str) -> String {
+    stream.write_all(question.as_bytes()).await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+/// HTTP at `ratings`, bytes at `db`.
+async fn scene() -> (MeshServer, Bytes, Stage) {
+    let mesh = Arc::new(Mesh::new());
+    let ratings = MeshServer::start(&mesh, RATINGS).await;
+    let db = Bytes::start(&mesh, RATINGS, Plays::Echo).await;
+    let places = [(RATINGS_ENDPOINT, ratings.address), (DB_ENDPOINT, db.address)];
+    let ports = |egress: &mut Egress| {
+        let port = |host: &str, service_port| ServiceListener { port: 0, host: host.to_owned(), service_port };
+        egress.listeners = vec![port(HOST, 9080), port(DB, 5432)];
+    };
+    let stage = Stage::ruled_with(&mesh, &services(), &places, ports).await;
+    (ratings, db, stage)
+}
+
+/// Waits for the line of a tunnel, which is written at its end.
+async fn logged_with(stage: &Stage, what: &str) -> serde_json::Value {
+    let find =
+        || stage.lines.all().into_iter().rfind(|line| line.contains(r#""event":"egress""#) && line.contains(what));
+    until("the log line", || find().is_some()).await;
+    serde_json::from_str(&find().unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn bytes_go_to_the_mesh_with_our_identity() {
+    let (_ratings, db, stage) = scene().await;
+    let (answer, stream) = connect(&stage, &format!("{DB}:5432")).await;
+    assert!(answer.starts_with("HTTP/1.1 200 ") && !answer.contains("content-length"), "{answer}");
+    assert_eq!(converse(stream, "question").await, "echo:question");
+    assert_eq!(db.heard.lock().unwrap().peers, [REVIEWS]);
+    let (old, stream) = say(stage.address, &format!("CONNECT {DB}:5432 HTTP/1.0\r\n\r\n")).await;
+    assert!(old.contains(" 200 "), "{old}");
+    assert_eq!(converse(stream, "question").await, "echo:question");
+    let line = logged_with(&stage, DB).await;
+    assert_eq!((line["method"].as_str(), line["response_code"].as_u64()), (Some("CONNECT"), Some(200)));
+    assert_eq!((line["bytes_received"].as_u64(), line["bytes_sent"].as_u64()), (Some(8), Some(13)));
+    assert_eq!((line["peer"].as_str(), line["attempts"].as_u64()), (Some(RATINGS), Some(1)));
+    stage.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn there_is_no_tunnel_without_an_identity_or_to_another_one() {
+    let mesh = Arc::new(Mesh::new());
+    let db = Bytes::start(&mesh, OTHER, Plays::Echo).await;
+    let stage = Stage::ruled(&mesh, &services(), &[(DB_ENDPOINT, db.address)]).await;
+    let (answer, _) = connect(&stage, &format!("{DB}:5432")).await;
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("peer_identity_mismatch"), "{answer}");
+
+    let stage = Stage::with(&mesh, db.address, Mood::Down, |egress| {
+        egress.bundle = BundleSource::Bytes(bundle_of(&services()));
+        egress.connect_to[0].host = "db.mesh.example".to_owned();
+    })
+    .await;
+    let (answer, _) = connect(&stage, &format!("{DB}:5432")).await;
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("identity_unavailable"), "{answer}");
+}
+
+#[tokio::test]
+async fn http_in_a_tunnel_is_routed_as_without() {
+    let (ratings, _db, stage) = scene().await;
+    let target = format!("{HOST}:9080");
+    let (answer, stream) = connect(&stage, &target).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let request = Request::get("/ratings/1").header("host", &target).body(text("")).unwrap();
+    assert_eq!(call_on(stream, request).await.body, "ratings");
+
+    // As gRPC's clients do: HTTP/2 at once.
+    let (_, stream) = connect(&stage, &target).await;
+    let opened = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+    let (mut sender, driver) = opened.unwrap();
+    tokio::spawn(driver);
+    let request = Request::get(format!("http://{target}/ratings/2")).version(Version::HTTP_2);
+    let answer = sender.send_request(request.body(text("")).unwrap()).await.unwrap();
+    assert_eq!((answer.status().as_u16(), answer.version()), (200, Version::HTTP_2));
+
+    for (seen, path) in ratings.seen().iter().zip(["/ratings/1", "/ratings/2"]) {
+        assert_eq!((seen.uri.as_str(), seen.peer.as_deref()), (path, Some(REVIEWS)));
+        assert_eq!(seen.headers["authorization"], "Bearer token-1");
+        assert_eq!(seen.headers["host"], target);
+    }
+    assert_eq!(ratings.count(), 2);
+
+    // A tunnel in a tunnel is none.
+    let (_, mut stream) = connect(&stage, &target).await;
+    stream.write_all(format!("CONNECT {target} HTTP/1.1\r\nhost: {target}\r\n\r\n").as_bytes()).await.unwrap();
+    let answer = head_of(&mut stream).await;
+    assert!(answer.starts_with("HTTP/1.1 501 ") && answer.contains("connect_unsupported"), "{answer}");
+}
+
+#[tokio::test]
+async fn tls_in_a_tunnel_to_http_is_refused() {
+    let (ratings, _db, stage) = scene().await;
+    let (answer, mut stream) = connect(&stage, &format!("{HOST}:9080")).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    stream.write_all(b"\x16\x03\x01\x00\x05hello").await.unwrap();
+    let mut alert = [0; 7];
+    stream.read_exact(&mut alert).await.unwrap();
+    assert_eq!(alert, [0x15, 3, 1, 0, 2, 2, 49]);
+    let line = logged_with(&stage, "https_unsupported").await;
+    assert!(line["detail"].as_str().unwrap().contains(HOST), "{line}");
+    assert_eq!(ratings.connections(), 0);
+}
+
+#[tokio::test]
+async fn a_tunnel_that_cannot_be_is_refused_by_name() {
+    let (_ratings, db, stage) = scene().await;
+    let db_target = format!("{DB}:5432");
+    for (target, fields, expected) in [
+        ("unknown.example:443", "", "unknown_host"),
+        (&format!("{DB}:5433"), "", "unknown_host"),
+        ("169.254.169.254:80", "", "unknown_host"),
+        (DB, "", "request_invalid"),
+        (&db_target, "content-length: 4\r\n", "request_invalid"),
+        (&db_target, "transfer-encoding: chunked\r\n", "request_invalid"),
+    ] {
+        let head = format!("CONNECT {target} HTTP/1.1\r\nhost: {target}\r\n{fields}\r\n");
+        let (answer, _) = say(stage.address, &head).await;
+        assert!(answer.contains(&format!("x-causeway-reason: {expected}")), "{target} {fields}: {answer}");
+    }
+    assert!(db.heard.lock().unwrap().peers.is_empty());
+}
+
+#[tokio::test]
+async fn a_host_that_nobody_names_gets_a_blind_tunnel_where_any_is_allowed() {
+    let open = "---
+apiVersion: v1
+kind: ConfigMap
+metadata: { name: istio, namespace: istio-system }
+data:
+  mesh: |-
+    outboundTrafficPolicy: { mode: ALLOW_ANY }
+";
+    let echo = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = echo.local_addr().unwrap();
+    let _task = Task::spawn(async move {
+        loop {
+            let (mut stream, _) = echo.accept().await.unwrap();
+            let mut read = Vec::new();
+            stream.read_to_end(&mut read).await.unwrap();
+            stream.write_all(&read).await.unwrap();
+        }
+    });
+    let mesh = Arc::new(Mesh::new());
+    let yaml = format!("{}{open}", services());
+    let stage = Stage::ruled(&mesh, &yaml, &[("outside.example:443", address)]).await;
+    let (answer, stream) = connect(&stage, "outside.example:443").await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert_eq!(converse(stream, "opaque").await, "opaque");
+    let line = logged_with(&stage, "outside.example").await;
+    assert_eq!(line["upstream_cluster"].as_str(), Some("PassthroughCluster"));
+    assert!(line.get("peer").is_none());
+    // Neither this machine nor what is on its link: only the network.
+    for target in [format!("{address}"), "169.254.169.254:80".to_owned(), "[::1]:80".to_owned()] {
+        let (answer, _) = connect(&stage, &target).await;
+        assert!(answer.contains("destination_forbidden"), "{target}: {answer}");
+    }
+}
+
+const UPGRADE: &str =
+    "connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-key: x\r\nsec-websocket-version: 13\r\n";
+
+async fn upgrading(plays: &'static str) -> (Bytes, Stage) {
+    let mesh = Arc::new(Mesh::new());
+    let server = Bytes::start(&mesh, RATINGS, Plays::Head(plays)).await;
+    let stage = Stage::start(&mesh, server.address).await;
+    (server, stage)
+}
+
+#[tokio::test]
+async fn a_websocket_goes_through_with_identity_and_token() {
+    let (server, stage) = upgrading(
+        "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: WebSocket\r\nsec-websocket-accept: y\r\nx-causeway-reason: forged\r\n\r\n",
+    )
+    .await;
+    let head = format!("GET {URL}/chat?room=1 HTTP/1.1\r\nhost: x\r\n{UPGRADE}\r\n");
+    let (answer, stream) = say(stage.address, &head).await;
+    assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
+    assert!(answer.contains("upgrade: websocket") && answer.contains("sec-websocket-accept: y"), "{answer}");
+    assert!(!answer.contains("x-causeway-reason"), "{answer}");
+    assert_eq!(converse(stream, "frames").await, "echo:frames");
+    let heard = server.heard.lock().unwrap();
+    let sent = &heard.heads[0];
+    assert!(sent.starts_with("GET /chat?room=1 HTTP/1.1\r\n"), "{sent}");
+    for field in ["connection: upgrade", "upgrade: websocket", "sec-websocket-key: x", "authorization: Bearer token-1"]
+    {
+        assert_eq!(sent.matches(field).count(), 1, "{field}: {sent}");
+    }
+    assert_eq!(heard.peers, [REVIEWS]);
+    drop(heard);
+    let line = logged_with(&stage, "/chat").await;
+    assert_eq!((line["response_code"].as_u64(), line["bytes_received"].as_u64()), (Some(101), Some(6)));
+}
+
+#[tokio::test]
+async fn a_service_that_does_not_switch_is_heard_as_any_other() {
+    let (_server, stage) = upgrading("HTTP/1.1 418 Teapot\r\ncontent-length: 3\r\n\r\ntea").await;
+    let head = format!("GET {URL}/chat HTTP/1.1\r\nhost: x\r\n{UPGRADE}\r\n");
+    let (answer, mut stream) = say(stage.address, &head).await;
+    assert!(answer.starts_with("HTTP/1.1 418 "), "{answer}");
+    let mut body = [0; 3];
+    stream.read_exact(&mut body).await.unwrap();
+    assert_eq!(&body, b"tea");
+}
+
+#[tokio::test]
+async fn a_service_that_switches_to_something_else_is_cut_off() {
+    for answer in [
+        "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n",
+        "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket, h2c\r\n\r\n",
+    ] {
+        let (_server, stage) = upgrading(answer).await;
+        let head = format!("GET {URL}/chat HTTP/1.1\r\nhost: x\r\n{UPGRADE}\r\n");
+        let (answer, _) = say(stage.address, &head).await;
+        assert!(answer.starts_with("HTTP/1.1 502 ") && answer.contains("upstream_protocol_error"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn http2_is_taken_by_prior_knowledge() {
+    let (ratings, _db, stage) = scene().await;
+    let stream = TcpStream::connect(stage.address).await.unwrap();
+    let opened = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+    let (mut sender, driver) = opened.unwrap();
+    tokio::spawn(driver);
+    for (path, expected) in [("/ratings/1", 200), ("/refused", 418)] {
+        let request = Request::post(format!("{URL}{path}")).version(Version::HTTP_2);
+        let request = request.header("cookie", "a=1").header("cookie", "b=2").body(text("hello")).unwrap();
+        assert_eq!(sender.send_request(request).await.unwrap().status().as_u16(), expected);
+    }
+    let seen = ratings.seen();
+    assert_eq!((seen[0].headers["host"].to_str().unwrap(), seen[0].peer.as_deref()), (&URL[7..], Some(REVIEWS)));
+    let cookies: Vec<_> = seen[0].headers.get_all("cookie").iter().collect();
+    assert_eq!(cookies, ["a=1; b=2"]);
+    let request = Request::connect(format!("{DB}:5432")).version(Version::HTTP_2).body(text("")).unwrap();
+    let answer = sender.send_request(request).await.unwrap();
+    assert_eq!(answer.headers()["x-causeway-reason"], "connect_unsupported");
+    assert_eq!(logged_with(&stage, "/refused").await["protocol"].as_str(), Some("HTTP/2"));
+}
+
+#[tokio::test]
+async fn a_service_can_have_a_port_of_its_own() {
+    let (ratings, db, stage) = scene().await;
+    let [http, tcp] = stage.services[..] else { panic!("{:?}", stage.services) };
+    assert!(http.ip().is_loopback() && tcp.ip().is_loopback());
+    for (host, expected) in
+        [(http.to_string(), format!("{HOST}:9080")), ("any.example".to_owned(), "any.example".into())]
+    {
+        let request = Request::get("/ratings/1").header("host", &host).body(text("")).unwrap();
+        assert_eq!(call(http, request).await.status, 200, "{host}");
+        assert_eq!(ratings.seen().last().unwrap().headers["host"], expected);
+    }
+    assert_eq!(ratings.seen()[0].headers["authorization"], "Bearer token-1");
+    let (answer, _) = say(http, &format!("CONNECT {DB}:5432 HTTP/1.1\r\nhost: x\r\n\r\n")).await;
+    assert!(answer.contains("connect_unsupported"), "{answer}");
+
+    let stream = TcpStream::connect(tcp).await.unwrap();
+    assert_eq!(converse(stream, "question").await, "echo:question");
+    assert_eq!(db.heard.lock().unwrap().peers, [REVIEWS]);
+    stage.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_port_for_an_unknown_service_stops_the_start() {
+    let mut egress = egress("http://127.0.0.1:1", nobody().await);
+    egress.listeners = vec![ServiceListener { port: 0, host: "unknown".to_owned(), service_port: 80 }];
+    let config = Config { port: 0, lambda: None, egress: Ok(egress) };
+    let error = Extension::bind(config, Deps::system()).await.err().unwrap().to_string();
+    assert!(error.contains("CAUSEWAY_LISTENERS") && error.contains("unknown:80"), "{error}");
+}
+
+/// A connection of HTTP/2 with one request, octet by octet: libraries do not write what must not be.
+fn http2_with(fields: &[(&str, &str)]) -> Vec<u8> {
+    let authority = &URL[7..];
+    let pseudo = [(":method", "GET"), (":scheme", "http"), (":authority", authority), (":path", "/ratings/1")];
+    let mut block = Vec::new();
+    for (name, value) in pseudo.iter().chain(fields) {
+        // RFC 7541 6.2.2: a literal field without indexing, with a new name.
+        block.push(0);
+        for text in [name, value] {
+            block.push(u8::try_from(text.len()).unwrap());
+            block.extend_from_slice(text.as_bytes());
+        }
+    }
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    // SETTINGS without any, then HEADERS with END_STREAM and END_HEADERS for stream 1.
+    bytes.extend_from_slice(&[0, 0, 0, 4, 0, 0, 0, 0, 0]);
+    bytes.extend_from_slice(&u32::try_from(block.len()).unwrap().to_be_bytes()[1..]);
+    bytes.extend_from_slice(&[1, 5, 0, 0, 0, 1]);
+    bytes.extend_from_slice(&block);
+    bytes
+}
+
+/// The kind of the first frame that says what became of the request: HEADERS, RST_STREAM or GOAWAY.
+async fn verdict(address: SocketAddr, sent: &[u8]) -> u8 {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(sent).await.unwrap();
+    loop {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).await.unwrap();
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        let mut payload = vec![0; usize::try_from(length).unwrap()];
+        stream.read_exact(&mut payload).await.unwrap();
+        if matches!(head[3], 1 | 3 | 7) {
+            return head[3];
+        }
+    }
+}
+
+#[tokio::test]
+async fn http2_with_fields_of_a_connection_is_malformed() {
+    let (ratings, _db, stage) = scene().await;
+    // RFC 9113 8.2.1 and 8.2.2.
+    for field in [
+        ("connection", "close"),
+        ("transfer-encoding", "chunked"),
+        ("upgrade", "websocket"),
+        ("keep-alive", "timeout=5"),
+        ("proxy-connection", "keep-alive"),
+        ("te", "gzip"),
+        ("X-Upper", "a"),
+        ("x", "a\r\nhost: b"),
+        ("x\r\ny", "a"),
+        (":path", "/other"),
+        (":unknown", "a"),
+        ("content-length", "5"),
+    ] {
+        let kind = verdict(stage.address, &http2_with(&[field])).await;
+        assert!(matches!(kind, 3 | 7), "{field:?}: frame of kind {kind}");
+    }
+    assert_eq!(ratings.count(), 0);
+    assert_eq!(verdict(stage.address, &http2_with(&[("te", "trailers"), ("x", "a")])).await, 1);
+    assert_eq!(ratings.count(), 1);
+    assert!(!ratings.seen()[0].headers.contains_key("te"));
+}
