@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use extension::config::Life;
 use extension::{BundleSource, Config, ConnectTo, Deps, Egress, Extension, Workload};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::combinators::BoxBody;
@@ -666,9 +667,11 @@ pub fn egress(issuer: &str, mesh_server: SocketAddr) -> Egress {
         },
         audience: Some("bookinfo".to_owned()),
         scope: Some("ratings.read".to_owned()),
+        tokens: Vec::new(),
         identity_wait: Duration::from_millis(500),
         response_timeout: Duration::from_secs(10),
         connect_to: vec![ConnectTo { host: GATEWAY.to_owned(), port: 15443, address: mesh_server }],
+        life: Life::default(),
     }
 }
 
