@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use platform::aws::AwsConfig;
 use platform::clock::Clock;
-use platform::https::{Client, Exchange, Header, checked_url};
+use platform::https::{Client, Exchange, FetchError, Header, checked_url};
 use platform::sigv4;
 
 use crate::config::Egress;
@@ -43,7 +43,11 @@ impl Issuer {
         let Exchange { status, body } = self.exchange(path, content_type, body).await?;
         match status {
             200..300 => Ok(body),
-            status => Err(format!("the issuer answered with status {status}")),
+            status => {
+                let url = checked_url(&self.base).map_err(|error| error.to_string())?;
+                let host = url.host_str().unwrap_or_default().to_owned();
+                Err(FetchError::Status { host, status }.to_string())
+            }
         }
     }
 
@@ -61,7 +65,7 @@ impl Issuer {
         client.exchange("POST", &url, &headers, body).await.map_err(|error| error.to_string())
     }
 
-    fn client(&self) -> Result<&Client, platform::https::FetchError> {
+    fn client(&self) -> Result<&Client, FetchError> {
         if let Some(client) = self.client.get() {
             return Ok(client);
         }

@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use http::header::{AUTHORIZATION, HOST, HeaderName, HeaderValue, SET_COOKIE, TRANSFER_ENCODING};
+use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, SET_COOKIE, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
 use http::{Request, Response, StatusCode, Version, request};
 use http_body::Body;
@@ -20,10 +20,12 @@ use crate::access_log::{Entry, Line};
 use crate::affinity;
 use crate::answer::Answer;
 use crate::cluster::{ClusterState, Clusters};
+use crate::deadline::Invocation;
 use crate::headers::{has_unknown_coding, remove_hop_by_hop};
 use crate::local;
+use crate::metrics::{Metrics, Totals};
 use crate::mirror::{Mirrors, Shadow, without_port};
-use crate::outgoing::Outgoing;
+use crate::outgoing::{End, Outgoing};
 use crate::random::Draws;
 use crate::reason::{self, Flags, Reason, Refusal};
 use crate::refresh::Refresh;
@@ -32,7 +34,9 @@ use crate::resolve::Resolver;
 use crate::retry::{Job, Trail, Won};
 use crate::routes::{self, Hosts};
 use crate::target::{Target, refuse_websocket};
-use crate::token::TokenSource;
+use crate::thaw::{Between, Moment, Watch};
+use crate::tokens::{Bearer, Tokens};
+use crate::trace;
 use crate::upstream::Upstream;
 use crate::wishes::Wishes;
 
@@ -53,16 +57,19 @@ pub(crate) struct Parts {
     pub(crate) hosts: Hosts,
     pub(crate) clusters: Clusters,
     pub(crate) identity: Arc<Refresh<SvidSource>>,
-    pub(crate) token: Option<Arc<Refresh<TokenSource>>>,
+    pub(crate) tokens: Tokens,
     pub(crate) upstream: Arc<Upstream>,
     pub(crate) resolver: Arc<Resolver>,
     pub(crate) mirrors: Mirrors,
     /// How long a request waits for identity and token.
     pub(crate) wait: Duration,
+    pub(crate) invocation: Arc<Invocation>,
+    pub(crate) watch: Watch,
+    pub(crate) metrics: Option<Arc<Metrics>>,
 }
 
 /// Who we are to a cluster, and what we may do: both only for clusters of the mesh.
-pub(crate) type Proof = (Option<Arc<identity::Credentials>>, Option<HeaderValue>);
+pub(crate) type Proof = (Option<Arc<identity::Credentials>>, Bearer);
 
 /// A request on its way through the rules.
 struct Passage {
@@ -80,16 +87,15 @@ impl Proxy {
     /// environment gets time again.
     pub(crate) fn start_if_due(&self) {
         if let Ok(parts) = &self.parts {
-            parts.identity.start_if_due();
-            if let Some(token) = &parts.token {
-                token.start_if_due();
-            }
+            parts.wake(self.clock.now());
+            parts.start_if_due();
         }
     }
 
     /// Answers one request, whatever happens. Its log line is written when the answer has ended.
     pub(crate) async fn handle(&self, request: Request<Incoming>) -> Response<Answer> {
         let mut line = Box::new(Line::begin(&self.log, &self.clock, &request));
+        line.metrics = self.parts.as_ref().ok().and_then(|parts| parts.metrics.clone());
         let grpc = local::is_grpc(request.headers());
         let response = match self.forward(request, &mut line.entry).await {
             Ok(response) => response,
@@ -111,6 +117,11 @@ impl Proxy {
         let parts = self.parts.as_ref().map_err(|problem| {
             Refusal::new(Reason::ConfigurationInvalid, format!("causeway's extension: {problem}"))
         })?;
+        if parts.invocation.is_before_snapshot() {
+            let detail = "found a request before the first invocation of a function with SnapStart, expected none: keys and connections do not belong into its snapshot";
+            return Err(Refusal::new(Reason::IdentityUnavailable, detail));
+        }
+        parts.wake(self.clock.now());
         let target = target?;
         refuse_websocket(&head)?;
         if has_unknown_coding(&head.headers) {
@@ -122,6 +133,7 @@ impl Proxy {
         let wishes = Wishes::take(&mut head.headers);
         let mut draws = Draws::new();
         entry.request_id = request_id(&mut head, &mut draws);
+        entry.span = trace::carry(&mut head.headers, parts.invocation.tracing().as_deref(), &mut draws);
         // RFC 9112 3.2.2: a proxy "MUST ignore the received Host header field (if any) and instead replace it with the
         // host information of the request-target".
         head.headers.insert(HOST, host_header(target.authority.as_str())?);
@@ -174,7 +186,7 @@ impl Passage {
             Action::Redirect(redirect) => Some(location(redirect, &picked, &looked_at)?),
             Action::Forward(_) | Action::Direct(_) => None,
         };
-        if let Some(response) = self.inject(route.fault.as_ref(), entry).await {
+        if let Some(response) = self.inject(route.fault.as_ref(), &parts.invocation, entry).await {
             return Ok(response);
         }
         match &route.action {
@@ -192,12 +204,17 @@ impl Passage {
     }
 
     /// Waits and answers, where the route wants that to be tried out.
-    async fn inject(&mut self, fault: Option<&traffic::table::Fault>, entry: &mut Entry) -> Option<Response<Answer>> {
+    async fn inject(
+        &mut self,
+        fault: Option<&traffic::table::Fault>,
+        invocation: &Invocation,
+        entry: &mut Entry,
+    ) -> Option<Response<Answer>> {
         let random = [self.draws.next(), self.draws.next()];
         let injected = fault::inject(fault?, &self.head.headers, random);
         if let Some(delay) = injected.delay {
             entry.flags = entry.flags.with(Flags::DI);
-            tokio::time::sleep(delay).await;
+            tokio::time::sleep(invocation.within(delay)).await;
         }
         let response = match injected.abort? {
             AbortStatus::Http(status) => local::abort(status, self.grpc),
@@ -333,10 +350,8 @@ impl Passage {
         entry: &mut Entry,
     ) -> Result<(Response<Answer>, Option<HeaderValue>), Refusal> {
         entry.upstream_cluster = Some(Arc::clone(&cluster.table));
-        let (credentials, token) = parts.credentials(&self.head, &cluster.table.tls).await?;
-        if let Some(token) = token {
-            self.head.headers.insert(AUTHORIZATION, token);
-        }
+        let (credentials, bearer) = parts.credentials(&self.head.headers, &cluster.table).await?;
+        bearer.apply(&mut self.head.headers);
         let host = self.head.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
         let line = RequestLine {
             method: &self.head.method,
@@ -359,6 +374,7 @@ impl Passage {
             http2: self.http2,
             policy,
             timeout,
+            invocation: &parts.invocation,
             hash: hashed.hash,
             trail: &trail,
         };
@@ -371,7 +387,7 @@ impl Passage {
         let Won { response, peer, held } = won?;
         entry.peer = peer;
         entry.service_time = steps.begun.map(|begun| Instant::now().saturating_duration_since(begun));
-        let limit = timeout.map(|limit| end.since(limit));
+        let limit = limit(end, timeout, &parts.invocation);
         let mut response = answer(response.map(|body| Answer::upstream(body, held, limit)))?;
         if let Some(taken) = entry.service_time {
             let taken = u64::try_from(taken.as_millis()).unwrap_or(u64::MAX);
@@ -385,28 +401,80 @@ impl Passage {
 impl Parts {
     /// Identity and, unless the application brings its own, token; both are waited for at the same time. A cluster
     /// that is not of the mesh gets neither.
-    pub(crate) async fn credentials(&self, head: &request::Parts, tls: &Tls) -> Result<Proof, Refusal> {
-        if !matches!(tls, Tls::IstioMutual(_)) {
-            return Ok((None, None));
+    pub(crate) async fn credentials(&self, headers: &HeaderMap, cluster: &Cluster) -> Result<Proof, Refusal> {
+        if !matches!(cluster.tls, Tls::IstioMutual(_)) {
+            return Ok((None, Bearer::Keep));
         }
-        let token = self.token.as_ref().filter(|_| !head.headers.contains_key(AUTHORIZATION));
-        let token = async {
-            match token {
-                Some(token) => token.get(self.wait).await.map(Some),
-                None => Ok(None),
-            }
-        };
-        let (identity, token) = tokio::join!(self.identity.get(self.wait), token);
+        let wait = self.invocation.within(self.wait);
+        let token = self.tokens.bearer(&cluster.host, headers, wait);
+        let (identity, token) = tokio::join!(self.identity.get(wait), token);
         let identity = identity.map_err(|why| {
             Refusal::new(
                 Reason::IdentityUnavailable,
                 format!("there is no valid SVID and without one nothing is sent to the mesh: {why}"),
             )
         })?;
-        let token = token
-            .map_err(|why| Refusal::new(Reason::TokenUnavailable, format!("there is no valid access token: {why}")))?;
-        Ok((Some(identity), token))
+        Ok((Some(identity), token?))
     }
+
+    /// Starts the fetches that are due, unless a snapshot is to be made.
+    fn start_if_due(&self) {
+        if !self.invocation.is_before_snapshot() {
+            self.identity.start_if_due();
+            self.tokens.start_if_due();
+        }
+    }
+
+    /// Something happens: after a freeze, idle connections that are too old go before somebody uses them, and
+    /// credentials are renewed.
+    fn wake(&self, now: SystemTime) {
+        let found = self.watch.look(Moment::now(now));
+        if found != Between::Awake {
+            self.watch.dropped(self.upstream.thawed(found == Between::SetBack));
+            self.start_if_due();
+        }
+    }
+
+    /// What was counted outside of requests.
+    pub(crate) fn totals(&self) -> Totals {
+        let (identities_renewed, identities_failed) = self.identity.counts();
+        let (tokens_renewed, tokens_failed) = self.tokens.counts();
+        let (thaws, stale_connections) = self.watch.counts();
+        let ejections = self.clusters.ejections();
+        Totals {
+            ejections,
+            identities_renewed,
+            identities_failed,
+            tokens_renewed,
+            tokens_failed,
+            thaws,
+            stale_connections,
+        }
+    }
+}
+
+/// When the answer has to have ended: by the route's timeout, or with the invocation. `None` where neither can be.
+fn limit(
+    end: Arc<End>,
+    timeout: Option<Duration>,
+    invocation: &Arc<Invocation>,
+) -> Option<impl Future<Output = ()> + Send + 'static> {
+    if timeout.is_none() && invocation.left().is_none() {
+        return None;
+    }
+    let invocation = Arc::clone(invocation).over();
+    Some(async move {
+        let route = async {
+            match timeout {
+                Some(timeout) => end.since(timeout).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = route => {}
+            () = invocation => {}
+        }
+    })
 }
 
 /// The cluster of a host that nobody has named: Istio's `PassthroughCluster`. It has no limits and so nothing to keep.

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{AUTHORIZATION, HeaderMap};
 use http::HeaderValue;
+use http::header::{AUTHORIZATION, HeaderMap};
 use platform::clock::Clock;
 use platform::log::Log;
 
@@ -25,6 +25,21 @@ pub(crate) enum Bearer {
     Set(HeaderValue),
     /// It is taken out.
     Remove,
+}
+
+impl Bearer {
+    /// Changes the headers so.
+    pub(crate) fn apply(self, headers: &mut HeaderMap) {
+        match self {
+            Bearer::Keep => {}
+            Bearer::Set(value) => {
+                headers.insert(AUTHORIZATION, value);
+            }
+            Bearer::Remove => {
+                headers.remove(AUTHORIZATION);
+            }
+        }
+    }
 }
 
 /// The tokens of all destinations.
