@@ -140,7 +140,8 @@ fn address(text: &str) -> Option<SocketAddr> {
 mod tests {
     use super::*;
 
-    const HEAD: &str = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
+    const HEAD: &str =
+        "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
 
     fn hex(ip: &str, port: u16) -> String {
         let words = |bytes: &[u8]| -> String {
@@ -183,7 +184,9 @@ mod tests {
         let (log, lines) = Log::memory();
         let at = |remote: &str| Connection { remote: remote.parse().unwrap(), inode: 1 };
         seen.note(
-            ["127.0.0.1:15001", "169.254.100.1:9001", "[::1]:1", "[::ffff:127.0.0.1]:1", "[fe80::1]:1"].map(at).into_iter(),
+            ["127.0.0.1:15001", "169.254.100.1:9001", "[::1]:1", "[::ffff:127.0.0.1]:1", "[fe80::1]:1"]
+                .map(at)
+                .into_iter(),
         );
         seen.report(&log);
         assert!(lines.all().is_empty(), "{:?}", lines.all());

@@ -136,7 +136,16 @@ impl Clusters {
         log: Log,
     ) -> Clusters {
         let opened = std::iter::repeat_with(OnceLock::new).take(rules.clusters()).collect();
-        Clusters { rules, here, labels, opened, ticker: Ticker::new(clock), log, failing: Mutex::default() }
+        Clusters {
+            rules,
+            here,
+            labels,
+            opened,
+            ticker: Ticker::new(clock),
+            log,
+            failing: Mutex::default(),
+            ejections: AtomicU64::new(0),
+        }
     }
 
     /// The cluster with this index.

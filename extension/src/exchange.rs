@@ -273,7 +273,8 @@ mod tests {
             ("dab", grant("c", None)),
             ("a", grant("c", Some("b"))),
         ];
-        let keys: std::collections::BTreeSet<Key> = questions.iter().map(|(subject, grant)| key(subject, grant)).collect();
+        let keys: std::collections::BTreeSet<Key> =
+            questions.iter().map(|(subject, grant)| key(subject, grant)).collect();
         assert_eq!(keys.len(), questions.len());
         assert_eq!(key("ab", &grant("c", None)), key("ab", &grant("c", None)));
     }

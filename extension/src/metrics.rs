@@ -206,7 +206,8 @@ impl Metrics {
         now: SystemTime,
     ) -> Map<String, Value> {
         let metrics: Vec<Value> = values.iter().map(|(name, unit, _)| json!({ "Name": name, "Unit": unit })).collect();
-        let keys: Vec<&str> = ["service", "environment"].into_iter().chain(dimensions.iter().map(|(k, _)| *k)).collect();
+        let keys: Vec<&str> =
+            ["service", "environment"].into_iter().chain(dimensions.iter().map(|(k, _)| *k)).collect();
         let millis = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
         let mut line = Map::new();
         line.insert("event".to_owned(), "metrics".into());

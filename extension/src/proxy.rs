@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, SET_COOKIE, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
@@ -87,7 +87,7 @@ impl Proxy {
     /// environment gets time again.
     pub(crate) fn start_if_due(&self) {
         if let Ok(parts) = &self.parts {
-            parts.wake(self.clock.now());
+            parts.wake(Moment::now(self.clock.now()));
             parts.start_if_due();
         }
     }
@@ -121,7 +121,7 @@ impl Proxy {
             let detail = "found a request before the first invocation of a function with SnapStart, expected none: keys and connections do not belong into its snapshot";
             return Err(Refusal::new(Reason::IdentityUnavailable, detail));
         }
-        parts.wake(self.clock.now());
+        parts.wake(Moment::quick(self.clock.now()));
         let target = target?;
         refuse_websocket(&head)?;
         if has_unknown_coding(&head.headers) {
@@ -427,8 +427,8 @@ impl Parts {
 
     /// Something happens: after a freeze, idle connections that are too old go before somebody uses them, and
     /// credentials are renewed.
-    fn wake(&self, now: SystemTime) {
-        let found = self.watch.look(Moment::now(now));
+    fn wake(&self, now: Moment) {
+        let found = self.watch.look(now);
         if found != Between::Awake {
             self.watch.dropped(self.upstream.thawed(found == Between::SetBack));
             self.start_if_due();

@@ -55,7 +55,13 @@ pub(crate) fn between(before: &Moment, now: &Moment, freezes: bool) -> Between {
 }
 
 impl Moment {
-    /// The clocks now. `wall` is an argument, as everywhere.
+    /// The clocks now, without that of the machine's boot: for requests, which are many. `wall` is an argument, as
+    /// everywhere.
+    pub(crate) fn quick(wall: SystemTime) -> Moment {
+        Moment { wall, monotonic: Instant::now(), boot: None }
+    }
+
+    /// All clocks now.
     pub(crate) fn now(wall: SystemTime) -> Moment {
         // The kernel writes CLOCK_BOOTTIME there, in hundredths of a second.
         let boot = std::fs::read_to_string("/proc/uptime").ok().and_then(|text| uptime(&text));
@@ -83,8 +89,14 @@ impl Watch {
 
     /// Something happens now: what lies between it and what happened last.
     pub(crate) fn look(&self, now: Moment) -> Between {
-        let before = self.last.lock().unwrap_or_else(PoisonError::into_inner).replace(now);
-        let found = before.map_or(Between::Awake, |before| between(&before, &now, self.freezes));
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = last.map_or(Between::Awake, |before| between(&before, &now, self.freezes));
+        // Awake, the time since boot goes on as the monotonic one does: a quick look keeps it.
+        let boot = last
+            .filter(|_| found == Between::Awake)
+            .and_then(|before| Some(before.boot? + now.monotonic.saturating_duration_since(before.monotonic)));
+        *last = Some(Moment { boot: now.boot.or(boot), ..now });
+        drop(last);
         if found != Between::Awake {
             self.thaws.fetch_add(1, Ordering::Relaxed);
         }
@@ -156,8 +168,15 @@ mod tests {
             now.boot = now.boot.map(|boot| boot + step);
             assert_eq!(watch.look(now) != Between::Awake, expected, "{seconds}");
         }
+        // A quick look in between loses nothing of the clock since boot.
+        let step = Duration::from_millis(500);
+        (now.wall, now.monotonic) = (now.wall + step, now.monotonic + step);
+        assert_eq!(watch.look(Moment { boot: None, ..now }), Between::Awake);
+        (now.wall, now.monotonic) = (now.wall + step, now.monotonic + step);
+        now.boot = Some(now.boot.unwrap_or_default() + Duration::from_secs(60));
+        assert!(matches!(watch.look(now), Between::Thawed(slept) if slept > Duration::from_secs(58)));
         watch.dropped(3);
-        assert_eq!(watch.counts(), (1, 3));
+        assert_eq!(watch.counts(), (2, 3));
     }
 
     #[test]

@@ -101,7 +101,8 @@ impl Tokens {
             Some(TokenMode::None) => Ok(Bearer::Remove),
             Some(TokenMode::Exchange(grant)) => {
                 let subject = subject(headers)?;
-                let actor = self.own(&actor(grant), wait);
+                let actor = actor(grant);
+                let actor = self.own(&actor, wait);
                 let found = self.exchanger.get(subject, grant, actor, wait).await;
                 found.map(Bearer::Set).map_err(|why| match why {
                     NoToken::Refused(why) => {
@@ -150,7 +151,9 @@ fn actor(grant: &Grant) -> Grant {
 fn subject(headers: &HeaderMap) -> Result<&str, Refusal> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let value = values.next().ok_or_else(|| {
-        refused("found no Authorization, expected the caller's token: the token of this destination is exchanged for it")
+        refused(
+            "found no Authorization, expected the caller's token: the token of this destination is exchanged for it",
+        )
     })?;
     let more = values.next().is_some();
     let token = value.to_str().ok().and_then(|value| {

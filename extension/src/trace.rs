@@ -243,7 +243,10 @@ mod tests {
         ];
         for (sent, expected, trace) in cases {
             let (found, of) = carried(sent, Some("Root=1-00000001-000000000000000000000001"));
-            assert_eq!((found, of.as_deref()), (expected.iter().map(|line| (*line).to_owned()).collect(), Some(*trace)));
+            assert_eq!(
+                (found, of.as_deref()),
+                (expected.iter().map(|line| (*line).to_owned()).collect(), Some(*trace))
+            );
         }
     }
 
