@@ -145,6 +145,8 @@ pub enum Mood {
     OtherTrustDomain,
     /// SVIDs, but no tokens.
     NoTokens,
+    /// Exchanges no token.
+    NoExchange,
 }
 
 pub struct FakeIssuer {
@@ -208,6 +210,11 @@ impl Door {
         match (head.method, head.uri.path()) {
             (Method::POST, "/v1/svid") => self.svid(mood, &body),
             (Method::POST, "/oauth2/token") if mood == Mood::NoTokens => status(400),
+            (Method::POST, "/oauth2/token")
+                if mood == Mood::NoExchange && String::from_utf8_lossy(&body).contains("token-exchange") =>
+            {
+                Response::builder().status(400).body(text(r#"{"error":"invalid_request"}"#)).unwrap()
+            }
             (Method::POST, "/oauth2/token") => {
                 let mut tokens = self.tokens.lock().unwrap();
                 tokens.push(String::from_utf8(body.to_vec()).unwrap());
