@@ -22,6 +22,7 @@ mod local;
 mod metrics;
 mod mirror;
 mod outgoing;
+mod parts;
 mod proxy;
 mod random;
 mod refresh;
@@ -64,9 +65,10 @@ use cluster::Clusters;
 use deadline::Invocation;
 use issuer::Issuer;
 use lifecycle::{Event, LifecycleError};
-use metrics::Metrics;
+use metrics::{Metrics, scrape};
 use mirror::Mirrors;
-use proxy::{Parts, Proxy};
+use parts::Parts;
+use proxy::Proxy;
 use refresh::Refresh;
 use renewal::SvidSource;
 use resolve::Resolver;
@@ -254,12 +256,12 @@ impl Living {
     async fn scraped(&self) -> Option<Ends> {
         let parts = Arc::clone(self.proxy.parts.as_ref().ok()?);
         let metrics = parts.metrics.clone()?;
-        match metrics::bind(metrics.port()?).await {
+        match scrape::bind(metrics.port()?).await {
             Ok(listener) => {
                 let address = listener.local_addr().map(|address| address.to_string()).unwrap_or_default();
                 self.proxy.log.write(&serde_json::json!({ "event": "metrics_listening", "address": address }));
                 let text = move || metrics.text(parts.totals());
-                Some(Ends(tokio::spawn(metrics::serve(listener, text))))
+                Some(Ends(tokio::spawn(scrape::serve(listener, text))))
             }
             Err(error) => {
                 self.proxy.log.write(&serde_json::json!({

@@ -13,7 +13,7 @@ use traffic::table::RetryPolicy;
 
 use crate::cluster::ClusterState;
 use crate::outgoing::{BodyCopy, Outgoing};
-use crate::proxy::Parts;
+use crate::parts::Parts;
 use crate::random::Draws;
 use crate::reason::Refusal;
 use crate::retry::{Job, Trail};

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, SET_COOKIE, TRANSFER_ENCODING};
+use http::header::{HOST, HeaderName, HeaderValue, SET_COOKIE, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
 use http::{Request, Response, StatusCode, Version, request};
 use http_body::Body;
@@ -13,31 +13,26 @@ use platform::clock::Clock;
 use platform::log::Log;
 use tokio::time::Instant;
 use traffic::route::{Line as RequestLine, Picked, Routes};
-use traffic::table::{AbortStatus, Action, Cluster, Direct, Forward, Redirect, Resolution, RetryPolicy, Tls};
+use traffic::table::{AbortStatus, Action, Cluster, Direct, Forward, Redirect, Resolution, RetryPolicy};
 use traffic::{fault, rewrite, weighted};
 
 use crate::access_log::{Entry, Line};
 use crate::affinity;
 use crate::answer::Answer;
-use crate::cluster::{ClusterState, Clusters};
+use crate::cluster::ClusterState;
 use crate::deadline::Invocation;
 use crate::headers::{has_unknown_coding, remove_hop_by_hop};
 use crate::local;
-use crate::metrics::{Metrics, Totals};
-use crate::mirror::{Mirrors, Shadow, without_port};
+use crate::mirror::{Shadow, without_port};
 use crate::outgoing::{End, Outgoing};
+use crate::parts::Parts;
 use crate::random::Draws;
 use crate::reason::{self, Flags, Reason, Refusal};
-use crate::refresh::Refresh;
-use crate::renewal::SvidSource;
-use crate::resolve::Resolver;
 use crate::retry::{Job, Trail, Won};
-use crate::routes::{self, Hosts};
+use crate::routes;
 use crate::target::{Target, refuse_websocket};
-use crate::thaw::{Between, Moment, Watch};
-use crate::tokens::{Bearer, Tokens};
+use crate::thaw::Moment;
 use crate::trace;
-use crate::upstream::Upstream;
 use crate::wishes::Wishes;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -51,25 +46,6 @@ pub(crate) struct Proxy {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) log: Log,
 }
-
-/// What a request needs.
-pub(crate) struct Parts {
-    pub(crate) hosts: Hosts,
-    pub(crate) clusters: Clusters,
-    pub(crate) identity: Arc<Refresh<SvidSource>>,
-    pub(crate) tokens: Tokens,
-    pub(crate) upstream: Arc<Upstream>,
-    pub(crate) resolver: Arc<Resolver>,
-    pub(crate) mirrors: Mirrors,
-    /// How long a request waits for identity and token.
-    pub(crate) wait: Duration,
-    pub(crate) invocation: Arc<Invocation>,
-    pub(crate) watch: Watch,
-    pub(crate) metrics: Option<Arc<Metrics>>,
-}
-
-/// Who we are to a cluster, and what we may do: both only for clusters of the mesh.
-pub(crate) type Proof = (Option<Arc<identity::Credentials>>, Bearer);
 
 /// A request on its way through the rules.
 struct Passage {
@@ -395,61 +371,6 @@ impl Passage {
         }
         let cookie = hashed.set_cookie.and_then(|cookie| HeaderValue::try_from(cookie).ok());
         Ok((response, cookie))
-    }
-}
-
-impl Parts {
-    /// Identity and, unless the application brings its own, token; both are waited for at the same time. A cluster
-    /// that is not of the mesh gets neither.
-    pub(crate) async fn credentials(&self, headers: &HeaderMap, cluster: &Cluster) -> Result<Proof, Refusal> {
-        if !matches!(cluster.tls, Tls::IstioMutual(_)) {
-            return Ok((None, Bearer::Keep));
-        }
-        let wait = self.invocation.within(self.wait);
-        let token = self.tokens.bearer(&cluster.host, headers, wait);
-        let (identity, token) = tokio::join!(self.identity.get(wait), token);
-        let identity = identity.map_err(|why| {
-            Refusal::new(
-                Reason::IdentityUnavailable,
-                format!("there is no valid SVID and without one nothing is sent to the mesh: {why}"),
-            )
-        })?;
-        Ok((Some(identity), token?))
-    }
-
-    /// Starts the fetches that are due, unless a snapshot is to be made.
-    fn start_if_due(&self) {
-        if !self.invocation.is_before_snapshot() {
-            self.identity.start_if_due();
-            self.tokens.start_if_due();
-        }
-    }
-
-    /// Something happens: after a freeze, idle connections that are too old go before somebody uses them, and
-    /// credentials are renewed.
-    fn wake(&self, now: Moment) {
-        let found = self.watch.look(now);
-        if found != Between::Awake {
-            self.watch.dropped(self.upstream.thawed(found == Between::SetBack));
-            self.start_if_due();
-        }
-    }
-
-    /// What was counted outside of requests.
-    pub(crate) fn totals(&self) -> Totals {
-        let (identities_renewed, identities_failed) = self.identity.counts();
-        let (tokens_renewed, tokens_failed) = self.tokens.counts();
-        let (thaws, stale_connections) = self.watch.counts();
-        let ejections = self.clusters.ejections();
-        Totals {
-            ejections,
-            identities_renewed,
-            identities_failed,
-            tokens_renewed,
-            tokens_failed,
-            thaws,
-            stale_connections,
-        }
     }
 }
 

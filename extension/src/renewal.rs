@@ -175,7 +175,7 @@ mod tests {
         let (old, new) = (root(), root());
         let publish = |root, bundle: &str| {
             let (answer, key) = issued(root, bundle);
-            source.publish(&answer, key).map(|credentials| credentials.svid().serial_hex())
+            source.publish(&answer, key).map(|credentials| credentials.svid().serial_hex().to_owned())
         };
         let first = publish(&old, &old.0).unwrap();
         // An issuer that signs with the next root before it says so would cut the workload off.

@@ -120,15 +120,13 @@ impl Job<'_> {
             // It says nothing about the endpoint.
             () = Arc::clone(self.invocation).over() => return Err(self.invocation_over()),
         };
-        {
-            let under_way = self.trail.lock().under_way.take();
-            if let Some(address) = under_way {
-                self.clusters.failed(address, "no answer in time");
-            }
-            let limit = limit.as_millis();
-            let host = &self.cluster.table.host;
-            Err(Refusal::new(Reason::UpstreamTimeout, format!("{host} did not answer within the route's {limit} ms")))
+        let under_way = self.trail.lock().under_way.take();
+        if let Some(address) = under_way {
+            self.clusters.failed(address, "no answer in time");
         }
+        let limit = limit.as_millis();
+        let host = &self.cluster.table.host;
+        Err(Refusal::new(Reason::UpstreamTimeout, format!("{host} did not answer within the route's {limit} ms")))
     }
 
     fn invocation_over(&self) -> Refusal {
