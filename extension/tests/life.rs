@@ -24,6 +24,8 @@ struct Function {
     issuer: FakeIssuer,
     address: SocketAddr,
     lines: Lines,
+    /// What the extension's clock shows all the time, in milliseconds.
+    now: u64,
     _task: Task,
 }
 
@@ -31,7 +33,8 @@ impl Function {
     async fn start(snap_start: bool, change: impl FnOnce(&mut Egress)) -> Function {
         let mesh = Arc::new(Mesh::new());
         let server = MeshServer::start(&mesh, RATINGS).await;
-        let clock: Arc<dyn Clock> = Arc::new(FixedClock::at(real_now()));
+        let now = real_now();
+        let clock: Arc<dyn Clock> = Arc::new(FixedClock::at(now));
         let issuer = FakeIssuer::start(Arc::clone(&mesh), Arc::clone(&clock)).await;
         let lambda = FakeLambda::plain().await;
         let mut egress = egress(&issuer.url, server.address);
@@ -46,7 +49,7 @@ impl Function {
             bound.run(std::future::pending()).await.unwrap();
         });
         lambda.polled().await;
-        Function { lambda, server, issuer, address, lines, _task: task }
+        Function { lambda, server, issuer, address, lines, now: now * 1_000, _task: task }
     }
 
     async fn invoke(&self, event: serde_json::Value) {
@@ -66,13 +69,13 @@ async fn a_request_ends_before_its_invocation_does() {
     function.invoke(serde_json::json!({"eventType": "INVOKE", "deadlineMs": 1})).await;
     assert_eq!(function.get("/").await.status, 200);
     function.server.set(Temper::Hangs);
-    let deadline = real_now() * 1_000 + 60_000;
+    let deadline = function.now + 60_000;
     function.invoke(serde_json::json!({"eventType": "INVOKE", "deadlineMs": deadline})).await;
     let waiting = function.get("/");
     let next = async {
         until("the request is under way", || function.server.count() == 2).await;
         // The event of the request's own invocation comes late, and its deadline is the one that counts.
-        let deadline = real_now() * 1_000 + 200;
+        let deadline = function.now + 200;
         function.invoke(serde_json::json!({"eventType": "INVOKE", "deadlineMs": deadline})).await;
     };
     let (answer, ()) = tokio::join!(waiting, next);
