@@ -4,22 +4,27 @@
 //! gave them, and no other. What happens before an answer (no connection, no TLS, a reset, silence) is the endpoint's
 //! own, and every cluster that uses the same address hears of it.
 
+mod members;
+mod ticker;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use platform::clock::Clock;
 use platform::log::Log;
 use traffic::Rules;
-use traffic::balance::{Balancer, Member, Now, Request};
-use traffic::outlier::{Detector, Observed};
+use traffic::outlier::Observed;
 use traffic::retry::Budget;
-use traffic::table::{Cluster, Endpoint, Locality};
+use traffic::table::{Cluster, Locality};
 
 use crate::random::Draws;
 use crate::resolve::Addresses;
+use members::Members;
+pub(crate) use members::{Chosen, Wanted};
+use ticker::Ticker;
 
 /// The most addresses whose failures are remembered.
 const MAX_REMEMBERED: usize = 4_096;
@@ -45,28 +50,12 @@ pub(crate) struct Clusters {
 pub(crate) struct ClusterState {
     pub(crate) table: Arc<Cluster>,
     pub(crate) index: u32,
-    inner: Mutex<Inner>,
+    members: Mutex<Members>,
     /// Requests in hand.
     requests: Arc<AtomicU32>,
     /// Of these, second and later tries.
     retries: Arc<AtomicU32>,
     budget: Budget,
-}
-
-#[derive(Default)]
-struct Inner {
-    addresses: Arc<Addresses>,
-    members: Vec<Known>,
-    balancer: Option<Balancer>,
-    detector: Option<Detector>,
-}
-
-#[derive(Clone)]
-struct Known {
-    address: SocketAddr,
-    /// `host:port` for people.
-    name: Arc<str>,
-    active: Arc<AtomicU32>,
 }
 
 /// Counts one as long as it lives.
@@ -95,36 +84,6 @@ impl Held {
     pub(crate) fn hold(&mut self, count: Count) {
         self.0.push(count);
     }
-}
-
-/// Where a try goes.
-#[derive(Debug)]
-pub(crate) struct Chosen {
-    pub(crate) address: SocketAddr,
-    pub(crate) name: Arc<str>,
-    /// The endpoint's request in hand.
-    pub(crate) active: Count,
-}
-
-impl Chosen {
-    /// An endpoint of no list.
-    pub(crate) fn at(address: SocketAddr, name: Arc<str>) -> Chosen {
-        Chosen { address, name, active: Count::one(&Arc::default()) }
-    }
-}
-
-/// What a choice depends on.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Wanted<'a> {
-    pub(crate) hash: Option<u64>,
-    /// Where earlier tries went.
-    pub(crate) tried: &'a [SocketAddr],
-    /// Rather none of these (`retryIgnorePreviousHosts`).
-    pub(crate) avoid: bool,
-    /// None of these at all: this request could not be sent there.
-    pub(crate) dead: &'a [SocketAddr],
-    /// Rather none of their priorities (`retryRemoteLocalities`).
-    pub(crate) other_priorities: bool,
 }
 
 impl Clusters {
@@ -163,12 +122,12 @@ impl Clusters {
         draws: &mut Draws,
     ) -> Option<Chosen> {
         let now = self.ticker.now();
-        let mut inner = cluster.lock();
-        if !Arc::ptr_eq(&inner.addresses, addresses) && inner.addresses != *addresses {
-            let came = inner.replace(&cluster.table, addresses, &self.here, &self.labels, now);
-            self.tell(&mut inner, &came, now);
+        let mut members = cluster.lock();
+        if !members.are_of(addresses) {
+            let came = members.replace(&cluster.table, addresses, &self.here, &self.labels, now);
+            self.tell(&mut members, &came, now);
         }
-        inner.choose(wanted, now, draws)
+        members.choose(wanted, now, draws)
     }
 
     /// What an answer says of the service behind an endpoint, and that the endpoint itself is well.
@@ -187,12 +146,12 @@ impl Clusters {
         if cluster.table.outlier.is_none() {
             return;
         }
-        let mut inner = cluster.lock();
+        let mut members = cluster.lock();
         if !healed {
-            inner.observe(address, Observed::Connected, now);
+            members.observe(address, Observed::Connected, now);
         }
-        if let Some(ejected) = inner.observe(address, answer, now) {
-            drop(inner);
+        if let Some(ejected) = members.observe(address, answer, now) {
+            drop(members);
             self.ejected(cluster, &ejected, &format!("{answer:?}"));
         }
     }
@@ -224,15 +183,15 @@ impl Clusters {
     }
 
     /// Tells a cluster's new members what others have met at their addresses.
-    fn tell(&self, inner: &mut Inner, came: &[SocketAddr], now: Duration) {
+    fn tell(&self, members: &mut Members, came: &[SocketAddr], now: Duration) {
         let failing = lock(&self.failing);
-        if failing.is_empty() || inner.detector.is_none() {
+        if failing.is_empty() || !members.are_watched() {
             return;
         }
         for address in came {
             let failures = failing.get(address).copied().unwrap_or_default();
             for _ in 0..failures.min(MAX_TOLD) {
-                inner.observe(*address, Observed::LocalOrigin, now);
+                members.observe(*address, Observed::LocalOrigin, now);
             }
         }
     }
@@ -260,11 +219,10 @@ impl Clusters {
 impl ClusterState {
     /// A cluster that is used by nobody yet.
     pub(crate) fn new(table: Cluster, index: u32) -> ClusterState {
-        let inner =
-            Inner { detector: table.outlier.clone().map(|settings| Detector::new(settings, 0)), ..Inner::default() };
+        let members = Mutex::new(Members::new(table.outlier.as_ref()));
         let (requests, retries) = (Arc::default(), Arc::default());
         let budget = Budget::new(&table.pool);
-        ClusterState { table: Arc::new(table), index, inner: Mutex::new(inner), requests, retries, budget }
+        ClusterState { table: Arc::new(table), index, members, requests, retries, budget }
     }
 
     /// A place among the requests in hand; `None` when `maxRequests` are.
@@ -282,134 +240,8 @@ impl ClusterState {
         self.budget.allows(requests, retries).then(|| Count::one(&self.retries))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        lock(&self.inner)
-    }
-}
-
-impl Inner {
-    /// Takes other endpoints, keeping what is known of those that stay. Gives the addresses that are new.
-    fn replace(
-        &mut self,
-        table: &Cluster,
-        addresses: &Arc<Addresses>,
-        here: &Locality,
-        labels: &[(String, String)],
-        now: Duration,
-    ) -> Vec<SocketAddr> {
-        let endpoints: Vec<Endpoint> = addresses
-            .0
-            .iter()
-            .filter_map(|place| {
-                let endpoint = table.endpoints.get(place.endpoint)?;
-                Some(Endpoint {
-                    address: place.address.ip().to_string(),
-                    port: place.address.port(),
-                    ..endpoint.clone()
-                })
-            })
-            .collect();
-        let assigned = traffic::locality::assign(&table.balance.locality, here, labels, &endpoints);
-        let mut members = Vec::with_capacity(endpoints.len());
-        for (found, place) in addresses.0.iter().zip(assigned) {
-            members.push(Member { key: found.address.to_string(), place, since: now });
-        }
-        let kept = match &mut self.balancer {
-            Some(balancer) => balancer.replace(members),
-            None => {
-                let kept = vec![None; members.len()];
-                let least = table.outlier.as_ref().map_or(0, |outlier| outlier.min_health_percent);
-                self.balancer = Some(Balancer::new(&table.balance, members, least));
-                kept
-            }
-        };
-        if let Some(detector) = &mut self.detector {
-            detector.replace(&kept);
-        }
-        let old = std::mem::take(&mut self.members);
-        let mut came = Vec::new();
-        for (found, kept) in addresses.0.iter().zip(kept) {
-            let known = kept.and_then(|index| old.get(index)).cloned();
-            self.members.push(known.unwrap_or_else(|| {
-                came.push(found.address);
-                let name = table.endpoints.get(found.endpoint).map_or("", |endpoint| &endpoint.address);
-                let name = format!("{name}:{}", found.address.port()).into();
-                Known { address: found.address, name, active: Arc::default() }
-            }));
-        }
-        self.addresses = Arc::clone(addresses);
-        came
-    }
-
-    fn choose(&mut self, wanted: &Wanted<'_>, now: Duration, draws: &mut Draws) -> Option<Chosen> {
-        if let Some(detector) = &mut self.detector {
-            detector.tick(now);
-        }
-        let indices = |addresses: &[SocketAddr]| -> Vec<usize> {
-            let of = |address: &SocketAddr| self.members.iter().position(|known| known.address == *address);
-            addresses.iter().filter_map(of).collect()
-        };
-        let (tried, dead) = (indices(wanted.tried), indices(wanted.dead));
-        let previous = if wanted.avoid { tried.clone() } else { Vec::new() };
-        let state = Seen { members: &self.members, detector: self.detector.as_ref(), dead: &dead };
-        let previous_priorities = if wanted.other_priorities { tried.as_slice() } else { &[] };
-        let request = Request { hash: wanted.hash, previous: &previous, previous_priorities };
-        let picked = self.balancer.as_mut()?.pick(&request, &state, now, &mut || draws.next())?;
-        // Where all endpoints are used because too few are healthy, a dead one can come out.
-        let known = self.members.get(picked).filter(|_| !dead.contains(&picked))?;
-        Some(Chosen { address: known.address, name: Arc::clone(&known.name), active: Count::one(&known.active) })
-    }
-
-    /// The endpoint's name, if this ejected it.
-    fn observe(&mut self, address: SocketAddr, observed: Observed, now: Duration) -> Option<Arc<str>> {
-        let detector = self.detector.as_mut()?;
-        let index = self.members.iter().position(|known| known.address == address)?;
-        let ejected = detector.observe(index, observed, now);
-        ejected.then(|| Arc::clone(&self.members[index].name))
-    }
-}
-
-/// What a balancer asks for.
-struct Seen<'a> {
-    members: &'a [Known],
-    detector: Option<&'a Detector>,
-    dead: &'a [usize],
-}
-
-impl Now for Seen<'_> {
-    fn is_healthy(&self, member: usize) -> bool {
-        !self.dead.contains(&member) && !self.detector.is_some_and(|detector| detector.is_ejected(member))
-    }
-
-    fn version(&self) -> Option<u64> {
-        // Who is dead is another matter for each request.
-        self.dead.is_empty().then(|| self.detector.map_or(0, Detector::version))
-    }
-
-    fn active(&self, member: usize) -> u32 {
-        self.members.get(member).map_or(0, |known| known.active.load(Ordering::Relaxed))
-    }
-}
-
-/// Time since the start. Wall clock, so that an ejection ends while the environment is frozen; a clock that is set back
-/// stands still instead.
-struct Ticker {
-    clock: Arc<dyn Clock>,
-    last: Mutex<(SystemTime, Duration)>,
-}
-
-impl Ticker {
-    fn new(clock: Arc<dyn Clock>) -> Ticker {
-        let now = clock.now();
-        Ticker { clock, last: Mutex::new((now, Duration::ZERO)) }
-    }
-
-    fn now(&self) -> Duration {
-        let now = self.clock.now();
-        let mut last = lock(&self.last);
-        let passed = now.duration_since(last.0).unwrap_or_default();
-        *last = (now, last.1.saturating_add(passed));
-        last.1
+    fn lock(&self) -> MutexGuard<'_, Members> {
+        lock(&self.members)
     }
 }
 
@@ -419,22 +251,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use platform::clock::FixedClock;
     use traffic::table::Pool;
 
     use super::*;
-
-    #[test]
-    fn a_clock_that_is_set_back_stands_still() {
-        let clock = Arc::new(FixedClock::at(1_000));
-        let ticker = Ticker::new(clock.clone() as Arc<dyn Clock>);
-        clock.advance(Duration::from_secs(5));
-        assert_eq!(ticker.now(), Duration::from_secs(5));
-        clock.set(10);
-        assert_eq!(ticker.now(), Duration::from_secs(5));
-        clock.advance(Duration::from_secs(1));
-        assert_eq!(ticker.now(), Duration::from_secs(6));
-    }
 
     fn state(pool: Pool) -> ClusterState {
         ClusterState::new(Cluster { pool, ..Cluster::default() }, 0)

@@ -1,8 +1,8 @@
 //! The egress proxy of a legacy Lambda or ECS task: plain HTTP comes in on a loopback port, mutual TLS with the
 //! workload's own SPIFFE identity and an access token goes out to the mesh.
 //!
-//! Whatever cannot be done is answered with a reason word in the header `x-causeway-reason`, and nothing is ever sent to
-//! the mesh in the clear. In Lambda the function lives on whatever happens here.
+//! Whatever cannot be done is answered with a reason word in the header `x-causeway-reason`, and nothing is ever sent
+//! to the mesh in the clear. In Lambda the function lives on whatever happens here.
 //!
 //! [`Extension::bind`] gives a [`Bound`] that knows its address; [`Bound::run`] serves until the end. The program and
 //! the local stack drive the same two.
@@ -23,6 +23,7 @@ mod metrics;
 mod mirror;
 mod outgoing;
 mod parts;
+mod passage;
 mod proxy;
 mod random;
 mod refresh;

@@ -1,7 +1,7 @@
 //! One request, sent until it has an answer: tries, the pauses between them, and their limits.
 //!
-//! A request is repeated for three reasons. The route's policy says so (Envoy's conditions). Nothing of it can have been
-//! processed, as there was no connection, no TLS, or the service said so: then it goes to another endpoint whatever the
+//! A request is repeated for three reasons. The route's policy says so (Envoy's conditions). Nothing of it can have
+//! been processed, as there was no connection, no TLS, or the service said so: then it goes to another endpoint whatever the
 //! policy. It is idempotent and the connection ended without an answer: "A client SHOULD NOT automatically retry a
 //! request with a non-idempotent method" (RFC 9110 9.2.2), and may any other; this needs a policy that allows retries.
 
@@ -242,8 +242,8 @@ impl Job<'_> {
         (is_retriable(self.policy, &outcome), safe)
     }
 
-    /// Takes a place for a retry that the policy wants, if it has one left and the cluster has. Notes Envoy's flag if not.
-    /// Where a deadline leaves no time beyond the pause, what there is now is the better answer.
+    /// Takes a place for a retry that the policy wants, if it has one left and the cluster has. Notes Envoy's flag if
+    /// not. Where a deadline leaves no time beyond the pause, what there is now is the better answer.
     fn may_retry(&self, retriable: bool, retries: u32, pause: Duration, slot: &mut Option<Count>) -> bool {
         if !retriable || !self.invocation.allows(pause) {
             return false;

@@ -77,7 +77,6 @@ pub fn table(resources: &Resources) -> Result<(Table, Vec<String>), Vec<String>>
             "found {found} different sets of rules for namespaces and labels, expected at most {MAX_VIEWS}"
         ));
     }
-    registry.warn_of_unreachable(&mut report);
     let warnings = report.finish()?;
     let table = Table {
         version: VERSION,

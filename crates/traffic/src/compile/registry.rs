@@ -8,9 +8,6 @@ use super::hostname;
 use super::report::Report;
 use crate::table::Protocol;
 
-/// How many of the services that cannot be reached a warning names.
-const MAX_NAMED: usize = 10;
-
 /// All services, in the order of the files: Istio takes the older of two, and a file does not say when it was applied.
 #[derive(Debug)]
 pub(super) struct Registry<'a> {
@@ -178,30 +175,6 @@ impl<'a> Registry<'a> {
         let known = self.by_host.get(host).map_or(&[][..], Vec::as_slice);
         let visible: Vec<usize> = known.iter().copied().filter(|place| self.is_visible(*place, namespace)).collect();
         self.preferred(&visible, namespace)
-    }
-
-    /// One line for all services of Kubernetes that no `ServiceEntry` gives an address.
-    pub(super) fn warn_of_unreachable(&self, report: &mut Report) {
-        let has_entry = |host: &str| {
-            let places = self.by_host.get(host).map_or(&[][..], Vec::as_slice);
-            places.iter().any(|place| matches!(self.services[*place].source, Source::Entry(..)))
-        };
-        let mut metas = self.services.iter().filter_map(|service| match service.source {
-            Source::Kubernetes(meta) if !has_entry(&service.host) => Some((meta, service.host.as_str())),
-            _ => None,
-        });
-        let Some((meta, first)) = metas.next() else { return };
-        let others: Vec<&str> = metas.map(|(_, host)| host).collect();
-        let mut text = format!("{first} exists inside the cluster only, and no ServiceEntry of it has endpoints");
-        if !others.is_empty() {
-            let named: Vec<&str> = others.iter().copied().take(MAX_NAMED).collect();
-            text.push_str(&format!("; the same holds of {}", named.join(", ")));
-            if others.len() > named.len() {
-                text.push_str(&format!(" and {} more", others.len() - named.len()));
-            }
-        }
-        text.push_str("; requests there are refused");
-        report.warn(meta, "Service", &text);
     }
 }
 
