@@ -10,9 +10,11 @@ use identity::SpiffeId;
 use platform::clock::{Clock, rfc3339};
 use platform::log::Log;
 use serde::Serialize;
-use traffic::table::Cluster;
+use traffic::table::{Cluster, Resolution};
 
+use crate::metrics::{Ended, Metrics};
 use crate::reason::{Flags, Refusal};
+use crate::trace::Span;
 
 /// What is known of a request. No query, no other header than those named here and no body is in it, so no credential
 /// is.
@@ -28,6 +30,8 @@ pub(crate) struct Entry {
     /// The status that the application got; 0 when it went away before there was one.
     pub(crate) response_code: u16,
     pub(crate) flags: Flags,
+    /// The trace that the request belongs to, and this hop of it.
+    pub(crate) span: Option<Span>,
     /// Of the request's body.
     pub(crate) received: Arc<AtomicU64>,
     /// Of the answer's body.
@@ -67,6 +71,8 @@ pub(crate) struct Line {
     log: Log,
     clock: Arc<dyn Clock>,
     started: SystemTime,
+    /// Counts the request when it has ended, too.
+    pub(crate) metrics: Option<Arc<Metrics>>,
 }
 
 impl std::fmt::Debug for Line {
@@ -84,6 +90,7 @@ impl Line {
             user_agent: request.headers().get(USER_AGENT).cloned(),
             authority: String::new(),
             request_id: None,
+            span: None,
             response_code: 0,
             flags: Flags::NONE,
             received: Arc::default(),
@@ -97,7 +104,7 @@ impl Line {
             reason: None,
             detail: None,
         };
-        Line { entry, log: log.clone(), clock: Arc::clone(clock), started: clock.now() }
+        Line { entry, log: log.clone(), clock: Arc::clone(clock), started: clock.now(), metrics: None }
     }
 }
 
@@ -122,6 +129,10 @@ struct Written<'a> {
     user_agent: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     request_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    span_id: Option<&'a str>,
     authority: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     upstream_host: Option<&'a str>,
@@ -142,6 +153,17 @@ impl Drop for Line {
     fn drop(&mut self) {
         let entry = &self.entry;
         let gone = if entry.response_code == 0 { Flags::DC } else { Flags::NONE };
+        let duration = self.clock.now().duration_since(self.started).unwrap_or_default();
+        if let Some(metrics) = &self.metrics {
+            metrics.ended(&Ended {
+                service: entry.upstream_cluster.as_deref().map(service),
+                status: entry.response_code,
+                reason: entry.reason,
+                attempts: entry.attempts,
+                duration,
+                overflow: entry.flags.has(Flags::UO),
+            });
+        }
         self.log.write(&Written {
             event: "egress",
             start_time: rfc3339(self.started),
@@ -152,10 +174,12 @@ impl Drop for Line {
             response_flags: entry.flags.with(gone).to_string(),
             bytes_received: entry.received.load(Ordering::Relaxed),
             bytes_sent: entry.sent,
-            duration: self.clock.now().duration_since(self.started).map_or(0, |taken| taken.as_millis()),
+            duration: duration.as_millis(),
             upstream_service_time: entry.service_time.map(|taken| taken.as_millis()),
             user_agent: entry.user_agent.as_ref().and_then(|value| value.to_str().ok()),
             request_id: entry.request_id.as_ref().and_then(|value| value.to_str().ok()),
+            trace_id: entry.span.as_ref().map(|span| span.trace.as_str()),
+            span_id: entry.span.as_ref().map(|span| span.span.as_str()),
             authority: &entry.authority,
             upstream_host: entry.upstream_host.as_deref(),
             upstream_cluster: entry.upstream_cluster.as_deref().map(|cluster| cluster.name.as_str()),
@@ -165,6 +189,14 @@ impl Drop for Line {
             reason: entry.reason,
             detail: entry.detail.as_deref(),
         });
+    }
+}
+
+/// The service that metrics name: hosts that nobody has configured are one.
+fn service(cluster: &Cluster) -> &str {
+    match cluster.resolution {
+        Resolution::Original => &cluster.name,
+        _ => &cluster.host,
     }
 }
 

@@ -42,7 +42,7 @@ enum Content {
 
 /// Why an answer ends before its end.
 #[derive(Debug, thiserror::Error)]
-#[error("the timeout of the route passed before the end of the answer")]
+#[error("the timeout of the route, or the time of the invocation, passed before the end of the answer")]
 struct TimedOut;
 
 impl Answer {

@@ -9,7 +9,7 @@ mod ticker;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -42,6 +42,8 @@ pub(crate) struct Clusters {
     log: Log,
     /// Failures in a row of an address, whichever cluster met them; an address without any is not here.
     failing: Mutex<HashMap<SocketAddr, u32>>,
+    /// How many endpoints were left out since the start.
+    ejections: AtomicU64,
 }
 
 /// One cluster.
@@ -93,7 +95,16 @@ impl Clusters {
         log: Log,
     ) -> Clusters {
         let opened = std::iter::repeat_with(OnceLock::new).take(rules.clusters()).collect();
-        Clusters { rules, here, labels, opened, ticker: Ticker::new(clock), log, failing: Mutex::default() }
+        Clusters {
+            rules,
+            here,
+            labels,
+            opened,
+            ticker: Ticker::new(clock),
+            log,
+            failing: Mutex::default(),
+            ejections: AtomicU64::new(0),
+        }
     }
 
     /// The cluster with this index.
@@ -189,7 +200,13 @@ impl Clusters {
         self.opened.iter().filter_map(|slot| slot.get()?.as_ref())
     }
 
+    /// How many endpoints were left out since the start.
+    pub(crate) fn ejections(&self) -> u64 {
+        self.ejections.load(Ordering::Relaxed)
+    }
+
     fn ejected(&self, cluster: &ClusterState, endpoint: &str, why: &str) {
+        self.ejections.fetch_add(1, Ordering::Relaxed);
         self.log.write(&serde_json::json!({
             "event": "endpoint_ejected",
             "upstream_cluster": cluster.table.name,

@@ -1,5 +1,7 @@
 //! The environment of the extension, read once and checked whole.
 
+mod life;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,6 +12,8 @@ use platform::bundle;
 use platform::env::{Env, EnvError, Reader};
 use platform::https::checked_url;
 use traffic::table::Locality;
+
+pub use life::{Grant, Life, MAX_TOKEN_RULES, METRICS_PORT, Metrics, TokenMode, TokenRule};
 
 /// Where the wrapper script points `HTTP_PROXY` when nothing else is configured.
 pub const DEFAULT_PORT: u16 = 15001;
@@ -38,6 +42,8 @@ pub struct LambdaApi {
     pub name: String,
     /// A managed instance (`AWS_LAMBDA_INITIALIZATION_TYPE`), where extensions register for SHUTDOWN only.
     pub managed: bool,
+    /// SnapStart: what there is before the first invocation becomes a snapshot, of which many environments are made.
+    pub snap_start: bool,
 }
 
 /// What is needed to proxy.
@@ -59,6 +65,8 @@ pub struct Egress {
     pub audience: Option<String>,
     /// The scope of the access token; without one the issuer's default.
     pub scope: Option<String>,
+    /// Tokens of single destinations; others have that of `audience` and `scope`.
+    pub tokens: Vec<TokenRule>,
     /// How long a request waits for identity and token.
     pub identity_wait: Duration,
     /// How long an upstream may take to start its answer.
@@ -67,6 +75,8 @@ pub struct Egress {
     pub connect_to: Vec<ConnectTo>,
     /// Ports of their own for services.
     pub listeners: Vec<ServiceListener>,
+    /// Deadlines and metrics.
+    pub life: Life,
 }
 
 /// A loopback port that leads to one service, for clients that know no proxy.
@@ -148,6 +158,7 @@ impl LambdaApi {
             address,
             name: DEFAULT_NAME.to_owned(),
             managed: managed.as_deref() == Some("lambda-managed-instances"),
+            snap_start: managed.as_deref() == Some("snap-start"),
         }))
     }
 }
@@ -161,6 +172,8 @@ impl Egress {
         let issuer_service = reader.checked("CAUSEWAY_SERVICE_NAME", service_name);
         let audience = reader.checked("CAUSEWAY_TOKEN_AUDIENCE", printable);
         let scope = reader.checked("CAUSEWAY_TOKEN_SCOPE", printable);
+        let tokens = life::tokens(reader);
+        let life = Life::read(reader);
         let wait = reader.number("CAUSEWAY_IDENTITY_WAIT_MS", 3_000, 0, 10_000);
         let response = reader.number("CAUSEWAY_RESPONSE_TIMEOUT_MS", 15_000, 100, 900_000);
         let connect_to = reader.checked("CAUSEWAY_CONNECT_TO", connect_to);
@@ -183,10 +196,12 @@ impl Egress {
             aws: aws?,
             audience,
             scope,
+            tokens: tokens?,
             identity_wait: Duration::from_millis(wait?),
             response_timeout: Duration::from_millis(response?),
             connect_to: connect_to?.unwrap_or_default(),
             listeners: listeners?.unwrap_or_default(),
+            life: life?,
         };
         if egress.workload.locality == Locality::default() {
             egress.workload.locality.region.clone_from(&egress.aws.region);
@@ -368,6 +383,7 @@ mod tests {
             ("CAUSEWAY_TRUST_DOMAIN", "Cluster.Local", "trust domain"),
             ("CAUSEWAY_SERVICE_NAME", "Lambda!", "service name"),
             ("CAUSEWAY_TOKEN_AUDIENCE", "a\nb", "printable"),
+            ("CAUSEWAY_TOKENS", "{}", "JSON list"),
             ("CAUSEWAY_TOKEN_SCOPE", "ratings.read", "set both or neither"),
             ("CAUSEWAY_IDENTITY_WAIT_MS", "10001", "0 to 10000"),
             ("CAUSEWAY_RESPONSE_TIMEOUT_MS", "99", "100 to 900000"),
@@ -461,5 +477,8 @@ mod tests {
         let config = Config::from_env(&env);
         assert!(config.egress.is_ok());
         assert!(config.lambda.unwrap().managed);
+        let config = Config::from_env(&env.with("AWS_LAMBDA_INITIALIZATION_TYPE", "snap-start"));
+        let lambda = config.lambda.unwrap();
+        assert!(lambda.snap_start && !lambda.managed);
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use platform::aws::AwsConfig;
 use platform::clock::Clock;
-use platform::https::{Client, Header, checked_url};
+use platform::https::{Client, Exchange, FetchError, Header, checked_url};
 use platform::sigv4;
 
 use crate::config::Egress;
@@ -40,6 +40,19 @@ impl Issuer {
     /// POSTs `body` to `path` and returns the body of a successful answer. The error is one line without any
     /// credential.
     pub(crate) async fn post(&self, path: &str, content_type: &str, body: Vec<u8>) -> Result<Vec<u8>, String> {
+        let Exchange { status, body } = self.exchange(path, content_type, body).await?;
+        match status {
+            200..300 => Ok(body),
+            status => {
+                let url = checked_url(&self.base).map_err(|error| error.to_string())?;
+                let host = url.host_str().unwrap_or_default().to_owned();
+                Err(FetchError::Status { host, status }.to_string())
+            }
+        }
+    }
+
+    /// The same with the answer as it comes, for who reads refusals.
+    pub(crate) async fn exchange(&self, path: &str, content_type: &str, body: Vec<u8>) -> Result<Exchange, String> {
         let url = format!("{}{path}", self.base);
         let mut headers = vec![("content-type".to_owned(), content_type.to_owned())];
         let request = sigv4::Request { method: "POST", url: &url, headers: &headers, body: &body };
@@ -49,10 +62,10 @@ impl Issuer {
         let headers: Vec<Header> = headers.into_iter().map(|(name, value)| (name, value.into())).collect();
         let url = checked_url(&url).map_err(|error| error.to_string())?;
         let client = self.client().map_err(|error| error.to_string())?;
-        client.post(&url, &headers, body).await.map_err(|error| error.to_string())
+        client.exchange("POST", &url, &headers, body).await.map_err(|error| error.to_string())
     }
 
-    fn client(&self) -> Result<&Client, platform::https::FetchError> {
+    fn client(&self) -> Result<&Client, FetchError> {
         if let Some(client) = self.client.get() {
             return Ok(client);
         }

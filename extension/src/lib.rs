@@ -11,14 +11,19 @@ mod access_log;
 mod affinity;
 mod answer;
 mod body;
+mod bypass;
 mod cluster;
+mod deadline;
 mod door;
+mod exchange;
 mod headers;
 mod issuer;
 mod keepalive;
 mod local;
+mod metrics;
 mod mirror;
 mod outgoing;
+mod parts;
 mod passage;
 mod proxy;
 mod random;
@@ -30,7 +35,10 @@ mod retry;
 mod routes;
 mod sniff;
 mod target;
+mod thaw;
 mod token;
+mod tokens;
+mod trace;
 mod tunnel;
 mod upgrade;
 // Whether a connection had served before is known, and read by nobody yet.
@@ -61,16 +69,20 @@ pub use config::{BundleSource, Config, ConnectTo, Egress, LambdaApi, ServiceList
 pub use reason::Reason;
 
 use cluster::Clusters;
+use deadline::Invocation;
 use door::Door;
 use issuer::Issuer;
-use lifecycle::LifecycleError;
+use lifecycle::{Event, LifecycleError};
+use metrics::{Metrics, scrape};
 use mirror::Mirrors;
-use proxy::{Parts, Proxy};
+use parts::Parts;
+use proxy::Proxy;
 use refresh::Refresh;
 use renewal::SvidSource;
 use resolve::Resolver;
 use routes::Hosts;
-use token::TokenSource;
+use thaw::Watch;
+use tokens::Tokens;
 use upstream::Upstream;
 
 /// How long requests in hand may take after SHUTDOWN. Lambda gives 2 s to all extensions together, and the function is
@@ -213,16 +225,20 @@ impl Bound {
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
         let (stop, stopped) = watch::channel(false);
         let serving = tokio::spawn(listener::serve(self.listeners, Arc::clone(&self.proxy), stopped));
-        let tick = || self.proxy.start_if_due();
+        let life = Arc::new(Living { proxy: Arc::clone(&self.proxy), bypasses: bypass::Seen::default() });
+        let _scrapes = life.scraped().await;
+        // What outlives a freeze is written by events, the rest by a timer.
+        let timed = self.lambda.as_ref().is_none_or(|api| api.managed);
+        let _writing = timed.then(|| life.written_regularly());
         let ended = match &self.lambda {
             // Lambda starts the function's runtime once all extensions have registered: the port is open by now, and
             // the first SVID comes while the runtime starts.
             Some(api) => tokio::select! {
-                ended = lifecycle::live(api, &self.proxy.log, tick) => ended,
+                ended = lifecycle::live(api, &self.proxy.log, |event| life.on(event)) => ended,
                 () = shutdown => Ok(()),
             },
             None => {
-                tick();
+                self.proxy.start_if_due();
                 shutdown.await;
                 Ok(())
             }
@@ -230,7 +246,84 @@ impl Bound {
         let drain = if self.lambda.is_some() { LAMBDA_DRAIN } else { PROCESS_DRAIN };
         stop.send_replace(true);
         let _ = tokio::time::timeout(drain, serving).await;
+        if self.lambda.is_some() {
+            life.bypasses.look();
+            life.bypasses.report(&self.proxy.log);
+        }
+        life.write();
         Ok(ended?)
+    }
+}
+
+/// What the extension does beside answering requests.
+struct Living {
+    proxy: Arc<Proxy>,
+    bypasses: bypass::Seen,
+}
+
+impl Living {
+    /// An event of the function's life. Nothing waits here: the next event is asked for afterwards.
+    fn on(self: &Arc<Self>, event: Event<'_>) {
+        if let (Ok(parts), Event::Invoke { deadline, tracing }) = (&self.proxy.parts, event) {
+            parts.invocation.begin(deadline, tracing);
+            // Later, while the function runs: it would delay the call for the next event.
+            let living = Arc::clone(self);
+            tokio::spawn(async move {
+                living.bypasses.look();
+                living.write();
+            });
+        }
+        self.proxy.start_if_due();
+    }
+
+    /// Writes the metrics that have come since the last time.
+    fn write(&self) {
+        if let Ok(parts) = &self.proxy.parts
+            && let Some(metrics) = &parts.metrics
+        {
+            metrics.write(parts.totals(), &self.proxy.log, self.proxy.clock.now());
+        }
+    }
+
+    /// Writes them again and again, until it is dropped.
+    fn written_regularly(self: &Arc<Self>) -> Ends {
+        let living = Arc::clone(self);
+        Ends(tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(metrics::EVERY).await;
+                living.write();
+            }
+        }))
+    }
+
+    /// Answers Prometheus, if it is to, until it is dropped. A port that cannot be had is no reason to end.
+    async fn scraped(&self) -> Option<Ends> {
+        let parts = Arc::clone(self.proxy.parts.as_ref().ok()?);
+        let metrics = parts.metrics.clone()?;
+        match scrape::bind(metrics.port()?).await {
+            Ok(listener) => {
+                let address = listener.local_addr().map(|address| address.to_string()).unwrap_or_default();
+                self.proxy.log.write(&serde_json::json!({ "event": "metrics_listening", "address": address }));
+                let text = move || metrics.text(parts.totals());
+                Some(Ends(tokio::spawn(scrape::serve(listener, text))))
+            }
+            Err(error) => {
+                self.proxy.log.write(&serde_json::json!({
+                    "event": "metrics_not_listening",
+                    "error": format!("{error}; set CAUSEWAY_METRICS_PORT to a free port"),
+                }));
+                None
+            }
+        }
+    }
+}
+
+/// Ends its task when it is dropped.
+struct Ends(tokio::task::JoinHandle<()>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 
@@ -247,7 +340,7 @@ pub async fn run(config: Config, deps: Deps, shutdown: impl Future<Output = ()>)
         (Err(error), Some(api)) => {
             log.write(&serde_json::json!({ "event": "not_listening", "error": error.to_string() }));
             tokio::select! {
-                ended = lifecycle::live(&api, &log, || ()) => Ok(ended?),
+                ended = lifecycle::live(&api, &log, |_| ()) => Ok(ended?),
                 () = shutdown => Ok(()),
             }
         }
@@ -326,22 +419,24 @@ fn parts(config: &Config, deps: &Deps) -> Result<Arc<Parts>, String> {
     let clock = &deps.clock;
     let clusters = Clusters::new(rules, locality, labels, Arc::clone(clock), deps.log.clone());
     let issuer = Arc::new(Issuer::new(egress, Arc::clone(clock)));
-    let token = egress.audience.clone().map(|audience| {
-        let scope = egress.scope.clone();
-        let source = TokenSource::new(Arc::clone(&issuer), audience, scope, Arc::clone(clock), deps.log.clone());
-        Refresh::new(source, Arc::clone(clock))
-    });
+    let tokens = Tokens::new(egress, &issuer, clock, &deps.log);
+    // Only there is nothing running between two invocations.
+    let freezes = config.lambda.as_ref().is_some_and(|api| !api.managed);
+    let snap_start = config.lambda.as_ref().is_some_and(|api| api.snap_start);
     let source = SvidSource::new(issuer, trust_domain, Arc::clone(clock), deps.log.clone());
     let runtime_api = config.lambda.as_ref().map(|api| api.address.clone());
     Ok(Arc::new(Parts {
         hosts,
         clusters,
         identity: Refresh::new(source, Arc::clone(clock)),
-        token,
+        tokens,
         upstream: Arc::new(Upstream::new(Arc::clone(clock), egress.response_timeout)),
         resolver: Resolver::new(egress.connect_to.clone(), runtime_api, Arc::clone(clock)),
         mirrors: Mirrors::new(deps.log.clone()),
         wait: egress.identity_wait,
+        invocation: Invocation::new(Arc::clone(clock), egress.life.deadline_margin, snap_start),
+        watch: Watch::new(freezes),
+        metrics: Metrics::new(&egress.life),
     }))
 }
 

@@ -39,24 +39,59 @@ pub struct LifecycleError {
     why: String,
 }
 
+/// What happens to an extension.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Event<'a> {
+    /// It is registered, and nothing has been invoked yet.
+    Registered,
+    /// The function is invoked.
+    Invoke {
+        /// Milliseconds since the epoch.
+        deadline: Option<u64>,
+        /// `X-Amzn-Trace-Id`.
+        tracing: Option<&'a str>,
+    },
+    /// An event of a later version of the API.
+    Unknown,
+}
+
+impl<'a> Event<'a> {
+    /// `None` for SHUTDOWN.
+    fn read(kind: &str, event: &'a serde_json::Value) -> Option<Event<'a>> {
+        match kind {
+            "SHUTDOWN" => None,
+            "INVOKE" => {
+                // The documentation has seen both a number and a text.
+                let deadline = event.get("deadlineMs");
+                let deadline = deadline.and_then(|at| at.as_u64().or_else(|| at.as_str()?.parse().ok()));
+                let tracing = event.pointer("/tracing/value").and_then(serde_json::Value::as_str);
+                Some(Event::Invoke { deadline, tracing })
+            }
+            // No reason to take the function down.
+            _ => Some(Event::Unknown),
+        }
+    }
+}
+
 /// Registers and asks for events until SHUTDOWN. `tick` is called after the registration and at each invocation; it
 /// must not wait, since the invocation's end waits for the next call.
 ///
 /// # Errors
 /// When the registration is refused, or `/next` fails several times in a row.
-pub(crate) async fn live(api: &LambdaApi, log: &Log, tick: impl Fn()) -> Result<(), LifecycleError> {
+pub(crate) async fn live(api: &LambdaApi, log: &Log, tick: impl Fn(Event<'_>)) -> Result<(), LifecycleError> {
     let mut kept = None;
     let identifier = register(api, &mut kept).await?;
-    tick();
+    tick(Event::Registered);
     let mut failures = 0;
     loop {
         match next(api, &identifier, &mut kept).await {
-            Ok(event) if event == "SHUTDOWN" => return Ok(()),
-            // An event of a later version of the API is no reason to take the function down.
-            Ok(_) => {
-                failures = 0;
-                tick();
-            }
+            Ok((kind, event)) => match Event::read(&kind, &event) {
+                None => return Ok(()),
+                Some(event) => {
+                    failures = 0;
+                    tick(event);
+                }
+            },
             Err(error) => {
                 log.write(&serde_json::json!({ "event": "lifecycle", "error": error.to_string() }));
                 failures += 1;
@@ -92,7 +127,11 @@ async fn register(api: &LambdaApi, kept: &mut Kept) -> Result<HeaderValue, Lifec
 }
 
 /// Waits for the next event, for as long as it takes: the environment is frozen meanwhile.
-async fn next(api: &LambdaApi, identifier: &HeaderValue, kept: &mut Kept) -> Result<String, LifecycleError> {
+async fn next(
+    api: &LambdaApi,
+    identifier: &HeaderValue,
+    kept: &mut Kept,
+) -> Result<(String, serde_json::Value), LifecycleError> {
     let failed = |why: String| LifecycleError { address: api.address.clone(), call: "next", why };
     let request = Request::builder()
         .method(Method::GET)
@@ -104,7 +143,7 @@ async fn next(api: &LambdaApi, identifier: &HeaderValue, kept: &mut Kept) -> Res
     let event: serde_json::Value =
         serde_json::from_slice(response.body()).map_err(|error| failed(error.to_string()))?;
     match event.get("eventType").and_then(serde_json::Value::as_str) {
-        Some(kind) => Ok(kind.to_owned()),
+        Some(kind) => Ok((kind.to_owned(), event)),
         None => Err(failed("the answer has no eventType".to_owned())),
     }
 }
@@ -155,6 +194,27 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn events_are_read() {
+        let trace = "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=3995c3f42cd8ad8;Sampled=1";
+        let (invoke, none) = (|deadline, tracing| Some(Event::Invoke { deadline, tracing }), Option::<u64>::None);
+        for (event, expected) in [
+            (
+                serde_json::json!({"eventType": "INVOKE", "deadlineMs": 1_700_000_000_000_u64,
+                    "tracing": {"type": "X-Amzn-Trace-Id", "value": trace}}),
+                invoke(Some(1_700_000_000_000), Some(trace)),
+            ),
+            (serde_json::json!({"eventType": "INVOKE", "deadlineMs": "676051"}), invoke(Some(676_051), None)),
+            (serde_json::json!({"eventType": "INVOKE", "deadlineMs": -1}), invoke(none, None)),
+            (serde_json::json!({"eventType": "INVOKE", "deadlineMs": "x", "tracing": 1}), invoke(none, None)),
+            (serde_json::json!({"eventType": "INVOKE"}), invoke(none, None)),
+            (serde_json::json!({"eventType": "NEW"}), Some(Event::Unknown)),
+            (serde_json::json!({"eventType": "SHUTDOWN", "deadlineMs": 1}), None),
+        ] {
+            assert_eq!(Event::read(event["eventType"].as_str().unwrap(), &event), expected, "{event}");
+        }
+    }
+
     #[tokio::test]
     async fn one_connection_is_enough() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -172,9 +232,9 @@ mod tests {
             });
             let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer).await;
         };
-        let api = LambdaApi { address, name: "causeway".to_owned(), managed: false };
+        let api = LambdaApi { address, name: "causeway".to_owned(), managed: false, snap_start: false };
         let log = Log::memory().0;
-        let (ended, ()) = tokio::join!(live(&api, &log, || ()), lambda);
+        let (ended, ()) = tokio::join!(live(&api, &log, |_| ()), lambda);
         ended.unwrap();
         assert_eq!(asked.into_inner(), 4);
     }

@@ -1,6 +1,6 @@
 //! Answers that no service gave.
 
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{Response, StatusCode};
 
 use crate::answer::Answer;
@@ -34,6 +34,10 @@ pub(crate) fn refuse(refusal: &Refusal, grpc: bool) -> Response<Answer> {
     headers.insert(reason::HEADER, HeaderValue::from_static(reason.as_str()));
     if reason.is_passing() {
         headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    if reason == Reason::TokenRefused {
+        // RFC 9110 11.6.1: a 401 "MUST" say how to authenticate.
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(r#"Bearer error="invalid_token""#));
     }
     if reason == Reason::UpstreamOverflow {
         headers.insert(OVERLOADED, HeaderValue::from_static("true"));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{AUTHORIZATION, HOST, HeaderValue};
+use http::header::{HOST, HeaderValue};
 use http::request;
 use http_body_util::BodyExt;
 use platform::log::Log;
@@ -13,7 +13,7 @@ use traffic::table::RetryPolicy;
 
 use crate::cluster::ClusterState;
 use crate::outgoing::{BodyCopy, Outgoing};
-use crate::proxy::Parts;
+use crate::parts::Parts;
 use crate::random::Draws;
 use crate::reason::Refusal;
 use crate::retry::{Job, Trail};
@@ -72,10 +72,8 @@ impl Mirrors {
 async fn copy(parts: &Parts, mut shadow: Shadow) -> Result<(), Refusal> {
     // A body that is too long to keep, or broke off, is not copied.
     let Some(body) = shadow.body.whole().await else { return Ok(()) };
-    let (credentials, token) = parts.credentials(&shadow.head, &shadow.cluster.table.tls).await?;
-    if let Some(token) = token {
-        shadow.head.headers.insert(AUTHORIZATION, token);
-    }
+    let (credentials, bearer) = parts.credentials(&shadow.head.headers, &shadow.cluster.table).await?;
+    bearer.apply(&mut shadow.head.headers);
     let host = shadow.head.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let host = shadowed(host);
     let server_name = without_port(&host).to_owned();
@@ -95,6 +93,7 @@ async fn copy(parts: &Parts, mut shadow: Shadow) -> Result<(), Refusal> {
         http2: shadow.http2,
         policy: &policy,
         timeout: None,
+        invocation: &parts.invocation,
         hash: None,
         trail: &trail,
     };

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{AUTHORIZATION, HOST, HeaderName, HeaderValue, SET_COOKIE, TRANSFER_ENCODING};
+use http::header::{HOST, HeaderName, HeaderValue, SET_COOKIE, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
 use http::{Response, StatusCode, Version, request};
 use http_body::Body;
@@ -18,11 +18,13 @@ use crate::access_log::Entry;
 use crate::affinity;
 use crate::answer::Answer;
 use crate::cluster::ClusterState;
+use crate::deadline::Invocation;
 use crate::headers::{has_unknown_coding, remove_hop_by_hop};
 use crate::local;
 use crate::mirror::{Shadow, without_port};
-use crate::outgoing::Outgoing;
-use crate::proxy::{Parts, host_header};
+use crate::outgoing::{End, Outgoing};
+use crate::parts::Parts;
+use crate::proxy::host_header;
 use crate::random::Draws;
 use crate::reason::{self, Flags, Reason, Refusal};
 use crate::retry::{Job, Sent, Trail, Won};
@@ -80,7 +82,7 @@ impl Passage {
             Action::Redirect(redirect) => Some(location(redirect, &picked, &looked_at)?),
             Action::Forward(_) | Action::Direct(_) => None,
         };
-        if let Some(response) = self.inject(route.fault.as_ref(), entry).await {
+        if let Some(response) = self.inject(route.fault.as_ref(), &parts.invocation, entry).await {
             return Ok(response);
         }
         match &route.action {
@@ -98,12 +100,17 @@ impl Passage {
     }
 
     /// Waits and answers, where the route wants that to be tried out.
-    async fn inject(&mut self, fault: Option<&traffic::table::Fault>, entry: &mut Entry) -> Option<Response<Answer>> {
+    async fn inject(
+        &mut self,
+        fault: Option<&traffic::table::Fault>,
+        invocation: &Invocation,
+        entry: &mut Entry,
+    ) -> Option<Response<Answer>> {
         let random = [self.draws.next(), self.draws.next()];
         let injected = fault::inject(fault?, &self.head.headers, random);
         if let Some(delay) = injected.delay {
             entry.flags = entry.flags.with(Flags::DI);
-            tokio::time::sleep(delay).await;
+            tokio::time::sleep(invocation.within(delay)).await;
         }
         let response = match injected.abort? {
             AbortStatus::Http(status) => local::abort(status, self.grpc),
@@ -241,10 +248,8 @@ impl Passage {
         entry: &mut Entry,
     ) -> Result<(Response<Answer>, Option<HeaderValue>), Refusal> {
         entry.upstream_cluster = Some(Arc::clone(&cluster.table));
-        let (credentials, token) = parts.credentials(&self.head, &cluster.table.tls).await?;
-        if let Some(token) = token {
-            self.head.headers.insert(AUTHORIZATION, token);
-        }
+        let (credentials, bearer) = parts.credentials(&self.head.headers, &cluster.table).await?;
+        bearer.apply(&mut self.head.headers);
         let upgrade = self.upgrade.take();
         if let Some(upgrade) = &upgrade {
             upgrade.ask(&mut self.head.headers);
@@ -271,6 +276,7 @@ impl Passage {
             http2: self.http2,
             policy,
             timeout,
+            invocation: &parts.invocation,
             hash: hashed.hash,
             trail: &trail,
         };
@@ -288,7 +294,7 @@ impl Passage {
         let mut response = match (sent, upgrade) {
             (Sent::Answer(Won { response, peer, held }), _) => {
                 entry.peer = peer;
-                let limit = timeout.map(|limit| end.since(limit));
+                let limit = limit(end, timeout, &parts.invocation);
                 answer(response.map(|body| Answer::upstream(body, held, limit)))?
             }
             (Sent::Switched(response, tunnel, held), Some(upgrade)) => {
@@ -304,6 +310,30 @@ impl Passage {
         let cookie = hashed.set_cookie.and_then(|cookie| HeaderValue::try_from(cookie).ok());
         Ok((response, cookie))
     }
+}
+
+/// When the answer has to have ended: by the route's timeout, or with the invocation. `None` where neither can be.
+fn limit(
+    end: Arc<End>,
+    timeout: Option<Duration>,
+    invocation: &Arc<Invocation>,
+) -> Option<impl Future<Output = ()> + Send + 'static> {
+    if timeout.is_none() && invocation.left().is_none() {
+        return None;
+    }
+    let invocation = Arc::clone(invocation).over();
+    Some(async move {
+        let route = async {
+            match timeout {
+                Some(timeout) => end.since(timeout).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = route => {}
+            () = invocation => {}
+        }
+    })
 }
 
 /// The cluster of a host that nobody has named: Istio's `PassthroughCluster`. It has no limits and so nothing to keep.

@@ -1,34 +1,27 @@
 //! One request: from plain HTTP to its service, or to an answer that says why not.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use http::header::{AUTHORIZATION, HOST, HeaderName, HeaderValue};
+use http::header::{HOST, HeaderName, HeaderValue};
 use http::{Method, Request, Response, Version, request};
 use hyper::body::Incoming;
 use platform::clock::Clock;
 use platform::log::Log;
-use traffic::table::Tls;
 
 use crate::access_log::{Entry, Line};
 use crate::answer::Answer;
-use crate::cluster::Clusters;
 use crate::door::Link;
 use crate::headers::{has_unknown_coding, join_cookies, remove_hop_by_hop};
 use crate::local;
-use crate::mirror::Mirrors;
+use crate::parts::Parts;
 use crate::passage::Passage;
 use crate::random::Draws;
 use crate::reason::{Reason, Refusal};
-use crate::refresh::Refresh;
-use crate::renewal::SvidSource;
-use crate::resolve::Resolver;
-use crate::routes::Hosts;
 use crate::target::Target;
-use crate::token::TokenSource;
+use crate::thaw::Moment;
+use crate::trace;
 use crate::tunnel;
 use crate::upgrade::Upgrading;
-use crate::upstream::Upstream;
 use crate::wishes::Wishes;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -41,37 +34,20 @@ pub(crate) struct Proxy {
     pub(crate) log: Log,
 }
 
-/// What a request needs.
-pub(crate) struct Parts {
-    pub(crate) hosts: Hosts,
-    pub(crate) clusters: Clusters,
-    pub(crate) identity: Arc<Refresh<SvidSource>>,
-    pub(crate) token: Option<Arc<Refresh<TokenSource>>>,
-    pub(crate) upstream: Arc<Upstream>,
-    pub(crate) resolver: Arc<Resolver>,
-    pub(crate) mirrors: Mirrors,
-    /// How long a request waits for identity and token.
-    pub(crate) wait: Duration,
-}
-
-/// Who we are to a cluster, and what we may do: both only for clusters of the mesh.
-pub(crate) type Proof = (Option<Arc<identity::Credentials>>, Option<HeaderValue>);
-
 impl Proxy {
     /// Starts the fetches that are due. Called at the start and at each invocation, which is when a frozen
     /// environment gets time again.
     pub(crate) fn start_if_due(&self) {
         if let Ok(parts) = &self.parts {
-            parts.identity.start_if_due();
-            if let Some(token) = &parts.token {
-                token.start_if_due();
-            }
+            parts.wake(Moment::now(self.clock.now()));
+            parts.start_if_due();
         }
     }
 
     /// Answers one request, whatever happens. Its log line is written when the answer has ended.
     pub(crate) async fn handle(self: &Arc<Self>, request: Request<Incoming>, link: &Link) -> Response<Answer> {
         let mut line = Box::new(Line::begin(&self.log, &self.clock, &request));
+        line.metrics = self.parts.as_ref().ok().and_then(|parts| parts.metrics.clone());
         let grpc = local::is_grpc(request.headers());
         let answered = match *request.method() == Method::CONNECT {
             true => tunnel::connect(self, request, link, &mut line.entry).await,
@@ -104,6 +80,20 @@ impl Proxy {
             .map_err(|problem| Refusal::new(Reason::ConfigurationInvalid, format!("causeway's extension: {problem}")))
     }
 
+    /// What a request needs that is to be sent.
+    ///
+    /// # Errors
+    /// Why nothing can be sent: the configuration cannot be used, or a snapshot is yet to be made.
+    pub(crate) fn ready(&self) -> Result<&Arc<Parts>, Refusal> {
+        let parts = self.parts()?;
+        if parts.invocation.is_before_snapshot() {
+            let detail = "found a request before the first invocation of a function with SnapStart, expected none: keys and connections do not belong into its snapshot";
+            return Err(Refusal::new(Reason::IdentityUnavailable, detail));
+        }
+        parts.wake(Moment::quick(self.clock.now()));
+        Ok(parts)
+    }
+
     async fn forward(
         &self,
         mut request: Request<Incoming>,
@@ -116,7 +106,7 @@ impl Proxy {
         if let Ok(target) = &target {
             target.authority.as_str().clone_into(&mut entry.authority);
         }
-        let parts = self.parts()?;
+        let parts = self.ready()?;
         let (mut target, upgrade) = (target?, upgrade?);
         let routes = link.door.find(&parts.hosts, &mut target)?;
         target.authority.as_str().clone_into(&mut entry.authority);
@@ -129,6 +119,7 @@ impl Proxy {
         let wishes = Wishes::take(&mut head.headers);
         let mut draws = Draws::new();
         entry.request_id = request_id(&mut head, &mut draws);
+        entry.span = trace::carry(&mut head.headers, parts.invocation.tracing().as_deref(), &mut draws);
         // RFC 9112 3.2.2: a proxy "MUST ignore the received Host header field (if any) and instead replace it with the
         // host information of the request-target".
         head.headers.insert(HOST, host_header(target.authority.as_str())?);
@@ -146,41 +137,6 @@ impl Proxy {
                 passage.pass(parts, body, entry).await
             }
         }
-    }
-}
-
-impl Parts {
-    /// Identity and, unless the application brings its own, token; both are waited for at the same time. A cluster
-    /// that is not of the mesh gets neither.
-    pub(crate) async fn credentials(&self, head: &request::Parts, tls: &Tls) -> Result<Proof, Refusal> {
-        if !matches!(tls, Tls::IstioMutual(_)) {
-            return Ok((None, None));
-        }
-        let token = self.token.as_ref().filter(|_| !head.headers.contains_key(AUTHORIZATION));
-        let token = async {
-            match token {
-                Some(token) => token.get(self.wait).await.map(Some),
-                None => Ok(None),
-            }
-        };
-        let (identity, token) = tokio::join!(self.identity(), token);
-        let identity = identity?;
-        let token = token
-            .map_err(|why| Refusal::new(Reason::TokenUnavailable, format!("there is no valid access token: {why}")))?;
-        Ok((Some(identity), token))
-    }
-
-    /// Who we are; waited for, within bounds.
-    ///
-    /// # Errors
-    /// When there is no valid SVID, and none came in time.
-    pub(crate) async fn identity(&self) -> Result<Arc<identity::Credentials>, Refusal> {
-        self.identity.get(self.wait).await.map_err(|why| {
-            Refusal::new(
-                Reason::IdentityUnavailable,
-                format!("there is no valid SVID and without one nothing is sent to the mesh: {why}"),
-            )
-        })
     }
 }
 

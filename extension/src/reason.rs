@@ -34,6 +34,8 @@ pub enum Reason {
     IdentityUnavailable,
     /// There is no valid access token, and none came in time.
     TokenUnavailable,
+    /// The destination's token is exchanged for the caller's, and there is none, or the issuer refuses it.
+    TokenRefused,
     /// The server proved to be somebody else.
     PeerIdentityMismatch,
     /// The TLS handshake failed.
@@ -71,6 +73,7 @@ impl Reason {
             Reason::FaultInjected => "fault_injected",
             Reason::IdentityUnavailable => "identity_unavailable",
             Reason::TokenUnavailable => "token_unavailable",
+            Reason::TokenRefused => "token_refused",
             Reason::PeerIdentityMismatch => "peer_identity_mismatch",
             Reason::TlsFailed => "tls_failed",
             Reason::UpstreamConnectFailed => "upstream_connect_failed",
@@ -90,6 +93,7 @@ impl Reason {
             Reason::ConnectUnsupported | Reason::HttpsUnsupported | Reason::WebsocketUnsupported => {
                 StatusCode::NOT_IMPLEMENTED
             }
+            Reason::TokenRefused => StatusCode::UNAUTHORIZED,
             Reason::DestinationForbidden => StatusCode::FORBIDDEN,
             Reason::NoRoute => StatusCode::NOT_FOUND,
             Reason::Redirect => StatusCode::MOVED_PERMANENTLY,
@@ -174,6 +178,11 @@ impl Flags {
         (Flags::URX, "URX"),
         (Flags::UT, "UT"),
     ];
+
+    /// Whether all of `some` are in it.
+    pub(crate) fn has(self, some: Flags) -> bool {
+        self.0 & some.0 == some.0
+    }
 
     /// The union of both.
     pub(crate) fn with(self, more: Flags) -> Flags {

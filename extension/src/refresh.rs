@@ -52,6 +52,9 @@ struct State<V> {
     failures: u32,
     retry_at: SystemTime,
     error: String,
+    /// Fetches since the start, good and bad.
+    fetched: u64,
+    failed: u64,
 }
 
 enum Look<V> {
@@ -68,6 +71,8 @@ impl<S: Source> Refresh<S> {
             failures: 0,
             retry_at: SystemTime::UNIX_EPOCH,
             error: "not asked for yet".to_owned(),
+            fetched: 0,
+            failed: 0,
         };
         Arc::new(Refresh { source, clock, state: Mutex::new(state), finished: watch::Sender::new(0) })
     }
@@ -75,6 +80,19 @@ impl<S: Source> Refresh<S> {
     /// Starts a fetch in the background if one is due. Cheap, and never waits.
     pub(crate) fn start_if_due(self: &Arc<Self>) {
         self.look();
+    }
+
+    /// The same for a value that somebody has asked for before.
+    pub(crate) fn start_if_used(self: &Arc<Self>) {
+        if self.lock().held.is_some() {
+            self.look();
+        }
+    }
+
+    /// How many fetches brought a value, and how many did not.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        let state = self.lock();
+        (state.fetched, state.failed)
     }
 
     /// The value, waiting up to `wait` for one that can be used.
@@ -139,11 +157,13 @@ impl<S: Source> Refresh<S> {
             Ok(held) => {
                 state.held = Some(held);
                 state.failures = 0;
+                state.fetched += 1;
                 state.error.clear();
             }
             Err(error) => {
                 let doubled = FIRST_PAUSE.saturating_mul(1 << state.failures.min(10));
-                state.failures += 1;
+                state.failures = state.failures.saturating_add(1);
+                state.failed += 1;
                 state.retry_at = now + doubled.min(LAST_PAUSE);
                 state.error = error;
             }
@@ -311,6 +331,89 @@ mod tests {
         stage.broken.store(false, Ordering::SeqCst);
         stage.clock.set(10);
         assert_eq!(stage.refresh.get(WAIT).await, Ok(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_issuer_that_is_down_at_the_start_is_asked_until_it_is_back() {
+        let stage = stage(100);
+        stage.broken.store(true, Ordering::SeqCst);
+        for (calls, pause) in [(1, 250), (2, 500), (3, 1_000), (4, 2_000), (5, 4_000), (6, 5_000), (7, 5_000)] {
+            assert!(stage.refresh.get(Duration::ZERO).await.is_err());
+            tokio::task::yield_now().await;
+            assert_eq!(stage.calls.load(Ordering::SeqCst), calls);
+            stage.clock.advance(Duration::from_millis(pause - 1));
+            assert!(stage.refresh.get(Duration::ZERO).await.is_err());
+            tokio::task::yield_now().await;
+            assert_eq!(stage.calls.load(Ordering::SeqCst), calls, "the pause of {pause} ms is not over");
+            stage.clock.advance(Duration::from_millis(1));
+        }
+        stage.broken.store(false, Ordering::SeqCst);
+        assert_eq!(stage.refresh.get(WAIT).await, Ok(8));
+        assert_eq!(stage.refresh.counts(), (1, 7));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_issuer_serves_who_still_waits_and_those_after() {
+        let stage = stage(0);
+        let slow = async {
+            tokio::time::sleep(WAIT * 2).await;
+            stage.permits.add_permits(1);
+        };
+        let (short, long, ()) = tokio::join!(stage.refresh.get(WAIT), stage.refresh.get(WAIT * 3), slow);
+        assert_eq!(short, Err("no answer from the issuer yet".to_owned()));
+        assert_eq!(long, Ok(1));
+        assert_eq!(stage.refresh.get(Duration::ZERO).await, Ok(1));
+        assert_eq!(stage.calls.load(Ordering::SeqCst), 1, "who gave up has not asked again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_issuer_that_is_down_at_half_life_leaves_the_old_value_until_its_end() {
+        let stage = stage(100);
+        assert_eq!(stage.refresh.get(WAIT).await, Ok(1));
+        stage.broken.store(true, Ordering::SeqCst);
+        for now in [1_050, 1_060, 1_080, 1_099] {
+            stage.clock.set(now);
+            assert_eq!(stage.refresh.get(WAIT).await, Ok(1), "at {now}");
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(stage.refresh.counts(), (1, 4), "each was a try to renew");
+        stage.clock.set(1_100);
+        assert!(stage.refresh.get(WAIT).await.is_err(), "not one second longer");
+        stage.clock.advance(LAST_PAUSE);
+        stage.broken.store(false, Ordering::SeqCst);
+        assert!(stage.refresh.get(WAIT).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_value_that_ended_in_a_freeze_is_used_by_nobody() {
+        let stage = stage(1);
+        assert_eq!(stage.refresh.get(WAIT).await, Ok(1));
+        // Only the wall clock went on: no timer has run.
+        stage.clock.set(1_000 + 86_400);
+        let (first, ()) = tokio::join!(stage.refresh.get(WAIT), async { stage.permits.add_permits(1) });
+        assert_eq!(first, Ok(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_is_put_right_ends_what_was_fetched_before() {
+        let stage = stage(100);
+        assert_eq!(stage.refresh.get(WAIT).await, Ok(1));
+        // It was an hour slow.
+        stage.clock.advance(Duration::from_secs(3_600));
+        assert_eq!(stage.refresh.get(WAIT).await, Ok(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_what_has_been_used_is_renewed_ahead() {
+        let stage = stage(100);
+        stage.refresh.start_if_used();
+        tokio::task::yield_now().await;
+        assert_eq!(stage.calls.load(Ordering::SeqCst), 0);
+        assert_eq!(stage.refresh.get(WAIT).await, Ok(1));
+        stage.clock.set(1_050);
+        stage.refresh.start_if_used();
+        tokio::task::yield_now().await;
+        assert_eq!(stage.calls.load(Ordering::SeqCst), 2);
     }
 
     #[tokio::test(start_paused = true)]

@@ -116,7 +116,76 @@ fn jitter() -> u8 {
 
 #[cfg(test)]
 mod tests {
+    use platform::clock::SystemClock;
+    use platform::env::MapEnv;
+    use rcgen::{
+        BasicConstraints, CertificateSigningRequestParams, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, SanType,
+    };
+    use rustls_pki_types::PrivatePkcs8KeyDer;
+    use time::{Duration, OffsetDateTime};
+
     use super::*;
+
+    const ID: &str = "spiffe://cluster.local/ns/bookinfo/sa/bookinfo-reviews";
+
+    /// A root of the mesh: its PEM, and what signs with it.
+    fn root() -> (String, rcgen::Issuer<'static, KeyPair>) {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let key = KeyPair::generate().unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        (pem, rcgen::Issuer::new(params, key))
+    }
+
+    /// What an issuer with this root answers, and the key that it is for.
+    fn issued(
+        root: &(String, rcgen::Issuer<'static, KeyPair>),
+        bundle: &str,
+    ) -> (Vec<u8>, rustls_pki_types::PrivateKeyDer<'static>) {
+        let key = KeyPair::generate().unwrap();
+        let csr = CertificateParams::default().serialize_request(&key).unwrap().pem().unwrap();
+        let mut request = CertificateSigningRequestParams::from_pem(&csr).unwrap();
+        let mut params = CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.subject_alt_names = vec![SanType::URI(ID.try_into().unwrap())];
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.not_before = OffsetDateTime::now_utc() - Duration::minutes(1);
+        params.not_after = OffsetDateTime::now_utc() + Duration::hours(1);
+        request.params = params;
+        let leaf = request.signed_by(&root.1).unwrap().pem();
+        let answer = serde_json::json!({ "chain": [leaf, root.0], "bundle": bundle, "spiffe_id": ID });
+        (answer.to_string().into_bytes(), PrivatePkcs8KeyDer::from(key.serialize_der()).into())
+    }
+
+    #[test]
+    fn a_rotated_root_is_taken_with_its_bundle_and_not_without() {
+        let env = MapEnv::from([
+            ("CAUSEWAY_SVID_URL", "http://127.0.0.1:1"),
+            ("AWS_REGION", "eu-central-1"),
+            ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"),
+            ("AWS_SECRET_ACCESS_KEY", "secret"),
+        ]);
+        let egress = crate::Config::from_env(&env).egress.unwrap();
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let issuer = Arc::new(Issuer::new(&egress, Arc::clone(&clock)));
+        let source = SvidSource::new(issuer, "cluster.local".parse().unwrap(), clock, Log::memory().0);
+        let (old, new) = (root(), root());
+        let publish = |root, bundle: &str| {
+            let (answer, key) = issued(root, bundle);
+            source.publish(&answer, key).map(|credentials| credentials.svid().serial_hex().to_owned())
+        };
+        let first = publish(&old, &old.0).unwrap();
+        // An issuer that signs with the next root before it says so would cut the workload off.
+        assert!(publish(&new, &old.0).is_err());
+        // Both roots while the mesh moves, then the new one alone.
+        let second = publish(&new, &format!("{}{}", old.0, new.0)).unwrap();
+        let third = publish(&new, &new.0).unwrap();
+        assert!(first != second && second != third);
+        assert!(publish(&old, &new.0).is_err());
+    }
 
     #[test]
     fn renewal_is_due_around_half_life() {

@@ -20,6 +20,7 @@ use traffic::table::{Resolution, RetryPolicy};
 
 use crate::body::{Download, Upload};
 use crate::cluster::{Chosen, ClusterState, Clusters, Count, Held, Wanted};
+use crate::deadline::Invocation;
 use crate::outgoing::Outgoing;
 use crate::random::Draws;
 use crate::reason::{Flags, Reason, Refusal};
@@ -53,6 +54,8 @@ pub(crate) struct Job<'a> {
     pub(crate) policy: &'a RetryPolicy,
     /// For everything.
     pub(crate) timeout: Option<Duration>,
+    /// Whose time bounds all of it.
+    pub(crate) invocation: &'a Arc<Invocation>,
     /// What the endpoint is chosen by, where that is a hash.
     pub(crate) hash: Option<u64>,
     pub(crate) trail: &'a Trail,
@@ -106,22 +109,34 @@ impl Job<'_> {
     /// # Errors
     /// Why there is none.
     pub(crate) async fn run(&self, body: Outgoing, draws: &mut Draws) -> Result<Won, Refusal> {
-        let Some(limit) = self.timeout else { return self.tries(body, draws).await };
-        let over = Arc::clone(body.end()).since(limit);
-        let won = tokio::select! {
-            biased;
-            won = self.tries(body, draws) => Some(won),
-            () = over => None,
-        };
-        won.unwrap_or_else(|| {
-            let under_way = self.trail.lock().under_way.take();
-            if let Some(address) = under_way {
-                self.clusters.failed(address, "no answer in time");
+        let end = Arc::clone(body.end());
+        let over = async {
+            match self.timeout {
+                Some(limit) => end.since(limit).await,
+                None => std::future::pending().await,
             }
-            let limit = limit.as_millis();
-            let host = &self.cluster.table.host;
-            Err(Refusal::new(Reason::UpstreamTimeout, format!("{host} did not answer within the route's {limit} ms")))
-        })
+            self.timeout.unwrap_or_default()
+        };
+        let limit = tokio::select! {
+            biased;
+            won = self.tries(body, draws) => return won,
+            limit = over => limit,
+            // It says nothing about the endpoint.
+            () = Arc::clone(self.invocation).over() => return Err(self.invocation_over()),
+        };
+        let under_way = self.trail.lock().under_way.take();
+        if let Some(address) = under_way {
+            self.clusters.failed(address, "no answer in time");
+        }
+        let limit = limit.as_millis();
+        let host = &self.cluster.table.host;
+        Err(Refusal::new(Reason::UpstreamTimeout, format!("{host} did not answer within the route's {limit} ms")))
+    }
+
+    fn invocation_over(&self) -> Refusal {
+        let host = &self.cluster.table.host;
+        let detail = format!("{host} did not answer within what is left of the function's invocation");
+        Refusal::new(Reason::UpstreamTimeout, detail)
     }
 
     async fn tries(&self, mut body: Outgoing, draws: &mut Draws) -> Result<Won, Refusal> {
@@ -163,7 +178,8 @@ impl Job<'_> {
             let mut unsent = None;
             let lost = match tried {
                 Tried::Answer(exchange) => {
-                    let may = self.may_retry(retriable, retries, &mut slot);
+                    let pause = self.back_off(retries + 1, draws);
+                    let may = self.may_retry(retriable, retries, pause, &mut slot);
                     let Some(again) = may.then(|| body.next()).flatten() else {
                         held.hold(chosen.active);
                         slot.into_iter().for_each(|place| held.hold(place));
@@ -172,7 +188,7 @@ impl Job<'_> {
                     // Its body is not wanted any more; dropped, it ends its connection.
                     drop(exchange);
                     retries += 1;
-                    self.pause(retries, draws).await;
+                    tokio::time::sleep(pause).await;
                     let Some(chosen) = self.choose_again(&tried_at, &dead, draws).await? else {
                         return Err(self.none_healthy());
                     };
@@ -200,11 +216,12 @@ impl Job<'_> {
                     continue;
                 }
             }
-            if !self.may_retry(retriable, retries, &mut slot) {
+            let pause = self.back_off(retries + 1, draws);
+            if !self.may_retry(retriable, retries, pause, &mut slot) {
                 return Err(lost);
             }
             retries += 1;
-            self.pause(retries, draws).await;
+            tokio::time::sleep(pause).await;
             let Some(chosen) = self.choose_again(&tried_at, &dead, draws).await? else { return Err(lost) };
             (next, upload) = (chosen, Some(again));
         }
@@ -225,9 +242,9 @@ impl Job<'_> {
     }
 
     /// Takes a place for a retry that the policy wants, if it has one left and the cluster has. Notes Envoy's flag if
-    /// not.
-    fn may_retry(&self, retriable: bool, retries: u32, slot: &mut Option<Count>) -> bool {
-        if !retriable {
+    /// not. Where a deadline leaves no time beyond the pause, what there is now is the better answer.
+    fn may_retry(&self, retriable: bool, retries: u32, pause: Duration, slot: &mut Option<Count>) -> bool {
+        if !retriable || !self.invocation.allows(pause) {
             return false;
         }
         let flag = if retries < self.policy.attempts {
@@ -247,8 +264,8 @@ impl Job<'_> {
         false
     }
 
-    async fn pause(&self, retry: u32, draws: &mut Draws) {
-        tokio::time::sleep(back_off(self.policy, retry, draws.next())).await;
+    fn back_off(&self, retry: u32, draws: &mut Draws) -> Duration {
+        back_off(self.policy, retry, draws.next())
     }
 
     /// Another endpoint, or one that failed before when there is no other.
@@ -347,7 +364,8 @@ impl Job<'_> {
             headers.insert(IS_TIMEOUT_RETRY, HeaderValue::from_static("true"));
         }
         // Envoy: the time for this try where there is one, or that for all of them.
-        if let Some(expected) = per_try.or(self.timeout) {
+        // Neither is longer than what is left of the invocation.
+        if let Some(expected) = [per_try.or(self.timeout), self.invocation.left()].into_iter().flatten().min() {
             let expected = u64::try_from(expected.as_millis()).unwrap_or(u64::MAX);
             headers.insert(EXPECTED_TIMEOUT, HeaderValue::from(expected));
         }

@@ -8,17 +8,23 @@ use platform::clock::Clock;
 use platform::log::Log;
 use serde::Deserialize;
 
+use crate::config::Grant;
 use crate::issuer::Issuer;
 use crate::refresh::{Held, Source};
 
 /// The longest token, in bytes; verifiers refuse longer ones.
 const MAX_TOKEN: usize = 8 * 1024;
 
+/// The path of the issuer's token endpoint.
+pub(crate) const ENDPOINT: &str = "/oauth2/token";
+
+/// The media type of its requests.
+pub(crate) const FORM: &str = "application/x-www-form-urlencoded";
+
 /// Fetches access tokens by client_credentials, the client being the IAM role that signs the request.
 pub(crate) struct TokenSource {
     issuer: Arc<Issuer>,
-    audience: String,
-    scope: Option<String>,
+    grant: Grant,
     clock: Arc<dyn Clock>,
     log: Log,
 }
@@ -32,26 +38,20 @@ struct Answer {
 }
 
 impl TokenSource {
-    pub(crate) fn new(
-        issuer: Arc<Issuer>,
-        audience: String,
-        scope: Option<String>,
-        clock: Arc<dyn Clock>,
-        log: Log,
-    ) -> TokenSource {
-        TokenSource { issuer, audience, scope, clock, log }
+    pub(crate) fn new(issuer: Arc<Issuer>, grant: Grant, clock: Arc<dyn Clock>, log: Log) -> TokenSource {
+        TokenSource { issuer, grant, clock, log }
     }
 
     async fn ask(&self) -> Result<Held<HeaderValue>, String> {
         let now = self.clock.unix();
         let mut form = String::from("grant_type=client_credentials");
-        if let Some(scope) = &self.scope {
+        if let Some(scope) = &self.grant.scope {
             form.push_str("&scope=");
             form.push_str(&encoded(scope));
         }
         form.push_str("&audience=");
-        form.push_str(&encoded(&self.audience));
-        let answer = self.issuer.post("/oauth2/token", "application/x-www-form-urlencoded", form.into_bytes()).await?;
+        form.push_str(&encoded(&self.grant.audience));
+        let answer = self.issuer.post(ENDPOINT, FORM, form.into_bytes()).await?;
         read(&answer, now)
     }
 }
@@ -63,8 +63,8 @@ impl Source for TokenSource {
         Box::pin(async move {
             let outcome = self.ask().await;
             self.log.write(&match &outcome {
-                Ok(held) => serde_json::json!({ "event": "token", "state": "renewed", "dead_at": held.dead_at }),
-                Err(error) => serde_json::json!({ "event": "token", "state": "failed", "error": error }),
+                Ok(held) => serde_json::json!({ "event": "token", "state": "renewed", "audience": self.grant.audience, "dead_at": held.dead_at }),
+                Err(error) => serde_json::json!({ "event": "token", "state": "failed", "audience": self.grant.audience, "error": error }),
             });
             outcome
         })
@@ -73,7 +73,7 @@ impl Source for TokenSource {
 
 /// The header value of a token answer, with the times of its use. `now` is when the token was asked for, so that the
 /// way back does not prolong it. The error does not repeat the answer, which may hold a token.
-fn read(answer: &[u8], now: u64) -> Result<Held<HeaderValue>, String> {
+pub(crate) fn read(answer: &[u8], now: u64) -> Result<Held<HeaderValue>, String> {
     let answer: Answer = serde_json::from_slice(answer).map_err(|error| {
         format!("the issuer's answer is not a token (line {}, column {})", error.line(), error.column())
     })?;
@@ -101,7 +101,7 @@ fn times(now: u64, expires_in: u64) -> (u64, u64) {
 }
 
 /// `application/x-www-form-urlencoded`.
-fn encoded(text: &str) -> String {
+pub(crate) fn encoded(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {

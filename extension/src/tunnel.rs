@@ -25,8 +25,9 @@ use crate::cluster::{ClusterState, Held};
 use crate::door::{Door, Link};
 use crate::keepalive::HEAD;
 use crate::listener;
+use crate::parts::Parts;
 use crate::passage::passthrough;
-use crate::proxy::{Parts, Proxy};
+use crate::proxy::Proxy;
 use crate::random::Draws;
 use crate::reason::{Reason, Refusal};
 use crate::relay::{Counts, relay};
@@ -125,7 +126,7 @@ pub(crate) async fn connect(
     if has_length || head.headers.contains_key(TRANSFER_ENCODING) {
         return Err(Refusal::new(Reason::RequestInvalid, "found CONNECT with a body, expected none"));
     }
-    let parts = proxy.parts()?;
+    let parts = proxy.ready()?;
     let then = match parts.hosts.find(&target.host, target.port)? {
         Some(routes) => match cluster_of(parts, &routes, &target)? {
             Some(cluster) if cluster.table.protocol == Protocol::Tcp => {
@@ -188,6 +189,7 @@ async fn open(
         http2: false,
         policy: &RetryPolicy::default(),
         timeout: None,
+        invocation: &parts.invocation,
         hash: None,
         trail: &trail,
     };
@@ -273,7 +275,6 @@ impl Look {
 
 /// Where the bytes of a port of its own go, if its one service does not speak HTTP.
 pub(crate) struct Bytes {
-    parts: Arc<Parts>,
     cluster: Arc<ClusterState>,
     named: (String, u16),
 }
@@ -286,7 +287,7 @@ pub(crate) fn bytes_of(proxy: &Proxy, door: &Door) -> Option<Bytes> {
     let routes = parts.hosts.at(only.virtual_host).ok()?;
     let cluster = cluster_of(parts, &routes, &target).ok()??;
     let is_tcp = cluster.table.protocol == Protocol::Tcp;
-    is_tcp.then(|| Bytes { parts: Arc::clone(parts), cluster, named: (target.host, target.port) })
+    is_tcp.then(|| Bytes { cluster, named: (target.host, target.port) })
 }
 
 impl Bytes {
@@ -297,7 +298,11 @@ impl Bytes {
         *request.method_mut() = Method::CONNECT;
         let mut line = Box::new(Line::begin(&proxy.log, &proxy.clock, &request));
         line.entry.authority = format!("{host}:{port}");
-        match open(&self.parts, &self.cluster, (host, *port), &mut line.entry).await {
+        let opened = match proxy.ready() {
+            Ok(parts) => open(parts, &self.cluster, (host, *port), &mut line.entry).await,
+            Err(refusal) => Err(refusal),
+        };
+        match opened {
             Ok(opened) => {
                 line.entry.response_code = 200;
                 pass(stream, opened, line, link).await;

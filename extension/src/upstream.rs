@@ -120,6 +120,12 @@ impl Upstream {
         Upstream { clock, response_timeout, pools: Pools::default(), configs: Configs::default() }
     }
 
+    /// The process has slept: idle connections that are too old go at once, or all of them when the clock was set back.
+    /// How many went.
+    pub(crate) fn thawed(&self, all: bool) -> usize {
+        self.pools.age_out(self.clock.now(), all)
+    }
+
     /// Sends `request` to the hop's endpoint, over a pooled connection if there is one.
     ///
     /// # Errors

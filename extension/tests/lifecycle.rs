@@ -20,7 +20,7 @@ fn deps() -> (Deps, Lines) {
 }
 
 fn api(lambda: &FakeLambda) -> Option<LambdaApi> {
-    Some(LambdaApi { address: lambda.address.clone(), name: "causeway".to_owned(), managed: false })
+    Some(LambdaApi { address: lambda.address.clone(), name: "causeway".to_owned(), managed: false, snap_start: false })
 }
 
 fn broken(port: u16, lambda: Option<LambdaApi>) -> Config {

@@ -200,12 +200,14 @@ impl Seeds {
             aws,
             audience: Some("bookinfo".to_owned()),
             scope: None,
+            tokens: Vec::new(),
             identity_wait: PATIENCE,
             response_timeout: PATIENCE,
             connect_to: connect_to
                 .map(|(port, address)| extension::ConnectTo { host: "eastwest.mesh.example".to_owned(), port, address })
                 .to_vec(),
             listeners: Vec::new(),
+            life: extension::config::Life::default(),
         };
         let config = extension::Config { port, lambda: None, egress: Ok(egress) };
         let deps = extension::Deps { clock: Arc::new(SystemClock), log };

@@ -3,6 +3,8 @@
 //! Nothing is repeated by the route's policy: whatever the service has said or heard may matter. Where nothing of it can
 //! have been processed, as there was no connection or no TLS, it goes to another endpoint.
 
+use std::sync::Arc;
+
 use http::{HeaderMap, HeaderValue, Request, Response};
 use traffic::outlier::Observed;
 
@@ -60,7 +62,16 @@ impl Job<'_> {
         })
     }
 
+    /// Until there is a connection, this is a part of the function's invocation; what it carries may outlive that.
     async fn alone(&self, upgrades: bool, draws: &mut Draws) -> Result<(Upgrade, Held), Refusal> {
+        tokio::select! {
+            biased;
+            opened = self.tries_alone(upgrades, draws) => opened,
+            () = Arc::clone(self.invocation).over() => Err(self.invocation_over()),
+        }
+    }
+
+    async fn tries_alone(&self, upgrades: bool, draws: &mut Draws) -> Result<(Upgrade, Held), Refusal> {
         let Some(place) = self.cluster.enter() else { return Err(self.full()) };
         let mut held = Held::default();
         held.hold(place);

@@ -156,6 +156,21 @@ impl Pools {
         }
     }
 
+    /// Looks through all idle connections at once: those that are too old go, or all of them when ages on the wall
+    /// clock say nothing. How many went.
+    pub(super) fn age_out(&self, now: SystemTime, all: bool) -> usize {
+        let mut state = self.lock();
+        let before = state.kept();
+        if all {
+            for slot in state.slots.values_mut() {
+                slot.idle.clear();
+                slot.shared.retain(|connection| !connection.is_idle());
+            }
+        }
+        state.sweep(now);
+        before.saturating_sub(state.kept())
+    }
+
     /// The right to make a connection, if the cluster may have one more.
     pub(super) fn open(&self, key: &Key, pool: &Pool, service: &Arc<Service>, now: SystemTime) -> Option<Open> {
         self.lock().open(key, pool, service, now)
@@ -298,6 +313,11 @@ impl State {
             slot.shared.retain(|connection| !connection.is_idle() || connection.idle_since() > since);
             self.count();
         }
+    }
+
+    /// The connections that are at hand: idle ones, and all of HTTP/2.
+    fn kept(&self) -> usize {
+        self.slots.values().map(|slot| slot.idle.len() + slot.shared.len()).sum()
     }
 
     fn count(&mut self) {

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use extension::config::Life;
 use extension::{BundleSource, Config, ConnectTo, Deps, Egress, Extension, Workload};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::combinators::BoxBody;
@@ -144,6 +145,8 @@ pub enum Mood {
     OtherTrustDomain,
     /// SVIDs, but no tokens.
     NoTokens,
+    /// Exchanges no token.
+    NoExchange,
 }
 
 pub struct FakeIssuer {
@@ -207,6 +210,11 @@ impl Door {
         match (head.method, head.uri.path()) {
             (Method::POST, "/v1/svid") => self.svid(mood, &body),
             (Method::POST, "/oauth2/token") if mood == Mood::NoTokens => status(400),
+            (Method::POST, "/oauth2/token")
+                if mood == Mood::NoExchange && String::from_utf8_lossy(&body).contains("token-exchange") =>
+            {
+                Response::builder().status(400).body(text(r#"{"error":"invalid_request"}"#)).unwrap()
+            }
             (Method::POST, "/oauth2/token") => {
                 let mut tokens = self.tokens.lock().unwrap();
                 tokens.push(String::from_utf8(body.to_vec()).unwrap());
@@ -668,10 +676,12 @@ pub fn egress(issuer: &str, mesh_server: SocketAddr) -> Egress {
         },
         audience: Some("bookinfo".to_owned()),
         scope: Some("ratings.read".to_owned()),
+        tokens: Vec::new(),
         identity_wait: Duration::from_millis(500),
         response_timeout: Duration::from_secs(10),
         connect_to: vec![ConnectTo { host: GATEWAY.to_owned(), port: 15443, address: mesh_server }],
         listeners: Vec::new(),
+        life: Life::default(),
     }
 }
 

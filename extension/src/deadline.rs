@@ -1,0 +1,190 @@
+//! The invocation that the function is in: how much of its time is left, and which trace it belongs to.
+//!
+//! Lambda stops a function at its deadline, whatever it waits for. A call to the mesh that ends a little before that
+//! leaves the application the time for an answer of its own. A plain process has no deadline, and neither has a managed
+//! instance, which serves many invocations at a time.
+//!
+//! The function learns of an invocation from the runtime's API and the extension from its own, in no order: a request
+//! may come while the deadline is still that of the invocation before. So a deadline that has passed counts as none, and
+//! the next one moves the end of requests that are under way.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use platform::clock::Clock;
+use tokio::sync::watch;
+
+/// How long a request has at the least: the event of its own invocation may be on its way.
+const GRACE: Duration = Duration::from_millis(20);
+
+/// The longest trace header that is kept, in bytes.
+const MAX_TRACING: usize = 512;
+
+/// The current invocation, if there is one.
+pub(crate) struct Invocation {
+    clock: Arc<dyn Clock>,
+    margin: Duration,
+    current: watch::Sender<Current>,
+    /// Nothing may be fetched or connected yet: a snapshot is to be made of this process.
+    before_snapshot: AtomicBool,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Current {
+    deadline: Option<SystemTime>,
+    tracing: Option<Arc<str>>,
+}
+
+impl Invocation {
+    /// No invocation yet. `margin` is kept free before the deadline; `snap_start` holds everything back until the first
+    /// invocation.
+    pub(crate) fn new(clock: Arc<dyn Clock>, margin: Duration, snap_start: bool) -> Arc<Invocation> {
+        let current = watch::Sender::new(Current::default());
+        Arc::new(Invocation { clock, margin, current, before_snapshot: AtomicBool::new(snap_start) })
+    }
+
+    /// The next invocation, as its event tells of it: `deadline` in milliseconds since the epoch.
+    pub(crate) fn begin(&self, deadline: Option<u64>, tracing: Option<&str>) {
+        self.before_snapshot.store(false, Ordering::Release);
+        let deadline = deadline.and_then(|millis| UNIX_EPOCH.checked_add(Duration::from_millis(millis)));
+        let tracing = tracing.filter(|tracing| tracing.len() <= MAX_TRACING).map(Arc::from);
+        self.current.send_replace(Current { deadline, tracing });
+    }
+
+    /// True until the first invocation of a function with SnapStart: a key, a token or a connection that is made now
+    /// would be in the snapshot, and the same in every environment that is made of it.
+    pub(crate) fn is_before_snapshot(&self) -> bool {
+        self.before_snapshot.load(Ordering::Acquire)
+    }
+
+    /// `X-Amzn-Trace-Id` of the invocation.
+    pub(crate) fn tracing(&self) -> Option<Arc<str>> {
+        self.current.borrow().tracing.clone()
+    }
+
+    /// What is left until shortly before the deadline; `None` without one.
+    pub(crate) fn left(&self) -> Option<Duration> {
+        let deadline = self.current.borrow().deadline?;
+        let left = deadline.duration_since(self.clock.now()).ok()?;
+        Some(left.saturating_sub(self.margin))
+    }
+
+    /// `limit`, or what is left if that is less.
+    pub(crate) fn within(&self, limit: Duration) -> Duration {
+        self.left().map_or(limit, |left| limit.min(left.max(GRACE)))
+    }
+
+    /// Whether there is time for a pause of this length and something after it.
+    pub(crate) fn allows(&self, pause: Duration) -> bool {
+        self.left().is_none_or(|left| pause < left)
+    }
+
+    /// Returns when nothing is left; never without a deadline.
+    pub(crate) async fn over(self: Arc<Self>) {
+        let mut changes = self.current.subscribe();
+        loop {
+            changes.borrow_and_update();
+            let left = self.left();
+            let sleep = async {
+                match left {
+                    Some(left) => tokio::time::sleep(left.max(GRACE)).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                // The sender lives in `self`: never an error.
+                _ = changes.changed() => {}
+                () = sleep => return,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use platform::clock::FixedClock;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    const MARGIN: Duration = Duration::from_millis(100);
+
+    fn invocation() -> (Arc<FixedClock>, Arc<Invocation>) {
+        let clock = Arc::new(FixedClock::at(1_000));
+        let invocation = Invocation::new(clock.clone() as Arc<dyn Clock>, MARGIN, false);
+        (clock, invocation)
+    }
+
+    #[test]
+    fn what_is_left_ends_before_the_deadline() {
+        let (clock, invocation) = invocation();
+        assert_eq!(invocation.left(), None, "no invocation yet");
+        for (deadline, expected) in [
+            (None, None),
+            (Some(1_003_000), Some(2_900)),
+            (Some(1_000_101), Some(1)),
+            (Some(1_000_100), Some(0)),
+            (Some(1_000_000), Some(0)),
+            // Of the invocation before.
+            (Some(999_999), None),
+            (Some(1), None),
+        ] {
+            invocation.begin(deadline, None);
+            assert_eq!(invocation.left(), expected.map(Duration::from_millis), "{deadline:?}");
+        }
+        // A number that no clock has must not stop a request.
+        invocation.begin(Some(u64::MAX), None);
+        assert!(invocation.left().is_none_or(|left| left > MARGIN));
+        invocation.begin(Some(1_003_000), None);
+        clock.advance(Duration::from_millis(2_500));
+        assert_eq!(invocation.left(), Some(Duration::from_millis(400)));
+        let second = Duration::from_secs(1);
+        assert_eq!(invocation.within(second), Duration::from_millis(400));
+        assert_eq!(invocation.within(MARGIN), MARGIN);
+        assert!(invocation.allows(Duration::from_millis(399)) && !invocation.allows(Duration::from_millis(400)));
+        clock.advance(Duration::from_millis(501));
+        assert_eq!((invocation.within(second), invocation.allows(second)), (second, true), "over: no limit");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_over_in_time_and_never_without_a_deadline() {
+        let (_clock, invocation) = invocation();
+        let long = Duration::from_secs(3_600);
+        assert!(tokio::time::timeout(long, Arc::clone(&invocation).over()).await.is_err());
+        invocation.begin(Some(1_003_000), None);
+        let start = Instant::now();
+        Arc::clone(&invocation).over().await;
+        assert_eq!(start.elapsed(), Duration::from_millis(2_900));
+        invocation.begin(Some(1_000_050), None);
+        let start = Instant::now();
+        Arc::clone(&invocation).over().await;
+        assert_eq!(start.elapsed(), GRACE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_next_invocation_moves_the_end_of_a_request_under_way() {
+        let (_clock, invocation) = invocation();
+        // Left over from the invocation before: it would end the request at once.
+        invocation.begin(Some(1_000_100), None);
+        let start = Instant::now();
+        let over = tokio::spawn(Arc::clone(&invocation).over());
+        tokio::time::sleep(GRACE / 2).await;
+        invocation.begin(Some(1_005_100), None);
+        over.await.unwrap();
+        assert_eq!(start.elapsed(), GRACE / 2 + Duration::from_secs(5));
+    }
+
+    #[test]
+    fn a_snapshot_is_over_with_the_first_invocation() {
+        let clock = Arc::new(FixedClock::at(1_000));
+        let invocation = Invocation::new(clock, MARGIN, true);
+        assert!(invocation.is_before_snapshot());
+        invocation.begin(None, Some("Root=1-5759e988-bd862e3fe1be46a994272793"));
+        assert!(!invocation.is_before_snapshot());
+        assert_eq!(invocation.tracing().as_deref(), Some("Root=1-5759e988-bd862e3fe1be46a994272793"));
+        invocation.begin(None, Some(&"x".repeat(MAX_TRACING + 1)));
+        assert_eq!(invocation.tracing(), None);
+    }
+}
