@@ -18,6 +18,10 @@ use tokio::sync::watch;
 /// How long a request has at the least: the event of its own invocation may be on its way.
 const GRACE: Duration = Duration::from_millis(20);
 
+/// How long a request waits for the first invocation of a function with SnapStart. In that invocation itself the event
+/// is a moment away; before it there is none to wait for, and the function's start must not hang.
+const SNAPSHOT_GRACE: Duration = Duration::from_secs(1);
+
 /// The longest trace header that is kept, in bytes.
 const MAX_TRACING: usize = 512;
 
@@ -56,6 +60,21 @@ impl Invocation {
     /// would be in the snapshot, and the same in every environment that is made of it.
     pub(crate) fn is_before_snapshot(&self) -> bool {
         self.before_snapshot.load(Ordering::Acquire)
+    }
+
+    /// Waits until a snapshot is no longer to be made, up to `wait` and not for long; false if it still is. The function
+    /// may call out in its first invocation before that invocation's event has come here.
+    pub(crate) async fn after_snapshot(&self, wait: Duration) -> bool {
+        if !self.is_before_snapshot() {
+            return true;
+        }
+        let mut changes = self.current.subscribe();
+        let begun = async {
+            // The sender lives in `self`: never an error.
+            while self.is_before_snapshot() && changes.changed().await.is_ok() {}
+        };
+        let _ = tokio::time::timeout(wait.min(SNAPSHOT_GRACE), begun).await;
+        !self.is_before_snapshot()
     }
 
     /// `X-Amzn-Trace-Id` of the invocation.
@@ -174,6 +193,25 @@ mod tests {
         invocation.begin(Some(1_005_100), None);
         over.await.unwrap();
         assert_eq!(start.elapsed(), GRACE / 2 + Duration::from_secs(5));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_is_ahead_of_the_first_invocations_event_waits_for_it() {
+        let invocation = Invocation::new(Arc::new(FixedClock::at(1_000)), MARGIN, true);
+        let start = Instant::now();
+        let long = Duration::from_secs(3_600);
+        assert!(!invocation.after_snapshot(MARGIN).await, "in the start of the function");
+        assert_eq!(start.elapsed(), MARGIN);
+        assert!(!invocation.after_snapshot(long).await);
+        assert_eq!(start.elapsed(), MARGIN + SNAPSHOT_GRACE);
+        let start = Instant::now();
+        let (ready, ()) = tokio::join!(invocation.after_snapshot(long), async {
+            tokio::time::sleep(MARGIN).await;
+            invocation.begin(None, None);
+        });
+        assert!(ready);
+        assert_eq!(start.elapsed(), MARGIN);
+        assert!(invocation.after_snapshot(Duration::ZERO).await, "from then on nobody waits");
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod bypass;
 mod cluster;
 mod deadline;
 mod door;
+mod drain;
 mod exchange;
 mod headers;
 mod issuer;
@@ -54,7 +55,6 @@ pub mod reason;
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use identity::TrustDomain;
 use platform::bundle::{Bundle, Section};
@@ -84,13 +84,6 @@ use routes::Hosts;
 use thaw::Watch;
 use tokens::Tokens;
 use upstream::Upstream;
-
-/// How long requests in hand may take after SHUTDOWN. Lambda gives 2 s to all extensions together, and the function is
-/// gone by then; the aim is to exit within 300 ms.
-const LAMBDA_DRAIN: Duration = Duration::from_millis(150);
-
-/// The same for a plain process after SIGTERM.
-const PROCESS_DRAIN: Duration = Duration::from_secs(5);
 
 /// What the extension takes from the outside world.
 #[derive(Clone)]
@@ -243,9 +236,14 @@ impl Bound {
                 Ok(())
             }
         };
-        let drain = if self.lambda.is_some() { LAMBDA_DRAIN } else { PROCESS_DRAIN };
+        let drain = if self.lambda.is_some() { drain::LAMBDA } else { drain::PROCESS };
         stop.send_replace(true);
-        let _ = tokio::time::timeout(drain, serving).await;
+        if !drain::ends_within(serving, drain).await {
+            self.proxy.log.write(&serde_json::json!({
+                "event": "cut_off",
+                "detail": format!("there were requests in hand {} ms after the end, and they are cut off", drain.as_millis()),
+            }));
+        }
         if self.lambda.is_some() {
             life.bypasses.look();
             life.bypasses.report(&self.proxy.log);
