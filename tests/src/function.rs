@@ -2,10 +2,16 @@
 
 use std::path::Path;
 
+use causeway::dev::http::send;
+use serde_json::Value;
 use tokio::process::Command;
 
 use crate::process::Process;
+use crate::sandbox::Sandbox;
 use crate::{path, ports, root};
+
+/// The path of the Invoke API; the function's name is always `function`.
+const INVOCATIONS: &str = "/2015-03-31/functions/function/invocations";
 
 /// A running emulator with one function, and the extensions of its layer.
 pub struct Function {
@@ -45,6 +51,27 @@ impl Function {
         format!("http://127.0.0.1:{}", self.invoke_port)
     }
 
+    /// One invocation with this event and these headers of the Invoke API, and the function's answer. The emulator has
+    /// no queue: one at a time, but for a managed instance.
+    ///
+    /// # Errors
+    /// When there is no answer, or one that is not JSON.
+    pub async fn invoke(&self, event: &Value, headers: &[(&str, &str)]) -> Result<Value, String> {
+        let headers = [&[("host", "127.0.0.1")], headers].concat();
+        let answer = send(ports::loopback(self.invoke_port), "POST", INVOCATIONS, &headers, event.to_string()).await?;
+        serde_json::from_str(&answer.body).map_err(|error| {
+            format!("{error}: {} {:?}; its output:\n{}", answer.status, answer.body, self.process.lines().join("\n"))
+        })
+    }
+
+    /// The processes of its sandbox, which is there from the first invocation on.
+    ///
+    /// # Errors
+    /// When there are none.
+    pub fn sandbox(&self) -> Result<Sandbox, String> {
+        Sandbox::below(self.process.id().ok_or("the emulator has ended")?)
+    }
+
     /// The emulator with its output: the function's log is in it.
     pub fn process(&self) -> &Process {
         &self.process
@@ -53,5 +80,13 @@ impl Function {
     /// Shuts the emulator down, as Lambda does with an environment.
     pub async fn stop(self) -> Result<(), String> {
         self.process.stop().await.map(|_| ())
+    }
+
+    /// The same, and then all that it has said: what comes after SHUTDOWN is in it too.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub async fn stopped(self) -> Result<Vec<String>, String> {
+        self.process.stopped().await
     }
 }
