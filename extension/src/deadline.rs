@@ -77,9 +77,13 @@ impl Invocation {
         !self.is_before_snapshot()
     }
 
-    /// `X-Amzn-Trace-Id` of the invocation.
+    /// `X-Amzn-Trace-Id` of the invocation; none when it must have ended, and the next one's event is on its way.
     pub(crate) fn tracing(&self) -> Option<Arc<str>> {
-        self.current.borrow().tracing.clone()
+        let current = self.current.borrow();
+        match current.deadline {
+            Some(deadline) if deadline < self.clock.now() => None,
+            _ => current.tracing.clone(),
+        }
     }
 
     /// What is left until shortly before the deadline; `None` without one.
@@ -165,6 +169,21 @@ mod tests {
         assert!(invocation.allows(Duration::from_millis(399)) && !invocation.allows(Duration::from_millis(400)));
         clock.advance(Duration::from_millis(501));
         assert_eq!((invocation.within(second), invocation.allows(second)), (second, true), "over: no limit");
+    }
+
+    #[test]
+    fn a_trace_ends_with_its_invocation() {
+        let (clock, invocation) = invocation();
+        let tracing = |invocation: &Invocation| invocation.tracing().is_some();
+        assert!(!tracing(&invocation));
+        invocation.begin(Some(1_003_000), Some("Root=1"));
+        assert!(tracing(&invocation));
+        clock.advance(Duration::from_secs(3));
+        assert!(tracing(&invocation));
+        clock.advance(Duration::from_millis(1));
+        assert!(!tracing(&invocation), "what is called now belongs to the next one");
+        invocation.begin(None, Some("Root=2"));
+        assert!(tracing(&invocation));
     }
 
     #[tokio::test(start_paused = true)]

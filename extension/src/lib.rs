@@ -238,17 +238,14 @@ impl Bound {
         };
         let drain = if self.lambda.is_some() { drain::LAMBDA } else { drain::PROCESS };
         stop.send_replace(true);
-        if !drain::ends_within(serving, drain).await {
-            self.proxy.log.write(&serde_json::json!({
-                "event": "cut_off",
-                "detail": format!("there were requests in hand {} ms after the end, and they are cut off", drain.as_millis()),
-            }));
-        }
+        let finished = drain::ends_within(serving, drain).await;
         if self.lambda.is_some() {
             life.bypasses.look();
             life.bypasses.report(&self.proxy.log);
         }
         life.write();
+        // Without `finished`, requests were still in hand, and are cut off now.
+        self.proxy.log.write(&serde_json::json!({ "event": "end", "finished": finished }));
         Ok(ended?)
     }
 }

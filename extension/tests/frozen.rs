@@ -55,7 +55,7 @@ impl Function {
             .env("CAUSEWAY_IDENTITY_WAIT_MS", "10000")
             .env("CAUSEWAY_CONNECT_TO", format!("{GATEWAY}:15443={}", server.address))
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .unwrap();
@@ -99,9 +99,12 @@ impl Function {
         assert!(Command::new("kill").args([&format!("-{signal}"), &id]).status().await.unwrap().success());
     }
 
-    async fn shut_down(mut self) {
+    /// Ends it, and returns its last line.
+    async fn shut_down(mut self) -> String {
         self.lambda.shut_down();
-        assert_eq!(self.child.wait().await.unwrap().code(), Some(0));
+        let output = self.child.wait_with_output().await.unwrap();
+        assert_eq!(output.status.code(), Some(0));
+        String::from_utf8(output.stdout).unwrap().lines().last().unwrap().to_owned()
     }
 }
 
@@ -126,7 +129,7 @@ async fn no_request_is_lost_in_the_freezes_between_invocations() {
     }
     assert_eq!(function.server.count(), 4 * 5);
     assert_eq!(function.server.bodies().len(), 2 * 5);
-    function.shut_down().await;
+    assert_eq!(function.shut_down().await, r#"{"event":"end","finished":true}"#);
 }
 
 /// An application may call out and not wait: its environment is frozen in the middle of the request.
@@ -201,6 +204,6 @@ async fn shutdown_ends_it_under_load() {
         .collect();
     until("the requests are under way", || function.server.count() == before + 50).await;
     // None of them ever has an answer: without a bound this would not return.
-    function.shut_down().await;
+    assert_eq!(function.shut_down().await, r#"{"event":"end","finished":false}"#);
     load.iter().for_each(|request| request.abort());
 }

@@ -29,12 +29,42 @@ impl Function {
         layer: Option<&Path>,
         environment: &[(String, String)],
     ) -> Result<Self, String> {
+        Self::run(name, command, (folder, None), layer, environment).await
+    }
+
+    /// A managed instance that takes so many invocations at a time. It starts `bootstrap` in `task`, which the function
+    /// sees as `/var/task`; all of it, and the extensions, run as a user who may read little else.
+    ///
+    /// # Errors
+    /// As [`Function::start`].
+    pub async fn managed(
+        name: &str,
+        task: &Path,
+        layer: &Path,
+        at_a_time: usize,
+        environment: &[(String, String)],
+    ) -> Result<Self, String> {
+        let most = ("AWS_LAMBDA_MAX_CONCURRENCY".to_owned(), at_a_time.to_string());
+        let environment = [environment, &[most]].concat();
+        Self::run(name, &["/var/task/bootstrap"], (Path::new("/"), Some(task)), Some(layer), &environment).await
+    }
+
+    async fn run(
+        name: &str,
+        command: &[&str],
+        (folder, task): (&Path, Option<&Path>),
+        layer: Option<&Path>,
+        environment: &[(String, String)],
+    ) -> Result<Self, String> {
         let free = || ports::free().map_err(|error| format!("no free port: {error}"));
         let (invoke_port, api_port) = (free()?, free()?);
         let mut rie = Command::new(root().join("tests/tools/rie"));
         rie.args(["--invoke-port", &invoke_port.to_string(), "--api-port", &api_port.to_string()]);
         if let Some(layer) = layer {
             rie.arg("--layer").arg(layer);
+        }
+        if let Some(task) = task {
+            rie.arg("--task").arg(task);
         }
         rie.arg("--").args(command).current_dir(folder);
         // Function and extension get the emulator's whole environment, and nothing of this machine's belongs there.

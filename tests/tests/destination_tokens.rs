@@ -190,7 +190,12 @@ async fn a_caller_that_lets_nobody_act_is_refused_and_nothing_is_sent() -> Outco
     scene.world.note(&forged);
     for token in [Some(reader.as_str()), Some(&forged), Some("nonsense"), None] {
         let answer = proxy.call(token).await?;
-        assert_eq!((answer.status, answer.header("x-causeway-reason")), (401, Some("token_refused")), "{}", answer.body);
+        assert_eq!(
+            (answer.status, answer.header("x-causeway-reason")),
+            (401, Some("token_refused")),
+            "{}",
+            answer.body
+        );
         assert_eq!(answer.header("www-authenticate"), Some(r#"Bearer error="invalid_token""#));
     }
     assert!(scene.app.seen().is_empty());

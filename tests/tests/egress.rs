@@ -26,7 +26,8 @@ impl Reviews {
         let python = tool("python3").display().to_string();
         let command = ["/opt/causeway-wrapper", &python, "-m", "awslambdaric", "app.handler"];
         let app = root().join("tests/fixtures/reviews");
-        let function = Function::start("reviews", &command, &app, Some(&layer::extension(folder)?), environment).await?;
+        let function =
+            Function::start("reviews", &command, &app, Some(&layer::extension(folder)?), environment).await?;
         let rie = Rie::new(&function.url()).map_err(|error| error.to_string())?;
         let config = GatewayConfig {
             routes: vec![Route::new("ANY /reviews/{proxy+}", "reviews")],
