@@ -360,15 +360,18 @@ pub async fn terminated() {
     }
 }
 
+/// A port of a service, and what is behind it.
+type ServicePort = (SocketAddr, Listener);
+
 /// What requests need, and the ports of services.
-fn prepare(config: &Config, deps: &Deps) -> Result<(Arc<Parts>, Vec<(SocketAddr, Listener)>), String> {
+fn prepare(config: &Config, deps: &Deps) -> Result<(Arc<Parts>, Vec<ServicePort>), String> {
     let parts = parts(config, deps)?;
     let doors = doors(config, &parts.hosts)?;
     Ok((parts, doors))
 }
 
 /// The ports of services: what `Sidecar`s say, and what the environment adds.
-fn doors(config: &Config, hosts: &Hosts) -> Result<Vec<(SocketAddr, Listener)>, String> {
+fn doors(config: &Config, hosts: &Hosts) -> Result<Vec<ServicePort>, String> {
     let mut doors = Vec::new();
     for listener in hosts.view.listeners() {
         let ip = listener.address.parse().ok().filter(IpAddr::is_loopback);
