@@ -3,6 +3,7 @@
 //! Everything that this crate cannot represent exactly is an error here. Nothing is left out.
 
 mod authentication;
+mod client_rules;
 mod context_keys;
 mod destination;
 mod environments;
@@ -12,6 +13,7 @@ mod key_source;
 mod lookup;
 mod plaintext;
 mod policy;
+mod protocol;
 mod provider;
 mod route;
 

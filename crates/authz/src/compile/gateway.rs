@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use istio::{Gateway, ServerTlsMode, VirtualService, full_host};
 
-use super::destination::Found;
 use super::route::{matches_of_gateway, only_destination, uri_matches};
 use super::{Compiler, label_list};
 use crate::compiled::{ApiGateway, Label, Route, VirtualHost};
@@ -160,10 +159,12 @@ impl<'a> Compiler<'a> {
             });
             match found {
                 Ok(None) => continue,
-                Ok(Some((matches, Found { destination, port, external }))) => {
-                    if !external {
-                        self.check_mutual_tls(api, &destination, port);
+                Ok(Some((matches, found))) => {
+                    if !found.external {
+                        self.check_mutual_tls(api, &found);
+                        self.check_protocol(&found);
                     }
+                    let destination = found.destination;
                     let what = format!("workloads of the destination {}", destination.host);
                     self.check_selectors(what, &destination.namespace, &destination.labels);
                     routes.push(Route { matches, destination });
