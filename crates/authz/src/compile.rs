@@ -16,6 +16,7 @@ mod policy;
 mod protocol;
 mod provider;
 mod route;
+mod routed;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -24,6 +25,7 @@ use istio::{Action, Meta, Resources, WorkloadSelector};
 use rkyv::rancor;
 
 pub use environments::{SharedTokens, shared_tokens};
+pub use routed::{routed_hosts, routes_for};
 
 use crate::compiled::{Label, Mode, Namespace, PathNormalization, PolicySet, Provider, TargetRef, VERSION};
 
