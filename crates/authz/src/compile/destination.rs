@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use istio::{ApiGateway, Location, Meta, Service, ServiceEntry, TargetPort, VirtualService, full_host, is_visible};
+use istio::{ApiGateway, Meta, Service, ServiceEntry, TargetPort, VirtualService, full_host, is_visible};
 
-use super::plaintext::{Plain, is_tls_mode_alone, of_service, of_service_entry};
+use super::plaintext::{Plain, is_external, is_tls_mode_alone, of_service, of_service_entry};
 use super::protocol::{NotHttp, of_entry_port, of_service_port};
 use super::{Compiler, label_list};
 use crate::compiled::Destination;
@@ -126,6 +126,7 @@ impl<'a> Compiler<'a> {
             members.labels.push(Labels::new());
             members.ports.insert(Some(own));
         }
+        let external = is_external(entry, &host);
         let namespace = entry.meta.namespace.clone();
         // The labels of the document stand for those of workloads that no document describes.
         let destination = self.of_members(host, namespace, entry.meta.labels.clone(), &members)?;
@@ -140,7 +141,7 @@ impl<'a> Compiler<'a> {
         Ok(Found {
             destination,
             port: found.number,
-            external: entry.location == Location::MeshExternal,
+            external,
             plain: of_service_entry(entry),
             not_http: of_entry_port(entry, found),
         })

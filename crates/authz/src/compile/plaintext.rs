@@ -6,7 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use istio::{ApiGateway, ClientTlsMode, Endpoint, Meta, MtlsMode, PeerAuthentication, ServiceEntry, TrafficPolicy};
+use istio::{
+    ApiGateway, ClientTlsMode, Endpoint, Location, Meta, MtlsMode, PeerAuthentication, ServiceEntry, TrafficPolicy,
+};
 
 use super::Compiler;
 use super::client_rules::{in_force, possible};
@@ -22,6 +24,19 @@ pub(super) struct Plain<'a> {
     meta: &'a Meta,
     /// Path in the document.
     path: String,
+    /// What to do.
+    instead: &'static str,
+}
+
+const NAME_ACCOUNTS: &str = "give each endpoint its `serviceAccount`";
+const NAME_LOCATION: &str = "write `location: MESH_INTERNAL`";
+const LEAVE_LABEL: &str = "leave the label out";
+
+/// Whether nobody enforces policies at `host` of `entry`. The default of `location` is MESH_EXTERNAL, so that a name of the
+/// mesh is not believed to be outside of it.
+pub(super) fn is_external(entry: &ServiceEntry, host: &str) -> bool {
+    let host = host.to_ascii_lowercase();
+    entry.location == Location::MeshExternal && !host.trim_end_matches('.').ends_with(".svc.cluster.local")
 }
 
 /// Istio (`getTLSModeFromWorkloadEntry`): "Use security.istio.io/tlsMode if its present", "If not, set TLS mode if
@@ -31,18 +46,20 @@ pub(super) fn of_service_entry(entry: &ServiceEntry) -> Option<Plain<'_>> {
         Some(mode) => mode != "istio",
         None => endpoint.service_account.as_ref().is_none_or(String::is_empty),
     };
-    let path = match entry.endpoints.iter().position(is_plain) {
-        Some(index) => format!("spec.endpoints[{index}]"),
-        None if entry.endpoints.is_empty() => "spec.endpoints".to_owned(),
+    let (path, instead) = match entry.endpoints.iter().position(is_plain) {
+        // Istio (`buildUpstreamTLSSettings`): to what is `meshExternal` it begins no mutual TLS by itself.
+        _ if entry.location == Location::MeshExternal => ("spec.location".to_owned(), NAME_LOCATION),
+        Some(index) => (format!("spec.endpoints[{index}]"), NAME_ACCOUNTS),
+        None if entry.endpoints.is_empty() => ("spec.endpoints".to_owned(), NAME_ACCOUNTS),
         None => return None,
     };
-    Some(Plain { meta: &entry.meta, path })
+    Some(Plain { meta: &entry.meta, path, instead })
 }
 
 /// Istio (`GetTLSModeFromEndpointLabels`): the label of a pod says it.
 pub(super) fn of_service(service: &istio::Service) -> Option<Plain<'_>> {
     let mode = service.selector.get(TLS_MODE)?;
-    (mode != "istio").then(|| Plain { meta: &service.meta, path: "spec.selector".to_owned() })
+    (mode != "istio").then(|| Plain { meta: &service.meta, path: "spec.selector".to_owned(), instead: LEAVE_LABEL })
 }
 
 /// Whether labels of an endpoint say nothing but whether it takes mutual TLS.
@@ -73,11 +90,11 @@ impl<'a> Compiler<'a> {
             self.complain_once(meta, &turned_off);
         }
         let plain = found.plain.as_ref().filter(|_| !by_rule);
-        if let Some(Plain { meta, path }) = plain {
+        if let Some(Plain { meta, path, instead }) = plain {
             let message = format!(
                 "{path}: Istio does not know that {} takes mutual TLS, and its gateway speaks plaintext to it: in the mesh \
-                 its policies would see no peer identity, and here they see the gateway's; give each endpoint its \
-                 `serviceAccount`, or write a DestinationRule with ISTIO_MUTUAL for the host",
+                 its policies would see no peer identity, and here they see the gateway's; {instead}, or write a \
+                 DestinationRule with ISTIO_MUTUAL for the host",
                 destination.host
             );
             self.complain_once(meta, &message);

@@ -80,6 +80,27 @@ fn an_istio_that_is_not_strict_is_only_warned() {
     }
 }
 
+/// The default of `location` is outside of the mesh, and a name of the mesh is not there.
+#[test]
+fn names_of_the_mesh_are_not_outside_of_it() {
+    const ONE: &str = "resolution: STATIC, endpoints: [{address: 10.0.0.1, serviceAccount: e}]";
+    for (host, location, is_refused) in [
+        ("e.example", "", false),
+        ("e.ns.svc.cluster.local", "", true),
+        ("E.ns.SVC.cluster.local", "location: MESH_EXTERNAL, ", true),
+        ("e.ns.svc.cluster.local", "location: MESH_INTERNAL, ", false),
+    ] {
+        let entry = entry(", labels: {app: e}", &format!("{location}{ONE}")).replace("entry.example", host);
+        let route = to_entry().replace("entry.example", host);
+        let errors = complaint(&[&route, &entry]);
+        let expected = format!("ns/e: spec.location: Istio does not know that {host} takes mutual TLS");
+        assert_eq!(errors.is_some(), is_refused, "{host} {location} {errors:?}");
+        assert!(errors.is_none_or(|errors| errors.contains(&expected) && errors.contains("MESH_INTERNAL")), "{host}");
+        let mutual = rule("ns", host, "trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}");
+        assert_eq!(complaint(&[&route, &entry, &mutual]), None, "{host} {location}");
+    }
+}
+
 /// Istio (`PushContext.destinationRule`): which of several rules a gateway takes. The gateway is in `edge`.
 #[test]
 fn rules_that_turn_mutual_tls_on() {
