@@ -132,6 +132,8 @@ fn rules_that_turn_mutual_tls_on() {
         (false, vec![("other", "entry.example", MUTUAL.to_owned())]),
         (false, vec![("ns", "other.example", MUTUAL.to_owned())]),
         (false, vec![("ns", "entry.example", hidden(MUTUAL))]),
+        (false, vec![("ns", "entry.example", format!("exportTo: [other], {MUTUAL}"))]),
+        (true, vec![("ns", "entry.example", format!("exportTo: [other, edge], {MUTUAL}"))]),
         (false, vec![("ns", "entry.example", selecting("app: edge", MUTUAL))]),
         (false, vec![("edge", "entry.example", selecting("unknown: a", MUTUAL))]),
         (false, vec![("ns", "entry.example", format!("subsets: [{{name: v1, {MUTUAL}}}]"))]),
