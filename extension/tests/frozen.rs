@@ -99,12 +99,13 @@ impl Function {
         assert!(Command::new("kill").args([&format!("-{signal}"), &id]).status().await.unwrap().success());
     }
 
-    /// Ends it, and returns its last line.
+    /// Ends it, and returns what it says about that. (The lines of requests that are cut off come after it.)
     async fn shut_down(self) -> String {
         self.lambda.shut_down();
         let output = self.child.wait_with_output().await.unwrap();
         assert_eq!(output.status.code(), Some(0));
-        String::from_utf8(output.stdout).unwrap().lines().last().unwrap().to_owned()
+        let said = String::from_utf8(output.stdout).unwrap();
+        said.lines().find(|line| line.contains(r#""event":"end""#)).unwrap().to_owned()
     }
 }
 
