@@ -6,7 +6,7 @@ mod common;
 use std::net::SocketAddr;
 use std::process::Stdio;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use common::*;
@@ -30,6 +30,19 @@ struct Function {
     _folder: tempfile::TempDir,
 }
 
+/// An address that is free. Not one of the kernel's choice: those it also gives to connections, of which there are many
+/// here, before the program could take it.
+async fn free() -> SocketAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    loop {
+        let port = 20_000 + (std::process::id() % 1_000) as u16 * 10 + NEXT.fetch_add(1, Ordering::SeqCst);
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        if TcpListener::bind(address).await.is_ok() {
+            return address;
+        }
+    }
+}
+
 impl Function {
     async fn start(mood: Mood) -> Function {
         let mesh = Arc::new(Mesh::new());
@@ -40,9 +53,7 @@ impl Function {
         let folder = tempfile::tempdir().unwrap();
         let bundle = folder.path().join("mesh.bundle");
         std::fs::write(&bundle, bundle_bytes()).unwrap();
-        let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = taken.local_addr().unwrap();
-        drop(taken);
+        let address = free().await;
         let child = Command::new(env!("CARGO_BIN_EXE_extension"))
             .env_clear()
             .env("AWS_LAMBDA_RUNTIME_API", &lambda.address)
