@@ -14,8 +14,7 @@ fn istio() -> PathBuf {
 fn causeway(arguments: &[&str], input: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_causeway"));
     command.args(arguments).arg("--config").arg(istio());
-    let mut child =
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     child.wait_with_output().unwrap()
 }
@@ -94,4 +93,15 @@ fn peers_and_ports_are_told_apart() {
     for (answer, row) in answers.iter().zip(&rows) {
         assert_eq!(answer["allowed"], row.5, "{row:?}: {answer}");
     }
+}
+
+/// The ECS service's route has the authorizer, and nothing that the authorizer says can be said by a client.
+#[test]
+fn lint_finds_nothing_in_the_ecs_template() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_causeway"));
+    command.args(["lint", "--deny", "all", "--json"]).arg(root.join("examples/bookinfo"));
+    let output = command.arg("--template").arg(root.join("infra/ecs/service.yaml")).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "");
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
 }

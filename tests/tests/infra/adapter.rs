@@ -63,7 +63,10 @@ impl Found {
             self.unless(spec[shared].is_null(), &format!("the pod has {shared}"));
         }
         let security = &spec["securityContext"];
-        self.unless(security["runAsNonRoot"] == true && security["runAsUser"].as_u64() > Some(0), "the pod runs as root");
+        self.unless(
+            security["runAsNonRoot"] == true && security["runAsUser"].as_u64() > Some(0),
+            "the pod runs as root",
+        );
         self.unless(security["seccompProfile"]["type"] == "RuntimeDefault", "the pod may make any system call");
         for spread in ["topology.kubernetes.io/zone", "kubernetes.io/hostname"] {
             let constraints = spec["topologySpreadConstraints"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -80,7 +83,8 @@ impl Found {
         self.unless(pause > 0 && pause + 5 < grace, "the drain has no time");
         let volumes = spec["volumes"].as_array().map(Vec::as_slice).unwrap_or_default();
         self.unless(
-            volumes.len() == 1 && volumes[0]["configMap"]["items"] == json!([{"key": "mesh.bundle", "path": "mesh.bundle"}]),
+            volumes.len() == 1
+                && volumes[0]["configMap"]["items"] == json!([{"key": "mesh.bundle", "path": "mesh.bundle"}]),
             "the volumes are not the policies alone",
         );
     }
@@ -115,7 +119,10 @@ impl Found {
 
     fn network(&mut self, policy: &Value, labels: &Value, port: &Value) {
         self.unless(selects(&policy["podSelector"]["matchLabels"], labels), "the network policy is of other pods");
-        self.unless(policy["policyTypes"] == json!(["Ingress", "Egress"]), "the network policy leaves a direction open");
+        self.unless(
+            policy["policyTypes"] == json!(["Ingress", "Egress"]),
+            "the network policy leaves a direction open",
+        );
         for (direction, peers) in [("ingress", "from"), ("egress", "to")] {
             let rules = policy[direction].as_array().map(Vec::as_slice).unwrap_or_default();
             self.unless(!rules.is_empty(), &format!("no {direction} at all"));
@@ -133,7 +140,10 @@ impl Found {
                 }
             }
             let asked = rules.iter().filter(|rule| rule["ports"][0]["port"] == *port).count();
-            self.unless(asked == usize::from(direction == "ingress"), &format!("{asked} ways to the port in {direction}"));
+            self.unless(
+                asked == usize::from(direction == "ingress"),
+                &format!("{asked} ways to the port in {direction}"),
+            );
         }
     }
 }

@@ -5,7 +5,7 @@
 #![allow(missing_docs, unreachable_pub)]
 
 mod adapter;
-// mod ecs;
+mod ecs;
 mod tools;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use crate::tools::{documents, helm, kustomize, read, run, schema_findings, tool};
 
-type Outcome = Result<(), String>;
+pub(crate) type Outcome = Result<(), String>;
 
 /// What goes wrong with the adapter's manifests (file, text, its replacement), and how it is found.
 const MISTAKES: [(&str, &str, &str, &str); 30] = [
@@ -32,10 +32,20 @@ const MISTAKES: [(&str, &str, &str, &str); 30] = [
     ("deployment", "allowPrivilegeEscalation: false", "allowPrivilegeEscalation: true", "gain privileges"),
     ("deployment", "readOnlyRootFilesystem: true", "readOnlyRootFilesystem: false", "can be written"),
     ("deployment", "drop: [ALL]", "drop: [NET_RAW]", "has capabilities"),
-    ("deployment", "              drop: [ALL]", "              drop: [ALL]\n              add: [NET_ADMIN]", "capabilities"),
+    (
+        "deployment",
+        "              drop: [ALL]",
+        "              drop: [ALL]\n              add: [NET_ADMIN]",
+        "capabilities",
+    ),
     ("deployment", "causeway-adapter:0.1.0", "causeway-adapter:latest", "is not pinned"),
     ("deployment", "              memory: 64Mi\n", "", "resources are missing"),
-    ("deployment", "port: 9191\n              service", "port: 9192\n              service", "readinessProbe asks elsewhere"),
+    (
+        "deployment",
+        "port: 9191\n              service",
+        "port: 9192\n              service",
+        "readinessProbe asks elsewhere",
+    ),
     ("deployment", "v3.Authorization", "v2.Authorization", "readinessProbe asks elsewhere"),
     ("deployment", "value: 0.0.0.0:9191", "value: 127.0.0.1:9191", "listens elsewhere"),
     ("deployment", "value: /etc/causeway/mesh", "value: /opt/causeway/mesh", "bundle is looked for elsewhere"),
@@ -49,7 +59,12 @@ const MISTAKES: [(&str, &str, &str, &str); 30] = [
     ("disruptions", "maxUnavailable: 1", "maxUnavailable: 100%", "everything go at once"),
     ("autoscaler", "minReplicas: 3", "minReplicas: 1", "one pod that ends"),
     ("network", "istio: ingressgateway", "istio: eastwestgateway", "others than the gateway may ask"),
-    ("network", "    - from:\n        - name", "    - from:\n        - podSelector: {}\n        - name", "ingress is open"),
+    (
+        "network",
+        "    - from:\n        - name",
+        "    - from:\n        - podSelector: {}\n        - name",
+        "ingress is open",
+    ),
     ("network", "policyTypes: [Ingress, Egress]", "policyTypes: [Ingress]", "leaves a direction open"),
     ("kustomization", "  - network.yaml\n", "", "the kinds are"),
 ];
@@ -103,7 +118,8 @@ fn every_document_fits_its_schema() -> Outcome {
     }
     // Everything in the folder is applied.
     let listed = read(&infra("istio/kustomization.yaml"))?;
-    let listed: BTreeSet<&str> = listed[0]["resources"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let listed: BTreeSet<&str> =
+        listed[0]["resources"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let found = std::fs::read_dir(infra("istio")).map_err(|error| error.to_string())?;
     let found: BTreeSet<String> = found.flatten().map(|file| file.file_name().to_string_lossy().into_owned()).collect();
     let apart = ["kustomization.yaml", "mesh.yaml", "causeway.yaml"];
@@ -231,7 +247,7 @@ fn metadata(name: &str, namespace: &str) -> Box<Value> {
 }
 
 /// The bundle of `infra/istio`.
-fn bundle(folder: &Path) -> Result<PathBuf, String> {
+pub(crate) fn bundle(folder: &Path) -> Result<PathBuf, String> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(infra("istio")).map_err(|error| error.to_string())?.flatten() {
         let text = std::fs::read_to_string(entry.path()).map_err(|error| error.to_string())?;

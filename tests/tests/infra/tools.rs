@@ -67,7 +67,8 @@ pub fn read(path: &Path) -> Result<Vec<Value>, String> {
 /// What the schemas have against documents; each is checked by the one of its kind.
 pub fn schema_findings(documents: &[Value]) -> Result<Vec<String>, String> {
     let group = |document: &Value| document["apiVersion"].as_str().unwrap_or_default().to_owned();
-    let custom = |document: &Value| group(document).contains("istio.io/") || group(document).contains("cert-manager.io/");
+    let custom =
+        |document: &Value| group(document).contains("istio.io/") || group(document).contains("cert-manager.io/");
     // `causeway` alone knows its own kinds.
     let others = documents.iter().filter(|document| !group(document).starts_with("causeway.dev/"));
     let (custom, own): (Vec<&Value>, Vec<&Value>) = others.partition(|document| custom(document));
