@@ -178,6 +178,7 @@ fn the_chart_refuses_values_that_it_does_not_have() -> Outcome {
         ("network.wayOut={0.0.0.0/0}", "/network/wayOut/0"),
         ("network.callers.labels=null", "/network/callers"),
         ("env.CAUSEWAY_BUNDLE=/elsewhere", "CAUSEWAY_BUNDLE"),
+        ("env.AWS_SECRET_ACCESS_KEY=x", "AWS_SECRET_ACCESS_KEY"),
         ("env.causeway_environment=dev", "causeway_environment"),
         ("serviceAccount.roleArn=admin", "/serviceAccount/roleArn"),
         ("port=80", "/port"),
