@@ -109,7 +109,7 @@ impl Found {
         }
         let address = variable(container, "CAUSEWAY_ADAPTER_ADDRESS");
         let listens = address.rsplit_once(':').filter(|(host, _)| !host.starts_with("127.") && *host != "[::1]");
-        self.unless(listens.is_some_and(|(_, at)| at == port.to_string()), "the adapter listens elsewhere");
+        self.unless(listens.is_some_and(|(_, at)| at.parse().ok() == port.as_u64()), "the adapter listens elsewhere");
         let mount = &container["volumeMounts"][0];
         let folder = format!("{}/", mount["mountPath"].as_str().unwrap_or_default());
         self.unless(variable(container, "CAUSEWAY_BUNDLE").starts_with(&folder), "the bundle is looked for elsewhere");

@@ -1,12 +1,14 @@
 //! What is in `infra/` fits the schemas of what reads it, says what it must, and starts our programs.
 //!
-//! `tools` renders and validates, `adapter` knows what the adapter's manifests have to say.
+//! `tools` renders and validates, `adapter` and `ecs` know what the manifests have to say, `trust` tries the commands that
+//! make the intermediates.
 
 #![allow(missing_docs, unreachable_pub)]
 
 mod adapter;
 mod ecs;
 mod tools;
+mod trust;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
