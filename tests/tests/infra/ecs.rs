@@ -42,7 +42,8 @@ const MISTAKES: [(&str, &str, &str); 24] = [
     ("Condition: { Bool: { \"lambda:InvokedViaFunctionUrl\": \"true\" } }", "Condition: {}", "TaskRole has other"),
     (
         "Sid: IamDoorOnly\n",
-        "Sid: Other\n                Effect: Allow\n                Action: sts:AssumeRole\n                Resource: !Ref ClusterArn\n              - Sid: IamDoorOnly\n",
+        "Sid: Other\n                Effect: Allow\n                Action: sts:AssumeRole\n                \
+         Resource: !Ref ClusterArn\n              - Sid: IamDoorOnly\n",
         "TaskRole has other",
     ),
     ("StringEquals: { \"aws:SourceAccount\": !Ref AWS::AccountId }", "Bool: {}", "may be assumed for another account"),
@@ -132,7 +133,10 @@ fn findings(template: &Value) -> Vec<String> {
             }
         }
     }
-    let door = |sid: &str, action: &str, condition: Value| json!({"Sid": sid, "Effect": "Allow", "Action": action, "Resource": {"Ref": "KeyIssuerArn"}, "Condition": condition});
+    let door = |sid: &str, action: &str, condition: Value| {
+        let resource = json!({"Ref": "KeyIssuerArn"});
+        json!({"Sid": sid, "Effect": "Allow", "Action": action, "Resource": resource, "Condition": condition})
+    };
     let expected = [
         door("IamDoor", "lambda:InvokeFunctionUrl", json!({"StringEquals": {"lambda:FunctionUrlAuthType": "AWS_IAM"}})),
         door("IamDoorOnly", "lambda:InvokeFunction", json!({"Bool": {"lambda:InvokedViaFunctionUrl": "true"}})),
@@ -190,8 +194,8 @@ fn the_task_has_one_way_in_and_what_it_needs() -> Outcome {
     Ok(())
 }
 
-/// The extension starts with the template's own variables, and is healthy to the template's own check. A misspelt variable
-/// would stop it.
+/// The extension starts with the template's own variables, and is healthy to the template's own check. A misspelt
+/// variable would stop it.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_sidecar_starts_as_the_template_says() -> Outcome {
     if !tools::available() || !tier::available(&[&program("extension")]) {

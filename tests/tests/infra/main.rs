@@ -1,7 +1,7 @@
 //! What is in `infra/` fits the schemas of what reads it, says what it must, and starts our programs.
 //!
-//! `tools` renders and validates, `adapter` and `ecs` know what the manifests have to say, `trust` tries the commands that
-//! make the intermediates.
+//! `tools` renders and validates, `adapter` and `ecs` know what the manifests have to say, `trust` tries the commands
+//! that make the intermediates.
 
 #![allow(missing_docs, unreachable_pub)]
 
@@ -263,8 +263,8 @@ pub(crate) fn bundle(folder: &Path) -> Result<PathBuf, String> {
     Ok(path)
 }
 
-/// The adapter starts with the manifests' own variables and the manifests' policies, and answers the manifests' probes. A
-/// misspelt variable, and a workload without policies, would stop it.
+/// The adapter starts with the manifests' own variables and the manifests' policies, and answers the manifests' probes.
+/// A misspelt variable, and a workload without policies, would stop it.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_adapter_starts_as_the_manifests_say() -> Outcome {
     if !tools::available() || !tier::available(&[&program("adapter"), &e2e::tool("python3")]) {

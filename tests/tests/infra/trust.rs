@@ -16,7 +16,8 @@ set -eu
 [ "$1 $2 $3 $4" = "write -format=json pki_mesh/root/sign-intermediate csr=@ca.csr" ]
 case " $* " in *" max_path_length=0 "*) ;; *) exit 1 ;; esac
 printf 'basicConstraints = critical, CA:true, pathlen:0\nkeyUsage = critical, keyCertSign, cRLSign\n' |
-    openssl x509 -req -in ca.csr -CA mesh/root-cert.pem -CAkey mesh/root-key.pem -CAcreateserial -days 1 -extfile /dev/stdin |
+    openssl x509 -req -in ca.csr -CA mesh/root-cert.pem -CAkey mesh/root-key.pem -CAcreateserial -days 1 \
+        -extfile /dev/stdin |
     jq --null-input --rawfile c /dev/stdin --rawfile r mesh/root-cert.pem \
         '{data: {certificate: ($c | rtrimstr("\n")), issuing_ca: ($r | rtrimstr("\n"))}}'
 "#;
@@ -48,7 +49,8 @@ jq -r '."ca-key.pem"' put.json > signer-key.pem
 jq -r '."cert-chain.pem"' put.json > chain.pem
 openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout leaf-key.pem -subj / -out leaf.csr
 printf 'subjectAltName = critical, URI:spiffe://cluster.local/ns/bookinfo/sa/bookinfo-reviews\n' |
-    openssl x509 -req -in leaf.csr -CA signer.pem -CAkey signer-key.pem -CAcreateserial -days 1 -extfile /dev/stdin > leaf.pem
+    openssl x509 -req -in leaf.csr -CA signer.pem -CAkey signer-key.pem -CAcreateserial -days 1 \
+        -extfile /dev/stdin > leaf.pem
 openssl verify -x509_strict -CAfile mesh/root-cert.pem -untrusted chain.pem signer.pem
 openssl verify -CAfile mesh/root-cert.pem -untrusted chain.pem leaf.pem
 ! openssl verify -CAfile mesh/root-cert.pem leaf.pem
