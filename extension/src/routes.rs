@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
 
 use http::HeaderMap;
+use http::uri::PathAndQuery;
 use traffic::route::{Head, Line, Routes};
 use traffic::table::Outbound;
 use traffic::{Rules, open::View};
@@ -95,6 +96,19 @@ impl Hosts {
             Some(Ok(routes)) => Ok(Arc::clone(routes)),
             Some(Err(problem)) => Err(Refusal::new(Reason::ConfigurationInvalid, problem.clone())),
             None => Err(Refusal::new(Reason::ConfigurationInvalid, format!("the bundle has no host number {index}"))),
+        }
+    }
+
+    /// The path that routes and services see in place of this one; `None` when it is the same.
+    ///
+    /// # Errors
+    /// When Envoy would answer 400.
+    pub(crate) fn normalize(&self, path: &PathAndQuery) -> Result<Option<PathAndQuery>, Refusal> {
+        let refused =
+            |why: &str| Refusal::new(Reason::RequestInvalid, format!("found a path that has no normal form: {why}"));
+        match self.rules.normalize(path.as_str()).map_err(|error| refused(&error.to_string()))? {
+            normal if normal == path.as_str() => Ok(None),
+            normal => normal.parse().map(Some).map_err(|_| refused("it is too long")),
         }
     }
 

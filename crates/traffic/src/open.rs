@@ -1,16 +1,19 @@
 //! Reading the [table](crate::table): checked once as a whole, and each part turned into Rust when it is first used.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
+use istio::PathNormalization;
+use istio::path::{self, NotCanonical};
 use rkyv::rancor;
 use rkyv::util::AlignedVec;
 use yoke::Yoke;
 
 use crate::table::{
-    ArchivedAction, ArchivedName, ArchivedOutbound, ArchivedTable, ArchivedView, Cluster, Listener, Name, Outbound,
-    VERSION, VirtualHost,
+    ArchivedAction, ArchivedName, ArchivedOutbound, ArchivedPathNormalization, ArchivedTable, ArchivedView, Cluster,
+    Listener, Name, Outbound, VERSION, VirtualHost,
 };
 
 /// The longest section that is opened, in bytes: that of a whole bundle.
@@ -72,6 +75,31 @@ impl Rules {
     /// The mesh's trust domain.
     pub fn trust_domain(&self) -> &str {
         self.table().trust_domain.as_str()
+    }
+
+    /// What becomes of a path before routes and services see it.
+    pub fn path_normalization(&self) -> PathNormalization {
+        match self.table().path_normalization {
+            ArchivedPathNormalization::None => PathNormalization::None,
+            ArchivedPathNormalization::Base => PathNormalization::Base,
+            ArchivedPathNormalization::MergeSlashes => PathNormalization::MergeSlashes,
+            ArchivedPathNormalization::DecodeAndMergeSlashes => PathNormalization::DecodeAndMergeSlashes,
+        }
+    }
+
+    /// The path, with its query, that routes and services see in place of the one that a client wrote. Istio gives the
+    /// proxy beside a client the mesh's `pathNormalization` as it gives it to the one beside a server
+    /// (`buildHTTPConnectionManager`), and Envoy applies it before it chooses a route.
+    ///
+    /// # Errors
+    /// What Envoy answers with 400: see [`path::normalize`].
+    pub fn normalize<'p>(&self, path_and_query: &'p str) -> Result<Cow<'p, str>, NotCanonical> {
+        // Envoy refuses what does not begin with a slash before it normalises it, as it refuses what has no route
+        // (`absolute_path_rejected`): `OPTIONS *`.
+        if !path_and_query.starts_with('/') {
+            return Ok(Cow::Borrowed(path_and_query));
+        }
+        path::normalize(path_and_query, self.path_normalization())
     }
 
     /// What a workload of `namespace` with `labels` sees. Without a namespace: what all see alike; an error names the

@@ -120,14 +120,15 @@ fn action() -> BoxedStrategy<HttpAction> {
         Just(RedirectPort::FromRequestPort),
     ];
     let redirect = (
-        option::of("(%PREFIX\\(\\)%)?/[a-z?=]{0,4}"),
+        option::of((any::<bool>(), "/[a-z?=]{0,4}")),
         option::of("[a-z]{1,3}\\.example(:80)?"),
         option::of(port),
         select(vec!["http", "https"]),
         select(vec![301_u16, 302, 303, 307, 308]),
     )
-        .prop_map(|(uri, authority, port, scheme, code)| HttpRedirect {
-            uri,
+        .prop_map(|(path, authority, port, scheme, code)| HttpRedirect {
+            uri: path.clone().filter(|path| path.0).map(|path| path.1),
+            prefix_rewrite: path.filter(|path| !path.0).map(|path| path.1),
             authority,
             port,
             scheme: Some(scheme.to_owned()),
