@@ -189,8 +189,15 @@ fn http_route() -> BoxedStrategy<HttpRoute> {
     let rest = (vec(mirror, 0..2), header_operations(), any::<bool>());
     let times = (option::of(time()), option::of(http_retry()));
     (word(), vec(http_match(), 0..3), action(), option::of(rewrite()), times, option::of(fault()), rest)
-        .prop_map(|(name, matches, action, rewrite, (timeout, retries), fault, (mirrors, headers, has_cors_policy))| {
+        .prop_map(|(name, mut matches, action, rewrite, (timeout, retries), fault, rest)| {
+            let (mirrors, headers, has_cors_policy) = rest;
             let forwards = matches!(action, HttpAction::Route(_));
+            if matches!(&action, HttpAction::Redirect(redirect) if redirect.prefix_rewrite.is_some()) {
+                // Nothing else than a prefix goes with it.
+                for found in matches.iter_mut().filter(|found| !matches!(found.uri, Some(StringMatch::Prefix(_)))) {
+                    found.uri = None;
+                }
+            }
             HttpRoute {
                 name,
                 matches,
