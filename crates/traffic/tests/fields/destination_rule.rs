@@ -8,29 +8,36 @@ pub(crate) const SECTIONS: &[Section] = &[
         document: r#"apiVersion: networking.istio.io/v1
 kind: DestinationRule
 metadata: { name: tested, namespace: bookinfo }
-spec: @
----
-apiVersion: networking.istio.io/v1
-kind: VirtualService
-metadata: { name: route, namespace: bookinfo }
-spec: { hosts: [details], http: [{ route: [{ destination: { host: ratings, subset: v9 } }] }] }
----
-apiVersion: networking.istio.io/v1
-kind: DestinationRule
-metadata: { name: second, namespace: bookinfo }
-spec: { host: ratings, subsets: [{ name: v9 }] }"#,
+spec: @"#,
         base: &[("host", "ratings")],
         is_word: false,
         fields: &[
             ("host", "details, trafficPolicy: { connectionPool: { tcp: { maxConnections: 7 } } }"),
             ("trafficPolicy", "{ connectionPool: { tcp: { maxConnections: 7 } } }"),
-            ("subsets", "[{ name: v9, labels: { version: v1 }, trafficPolicy: { loadBalancer: { simple: RANDOM } } }]"),
             ("exportTo", "['.'], trafficPolicy: { connectionPool: { tcp: { maxConnections: 7 } } }"),
             (
                 "workloadSelector",
                 "{ matchLabels: { app: page } }, trafficPolicy: { connectionPool: { tcp: { maxConnections: 7 } } }",
             ),
         ],
+    },
+    Section {
+        heading: "DestinationRule spec",
+        document: r#"apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: { name: tested, namespace: bookinfo }
+spec: @
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: { name: route, namespace: bookinfo }
+spec: { hosts: [details], http: [{ route: [{ destination: { host: ratings, subset: v9 } }] }] }"#,
+        base: &[("host", "ratings")],
+        is_word: false,
+        fields: &[(
+            "subsets",
+            "[{ name: v9, labels: { version: v1 }, trafficPolicy: { loadBalancer: { simple: RANDOM } } }]",
+        )],
     },
     Section {
         heading: "DestinationRule spec.subsets[]",
@@ -50,11 +57,22 @@ metadata: { name: second, namespace: bookinfo }
 spec: { host: ratings, subsets: [{ name: v2, labels: { version: v2 } }] }"#,
         base: &[("name", "v1"), ("labels", "{ version: v1 }")],
         is_word: false,
-        fields: &[
-            ("name", "v1"),
-            ("labels", "{ version: v2 }"),
-            ("trafficPolicy", "{ loadBalancer: { simple: RANDOM } }"),
-        ],
+        fields: &[("labels", "{ version: v2 }"), ("trafficPolicy", "{ loadBalancer: { simple: RANDOM } }")],
+    },
+    Section {
+        heading: "DestinationRule spec.subsets[]",
+        document: r#"apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: { name: tested, namespace: bookinfo }
+spec: { host: ratings, subsets: [@] }
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: { name: route, namespace: bookinfo }
+spec: { hosts: [details], http: [{ route: [{ destination: { host: ratings, subset: v9 } }] }] }"#,
+        base: &[("name", "v8")],
+        is_word: false,
+        fields: &[("name", "v9")],
     },
     Section {
         heading: "DestinationRule spec.trafficPolicy",
