@@ -135,7 +135,7 @@ impl Hosts {
 
     /// How many hosts and ports can be called.
     pub(crate) fn len(&self) -> usize {
-        self.view.names().len()
+        self.view.len()
     }
 
     fn prepare(&self, index: u32) -> Result<Arc<Routes>, String> {

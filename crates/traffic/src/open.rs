@@ -25,10 +25,13 @@ const ALIGN: usize = AlignedVec::<16>::ALIGNMENT;
 /// The end of the full name of a service in Kubernetes.
 const SERVICE_SUFFIX: &str = ".svc.cluster.local";
 
+/// Bytes that several own, such as a part of a file that was read.
+pub type SharedBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
+
 /// The opened egress section of a bundle. A clone is cheap.
 #[derive(Clone)]
 pub struct Rules {
-    table: Yoke<&'static ArchivedTable, Arc<AlignedVec<ALIGN>>>,
+    table: Yoke<&'static ArchivedTable, SharedBytes>,
 }
 
 /// Why an egress section cannot be used.
@@ -59,8 +62,25 @@ impl Rules {
         // The section lies anywhere in its file, and the archive needs its alignment.
         let mut aligned = AlignedVec::<ALIGN>::with_capacity(section.len());
         aligned.extend_from_slice(section);
-        let table = Yoke::try_attach_to_cart(Arc::new(aligned), |bytes: &AlignedVec<ALIGN>| {
-            rkyv::access::<ArchivedTable, rancor::Error>(bytes)
+        Self::attach(Arc::new(aligned))
+    }
+
+    /// As [`open`](Self::open), without a copy, unless the bytes begin where they cannot be used. A Lambda function
+    /// starts with this: of ten thousand destinations the copy takes longer than the check.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_shared(section: SharedBytes) -> Result<Rules, OpenError> {
+        let bytes = section.as_ref().as_ref();
+        if bytes.len() > MAX_BYTES || bytes.as_ptr().align_offset(ALIGN) != 0 {
+            return Self::open(bytes);
+        }
+        Self::attach(section)
+    }
+
+    fn attach(section: SharedBytes) -> Result<Rules, OpenError> {
+        let table = Yoke::try_attach_to_cart(section, |bytes| {
+            rkyv::access::<ArchivedTable, rancor::Error>(bytes.as_ref())
                 .map_err(|error| OpenError(format!("it is damaged: {error}")))
         })?;
         let rules = Rules { table };
@@ -186,6 +206,16 @@ impl View {
     pub fn listeners(&self) -> Vec<Listener> {
         let listeners = self.archived().map(|view| rkyv::deserialize::<Vec<Listener>, rancor::Error>(&view.listeners));
         listeners.and_then(Result::ok).unwrap_or_default()
+    }
+
+    /// How many exact hosts and ports can be called.
+    pub fn len(&self) -> usize {
+        self.archived().map_or(0, |view| view.names.len())
+    }
+
+    /// True when there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// Every exact host and port that can be called, for people.

@@ -162,6 +162,26 @@ spec: { host: ratings, trafficPolicy: { outlierDetection: {}, loadBalancer: { co
         ],
     },
     Section {
+        heading: "DestinationRule spec.trafficPolicy.loadBalancer.consistentHash.ringHash",
+        document: r#"apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: { name: tested, namespace: bookinfo }
+spec: { host: ratings, trafficPolicy: { outlierDetection: {}, loadBalancer: { consistentHash: { useSourceIp: true, ringHash: @ } } } }"#,
+        base: &[],
+        is_word: false,
+        fields: &[("minimumRingSize", "7")],
+    },
+    Section {
+        heading: "DestinationRule spec.trafficPolicy.loadBalancer.consistentHash.maglev",
+        document: r#"apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: { name: tested, namespace: bookinfo }
+spec: { host: ratings, trafficPolicy: { outlierDetection: {}, loadBalancer: { consistentHash: { useSourceIp: true, maglev: @ } } } }"#,
+        base: &[("tableSize", "7")],
+        is_word: false,
+        fields: &[("tableSize", "11")],
+    },
+    Section {
         heading: "DestinationRule spec.trafficPolicy.loadBalancer.consistentHash.httpCookie",
         document: r#"apiVersion: networking.istio.io/v1
 kind: DestinationRule
@@ -195,6 +215,26 @@ spec: { host: ratings, trafficPolicy: { outlierDetection: {}, loadBalancer: { lo
             ("failoverPriority", "[app]"),
             ("enabled", "false"),
         ],
+    },
+    Section {
+        heading: "DestinationRule spec.trafficPolicy.loadBalancer.localityLbSetting.distribute[]",
+        document: r#"apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: { name: tested, namespace: bookinfo }
+spec: { host: ratings, trafficPolicy: { outlierDetection: {}, loadBalancer: { localityLbSetting: { distribute: [@] } } } }"#,
+        base: &[("from", "'*'"), ("to", "{ eu: 100 }")],
+        is_word: false,
+        fields: &[("from", "eu"), ("to", "{ us: 100 }")],
+    },
+    Section {
+        heading: "DestinationRule spec.trafficPolicy.loadBalancer.localityLbSetting.failover[]",
+        document: r#"apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: { name: tested, namespace: bookinfo }
+spec: { host: ratings, trafficPolicy: { outlierDetection: {}, loadBalancer: { localityLbSetting: { failover: [@] } } } }"#,
+        base: &[("from", "eu"), ("to", "us")],
+        is_word: false,
+        fields: &[("from", "ap"), ("to", "ap")],
     },
     Section {
         heading: "DestinationRule spec.trafficPolicy.connectionPool.tcp",

@@ -272,6 +272,16 @@ spec: { hosts: [reviews], http: [{ fault: { abort: @ }, route: [{ destination: {
         ],
     },
     Section {
+        heading: "VirtualService spec.http[].fault.abort.percentage",
+        document: r#"apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: { name: tested, namespace: bookinfo }
+spec: { hosts: [reviews], http: [{ fault: { abort: { httpStatus: 500, percentage: @ } }, route: [{ destination: { host: ratings } }] }] }"#,
+        base: &[],
+        is_word: false,
+        fields: &[("value", "0.5")],
+    },
+    Section {
         heading: "VirtualService spec.http[].mirrors[]",
         document: r#"apiVersion: networking.istio.io/v1
 kind: VirtualService
