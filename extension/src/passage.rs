@@ -34,6 +34,7 @@ use crate::tunnel::{self, Opened};
 use crate::upgrade::Upgrading;
 use crate::wishes::Wishes;
 
+const ORIGINAL_HOST: HeaderName = HeaderName::from_static("x-envoy-original-host");
 const ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-envoy-original-path");
 const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
 
@@ -164,7 +165,10 @@ impl Passage {
         let changes = picked.route.changes(index);
         changes.request(&mut self.head.headers, line);
         if let Some(authority) = changes.authority() {
-            self.head.headers.insert(HOST, host_header(authority)?);
+            // Envoy, since 1.35: "The router filter records the host value from before its mutation".
+            if let Some(original) = self.head.headers.insert(HOST, host_header(authority)?) {
+                self.head.headers.insert(ORIGINAL_HOST, original);
+            }
             authority.clone_into(&mut entry.authority);
         }
         self.head.uri = self.target.path.clone().into();
