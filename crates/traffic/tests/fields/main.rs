@@ -1,4 +1,4 @@
-//! `docs/egress.md` says what becomes of each field of Istio's traffic rules; this asks for each whether that is so.
+//! `docs/traffic-fields.md` says what becomes of each field of Istio's traffic rules; this asks for each whether that is so.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
@@ -107,7 +107,7 @@ struct Said {
 
 /// `HEADING FIELD`, and what the text says.
 fn text() -> BTreeMap<String, Said> {
-    let text = include_str!("../../../../docs/egress.md");
+    let text = include_str!("../../../../docs/traffic-fields.md");
     let mut said = BTreeMap::new();
     let mut heading = "";
     let words = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
