@@ -3,6 +3,7 @@
 //! Everything that this crate cannot represent exactly is an error here. Nothing is left out.
 
 mod authentication;
+mod client_rules;
 mod context_keys;
 mod destination;
 mod environments;
@@ -12,8 +13,10 @@ mod key_source;
 mod lookup;
 mod plaintext;
 mod policy;
+mod protocol;
 mod provider;
 mod route;
+mod routed;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -22,6 +25,7 @@ use istio::{Action, Meta, Resources, WorkloadSelector};
 use rkyv::rancor;
 
 pub use environments::{SharedTokens, shared_tokens};
+pub use routed::{routed_hosts, routes_for};
 
 use crate::compiled::{Label, Mode, Namespace, PathNormalization, PolicySet, Provider, TargetRef, VERSION};
 
