@@ -1,9 +1,10 @@
 //! One request, sent until it has an answer: tries, the pauses between them, and their limits.
 //!
-//! A request is repeated for three reasons. The route's policy says so (Envoy's conditions). Nothing of it can have
-//! been processed, as there was no connection, no TLS, or the service said so: then it goes to another endpoint whatever the
-//! policy. It is idempotent and the connection ended without an answer: "A client SHOULD NOT automatically retry a
-//! request with a non-idempotent method" (RFC 9110 9.2.2), and may any other; this needs a policy that allows retries.
+//! A request is repeated for three reasons. The route's policy says so (Envoy's conditions). It is idempotent and the
+//! connection ended without an answer: "A client SHOULD NOT automatically retry a request with a non-idempotent method"
+//! (RFC 9110 9.2.2), and may any other; this is one more condition of the policy, with its number of tries, its budget
+//! and its pauses. Nothing of it can have been processed, as there was no connection, no TLS, or the service said so:
+//! then it goes to another endpoint whatever the policy, within bounds of number and time.
 
 mod alone;
 
@@ -29,8 +30,11 @@ use crate::upstream::{Exchange, Failed, FailedKind, Hop, Upstream};
 
 pub(crate) use alone::Sent;
 
-/// The most tries that no policy counts.
+/// The most tries that no policy counts: each follows one of which nothing was processed.
 const MAX_FREE: usize = 32;
+
+/// How long the tries before them may have taken together. A gateway that is a black hole costs a second each.
+const MAX_FREE_TIME: Duration = Duration::from_secs(10);
 
 const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 const EXPECTED_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
@@ -96,6 +100,25 @@ pub(crate) struct Won {
     pub(crate) held: Held,
 }
 
+/// The endpoints that failed a request.
+#[derive(Default)]
+struct Failures {
+    all: Vec<SocketAddr>,
+    /// Those that no free try goes to any more.
+    for_good: Vec<SocketAddr>,
+}
+
+impl Failures {
+    fn note(&mut self, address: SocketAddr, kind: FailedKind) {
+        // An endpoint that refuses a stream is well, and may take it on another connection. Once: it may also be that
+        // it has enough to do.
+        if kind != FailedKind::RefusedStream || self.all.contains(&address) {
+            self.for_good.push(address);
+        }
+        self.all.push(address);
+    }
+}
+
 /// How one try ended.
 enum Tried {
     Answer(Exchange),
@@ -143,12 +166,12 @@ impl Job<'_> {
         let Some(place) = self.cluster.enter() else { return Err(self.full()) };
         let mut held = Held::default();
         held.hold(place);
-        let (mut tried_at, mut dead) = (Vec::new(), Vec::new());
-        let (mut retries, mut free) = (0, 0);
+        let (mut tried_at, mut failed_at) = (Vec::new(), Failures::default());
+        let (mut retries, mut free, mut spent) = (0, 0, Duration::ZERO);
         let mut after_timeout = false;
         // Envoy: one place for a request that is repeated, however often.
         let mut slot = None;
-        let mut next = match self.choose(&tried_at, &dead, draws).await? {
+        let mut next = match self.choose(&tried_at, &[], draws).await? {
             Some(chosen) => chosen,
             None => return Err(self.none_healthy()),
         };
@@ -156,7 +179,7 @@ impl Job<'_> {
         loop {
             let Some(sent) = upload.take() else { return Err(self.none_healthy()) };
             let chosen = next;
-            let address = chosen.address;
+            let (address, begun) = (chosen.address, Instant::now());
             let tried = self.one(&chosen, sent, after_timeout, &body).await;
             tried_at.push(address);
             if matches!(tried, Tried::Failed(_)) && body.end().is_broken() {
@@ -165,8 +188,8 @@ impl Job<'_> {
                 return Err(Refusal::new(Reason::RequestInvalid, detail));
             }
             self.observe(address, &tried);
-            // How the policy sees it, and whether it may be sent again in any case.
-            let (retriable, safe) = match &tried {
+            // Whether the policy repeats it, and whether it may be sent again in any case.
+            let (retriable, unprocessed) = match &tried {
                 Tried::Answer(exchange) => {
                     let (status, headers) = (exchange.response.status().as_u16(), exchange.response.headers());
                     (is_retriable(self.policy, &Outcome::Answer { status, headers }), false)
@@ -189,7 +212,7 @@ impl Job<'_> {
                     drop(exchange);
                     retries += 1;
                     tokio::time::sleep(pause).await;
-                    let Some(chosen) = self.choose_again(&tried_at, &dead, draws).await? else {
+                    let Some(chosen) = self.choose_again(&tried_at, &failed_at, draws).await? else {
                         return Err(self.none_healthy());
                     };
                     (next, upload) = (chosen, Some(again));
@@ -202,16 +225,20 @@ impl Job<'_> {
                     Refusal::new(Reason::UpstreamTimeout, detail)
                 }
                 Tried::Failed(failed) => {
-                    dead.push(address);
+                    failed_at.note(address, failed.kind);
                     unsent = failed.unsent.map(|request| request.into_body());
                     refusal(failed.kind, failed.refusal)
                 }
             };
             drop(chosen.active);
             let Some(again) = unsent.or_else(|| body.next()) else { return Err(lost) };
-            if safe && free < MAX_FREE {
-                free += 1;
-                if let Some(chosen) = self.choose(&tried_at, &dead, draws).await? {
+            if unprocessed {
+                spent += begun.elapsed();
+                if free < MAX_FREE
+                    && spent < MAX_FREE_TIME
+                    && let Some(chosen) = self.choose_free(&tried_at, &failed_at, draws).await?
+                {
+                    free += 1;
                     (next, upload) = (chosen, Some(again));
                     continue;
                 }
@@ -222,23 +249,23 @@ impl Job<'_> {
             }
             retries += 1;
             tokio::time::sleep(pause).await;
-            let Some(chosen) = self.choose_again(&tried_at, &dead, draws).await? else { return Err(lost) };
+            let Some(chosen) = self.choose_again(&tried_at, &failed_at, draws).await? else { return Err(lost) };
             (next, upload) = (chosen, Some(again));
         }
     }
 
-    /// Whether the policy repeats after a failure of this kind, and whether repeating is safe without one.
+    /// Whether the policy repeats after a failure of this kind, and whether nothing can have been processed.
     fn judge(&self, kind: FailedKind) -> (bool, bool) {
-        let idempotent = self.head.method.is_idempotent() && self.policy.attempts > 0;
-        let (outcome, safe) = match kind {
-            FailedKind::Connect | FailedKind::Tls => (Outcome::NotSent(NotSent::Connect), true),
-            FailedKind::RefusedStream => (Outcome::NotSent(NotSent::RefusedStream), true),
-            FailedKind::Overflow => (Outcome::NotSent(NotSent::Overflow), false),
-            FailedKind::Reset { sent } => (Outcome::Reset { sent }, !sent || idempotent),
-            FailedKind::Protocol => (Outcome::Reset { sent: true }, idempotent),
-            FailedKind::Timeout => (Outcome::PerTryTimeout, false),
+        let idempotent = self.head.method.is_idempotent();
+        let (outcome, idempotent, unprocessed) = match kind {
+            FailedKind::Connect | FailedKind::Tls => (Outcome::NotSent(NotSent::Connect), false, true),
+            FailedKind::RefusedStream => (Outcome::NotSent(NotSent::RefusedStream), false, true),
+            FailedKind::Reset { sent } => (Outcome::Reset { sent }, idempotent, !sent),
+            FailedKind::Protocol => (Outcome::Reset { sent: true }, idempotent, false),
+            FailedKind::Timeout => (Outcome::PerTryTimeout, false, false),
+            FailedKind::Overflow | FailedKind::Local => return (false, false),
         };
-        (is_retriable(self.policy, &outcome), safe)
+        (idempotent || is_retriable(self.policy, &outcome), unprocessed)
     }
 
     /// Takes a place for a retry that the policy wants, if it has one left and the cluster has. Notes Envoy's flag if
@@ -268,15 +295,28 @@ impl Job<'_> {
         back_off(self.policy, retry, draws.next())
     }
 
-    /// Another endpoint, or one that failed before when there is no other.
+    /// An endpoint for a try that the policy counts: one that has not failed this request, or any when there is none.
     async fn choose_again(
         &self,
         tried: &[SocketAddr],
-        dead: &[SocketAddr],
+        failed: &Failures,
         draws: &mut Draws,
     ) -> Result<Option<Chosen>, Refusal> {
-        match self.choose(tried, dead, draws).await? {
-            None if !dead.is_empty() => self.choose(tried, &[], draws).await,
+        match self.choose(tried, &failed.all, draws).await? {
+            None if !failed.all.is_empty() => self.choose(tried, &[], draws).await,
+            chosen => Ok(chosen),
+        }
+    }
+
+    /// One for a try that no policy counts: that has not failed this request, or that has refused it once.
+    async fn choose_free(
+        &self,
+        tried: &[SocketAddr],
+        failed: &Failures,
+        draws: &mut Draws,
+    ) -> Result<Option<Chosen>, Refusal> {
+        match self.choose(tried, &failed.all, draws).await? {
+            None if failed.for_good.len() < failed.all.len() => self.choose(tried, &failed.for_good, draws).await,
             chosen => Ok(chosen),
         }
     }
@@ -348,6 +388,7 @@ impl Job<'_> {
             credentials: self.credentials.clone(),
             server_name: self.server_name.to_owned(),
             http2: self.http2,
+            patience: self.per_try().max(self.timeout),
         }
     }
 
@@ -407,7 +448,7 @@ impl Job<'_> {
             Tried::PerTryTimeout => self.clusters.failed(address, "no answer in time"),
             Tried::Failed(failed) => match (failed.kind, failed.refusal.reason) {
                 // Neither says anything about the endpoint.
-                (FailedKind::Overflow | FailedKind::RefusedStream, _) | (_, Reason::IdentityUnavailable) => {}
+                (FailedKind::Local | FailedKind::Overflow | FailedKind::RefusedStream, _) => {}
                 // Somebody else behind the gateway: the gateway did its work.
                 (_, Reason::PeerIdentityMismatch) => self.clusters.failed_behind(self.cluster, address),
                 (_, reason) => self.clusters.failed(address, reason.as_str()),

@@ -126,7 +126,7 @@ pub(super) fn no_identity(hop: &Hop, why: &str) -> Refusal {
 }
 
 fn failed(hop: &Hop, why: &str) -> Refusal {
-    Refusal::new(Reason::TlsFailed, format!("{}: {why}", hop.cluster.host))
+    Refusal::new(Reason::ConfigurationInvalid, format!("{}: {why}", hop.cluster.host))
 }
 
 #[cfg(test)]
