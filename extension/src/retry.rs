@@ -333,7 +333,7 @@ impl Job<'_> {
                 let (host, port) = self.original()?;
                 self.resolver.original(host, port).await
             }
-            _ => self.resolver.endpoints(table).await,
+            _ => self.resolver.endpoints(self.cluster.index, table).await,
         };
         let addresses = addresses.map_err(|refusal| match refusal.reason {
             // Envoy: a name without an address is a cluster without a host.
