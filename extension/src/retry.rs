@@ -7,9 +7,11 @@
 //! then it goes to another endpoint whatever the policy, within bounds of number and time.
 
 mod alone;
+mod choose;
+mod trail;
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Request, Response, request};
@@ -17,10 +19,10 @@ use identity::{Credentials, SpiffeId};
 use tokio::time::Instant;
 use traffic::outlier::Observed;
 use traffic::retry::{NotSent, Outcome, back_off, is_retriable};
-use traffic::table::{Resolution, RetryPolicy};
+use traffic::table::RetryPolicy;
 
 use crate::body::{Download, Upload};
-use crate::cluster::{Chosen, ClusterState, Clusters, Count, Held, Wanted};
+use crate::cluster::{Chosen, ClusterState, Clusters, Count, Held};
 use crate::deadline::Invocation;
 use crate::outgoing::Outgoing;
 use crate::random::Draws;
@@ -29,6 +31,9 @@ use crate::resolve::Resolver;
 use crate::upstream::{Exchange, Failed, FailedKind, Hop, Upstream};
 
 pub(crate) use alone::Sent;
+pub(crate) use trail::Trail;
+
+use choose::Failures;
 
 /// The most tries that no policy counts: each follows one of which nothing was processed.
 const MAX_FREE: usize = 32;
@@ -65,33 +70,6 @@ pub(crate) struct Job<'a> {
     pub(crate) trail: &'a Trail,
 }
 
-/// What is known of the tries, also when they are cut short.
-#[derive(Debug, Default)]
-pub(crate) struct Trail(Mutex<Steps>);
-
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Steps {
-    pub(crate) attempts: u32,
-    pub(crate) flags: Flags,
-    /// The endpoint of the last try.
-    pub(crate) endpoint: Option<Arc<str>>,
-    /// Where a try is under way.
-    under_way: Option<SocketAddr>,
-    /// The begin of the first try.
-    pub(crate) begun: Option<Instant>,
-}
-
-impl Trail {
-    fn lock(&self) -> MutexGuard<'_, Steps> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A copy of it.
-    pub(crate) fn steps(&self) -> Steps {
-        self.lock().clone()
-    }
-}
-
 /// The head of an answer.
 pub(crate) struct Won {
     pub(crate) response: Response<Download>,
@@ -100,22 +78,19 @@ pub(crate) struct Won {
     pub(crate) held: Held,
 }
 
-/// The endpoints that failed a request.
-#[derive(Default)]
-struct Failures {
-    all: Vec<SocketAddr>,
-    /// Those that no free try goes to any more.
-    for_good: Vec<SocketAddr>,
+/// Where the policy repeats a request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum At {
+    Nowhere,
+    /// At an endpoint that has not failed it: the policy does not name what happened.
+    Another,
+    /// There rather than at one that has.
+    Any,
 }
 
-impl Failures {
-    fn note(&mut self, address: SocketAddr, kind: FailedKind) {
-        // An endpoint that refuses a stream is well, and may take it on another connection. Once: it may also be that
-        // it has enough to do.
-        if kind != FailedKind::RefusedStream || self.all.contains(&address) {
-            self.for_good.push(address);
-        }
-        self.all.push(address);
+impl At {
+    fn any(retriable: bool) -> At {
+        if retriable { At::Any } else { At::Nowhere }
     }
 }
 
@@ -189,12 +164,12 @@ impl Job<'_> {
             }
             self.observe(address, &tried);
             // Whether the policy repeats it, and whether it may be sent again in any case.
-            let (retriable, unprocessed) = match &tried {
+            let (again_at, unprocessed) = match &tried {
                 Tried::Answer(exchange) => {
                     let (status, headers) = (exchange.response.status().as_u16(), exchange.response.headers());
-                    (is_retriable(self.policy, &Outcome::Answer { status, headers }), false)
+                    (At::any(is_retriable(self.policy, &Outcome::Answer { status, headers })), false)
                 }
-                Tried::PerTryTimeout => (is_retriable(self.policy, &Outcome::PerTryTimeout), false),
+                Tried::PerTryTimeout => (At::any(is_retriable(self.policy, &Outcome::PerTryTimeout)), false),
                 Tried::Failed(failed) => self.judge(failed.kind),
             };
             after_timeout = matches!(tried, Tried::PerTryTimeout);
@@ -202,7 +177,7 @@ impl Job<'_> {
             let lost = match tried {
                 Tried::Answer(exchange) => {
                     let pause = self.back_off(retries + 1, draws);
-                    let may = self.may_retry(retriable, retries, pause, &mut slot);
+                    let may = self.may_retry(again_at, retries, pause, &mut slot);
                     let Some(again) = may.then(|| body.next()).flatten() else {
                         held.hold(chosen.active);
                         slot.into_iter().for_each(|place| held.hold(place));
@@ -244,18 +219,22 @@ impl Job<'_> {
                 }
             }
             let pause = self.back_off(retries + 1, draws);
-            if !self.may_retry(retriable, retries, pause, &mut slot) {
+            if !self.may_retry(again_at, retries, pause, &mut slot) {
                 return Err(lost);
             }
             retries += 1;
             tokio::time::sleep(pause).await;
-            let Some(chosen) = self.choose_again(&tried_at, &failed_at, draws).await? else { return Err(lost) };
+            let chosen = match again_at {
+                At::Another => self.choose(&tried_at, &failed_at.all, draws).await?,
+                At::Nowhere | At::Any => self.choose_again(&tried_at, &failed_at, draws).await?,
+            };
+            let Some(chosen) = chosen else { return Err(lost) };
             (next, upload) = (chosen, Some(again));
         }
     }
 
     /// Whether the policy repeats after a failure of this kind, and whether nothing can have been processed.
-    fn judge(&self, kind: FailedKind) -> (bool, bool) {
+    fn judge(&self, kind: FailedKind) -> (At, bool) {
         let idempotent = self.head.method.is_idempotent();
         let (outcome, idempotent, unprocessed) = match kind {
             FailedKind::Connect | FailedKind::Tls => (Outcome::NotSent(NotSent::Connect), false, true),
@@ -263,15 +242,18 @@ impl Job<'_> {
             FailedKind::Reset { sent } => (Outcome::Reset { sent }, idempotent, !sent),
             FailedKind::Protocol => (Outcome::Reset { sent: true }, idempotent, false),
             FailedKind::Timeout => (Outcome::PerTryTimeout, false, false),
-            FailedKind::Overflow | FailedKind::Local => return (false, false),
+            FailedKind::Overflow | FailedKind::Local => return (At::Nowhere, false),
         };
-        (idempotent || is_retriable(self.policy, &outcome), unprocessed)
+        match At::any(is_retriable(self.policy, &outcome)) {
+            At::Nowhere if idempotent => (At::Another, unprocessed),
+            at => (at, unprocessed),
+        }
     }
 
     /// Takes a place for a retry that the policy wants, if it has one left and the cluster has. Notes Envoy's flag if
     /// not. Where a deadline leaves no time beyond the pause, what there is now is the better answer.
-    fn may_retry(&self, retriable: bool, retries: u32, pause: Duration, slot: &mut Option<Count>) -> bool {
-        if !retriable || !self.invocation.allows(pause) {
+    fn may_retry(&self, at: At, retries: u32, pause: Duration, slot: &mut Option<Count>) -> bool {
+        if at == At::Nowhere || !self.invocation.allows(pause) {
             return false;
         }
         let flag = if retries < self.policy.attempts {
@@ -293,80 +275,6 @@ impl Job<'_> {
 
     fn back_off(&self, retry: u32, draws: &mut Draws) -> Duration {
         back_off(self.policy, retry, draws.next())
-    }
-
-    /// An endpoint for a try that the policy counts: one that has not failed this request, or any when there is none.
-    async fn choose_again(
-        &self,
-        tried: &[SocketAddr],
-        failed: &Failures,
-        draws: &mut Draws,
-    ) -> Result<Option<Chosen>, Refusal> {
-        match self.choose(tried, &failed.all, draws).await? {
-            None if !failed.all.is_empty() => self.choose(tried, &[], draws).await,
-            chosen => Ok(chosen),
-        }
-    }
-
-    /// One for a try that no policy counts: that has not failed this request, or that has refused it once.
-    async fn choose_free(
-        &self,
-        tried: &[SocketAddr],
-        failed: &Failures,
-        draws: &mut Draws,
-    ) -> Result<Option<Chosen>, Refusal> {
-        match self.choose(tried, &failed.all, draws).await? {
-            None if failed.for_good.len() < failed.all.len() => self.choose(tried, &failed.for_good, draws).await,
-            chosen => Ok(chosen),
-        }
-    }
-
-    async fn choose(
-        &self,
-        tried: &[SocketAddr],
-        dead: &[SocketAddr],
-        draws: &mut Draws,
-    ) -> Result<Option<Chosen>, Refusal> {
-        let table = &self.cluster.table;
-        let addresses = match table.resolution {
-            Resolution::Original => {
-                let (host, port) = self.original()?;
-                self.resolver.original(host, port).await
-            }
-            _ => self.resolver.endpoints(self.cluster.index, table).await,
-        };
-        let addresses = addresses.map_err(|refusal| match refusal.reason {
-            // Envoy: a name without an address is a cluster without a host.
-            Reason::UpstreamConnectFailed => Refusal::new(Reason::NoHealthyUpstream, refusal.detail),
-            _ => refusal,
-        })?;
-        if table.resolution == Resolution::Original {
-            // Each host that a client names is an endpoint of its own: nothing is balanced.
-            let (host, port) = self.original()?;
-            let name = || format!("{host}:{port}").into();
-            let free = addresses.0.iter().find(|found| !dead.contains(&found.address));
-            return Ok(free.map(|found| Chosen::at(found.address, name())));
-        }
-        let RetryPolicy { avoids_previous_hosts: avoid, remote_localities: other_priorities, .. } = *self.policy;
-        let wanted = Wanted { hash: self.hash, tried, avoid, dead, other_priorities };
-        Ok(self.clusters.choose(self.cluster, &addresses, &wanted, draws))
-    }
-
-    /// Where a destination without endpoints is: at the host that was named if that is its own, and never at the one of
-    /// another service whose routes lead here, which may be of the mesh.
-    fn original(&self) -> Result<(&str, u16), Refusal> {
-        let (named, port) = self.named;
-        let named = named.strip_suffix('.').unwrap_or(named);
-        let table = &self.cluster.table;
-        if port == table.port && traffic::covers(&table.host, named) {
-            return Ok((named, port));
-        }
-        if !table.host.starts_with('*') {
-            return Ok((&table.host, table.port));
-        }
-        let detail =
-            format!("the destination {} has no address of its own, and {named}:{port} is not of it", table.host);
-        Err(Refusal::new(Reason::DestinationForbidden, detail))
     }
 
     /// Notes that a try begins; gives its number, from 1.
