@@ -33,13 +33,7 @@ use crate::upstream::{Exchange, Failed, FailedKind, Hop, Upstream};
 pub(crate) use alone::Sent;
 pub(crate) use trail::Trail;
 
-use choose::Failures;
-
-/// The most tries that no policy counts: each follows one of which nothing was processed.
-const MAX_FREE: usize = 32;
-
-/// How long the tries before them may have taken together. A gateway that is a black hole costs a second each.
-const MAX_FREE_TIME: Duration = Duration::from_secs(10);
+use choose::{Failures, Free};
 
 const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 const EXPECTED_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
@@ -142,7 +136,7 @@ impl Job<'_> {
         let mut held = Held::default();
         held.hold(place);
         let (mut tried_at, mut failed_at) = (Vec::new(), Failures::default());
-        let (mut retries, mut free, mut spent) = (0, 0, Duration::ZERO);
+        let (mut retries, mut free) = (0, Free::default());
         let mut after_timeout = false;
         // Envoy: one place for a request that is repeated, however often.
         let mut slot = None;
@@ -207,16 +201,12 @@ impl Job<'_> {
             };
             drop(chosen.active);
             let Some(again) = unsent.or_else(|| body.next()) else { return Err(lost) };
-            if unprocessed {
-                spent += begun.elapsed();
-                if free < MAX_FREE
-                    && spent < MAX_FREE_TIME
-                    && let Some(chosen) = self.choose_free(&tried_at, &failed_at, draws).await?
-                {
-                    free += 1;
-                    (next, upload) = (chosen, Some(again));
-                    continue;
-                }
+            if unprocessed
+                && free.allows(begun.elapsed())
+                && let Some(chosen) = self.choose_free(&tried_at, &failed_at, draws).await?
+            {
+                (next, upload) = (chosen, Some(again));
+                continue;
             }
             let pause = self.back_off(retries + 1, draws);
             if !self.may_retry(again_at, retries, pause, &mut slot) {

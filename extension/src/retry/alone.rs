@@ -4,13 +4,12 @@
 //! have been processed, as there was no connection or no TLS, it goes to another endpoint.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Request, Response};
 use tokio::time::Instant;
 use traffic::outlier::Observed;
 
-use super::{ATTEMPT_COUNT, Job, MAX_FREE, MAX_FREE_TIME, Tried, Won, refusal};
+use super::{ATTEMPT_COUNT, Free, Job, Tried, Won, refusal};
 use crate::body::Upload;
 use crate::cluster::{Chosen, Held};
 use crate::random::Draws;
@@ -77,7 +76,7 @@ impl Job<'_> {
         let Some(place) = self.cluster.enter() else { return Err(self.full()) };
         let mut held = Held::default();
         held.hold(place);
-        let (mut dead, mut spent) = (Vec::new(), Duration::ZERO);
+        let (mut dead, mut free) = (Vec::new(), Free::default());
         let mut next = self.choose(&dead, &dead, draws).await?.ok_or_else(|| self.none_healthy())?;
         loop {
             let chosen = next;
@@ -105,8 +104,7 @@ impl Job<'_> {
             dead.push(address);
             let unheard = matches!(kind, FailedKind::Connect | FailedKind::Tls | FailedKind::Reset { sent: false });
             let why = refusal(kind, why);
-            spent += begun.elapsed();
-            if !unheard || dead.len() > MAX_FREE || spent >= MAX_FREE_TIME {
+            if !unheard || !free.allows(begun.elapsed()) {
                 return Err(why);
             }
             match self.choose(&dead, &dead, draws).await? {

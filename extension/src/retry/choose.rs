@@ -1,6 +1,7 @@
 //! Where the next try of a request goes.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use traffic::table::{Resolution, RetryPolicy};
 
@@ -9,6 +10,28 @@ use crate::cluster::{Chosen, Wanted};
 use crate::random::Draws;
 use crate::reason::{Reason, Refusal};
 use crate::upstream::FailedKind;
+
+/// The most tries that no policy counts: each follows one of which nothing was processed.
+const MAX_FREE: u32 = 32;
+
+/// How long the tries before them may have taken together. A gateway that is a black hole costs a second each.
+const MAX_FREE_TIME: Duration = Duration::from_secs(10);
+
+/// The tries of a request that no policy counts.
+#[derive(Default)]
+pub(super) struct Free {
+    tries: u32,
+    spent: Duration,
+}
+
+impl Free {
+    /// Whether there may be one more, after one that took this long.
+    pub(super) fn allows(&mut self, took: Duration) -> bool {
+        self.spent = self.spent.saturating_add(took);
+        self.tries += 1;
+        self.tries <= MAX_FREE && self.spent < MAX_FREE_TIME
+    }
+}
 
 /// The endpoints that failed a request.
 #[derive(Default)]
@@ -102,5 +125,30 @@ impl Job<'_> {
         let detail =
             format!("the destination {} has no address of its own, and {named}:{port} is not of it", table.host);
         Err(Refusal::new(Reason::DestinationForbidden, detail))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn free_tries_have_a_most_and_a_time() {
+        for (took, expected) in [(0, 32), (100, 32), (311, 32), (313, 31), (1_000, 9), (9_999, 1), (10_000, 0)] {
+            let mut free = Free::default();
+            let tries = (0..100).filter(|_| free.allows(Duration::from_millis(took))).count();
+            assert_eq!(tries, expected, "{took} ms each");
+        }
+    }
+
+    #[test]
+    fn an_endpoint_that_refuses_a_stream_is_given_up_the_second_time() {
+        let [a, b] = ["10.0.0.1:1", "10.0.0.2:1"].map(|address| address.parse().unwrap());
+        let mut failed = Failures::default();
+        failed.note(a, FailedKind::RefusedStream);
+        failed.note(b, FailedKind::Connect);
+        assert_eq!((failed.all.as_slice(), failed.for_good.as_slice()), (&[a, b][..], &[b][..]));
+        failed.note(a, FailedKind::RefusedStream);
+        assert_eq!(failed.for_good, [b, a]);
     }
 }
