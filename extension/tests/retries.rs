@@ -291,3 +291,22 @@ async fn a_body_that_the_application_does_not_send_says_nothing_about_the_gatewa
     assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with('8'), "{answer}");
     assert!(!stage.lines.all().iter().any(|line| line.contains("endpoint_ejected")));
 }
+
+#[tokio::test]
+async fn what_is_wrong_on_this_side_leaves_no_endpoint_out() {
+    let mesh = Arc::new(Mesh::new());
+    let server = MeshServer::start(&mesh, RATINGS).await;
+    let tls = "    tls: { mode: SIMPLE, caCertificates: /nowhere/roots.pem }
+    outlierDetection: { consecutive5xxErrors: 1, maxEjectionPercent: 100 }";
+    let rules = yaml(1, "HTTP", tls, "    retries: { attempts: 5, retryOn: connect-failure }")
+        .replace("    tls: { mode: ISTIO_MUTUAL }\n", "")
+        .replace("MESH_INTERNAL", "MESH_EXTERNAL")
+        .replace(HOST, "ratings.example");
+    let stage = stage(&mesh, &rules, &[server.address]).await;
+    for _ in 0..5 {
+        let get = Request::get("http://ratings.example:9080/").body(text("")).unwrap();
+        assert_eq!(outcome(&stage, get).await, is(503, "configuration_invalid", "-", 1));
+    }
+    assert!(!stage.lines.all().iter().any(|line| line.contains("endpoint_ejected")));
+    assert_eq!(server.connections(), 0);
+}
