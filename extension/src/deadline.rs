@@ -18,6 +18,10 @@ use tokio::sync::watch;
 /// How long a request has at the least: the event of its own invocation may be on its way.
 const GRACE: Duration = Duration::from_millis(20);
 
+/// How long a request waits for the first invocation of a function with SnapStart. In that invocation itself the event
+/// is a moment away; before it there is none to wait for, and the function's start must not hang.
+const SNAPSHOT_GRACE: Duration = Duration::from_secs(1);
+
 /// The longest trace header that is kept, in bytes.
 const MAX_TRACING: usize = 512;
 
@@ -58,9 +62,28 @@ impl Invocation {
         self.before_snapshot.load(Ordering::Acquire)
     }
 
-    /// `X-Amzn-Trace-Id` of the invocation.
+    /// Waits until a snapshot is no longer to be made, up to `wait` and not for long; false if it still is. The function
+    /// may call out in its first invocation before that invocation's event has come here.
+    pub(crate) async fn after_snapshot(&self, wait: Duration) -> bool {
+        if !self.is_before_snapshot() {
+            return true;
+        }
+        let mut changes = self.current.subscribe();
+        let begun = async {
+            // The sender lives in `self`: never an error.
+            while self.is_before_snapshot() && changes.changed().await.is_ok() {}
+        };
+        let _ = tokio::time::timeout(wait.min(SNAPSHOT_GRACE), begun).await;
+        !self.is_before_snapshot()
+    }
+
+    /// `X-Amzn-Trace-Id` of the invocation; none when it must have ended, and the next one's event is on its way.
     pub(crate) fn tracing(&self) -> Option<Arc<str>> {
-        self.current.borrow().tracing.clone()
+        let current = self.current.borrow();
+        match current.deadline {
+            Some(deadline) if deadline < self.clock.now() => None,
+            _ => current.tracing.clone(),
+        }
     }
 
     /// What is left until shortly before the deadline; `None` without one.
@@ -148,6 +171,21 @@ mod tests {
         assert_eq!((invocation.within(second), invocation.allows(second)), (second, true), "over: no limit");
     }
 
+    #[test]
+    fn a_trace_ends_with_its_invocation() {
+        let (clock, invocation) = invocation();
+        let tracing = |invocation: &Invocation| invocation.tracing().is_some();
+        assert!(!tracing(&invocation));
+        invocation.begin(Some(1_003_000), Some("Root=1"));
+        assert!(tracing(&invocation));
+        clock.advance(Duration::from_secs(3));
+        assert!(tracing(&invocation));
+        clock.advance(Duration::from_millis(1));
+        assert!(!tracing(&invocation), "what is called now belongs to the next one");
+        invocation.begin(None, Some("Root=2"));
+        assert!(tracing(&invocation));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn it_is_over_in_time_and_never_without_a_deadline() {
         let (_clock, invocation) = invocation();
@@ -174,6 +212,25 @@ mod tests {
         invocation.begin(Some(1_005_100), None);
         over.await.unwrap();
         assert_eq!(start.elapsed(), GRACE / 2 + Duration::from_secs(5));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_is_ahead_of_the_first_invocations_event_waits_for_it() {
+        let invocation = Invocation::new(Arc::new(FixedClock::at(1_000)), MARGIN, true);
+        let start = Instant::now();
+        let long = Duration::from_secs(3_600);
+        assert!(!invocation.after_snapshot(MARGIN).await, "in the start of the function");
+        assert_eq!(start.elapsed(), MARGIN);
+        assert!(!invocation.after_snapshot(long).await);
+        assert_eq!(start.elapsed(), MARGIN + SNAPSHOT_GRACE);
+        let start = Instant::now();
+        let (ready, ()) = tokio::join!(invocation.after_snapshot(long), async {
+            tokio::time::sleep(MARGIN).await;
+            invocation.begin(None, None);
+        });
+        assert!(ready);
+        assert_eq!(start.elapsed(), MARGIN);
+        assert!(invocation.after_snapshot(Duration::ZERO).await, "from then on nobody waits");
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod bypass;
 mod cluster;
 mod deadline;
 mod door;
+mod drain;
 mod exchange;
 mod headers;
 mod issuer;
@@ -54,7 +55,6 @@ pub mod reason;
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use identity::TrustDomain;
 use platform::bundle::{Bundle, Section};
@@ -84,13 +84,6 @@ use routes::Hosts;
 use thaw::Watch;
 use tokens::Tokens;
 use upstream::Upstream;
-
-/// How long requests in hand may take after SHUTDOWN. Lambda gives 2 s to all extensions together, and the function is
-/// gone by then; the aim is to exit within 300 ms.
-const LAMBDA_DRAIN: Duration = Duration::from_millis(150);
-
-/// The same for a plain process after SIGTERM.
-const PROCESS_DRAIN: Duration = Duration::from_secs(5);
 
 /// What the extension takes from the outside world.
 #[derive(Clone)]
@@ -243,14 +236,16 @@ impl Bound {
                 Ok(())
             }
         };
-        let drain = if self.lambda.is_some() { LAMBDA_DRAIN } else { PROCESS_DRAIN };
+        let drain = if self.lambda.is_some() { drain::LAMBDA } else { drain::PROCESS };
         stop.send_replace(true);
-        let _ = tokio::time::timeout(drain, serving).await;
+        let finished = drain::ends_within(serving, drain).await;
         if self.lambda.is_some() {
             life.bypasses.look();
             life.bypasses.report(&self.proxy.log);
         }
         life.write();
+        // Without `finished`, requests were still in hand, and are cut off now.
+        self.proxy.log.write(&serde_json::json!({ "event": "end", "finished": finished }));
         Ok(ended?)
     }
 }
@@ -365,17 +360,18 @@ pub async fn terminated() {
     }
 }
 
-/// What requests need, and the ports of services.
-type Prepared = (Arc<Parts>, Vec<(SocketAddr, Listener)>);
+/// A port of a service, and what is behind it.
+type ServicePort = (SocketAddr, Listener);
 
-fn prepare(config: &Config, deps: &Deps) -> Result<Prepared, String> {
+/// What requests need, and the ports of services.
+fn prepare(config: &Config, deps: &Deps) -> Result<(Arc<Parts>, Vec<ServicePort>), String> {
     let parts = parts(config, deps)?;
     let doors = doors(config, &parts.hosts)?;
     Ok((parts, doors))
 }
 
 /// The ports of services: what `Sidecar`s say, and what the environment adds.
-fn doors(config: &Config, hosts: &Hosts) -> Result<Vec<(SocketAddr, Listener)>, String> {
+fn doors(config: &Config, hosts: &Hosts) -> Result<Vec<ServicePort>, String> {
     let mut doors = Vec::new();
     for listener in hosts.view.listeners() {
         let ip = listener.address.parse().ok().filter(IpAddr::is_loopback);

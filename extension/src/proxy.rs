@@ -84,9 +84,9 @@ impl Proxy {
     ///
     /// # Errors
     /// Why nothing can be sent: the configuration cannot be used, or a snapshot is yet to be made.
-    pub(crate) fn ready(&self) -> Result<&Arc<Parts>, Refusal> {
+    pub(crate) async fn ready(&self) -> Result<&Arc<Parts>, Refusal> {
         let parts = self.parts()?;
-        if parts.invocation.is_before_snapshot() {
+        if !parts.invocation.after_snapshot(parts.wait).await {
             let detail = "found a request before the first invocation of a function with SnapStart, expected none: keys and connections do not belong into its snapshot";
             return Err(Refusal::new(Reason::IdentityUnavailable, detail));
         }
@@ -106,7 +106,7 @@ impl Proxy {
         if let Ok(target) = &target {
             target.authority.as_str().clone_into(&mut entry.authority);
         }
-        let parts = self.ready()?;
+        let parts = self.ready().await?;
         let (mut target, upgrade) = (target?, upgrade?);
         let routes = link.door.find(&parts.hosts, &mut target)?;
         target.authority.as_str().clone_into(&mut entry.authority);

@@ -201,11 +201,13 @@ mod tests {
         (lines, span.map(|span| span.trace))
     }
 
+    /// What is sent, what goes on, and the trace.
+    type Case<'a> = (&'a [(&'static str, &'a str)], &'a [&'a str], &'a str);
+
     #[test]
     fn each_format_goes_on_with_a_span_of_this_hop() {
         let w3c = format!("00-{TRACE}-{PARENT}-01");
         let short = &TRACE[16..];
-        type Case<'a> = (&'a [(&'static str, &'a str)], &'a [&'a str], &'a str);
         let cases: &[Case<'_>] = &[
             (
                 &[("traceparent", &w3c), ("tracestate", "a=b")],

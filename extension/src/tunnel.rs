@@ -126,7 +126,7 @@ pub(crate) async fn connect(
     if has_length || head.headers.contains_key(TRANSFER_ENCODING) {
         return Err(Refusal::new(Reason::RequestInvalid, "found CONNECT with a body, expected none"));
     }
-    let parts = proxy.ready()?;
+    let parts = proxy.ready().await?;
     let then = match parts.hosts.find(&target.host, target.port)? {
         Some(routes) => match cluster_of(parts, &routes, &target)? {
             Some(cluster) if cluster.table.protocol == Protocol::Tcp => {
@@ -298,7 +298,7 @@ impl Bytes {
         *request.method_mut() = Method::CONNECT;
         let mut line = Box::new(Line::begin(&proxy.log, &proxy.clock, &request));
         line.entry.authority = format!("{host}:{port}");
-        let opened = match proxy.ready() {
+        let opened = match proxy.ready().await {
             Ok(parts) => open(parts, &self.cluster, (host, *port), &mut line.entry).await,
             Err(refusal) => Err(refusal),
         };

@@ -4,6 +4,7 @@
 pub mod credentials;
 pub mod envoy;
 pub mod function;
+pub mod layer;
 pub mod local_issuer;
 pub mod mesh;
 pub mod moto;
@@ -11,7 +12,10 @@ pub mod pki;
 pub mod ports;
 pub mod process;
 pub mod public_issuer;
+pub mod recorder;
+pub mod relay;
 pub mod rotating_issuer;
+pub mod sandbox;
 pub mod stores;
 pub mod tier;
 pub mod tls_door;

@@ -34,7 +34,11 @@ impl Mesh {
 
     /// The same with the SVID of another role at ratings' place.
     pub async fn with_identity(world: &World, role: &str) -> Result<Self, String> {
-        let app = ratings().await?;
+        Self::before(world, role, ratings().await?).await
+    }
+
+    /// The same before another application, which listens at `app`.
+    pub async fn before(world: &World, role: &str, app: SocketAddr) -> Result<Self, String> {
         let (certificate, key) = world.svid(role).await?;
         let root = world.folder.path().join("root.pem");
         std::fs::write(&root, &world.roots).map_err(|error| error.to_string())?;

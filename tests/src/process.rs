@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ pub struct Process {
 struct Output {
     lines: Arc<Mutex<Vec<String>>>,
     grown: Arc<Notify>,
+    /// How many streams are.
+    open: Arc<AtomicUsize>,
 }
 
 impl Process {
@@ -112,6 +115,23 @@ impl Process {
         self.ended().await
     }
 
+    /// The same, and all that it has printed until its end.
+    pub async fn stopped(self) -> Result<Vec<String>, String> {
+        let output = self.output.clone();
+        self.stop().await?;
+        let ended = async {
+            loop {
+                let grown = output.grown.notified();
+                if output.open.load(Ordering::SeqCst) == 0 {
+                    return;
+                }
+                grown.await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, ended).await.map_err(|_| "its output does not end".to_owned())?;
+        Ok(output.lines.lock().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+
     /// Waits for it to end by itself.
     pub async fn ended(&mut self) -> Result<std::process::ExitStatus, String> {
         tokio::time::timeout(PATIENCE, self.child.wait())
@@ -124,12 +144,15 @@ impl Process {
 impl Output {
     fn follow(&self, stream: impl AsyncRead + Unpin + Send + 'static) {
         let output = self.clone();
+        output.open.fetch_add(1, Ordering::SeqCst);
         tokio::spawn(async move {
             let mut lines = BufReader::new(stream).lines();
             while let Ok(Some(line)) = lines.next_line().await {
                 output.lines.lock().unwrap_or_else(PoisonError::into_inner).push(line);
                 output.grown.notify_waiters();
             }
+            output.open.fetch_sub(1, Ordering::SeqCst);
+            output.grown.notify_waiters();
         });
     }
 }

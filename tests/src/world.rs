@@ -12,7 +12,7 @@ use causeway::dev::gateway::{Caller, FunctionUrl, FunctionUrlConfig, Gateway, Ri
 use causeway::dev::http::{Answer, send};
 use causeway::dev::{seeds, stack};
 use identity::Secret;
-use key_issuer::ClientRecord;
+use key_issuer::{Authentication, ClientRecord};
 use platform::aws::Credentials;
 use platform::clock::SystemClock;
 use platform::dynamo_table::DynamoTable;
@@ -194,6 +194,23 @@ impl World {
             body["access_token"].as_str().ok_or_else(|| format!("no token: {} {}", answer.status, answer.body))?;
         self.note(token);
         Ok(token.to_owned())
+    }
+
+    /// Registers one more client, with a secret unless its role proves it. The issuer must not have been asked about it
+    /// before: it remembers for a while that there was none.
+    ///
+    /// # Errors
+    /// When the table does not take it.
+    pub async fn register(&mut self, name: &'static str, mut client: ClientRecord) -> Result<(), String> {
+        if client.authentication != Authentication::Iam {
+            let secret = seeds::random_text().map_err(|error| error.to_string())?;
+            client.secret_hashes.push(key_issuer::secret_hash(&secret));
+            self.note(secret.expose());
+            self.client_secrets.insert(name, secret);
+        }
+        let table = Arc::new(DynamoTable::new("clients", aws(&self.moto)));
+        let clients = TableOf::new("clients", table, Arc::new(SystemClock));
+        clients.create(name, &client, None).await.map(|_| ()).map_err(|error| error.to_string())
     }
 
     /// A request to the IAM door, signed by `role`.

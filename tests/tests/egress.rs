@@ -1,7 +1,7 @@
 //! Out of a legacy Lambda: unchanged Python under the Lambda emulator, the extension from its layer, and the mesh on real
 //! Envoys.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use causeway::dev::gateway::{Gateway, GatewayConfig, Integration, Rie, Route};
 use causeway::dev::http::{Answer, send};
@@ -9,24 +9,11 @@ use e2e::function::Function;
 use e2e::mesh::Mesh;
 use e2e::process::Process;
 use e2e::world::{self, World};
-use e2e::{ports, program, root, tool};
+use e2e::{layer, ports, program, root, tool};
 use serde_json::Value;
 use tokio::process::Command;
 
 type Outcome = Result<(), String>;
-
-/// A layer as `sam build` makes it: the wrapper, and the extension under its name.
-fn layer(folder: &Path) -> Result<PathBuf, String> {
-    let layer = folder.join("layer");
-    std::fs::create_dir_all(layer.join("extensions")).map_err(|error| error.to_string())?;
-    for (from, to) in [
-        (program("extension"), "extensions/causeway"),
-        (root().join("extension/layer/causeway-wrapper"), "causeway-wrapper"),
-    ] {
-        std::fs::copy(&from, layer.join(to)).map_err(|error| format!("cannot copy {}: {error}", from.display()))?;
-    }
-    Ok(layer)
-}
 
 /// `reviews` behind a gateway of its own: who may call it is another test's business.
 struct Reviews {
@@ -39,7 +26,8 @@ impl Reviews {
         let python = tool("python3").display().to_string();
         let command = ["/opt/causeway-wrapper", &python, "-m", "awslambdaric", "app.handler"];
         let app = root().join("tests/fixtures/reviews");
-        let function = Function::start("reviews", &command, &app, Some(&layer(folder)?), environment).await?;
+        let function =
+            Function::start("reviews", &command, &app, Some(&layer::extension(folder)?), environment).await?;
         let rie = Rie::new(&function.url()).map_err(|error| error.to_string())?;
         let config = GatewayConfig {
             routes: vec![Route::new("ANY /reviews/{proxy+}", "reviews")],

@@ -35,7 +35,7 @@ use time::OffsetDateTime;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 use tokio_rustls::TlsAcceptor;
 
 pub const REVIEWS: &str = "spiffe://cluster.local/ns/bookinfo/sa/bookinfo-reviews";
@@ -149,6 +149,14 @@ pub enum Mood {
     NoTokens,
     /// Exchanges no token.
     NoExchange,
+    /// Answers once it is in another mood.
+    Slow,
+    /// Hands out certificates for so many seconds.
+    Brief(u64),
+    /// Certifies another key than the one that it was sent.
+    OtherKey,
+    /// Answers everything with this status and body.
+    Says(u16, &'static str),
 }
 
 pub struct FakeIssuer {
@@ -156,6 +164,8 @@ pub struct FakeIssuer {
     pub mood: Arc<Mutex<Mood>>,
     pub svids: Arc<AtomicUsize>,
     pub tokens: Arc<Mutex<Vec<String>>>,
+    /// Who signs, and which roots are named: the mesh that it was started for, at first.
+    authority: Arc<Mutex<(Arc<Mesh>, String)>>,
     _task: Task,
 }
 
@@ -164,9 +174,10 @@ impl FakeIssuer {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (mood, svids, tokens) = (Arc::new(Mutex::new(Mood::Good)), Arc::<AtomicUsize>::default(), Arc::default());
+        let authority = Arc::new(Mutex::new((Arc::clone(&mesh), mesh.root_pem().to_owned())));
         let door = Door {
             url: url.clone(),
-            mesh,
+            authority: Arc::clone(&authority),
             stranger: Arc::new(Mesh::new()),
             clock,
             mood: Arc::clone(&mood),
@@ -174,18 +185,23 @@ impl FakeIssuer {
             tokens: Arc::clone(&tokens),
         };
         let task = Task::spawn(serve_plain(listener, move |request| door.clone().answer(request)));
-        FakeIssuer { url, mood, svids, tokens, _task: task }
+        FakeIssuer { url, mood, svids, tokens, authority, _task: task }
     }
 
     pub fn set(&self, mood: Mood) {
         *self.mood.lock().unwrap() = mood;
+    }
+
+    /// From now on `signer` signs, and `roots` (PEM) are named as the mesh's.
+    pub fn rotate(&self, signer: &Arc<Mesh>, roots: String) {
+        *self.authority.lock().unwrap() = (Arc::clone(signer), roots);
     }
 }
 
 #[derive(Clone)]
 struct Door {
     url: String,
-    mesh: Arc<Mesh>,
+    authority: Arc<Mutex<(Arc<Mesh>, String)>>,
     stranger: Arc<Mesh>,
     clock: Arc<dyn Clock>,
     mood: Arc<Mutex<Mood>>,
@@ -197,9 +213,14 @@ impl Door {
     async fn answer(self, request: Request<Incoming>) -> Response<Body> {
         let (head, body) = request.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
+        while *self.mood.lock().unwrap() == Mood::Slow {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         let mood = *self.mood.lock().unwrap();
-        if mood == Mood::Down {
-            return status(503);
+        match mood {
+            Mood::Down => return status(503),
+            Mood::Says(status, body) => return Response::builder().status(status).body(text(body)).unwrap(),
+            _ => {}
         }
         let headers: Vec<(String, String)> =
             head.headers.iter().map(|(n, v)| (n.to_string(), v.to_str().unwrap().to_owned())).collect();
@@ -242,11 +263,17 @@ impl Door {
             params.not_before = at(real_now() - 7_200);
             params.not_after = at(real_now() - 3_600);
         }
-        let signer = if mood == Mood::OtherRoot { &self.stranger } else { &self.mesh };
-        let leaf = signer.sign(csr, params);
+        if let Mood::Brief(seconds) = mood {
+            params.not_after = at(self.clock.unix() + seconds);
+        }
+        let (mesh, roots) = self.authority.lock().unwrap().clone();
+        let signer = if mood == Mood::OtherRoot { &self.stranger } else { &mesh };
+        let other = CertificateParams::default().serialize_request(&KeyPair::generate().unwrap());
+        let other = other.unwrap().pem().unwrap();
+        let leaf = signer.sign(if mood == Mood::OtherKey { &other } else { csr }, params);
         json(&serde_json::json!({
-            "chain": [leaf, self.mesh.root_pem()],
-            "bundle": self.mesh.root_pem(),
+            "chain": [leaf, mesh.root_pem()],
+            "bundle": roots,
             "spiffe_id": id,
             "expires_at": real_now() + LIFE,
         }))
@@ -368,6 +395,8 @@ pub struct MeshServer {
     scribe: Scribe,
     names: Arc<Mutex<Vec<String>>>,
     connections: Arc<AtomicUsize>,
+    acceptor: Arc<Mutex<TlsAcceptor>>,
+    open: Arc<Mutex<Vec<AbortHandle>>>,
     _task: Task,
 }
 
@@ -382,14 +411,25 @@ impl MeshServer {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (scribe, names, connections) = (Scribe::new(), Arc::default(), Arc::<AtomicUsize>::default());
+        let (acceptor, open) = (Arc::new(Mutex::new(TlsAcceptor::from(config))), Arc::default());
         let task = Task::spawn(serve_mesh(
             listener,
-            TlsAcceptor::from(config),
+            Arc::clone(&acceptor),
             scribe.clone(),
             Arc::clone(&names),
-            Arc::clone(&connections),
+            (Arc::clone(&connections), Arc::clone(&open)),
         ));
-        MeshServer { address, scribe, names, connections, _task: task }
+        MeshServer { address, scribe, names, connections, acceptor, open, _task: task }
+    }
+
+    /// New connections get this.
+    pub fn present(&self, config: Arc<rustls::ServerConfig>) {
+        *self.acceptor.lock().unwrap() = TlsAcceptor::from(config);
+    }
+
+    /// Ends all connections without a word.
+    pub fn cut(&self) {
+        self.open.lock().unwrap().drain(..).for_each(|connection| connection.abort());
     }
 
     pub fn seen(&self) -> Vec<Seen> {
@@ -421,16 +461,16 @@ impl MeshServer {
 
 async fn serve_mesh(
     listener: TcpListener,
-    acceptor: TlsAcceptor,
+    acceptor: Arc<Mutex<TlsAcceptor>>,
     scribe: Scribe,
     names: Arc<Mutex<Vec<String>>>,
-    connections: Arc<AtomicUsize>,
+    (connections, open): (Arc<AtomicUsize>, Arc<Mutex<Vec<AbortHandle>>>),
 ) {
     loop {
         let (stream, _) = listener.accept().await.unwrap();
-        let (acceptor, scribe, names) = (acceptor.clone(), scribe.clone(), Arc::clone(&names));
+        let (acceptor, scribe, names) = (acceptor.lock().unwrap().clone(), scribe.clone(), Arc::clone(&names));
         let connections = Arc::clone(&connections);
-        tokio::spawn(async move {
+        let serving = tokio::spawn(async move {
             let Ok(stream) = acceptor.accept(stream).await else { return };
             let number = connections.fetch_add(1, Ordering::SeqCst) + 1;
             let session = stream.get_ref().1;
@@ -449,6 +489,7 @@ async fn serve_mesh(
             });
             let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
         });
+        open.lock().unwrap().push(serving.abort_handle());
     }
 }
 
