@@ -77,20 +77,21 @@ impl Call {
 
     /// Sends it to a proxy.
     pub(crate) async fn send(&self, proxy: SocketAddr, host: &str) -> Result<Answer, String> {
+        let path = self.path.replace("HOST", host);
         let host = self.host.as_deref().map_or_else(|| host.to_owned(), |own| own.replace("HOST", host));
         let sent = async {
             match self.http2 {
                 true => self.send_http2(proxy, &host).await,
-                false => self.send_http1(proxy, &host).await.map_err(|error| error.kind().to_string()),
+                false => self.send_http1(proxy, &host, &path).await.map_err(|error| error.kind().to_string()),
             }
         };
         tokio::time::timeout(PATIENCE, sent).await.unwrap_or_else(|_| Err("no answer in time".to_owned()))
     }
 
-    async fn send_http1(&self, proxy: SocketAddr, host: &str) -> std::io::Result<Answer> {
+    async fn send_http1(&self, proxy: SocketAddr, host: &str, path: &str) -> std::io::Result<Answer> {
         let mut stream = TcpStream::connect(proxy).await?;
         stream.set_nodelay(true)?;
-        let mut head = format!("{} {} HTTP/1.1\r\nHost: {host}\r\n", self.method, self.path.replace("HOST", host));
+        let mut head = format!("{} {path} HTTP/1.1\r\nHost: {host}\r\n", self.method);
         for (name, value) in &self.headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }

@@ -1,9 +1,9 @@
-//! What counts as the same, and the one list of what may differ.
+//! What counts as the same, and the list of what may differ in any row.
 
 use std::collections::BTreeMap;
 
 use crate::client::Answer;
-use crate::row::{Row, Unlike};
+use crate::row::Row;
 use crate::upstream::Seen;
 
 /// What came of a row on one side.
@@ -13,77 +13,79 @@ pub(crate) struct Outcome {
     pub(crate) seen: Vec<Seen>,
 }
 
-/// Where a difference is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum At {
-    /// A header field of every answer.
-    Answer,
-    /// A header field of an answer that no service gave.
-    OwnAnswer,
-    /// A header field of a request upstream.
-    Request,
-}
-
-/// How much of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum How {
-    /// It may be there or not.
-    Presence,
-    /// It is there on both sides or on none, with any value.
-    Value,
-}
-
-/// All that may differ in any row.
-const DIFFERENCES: &[(At, &str, How, &str)] = &[
-    (At::Answer, "server", How::Presence, "Envoy overwrites it with its own name; here the service's stays"),
-    (At::Answer, "date", How::Presence, "Envoy adds one where the service sent none, RFC 9110 6.6.1 lets it"),
-    (At::Answer, "x-causeway-reason", How::Presence, "says why the extension answered itself"),
-    (At::Answer, "x-envoy-upstream-service-time", How::Value, "it is a measured time"),
-    (At::Answer, "connection", How::Presence, "each side's own connection"),
-    (At::Answer, "transfer-encoding", How::Presence, "framing is each connection's own"),
-    (At::OwnAnswer, "content-type", How::Presence, "the explanation is another text"),
-    (At::OwnAnswer, "content-length", How::Presence, "the explanation is another text"),
-    (At::Request, "x-request-id", How::Value, "it is random"),
-    (At::Request, "connection", How::Presence, "each side's own connection"),
+/// Lines that may be on one side alone, and why; a star stands for any text. What a single row may do otherwise stands
+/// with the row.
+const DIFFERENCES: &[(&str, &str)] = &[
+    ("*: answer *: header server: *", "Envoy overwrites it with its own name; here the service's stays"),
+    ("*: answer *: header date: *", "both write the time where the service does not, each its own"),
+    ("extension: answer *: header x-causeway-reason: *", "says why the extension answered itself"),
+    ("*: header connection: *", "each side's own connection"),
+    ("*: answer *: header transfer-encoding: *", "framing is each connection's own"),
+    (
+        "Envoy: request * HTTP/1.1 *: header te: trailers",
+        "RFC 9110 10.1.4: TE is for one connection; an HTTP/2 service of gRPC gets it here too",
+    ),
+    (
+        "Envoy: request *: header proxy-auth*",
+        "RFC 9110 11.7: credentials for a proxy are for this one, and nobody else's business",
+    ),
+    (
+        "Envoy: request *: header content-length: 0",
+        "Envoy writes the length of no body; a request without one has none (RFC 9112 6.3)",
+    ),
 ];
+
+/// Header fields that are on both sides or on none, with any value.
+const ANY_VALUE: [(&str, &str); 2] = [("answer", "x-envoy-upstream-service-time"), ("request", "x-request-id")];
 
 /// Reasons with which the extension answers in the words of a document, and not in its own.
 const DOCUMENTED: [&str; 3] = ["redirect", "direct_response", "fault_injected"];
 
-/// The answers of both sides, line by line, and which lines differ.
-pub(crate) fn differences(row: &Row, extension: &Outcome, envoy: &Outcome) -> Vec<String> {
+/// The lines that are on one side alone and that no list explains, with those of the lists that explain nothing.
+pub(crate) fn differences(row: &Row, host: &str, extension: &Outcome, envoy: &Outcome) -> Vec<String> {
     // Both sides leave the explanation away where the extension has one of its own.
     let own: Vec<bool> = extension.answers.iter().map(is_own).collect();
-    let (mut ours, mut theirs) = (describe(row, extension, &own), describe(row, envoy, &own));
-    for (what, _) in &row.unlike {
-        if let Unlike::Status(here, there) = what {
-            for (lines, status) in [(&mut ours, here), (&mut theirs, there)] {
-                let wanted = format!("status {status}");
-                let answered = lines.iter().filter(|line| line.contains(": status "));
-                let is_as_said = answered.clone().any(|line| line.ends_with(&wanted));
-                let kept = |line: &String| !line.starts_with("answer ");
-                if is_as_said {
-                    lines.retain(kept);
-                }
+    let (ours, theirs) = (describe(row, host, extension, &own), describe(row, host, envoy, &own));
+    let mut found = only(&ours, &theirs, "extension");
+    found.extend(only(&theirs, &ours, "Envoy"));
+    found.retain(|line| !DIFFERENCES.iter().any(|(pattern, _)| is_like(pattern, line)));
+    let mut unexplained = found.clone();
+    for (patterns, reason, always) in &row.unlike {
+        for pattern in *patterns {
+            if *always && !found.iter().any(|line| is_like(pattern, line)) {
+                unexplained.push(format!("is no more: {pattern} ({reason})"));
             }
+            unexplained.retain(|line| !is_like(pattern, line));
         }
     }
-    let only = |these: &[String], those: &[String], mark: &str| -> Vec<String> {
-        let mut counted: BTreeMap<&String, i32> = BTreeMap::new();
-        those.iter().for_each(|line| *counted.entry(line).or_default() += 1);
-        let mut found = Vec::new();
-        for line in these {
-            let left = counted.entry(line).or_default();
-            *left -= 1;
-            if *left < 0 {
-                found.push(format!("{mark} {line}"));
-            }
+    unexplained
+}
+
+/// The lines of `these` that `those` have not, or not so often.
+fn only(these: &[String], those: &[String], side: &str) -> Vec<String> {
+    let mut left: BTreeMap<&String, usize> = BTreeMap::new();
+    those.iter().for_each(|line| *left.entry(line).or_default() += 1);
+    let mut found = Vec::new();
+    for line in these {
+        match left.get_mut(line).filter(|count| **count > 0) {
+            Some(count) => *count -= 1,
+            None => found.push(format!("{side}: {line}")),
         }
-        found
-    };
-    let mut found = only(&ours, &theirs, "extension:");
-    found.extend(only(&theirs, &ours, "Envoy:    "));
+    }
     found
+}
+
+/// Whether a text is like a pattern with stars.
+fn is_like(pattern: &str, text: &str) -> bool {
+    let Some((first, rest)) = pattern.split_once('*') else { return pattern == text };
+    let Some(mut text) = text.strip_prefix(first) else { return false };
+    let mut pieces: Vec<&str> = rest.split('*').collect();
+    let last = pieces.pop().unwrap_or_default();
+    for piece in pieces {
+        let Some(at) = text.find(piece) else { return false };
+        text = &text[at + piece.len()..];
+    }
+    text.ends_with(last)
 }
 
 fn is_own(answer: &Result<Answer, String>) -> bool {
@@ -91,7 +93,7 @@ fn is_own(answer: &Result<Answer, String>) -> bool {
     reason.is_some_and(|reason| !DOCUMENTED.contains(&reason))
 }
 
-fn describe(row: &Row, outcome: &Outcome, own: &[bool]) -> Vec<String> {
+fn describe(row: &Row, host: &str, outcome: &Outcome, own: &[bool]) -> Vec<String> {
     let mut lines = Vec::new();
     for (number, answer) in outcome.answers.iter().enumerate() {
         let own = own.get(number).copied().unwrap_or_default();
@@ -102,21 +104,22 @@ fn describe(row: &Row, outcome: &Outcome, own: &[bool]) -> Vec<String> {
         }
     }
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    if row.unlike.iter().any(|(what, _)| *what == Unlike::Tries) {
-        return lines;
-    }
     let names = names(row, outcome);
     for seen in &outcome.seen {
         let name = names.get(seen.upstream.as_str()).map_or(seen.upstream.as_str(), String::as_str);
         let count = counts.entry(name).or_default();
         *count += 1;
-        let at = if row.by_chance { "a request".to_owned() } else { format!("request {count} of {name}") };
+        let version = seen.message.start.rsplit(' ').next().unwrap_or_default();
+        let at = match row.by_chance {
+            true => format!("request {version} of any"),
+            false => format!("request {count} of {name} {version} "),
+        };
         if row.by_chance {
             lines.push(format!("request {count} of {name}"));
         }
-        describe_request(row, &at, seen, &mut lines);
+        describe_request(&at, seen, &mut lines);
     }
-    lines
+    lines.iter().map(|line| line.replace(host, "HOST")).collect()
 }
 
 /// Where chance chooses, services are told apart by how many requests they got.
@@ -142,46 +145,36 @@ fn describe_answer(row: &Row, at: &str, answer: &Answer, own: bool, lines: &mut 
     }
     lines.push(format!("{at}: status {}", message.second_word()));
     for (name, value) in &message.headers {
-        let is_left_out = row.unlike.iter().any(|(what, _)| matches!(what, Unlike::Answered(field) if field == name));
-        match rule(At::Answer, name).or_else(|| rule(At::OwnAnswer, name).filter(|_| own)) {
-            _ if is_left_out => {}
-            Some(How::Presence) => {}
-            Some(How::Value) => lines.push(format!("{at}: header {name}: any")),
-            // Which service answered is compared by what the services saw.
-            None if row.by_chance && name == "x-upstream" => lines.push(format!("{at}: header {name}: any")),
-            None => lines.push(format!("{at}: header {name}: {value}")),
+        // The explanation is another text, and so are its type and length.
+        if own && ["content-type", "content-length", "grpc-message"].contains(&name.as_str()) {
+            continue;
         }
+        // Which service answered is told by what the services saw.
+        let is_any = is_any("answer", name) || (row.by_chance && ["x-upstream", "set-cookie"].contains(&name.as_str()));
+        lines.push(format!("{at}: header {name}: {}", if is_any { "any" } else { value }));
     }
-    let is_left_out = row.unlike.iter().any(|(what, _)| *what == Unlike::Body);
-    if !own && !is_left_out {
-        match row.by_chance {
-            true => lines.push(format!("{at}: body of {} bytes", message.body.len())),
-            false => lines.push(format!("{at}: body {}", shown(&message.body))),
-        }
+    match row.by_chance {
+        _ if own => {}
+        true => lines.push(format!("{at}: body of {} bytes", message.body.len())),
+        false => lines.push(format!("{at}: body {}", shown(&message.body))),
     }
     lines.push(format!("{at}: {}", if message.complete { "complete" } else { "cut off" }));
     message.trailers.iter().for_each(|(name, value)| lines.push(format!("{at}: trailer {name}: {value}")));
 }
 
-fn describe_request(row: &Row, at: &str, seen: &Seen, lines: &mut Vec<String>) {
+fn describe_request(at: &str, seen: &Seen, lines: &mut Vec<String>) {
     let message = &seen.message;
     lines.push(format!("{at}: {}", message.start));
     for (name, value) in &message.headers {
-        let is_left_out = row.unlike.iter().any(|(what, _)| matches!(what, Unlike::Asked(field) if field == name));
-        match rule(At::Request, name) {
-            _ if is_left_out => {}
-            Some(How::Presence) => {}
-            Some(How::Value) => lines.push(format!("{at}: header {name}: any")),
-            None => lines.push(format!("{at}: header {name}: {value}")),
-        }
+        lines.push(format!("{at}: header {name}: {}", if is_any("request", name) { "any" } else { value }));
     }
     lines.push(format!("{at}: body {}", shown(&message.body)));
     lines.push(format!("{at}: {}", if message.complete { "complete" } else { "cut off" }));
     message.trailers.iter().for_each(|(name, value)| lines.push(format!("{at}: trailer {name}: {value}")));
 }
 
-fn rule(at: At, name: &str) -> Option<How> {
-    DIFFERENCES.iter().find(|(where_, field, ..)| *where_ == at && *field == name).map(|(_, _, how, _)| *how)
+fn is_any(of: &str, name: &str) -> bool {
+    ANY_VALUE.contains(&(of, name))
 }
 
 /// A body, or its length where it is long.

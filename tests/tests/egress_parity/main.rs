@@ -14,7 +14,6 @@ mod translate;
 mod upstream;
 mod wire;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,15 +47,17 @@ async fn the_extension_does_what_envoy_does() -> Result<(), String> {
     let rows = chosen(rows::all());
     let authority = Arc::new(Authority::new()?);
     let (stages, documents) = stage(rows, &authority).await?;
-    let proxies = Proxies::start(documents, authority).await?;
+    let proxies = Arc::new(Proxies::start(documents, authority).await?);
     let (count, mut failures) = (stages.len(), Vec::new());
     let places = Arc::new(Semaphore::new(AT_A_TIME));
     let mut running = JoinSet::new();
     for stage in stages {
-        let (places, extension, envoy) = (Arc::clone(&places), proxies.extension, proxies.envoy);
+        let (places, proxies) = (Arc::clone(&places), Arc::clone(&proxies));
         running.spawn(async move {
             let _place = places.acquire_owned().await;
-            run(&stage, extension, envoy).await
+            let ours = play(&stage, &proxies, Side::Extension).await;
+            let theirs = play(&stage, &proxies, Side::Envoy).await;
+            (stage.row.name, compare::differences(&stage.row, &stage.host, &ours, &theirs))
         });
     }
     while let Some(found) = running.join_next().await {
@@ -98,14 +99,19 @@ async fn stage(rows: Vec<Row>, authority: &Authority) -> Result<(Vec<Stage>, Str
     Ok((stages, documents))
 }
 
-async fn run(stage: &Stage, extension: SocketAddr, envoy: SocketAddr) -> (&'static str, Vec<String>) {
-    let ours = play(stage, extension).await;
-    let theirs = play(stage, envoy).await;
-    (stage.row.name, compare::differences(&stage.row, &ours, &theirs))
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Extension,
+    Envoy,
 }
 
 /// What comes of a row at one proxy.
-async fn play(stage: &Stage, proxy: SocketAddr) -> Outcome {
+async fn play(stage: &Stage, proxies: &Proxies, side: Side) -> Outcome {
+    let proxy = match side {
+        Side::Extension => proxies.extension,
+        Side::Envoy if stage.row.trusting => proxies.trusting,
+        Side::Envoy => proxies.envoy,
+    };
     stage.notes.take();
     stage.notes.open(false);
     stage.upstreams.iter().for_each(Upstream::rewind);
@@ -118,6 +124,15 @@ async fn play(stage: &Stage, proxy: SocketAddr) -> Outcome {
                 opened.push(tokio::spawn(async move { call.send(proxy, &host).await }));
                 reached(stage, before + 1).await;
             }
+            Act::LeftOut(count) if side == Side::Envoy => {
+                let there = until(|| async { proxies.left_out(&stage.host).await == Some(*count) }).await;
+                if !there {
+                    answers.push(Err(format!("Envoy does not leave out {count}")));
+                }
+                // Its worker hears of it a moment later.
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            Act::LeftOut(_) => {}
             Act::Release => {
                 stage.notes.open(true);
                 for open in opened.drain(..) {
@@ -134,10 +149,15 @@ async fn play(stage: &Stage, proxy: SocketAddr) -> Outcome {
 }
 
 async fn reached(stage: &Stage, count: usize) {
+    until(|| async { stage.notes.count() >= count }).await;
+}
+
+/// Waits for what happens aside; false where it does not happen.
+async fn until<F: Future<Output = bool>>(happened: impl Fn() -> F) -> bool {
     let there = async {
-        while stage.notes.count() < count {
+        while !happened().await {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
-    let _ = tokio::time::timeout(PATIENCE, there).await;
+    tokio::time::timeout(PATIENCE, there).await.is_ok()
 }

@@ -14,7 +14,7 @@ use istio::{Resources, SourceFile};
 use platform::aws::{AwsConfig, Credentials};
 use platform::bundle::{self, Section};
 use platform::clock::SystemClock;
-use platform::log::{Lines, Log};
+use platform::log::Log;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -26,7 +26,9 @@ use crate::translate;
 pub(crate) struct Proxies {
     pub(crate) extension: SocketAddr,
     pub(crate) envoy: SocketAddr,
-    pub(crate) log: Lines,
+    /// Envoy, where it believes its client.
+    pub(crate) trusting: SocketAddr,
+    admin: SocketAddr,
     process: Process,
     _folder: TempDir,
 }
@@ -38,14 +40,24 @@ impl Proxies {
         let folder = tempfile::tempdir().map_err(text)?;
         authority.write_client(folder.path())?;
         let issuer = mesh::issuer(authority).await.map_err(text)?;
-        let (extension, log) = start_extension(&resources, issuer).await?;
-        let (process, envoy) = start_envoy(&resources, folder.path()).await?;
-        Ok(Proxies { extension, envoy, log, process, _folder: folder })
+        let extension = start_extension(&resources, issuer).await?;
+        let (process, (admin, envoy, trusting)) = start_envoy(&resources, folder.path()).await?;
+        Ok(Proxies { extension, envoy, trusting, admin, process, _folder: folder })
+    }
+
+    /// How many endpoints of a host Envoy leaves out.
+    pub(crate) async fn left_out(&self, host: &str) -> Option<usize> {
+        let path = "/stats?filter=ejections_active";
+        let stats = send(self.admin, "GET", path, &[("host", "admin")], "").await.ok()?.body;
+        let wanted = format!("cluster.outbound|80||{host}.outlier_detection.ejections_active: ");
+        stats.lines().find_map(|line| line.strip_prefix(&wanted)?.trim().parse().ok())
     }
 
     /// What Envoy has said.
     pub(crate) fn envoy_said(&self) -> Vec<String> {
-        self.process.lines()
+        let lines = self.process.lines();
+        // How istiod says the time of gRPC.
+        lines.into_iter().filter(|line| !line.contains("max_grpc_timeout")).collect()
     }
 }
 
@@ -53,7 +65,7 @@ fn text(error: impl std::fmt::Display) -> String {
     error.to_string()
 }
 
-async fn start_extension(resources: &Resources, issuer: SocketAddr) -> Result<(SocketAddr, Lines), String> {
+async fn start_extension(resources: &Resources, issuer: SocketAddr) -> Result<SocketAddr, String> {
     let rules = traffic::compile(resources).map_err(|problems| problems.join("\n"))?;
     let egress = Egress {
         bundle: BundleSource::Bytes(bundle::write(&[(Section::Egress, &rules.section)]).map_err(text)?),
@@ -80,15 +92,15 @@ async fn start_extension(resources: &Resources, issuer: SocketAddr) -> Result<(S
         listeners: Vec::new(),
         life: Life::default(),
     };
-    let (log, lines) = Log::memory();
+    let (log, _) = Log::memory();
     let config = Config { port: 0, lambda: None, egress: Ok(egress) };
     let bound = Extension::bind(config, Deps { clock: Arc::new(SystemClock), log }).await.map_err(text)?;
     let address = bound.address();
     tokio::spawn(bound.run(std::future::pending()));
-    Ok((address, lines))
+    Ok(address)
 }
 
-async fn start_envoy(resources: &Resources, folder: &Path) -> Result<(Process, SocketAddr), String> {
+async fn start_envoy(resources: &Resources, folder: &Path) -> Result<(Process, Listeners), String> {
     let (path, admin) = (folder.join("envoy.json"), folder.join("admin"));
     std::fs::write(&path, translate::configuration(resources, folder).to_string()).map_err(text)?;
     let mut command = Command::new(tool("envoy"));
@@ -98,7 +110,7 @@ async fn start_envoy(resources: &Resources, folder: &Path) -> Result<(Process, S
     let mut process = Process::start("envoy", command.env_clear())?;
     let ready = async {
         loop {
-            if let Some(address) = listener(&admin).await {
+            if let Some(address) = listeners(&admin).await {
                 return address;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -112,15 +124,22 @@ async fn start_envoy(resources: &Resources, folder: &Path) -> Result<(Process, S
     Ok((process, address))
 }
 
-/// The address of the listener, once Envoy is ready.
-async fn listener(admin: &Path) -> Option<SocketAddr> {
+/// Administration, the listener as it is by default, and the one that believes its client.
+type Listeners = (SocketAddr, SocketAddr, SocketAddr);
+
+/// The addresses, once Envoy is ready.
+async fn listeners(admin: &Path) -> Option<Listeners> {
     let admin: SocketAddr = std::fs::read_to_string(admin).ok()?.trim().parse().ok()?;
     let ask = |target: &'static str| async move { send(admin, "GET", target, &[("host", "admin")], "").await.ok() };
     if ask("/ready").await?.status != 200 {
         return None;
     }
     let listeners: Value = serde_json::from_str(&ask("/listeners?format=json").await?.body).ok()?;
-    let socket = &listeners["listener_statuses"][0]["local_address"]["socket_address"];
-    let port = u16::try_from(socket["port_value"].as_u64()?).ok()?;
-    Some(SocketAddr::new(socket["address"].as_str()?.parse().ok()?, port))
+    let address = |name: &str| {
+        let statuses = listeners["listener_statuses"].as_array()?;
+        let socket = &statuses.iter().find(|status| status["name"] == name)?["local_address"]["socket_address"];
+        let port = u16::try_from(socket["port_value"].as_u64()?).ok()?;
+        Some(SocketAddr::new(socket["address"].as_str()?.parse().ok()?, port))
+    };
+    Some((admin, address("outbound")?, address("trusting")?))
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio_rustls::TlsAcceptor;
 
 use crate::client::Call;
-use crate::upstream::{Notes, Speaks, Step, Upstream};
+use crate::upstream::{Notes, Script, Speaks, Step, Upstream};
 
 /// What the application does next.
 #[derive(Clone, Debug)]
@@ -17,6 +17,8 @@ pub(crate) enum Act {
     Open(Call),
     /// Lets the services answer whose step is [`Step::Gated`], and waits for all answers.
     Release,
+    /// Waits until Envoy leaves so many services out.
+    LeftOut(usize),
 }
 
 /// A row.
@@ -36,27 +38,14 @@ pub(crate) struct Row {
     pub(crate) acts: Vec<Act>,
     /// Which service behind `HOST` gets a request is left to chance.
     pub(crate) by_chance: bool,
-    /// Fields that this row does not compare, each with a reason.
-    pub(crate) unlike: Vec<(Unlike, &'static str)>,
+    /// The lines that differ, as [`crate::compare`] has them with stars, why, and whether they always do.
+    pub(crate) unlike: Vec<(&'static [&'static str], &'static str, bool)>,
+    /// Whether Envoy believes its client (`PILOT_SIDECAR_USE_REMOTE_ADDRESS`).
+    pub(crate) trusting: bool,
     /// How many requests the services get at least, where some go aside.
     pub(crate) wanted: Option<usize>,
     /// Mesh mutual TLS, and the SPIFFE ID that the service shows.
     pub(crate) mesh: Option<&'static str>,
-}
-
-/// What a row leaves out of the comparison.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Unlike {
-    /// The number of requests that the services get.
-    Tries,
-    /// Status, header fields and body of the answer: the wanted status of each side, the extension's first.
-    Status(u16, u16),
-    /// A header field of the answer.
-    Answered(&'static str),
-    /// A header field of the request upstream.
-    Asked(&'static str),
-    /// How a body is framed or whether it is there.
-    Body,
 }
 
 impl Row {
@@ -72,6 +61,7 @@ impl Row {
             acts: Vec::new(),
             by_chance: false,
             unlike: Vec::new(),
+            trusting: false,
             wanted: None,
             mesh: None,
         }
@@ -106,7 +96,8 @@ impl Row {
         self
     }
 
-    /// What a service does, request by request; the last step is for all further ones.
+    /// What a service does, request by request; the last step is for all further ones. `any` is all of those behind
+    /// `HOST` together: the first that is asked does the first step.
     pub(crate) fn script(mut self, name: &'static str, steps: &[Step]) -> Row {
         self.scripts.insert(name, steps.to_vec());
         self
@@ -142,8 +133,26 @@ impl Row {
         self
     }
 
-    pub(crate) fn unlike(mut self, what: Unlike, reason: &'static str) -> Row {
-        self.unlike.push((what, reason));
+    /// These lines differ, and are to go from here when they do no more.
+    pub(crate) fn unlike(mut self, lines: &'static [&'static str], reason: &'static str) -> Row {
+        self.unlike.push((lines, reason, true));
+        self
+    }
+
+    /// These lines may differ or not.
+    pub(crate) fn may_differ(mut self, lines: &'static [&'static str], reason: &'static str) -> Row {
+        self.unlike.push((lines, reason, false));
+        self
+    }
+
+    pub(crate) fn trusting(mut self) -> Row {
+        self.trusting = true;
+        self
+    }
+
+    /// Waits until Envoy leaves so many services out: it decides that aside.
+    pub(crate) fn left_out(mut self, count: usize) -> Row {
+        self.acts.push(Act::LeftOut(count));
         self
     }
 
@@ -172,6 +181,7 @@ impl Row {
     /// Starts its services.
     pub(crate) async fn start(&self, notes: &Arc<Notes>, tls: Option<TlsAcceptor>) -> std::io::Result<Vec<Upstream>> {
         let mut upstreams = Vec::new();
+        let shared = self.scripts.get("any").map(|steps| Script::new(steps));
         for name in self.names() {
             let is_first = self.endpoints.contains(&name);
             let is_http2 = self.protocol != "HTTP" || self.policy.as_ref().is_some_and(|text| text.contains("UPGRADE"));
@@ -181,7 +191,8 @@ impl Row {
                 _ if is_http2 && is_first => Speaks::Http2,
                 _ => Speaks::Http1,
             };
-            let script = self.scripts.get(name).cloned().unwrap_or_default();
+            let own = || Script::new(self.scripts.get(name).map_or(&[], Vec::as_slice));
+            let script = shared.clone().filter(|_| is_first).unwrap_or_else(own);
             upstreams.push(Upstream::start(name, speaks, script, notes).await?);
         }
         Ok(upstreams)

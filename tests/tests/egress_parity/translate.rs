@@ -17,7 +17,8 @@ const NO_LIMIT: u32 = u32::MAX;
 
 /// The whole configuration. `folder` holds the certificates of this workload.
 pub(crate) fn configuration(resources: &Resources, folder: &Path) -> Value {
-    let manager = json!({
+    let manager = |trusting: bool| {
+        let mut manager = json!({
         "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "outbound",
         "codec_type": "AUTO",
@@ -40,18 +41,30 @@ pub(crate) fn configuration(resources: &Resources, folder: &Path) -> Value {
             "max_direct_response_body_size_bytes": 1024 * 1024,
             "virtual_hosts": virtual_hosts(resources),
         },
+        });
+        if trusting {
+            manager["use_remote_address"] = json!(true);
+            manager["internal_address_config"] =
+                json!({"cidr_ranges": [{"address_prefix": "127.0.0.0", "prefix_len": 8}]});
+        }
+        manager
+    };
+    // By default istiod's listeners believe nothing that `x-envoy-...` says; with `PILOT_SIDECAR_USE_REMOTE_ADDRESS` they
+    // believe the application.
+    let listeners = [("outbound", false), ("trusting", true)].map(|(name, trusting)| {
+        json!({
+            "name": name,
+            "address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}},
+            "filter_chains": [{"filters": [
+                {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager(trusting)},
+            ]}],
+        })
     });
     json!({
         "node": {"id": "parity", "cluster": "parity"},
         "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}}},
         "static_resources": {
-            "listeners": [{
-                "name": "outbound",
-                "address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}},
-                "filter_chains": [{"filters": [
-                    {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager},
-                ]}],
-            }],
+            "listeners": listeners,
             "clusters": clusters(resources, folder),
         },
     })
@@ -474,7 +487,8 @@ fn cluster(
         "type": "STATIC",
         "connect_timeout": seconds(pool.connect_timeout.unwrap_or(Duration::from_secs(10))),
         "lb_policy": "LEAST_REQUEST",
-        "common_lb_config": {},
+        // Not istiod's, which leaves Envoy's second: health is seen at once, so that nobody need wait for it.
+        "common_lb_config": {"update_merge_window": "0s"},
         "circuit_breakers": {"thresholds": [{
             "max_connections": limit(pool.max_connections),
             "max_pending_requests": limit(pool.max_pending_requests),

@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -61,8 +60,6 @@ pub(crate) enum Step {
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
     pub(crate) upstream: String,
-    /// Of this service, from 1.
-    pub(crate) connection: usize,
     pub(crate) message: Message,
 }
 
@@ -93,9 +90,9 @@ impl Notes {
         std::mem::take(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn begin(&self, upstream: &str, connection: usize, message: Message) -> usize {
+    fn begin(&self, upstream: &str, message: Message) -> usize {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.push(Seen { upstream: upstream.to_owned(), connection, message });
+        seen.push(Seen { upstream: upstream.to_owned(), message });
         seen.len() - 1
     }
 
@@ -125,16 +122,37 @@ pub(crate) enum Speaks {
 pub(crate) struct Upstream {
     pub(crate) name: String,
     pub(crate) address: SocketAddr,
-    scripted: Vec<Step>,
-    inner: Arc<Inner>,
+    script: Arc<Script>,
     _closed: Option<TcpSocket>,
 }
 
 struct Inner {
     name: String,
     notes: Arc<Notes>,
-    script: Mutex<VecDeque<Step>>,
-    connections: AtomicUsize,
+    script: Arc<Script>,
+}
+
+/// What is done, request by request.
+#[derive(Debug)]
+pub(crate) struct Script {
+    all: Vec<Step>,
+    left: Mutex<VecDeque<Step>>,
+}
+
+impl Script {
+    pub(crate) fn new(steps: &[Step]) -> Arc<Script> {
+        Arc::new(Script { all: steps.to_vec(), left: Mutex::new(steps.to_vec().into()) })
+    }
+
+    /// The next step. The last one is for all further requests as well.
+    fn step(&self) -> Step {
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        match left.len() {
+            0 => Step::Fine,
+            1 => left[0].clone(),
+            _ => left.pop_front().unwrap_or(Step::Fine),
+        }
+    }
 }
 
 impl Upstream {
@@ -142,20 +160,18 @@ impl Upstream {
     pub(crate) async fn start(
         name: &str,
         speaks: Speaks,
-        script: Vec<Step>,
+        script: Arc<Script>,
         notes: &Arc<Notes>,
     ) -> std::io::Result<Upstream> {
         let inner = Arc::new(Inner {
             name: name.to_owned(),
             notes: Arc::clone(notes),
-            script: Mutex::new(script.clone().into()),
-            connections: AtomicUsize::new(0),
+            script: Arc::clone(&script),
         });
         let made = |address, closed| Upstream {
             name: name.to_owned(),
             address,
-            scripted: script.clone(),
-            inner: Arc::clone(&inner),
+            script: Arc::clone(&script),
             _closed: closed,
         };
         if matches!(speaks, Speaks::Nobody) {
@@ -172,21 +188,8 @@ impl Upstream {
 
     /// Begins its script again.
     pub(crate) fn rewind(&self) {
-        let mut script = self.inner.script.lock().unwrap_or_else(PoisonError::into_inner);
-        *script = self.scripted.clone().into();
-        self.inner.connections.store(0, Ordering::SeqCst);
-    }
-}
-
-impl Inner {
-    /// The last step of a script is for all further requests as well.
-    fn step(&self) -> Step {
-        let mut script = self.script.lock().unwrap_or_else(PoisonError::into_inner);
-        match script.len() {
-            0 => Step::Fine,
-            1 => script[0].clone(),
-            _ => script.pop_front().unwrap_or(Step::Fine),
-        }
+        let mut left = self.script.left.lock().unwrap_or_else(PoisonError::into_inner);
+        *left = self.script.all.clone().into();
     }
 }
 
@@ -195,15 +198,14 @@ async fn serve(listener: TcpListener, speaks: Speaks, inner: Arc<Inner>) {
         let _ = stream.set_nodelay(true);
         let (inner, speaks) = (Arc::clone(&inner), speaks.clone());
         tokio::spawn(async move {
-            let number = inner.connections.fetch_add(1, Ordering::SeqCst) + 1;
             match speaks {
                 Speaks::Http1 => {
-                    let _ = http1(stream, &inner, number).await;
+                    let _ = http1(stream, &inner).await;
                 }
-                Speaks::Http2 => http2(stream, inner, number).await,
+                Speaks::Http2 => http2(stream, inner).await,
                 Speaks::Tls(acceptor) => {
                     if let Ok(stream) = acceptor.accept(stream).await {
-                        let _ = http1(stream, &inner, number).await;
+                        let _ = http1(stream, &inner).await;
                     }
                 }
                 Speaks::Nobody => {}
@@ -228,11 +230,11 @@ impl Peer for tokio_rustls::server::TlsStream<TcpStream> {
     }
 }
 
-async fn http1(mut stream: impl Peer, inner: &Inner, number: usize) -> std::io::Result<()> {
+async fn http1(mut stream: impl Peer, inner: &Inner) -> std::io::Result<()> {
     let mut buffer = Vec::new();
     while let Some(mut message) = wire::read_head(&mut stream, &mut buffer).await? {
-        let place = inner.notes.begin(&inner.name, number, message.clone());
-        let step = inner.step();
+        let place = inner.notes.begin(&inner.name, message.clone());
+        let step = inner.script.step();
         if !matches!(step, Step::Early(_)) {
             if message.header("expect").is_some() {
                 stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
@@ -309,8 +311,8 @@ async fn http1(mut stream: impl Peer, inner: &Inner, number: usize) -> std::io::
     Ok(())
 }
 
-async fn http2(stream: TcpStream, inner: Arc<Inner>, number: usize) {
-    let service = hyper::service::service_fn(move |request| answer(request, Arc::clone(&inner), number));
+async fn http2(stream: TcpStream, inner: Arc<Inner>) {
+    let service = hyper::service::service_fn(move |request| answer(request, Arc::clone(&inner)));
     let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
     // Nothing that a script does is a flood.
     builder.max_pending_accept_reset_streams(1_024);
@@ -319,11 +321,11 @@ async fn http2(stream: TcpStream, inner: Arc<Inner>, number: usize) {
 
 type Frames = StreamBody<futures_util::stream::Iter<std::vec::IntoIter<Result<Frame<Bytes>, Infallible>>>>;
 
-async fn answer(request: Request<Incoming>, inner: Arc<Inner>, number: usize) -> Result<Response<Frames>, h2::Error> {
+async fn answer(request: Request<Incoming>, inner: Arc<Inner>) -> Result<Response<Frames>, h2::Error> {
     let (head, body) = request.into_parts();
     let mut message = Message::of_request(&head);
-    let place = inner.notes.begin(&inner.name, number, message.clone());
-    let step = inner.step();
+    let place = inner.notes.begin(&inner.name, message.clone());
+    let step = inner.script.step();
     if let Ok(whole) = body.collect().await {
         message.trailers = whole.trailers().map(wire::fields).unwrap_or_default();
         message.body = whole.to_bytes().to_vec();

@@ -4,11 +4,17 @@ use crate::client::{Call, Framing};
 use crate::row::Row;
 use crate::upstream::Step;
 
+/// What Envoy says of a client that it believes.
+const TRUSTED: &[&str] = &[
+    "Envoy: request *: header x-envoy-internal: true",
+    "Envoy: request *: header x-forwarded-for: *",
+];
+
 pub(crate) fn rows() -> Vec<Row> {
     let ask = |fields: &[(&str, &str)]| {
         fields.iter().fold(Call::new("GET", "/"), |call, (name, value)| call.header(name, value))
     };
-    let row = |name, script: &[Step]| Row::new(name).script("v1", script);
+    let row = |name, script: &[Step]| Row::new(name).script("v1", script).trusting().unlike(TRUSTED, "Envoy says so to the service");
     let none = "  - retries: { attempts: 0 }\n    route: [{ destination: { host: HOST } }]";
     let s = Step::Status;
     vec![
@@ -53,15 +59,27 @@ pub(crate) fn rows() -> Vec<Row> {
         row("wish: conditions of the route stay", &[Step::Cut, s(500), Step::Fine])
             .http("  - retries: { attempts: 2, retryOn: reset, backoff: 1ms }\n    route: [{ destination: { host: HOST } }]")
             .call(Call::new("POST", "/").header("x-envoy-retry-on", "5xx").body("hello", Framing::Length)),
-        row("headers of Envoy that come from an application", &[Step::Fine]).calls([
+        Row::new("headers of Envoy that come from an application").calls([
             ask(&[("x-envoy-attempt-count", "7"), ("x-envoy-original-path", "/forged")]),
             ask(&[("x-envoy-expected-rq-timeout-ms", "7"), ("x-envoy-internal", "true")]),
             ask(&[("x-envoy-decorator-operation", "op"), ("x-envoy-hedge-on-per-try-timeout", "true")]),
             ask(&[("x-envoy-something-new", "1"), ("x-envoy-upstream-service-time", "1")]),
             ask(&[("x-envoy-downstream-service-cluster", "c"), ("x-envoy-peer-metadata", "m")]),
             ask(&[("x-envoy-is-timeout-retry", "true"), ("x-envoy-ip-tags", "t")]),
-        ]),
-        row("headers of Envoy that come from a service", &[Step::Says(200, &[
+        ])
+        .unlike(
+            &[
+                "Envoy: request 1 *: header x-envoy-original-path: /forged",
+                "Envoy: request 3 *: header x-envoy-decorator-operation: op",
+                "Envoy: request 4 *: header x-envoy-something-new: 1",
+                "Envoy: request 4 *: header x-envoy-upstream-service-time: 1",
+                "Envoy: request 5 *: header x-envoy-downstream-service-cluster: c",
+                "Envoy: request 5 *: header x-envoy-peer-metadata: m",
+                "Envoy: request 6 *: header x-envoy-is-timeout-retry: true",
+            ],
+            "they are the words of sidecars, and an application's own are not passed on as such",
+        ),
+        Row::new("headers of Envoy that come from a service").script("v1", &[Step::Says(200, &[
             ("x-envoy-upstream-service-time", "77"),
             ("x-envoy-attempt-count", "3"),
             ("x-envoy-overloaded", "true"),
@@ -70,7 +88,7 @@ pub(crate) fn rows() -> Vec<Row> {
             ("x-envoy-something-new", "1"),
         ])])
         .call(Call::new("GET", "/")),
-        row("the headers of the sidecar", &[Step::Fine])
+        Row::new("the headers of the sidecar")
             .http("  - timeout: 5s\n    retries: { attempts: 2, perTryTimeout: 2s }\n    route: [{ destination: { host: HOST } }]")
             .calls([Call::new("GET", "/"), ask(&[("x-request-id", "mine"), ("x-forwarded-for", "10.0.0.1"), ("x-forwarded-proto", "https")])]),
     ]
