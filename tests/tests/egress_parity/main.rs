@@ -22,7 +22,7 @@ use mesh::Authority;
 use proxies::Proxies;
 use row::{Act, Row};
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use upstream::{Notes, Upstream};
 
 /// Rows at a time.
@@ -123,6 +123,21 @@ async fn play(stage: &Stage, proxies: &Proxies, side: Side) -> Outcome {
                 let (call, host, before) = (call.clone(), stage.host.clone(), stage.notes.count());
                 opened.push(tokio::spawn(async move { call.send(proxy, &host).await }));
                 reached(stage, before + 1).await;
+            }
+            Act::Race(count, call) => {
+                let mut racing: Vec<_> = (0..*count)
+                    .map(|_| {
+                        let (call, host) = (call.clone(), stage.host.clone());
+                        tokio::spawn(async move { call.send(proxy, &host).await })
+                    })
+                    .collect();
+                until(|| async { racing.iter().any(JoinHandle::is_finished) }).await;
+                racing.sort_by_key(|one| !one.is_finished());
+                let mut racing = racing.into_iter();
+                if let Some(first) = racing.next() {
+                    answers.push(first.await.unwrap_or_else(|error| Err(error.to_string())));
+                }
+                opened.extend(racing);
             }
             Act::LeftOut(count) if side == Side::Envoy => {
                 let there = until(|| async { proxies.left_out(&stage.host).await == Some(*count) }).await;

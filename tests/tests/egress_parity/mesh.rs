@@ -131,7 +131,8 @@ pub(crate) async fn issuer(authority: Arc<Authority>) -> std::io::Result<SocketA
                         Ok::<_, Infallible>(response)
                     }
                 });
-                let serving = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+                let serving =
+                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
                 let _ = serving.await;
             });
         }

@@ -15,6 +15,8 @@ pub(crate) enum Act {
     Call(Call),
     /// The same in the background, until a service has it.
     Open(Call),
+    /// So many at once, until the first of them is over; the others go on in the background.
+    Race(usize, Call),
     /// Lets the services answer whose step is [`Step::Gated`], and waits for all answers.
     Release,
     /// Waits until Envoy leaves so many services out.
@@ -120,6 +122,11 @@ impl Row {
 
     pub(crate) fn open(mut self, call: Call) -> Row {
         self.acts.push(Act::Open(call));
+        self
+    }
+
+    pub(crate) fn race(mut self, count: usize, call: Call) -> Row {
+        self.acts.push(Act::Race(count, call));
         self
     }
 

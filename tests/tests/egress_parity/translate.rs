@@ -470,9 +470,10 @@ fn cluster(
     policy: &TrafficPolicy,
     folder: &Path,
 ) -> Value {
-    let chosen = entry.endpoints.iter().filter(|endpoint| {
-        labels.iter().all(|(name, value)| endpoint.labels.get(name) == Some(value))
-    });
+    let chosen = entry
+        .endpoints
+        .iter()
+        .filter(|endpoint| labels.iter().all(|(name, value)| endpoint.labels.get(name) == Some(value)));
     let endpoints: Vec<Value> = chosen
         .map(|endpoint| {
             let number = endpoint.ports.get(&port.name).copied().unwrap_or(port.number);

@@ -163,17 +163,9 @@ impl Upstream {
         script: Arc<Script>,
         notes: &Arc<Notes>,
     ) -> std::io::Result<Upstream> {
-        let inner = Arc::new(Inner {
-            name: name.to_owned(),
-            notes: Arc::clone(notes),
-            script: Arc::clone(&script),
-        });
-        let made = |address, closed| Upstream {
-            name: name.to_owned(),
-            address,
-            script: Arc::clone(&script),
-            _closed: closed,
-        };
+        let inner = Arc::new(Inner { name: name.to_owned(), notes: Arc::clone(notes), script: Arc::clone(&script) });
+        let made =
+            |address, closed| Upstream { name: name.to_owned(), address, script: Arc::clone(&script), _closed: closed };
         if matches!(speaks, Speaks::Nobody) {
             // Bound, so that nobody else gets the port, and not listening.
             let socket = TcpSocket::new_v4()?;

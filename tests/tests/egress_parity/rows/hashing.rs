@@ -22,11 +22,17 @@ pub(crate) fn rows() -> Vec<Row> {
             Call::new("GET", "/").header("x-user", "bob").header("x-user", "alice"),
         ]),
         hashed("hash of a header on Maglev", "httpHeaderName: x-user, maglev: { tableSize: 65537 }").calls(by_header()),
-        hashed("hash of a header on a ring of another size", "httpHeaderName: x-user, ringHash: { minimumRingSize: 64 }")
-            .calls(by_header()),
+        hashed(
+            "hash of a header on a ring of another size",
+            "httpHeaderName: x-user, ringHash: { minimumRingSize: 64 }",
+        )
+        .calls(by_header()),
         hashed("hash of a query parameter", "httpQueryParameterName: user").calls(by_query()),
-        hashed("hash of the address of the client", "useSourceIp: true")
-            .calls([Call::new("GET", "/"), Call::new("GET", "/"), Call::new("GET", "/")]),
+        hashed("hash of the address of the client", "useSourceIp: true").calls([
+            Call::new("GET", "/"),
+            Call::new("GET", "/"),
+            Call::new("GET", "/"),
+        ]),
         hashed("hash of a cookie", "httpCookie: { name: user, ttl: 0s }").calls(by_cookie()),
         hashed("hash of a cookie that is made", "httpCookie: { name: user, path: /p, ttl: 60s }")
             .calls([Call::new("GET", "/")])

@@ -6,6 +6,7 @@ use crate::upstream::Step;
 
 pub(crate) fn rows() -> Vec<Row> {
     let get = || Call::new("GET", "/");
+    let post = || Call::new("POST", "/").body("hello", Framing::Length);
     let ejecting = |fields: &str| {
         format!("    outlierDetection: {{ {fields}, interval: 60s, baseEjectionTime: 60s, maxEjectionPercent: 100 }}")
     };
@@ -23,6 +24,7 @@ pub(crate) fn rows() -> Vec<Row> {
             .policy("    connectionPool: { tcp: { maxConnections: 1 }, http: { http1MaxPendingRequests: 1 } }")
             .script("v1", &[Step::Gated])
             .open(get())
+            .race(2, get())
             .release()
             .call(get()),
         Row::new("requests that wait for a connection")
@@ -41,7 +43,9 @@ pub(crate) fn rows() -> Vec<Row> {
             .policy(&ejecting("consecutive5xxErrors: 2"))
             .http(none)
             .script("v1", &[s(500)])
-            .calls([get(), get(), get(), get()]),
+            .calls([get(), get()])
+            .left_out(1)
+            .calls([get(), get()]),
         Row::new("a good answer begins the count again")
             .policy(&ejecting("consecutive5xxErrors: 2"))
             .http(none)
@@ -51,7 +55,9 @@ pub(crate) fn rows() -> Vec<Row> {
             .policy(&ejecting("consecutiveGatewayErrors: 2, consecutive5xxErrors: 0"))
             .http(none)
             .script("v1", &[s(500), s(500), s(502), s(503), Step::Fine])
-            .calls([get(), get(), get(), get(), get(), get()]),
+            .calls([get(), get(), get(), get()])
+            .left_out(1)
+            .calls([get(), get()]),
         Row::new("not left out by 5xx when they do not count")
             .policy(&ejecting("consecutive5xxErrors: 0"))
             .http(none)
@@ -61,17 +67,23 @@ pub(crate) fn rows() -> Vec<Row> {
             .policy("    outlierDetection: { interval: 60s, maxEjectionPercent: 100 }")
             .http(none)
             .script("v1", &[s(500)])
-            .calls([get(), get(), get(), get(), get(), get(), get()]),
+            .calls([get(), get(), get(), get(), get()])
+            .left_out(1)
+            .calls([get(), get()]),
         Row::new("left out when it cuts connections")
             .policy(&ejecting("consecutive5xxErrors: 2"))
             .http(none)
             .script("v1", &[Step::Cut])
-            .calls((0..4).map(|_| Call::new("POST", "/").body("hello", Framing::Length))),
+            .calls([post(), post()])
+            .left_out(1)
+            .calls([post(), post()]),
         Row::new("left out when nobody is there")
             .policy(&ejecting("consecutive5xxErrors: 2"))
             .http(none)
             .closed("v1")
-            .calls([get(), get(), get(), get()]),
+            .calls([get(), get()])
+            .left_out(1)
+            .calls([get(), get()]),
         Row::new("the other one takes over")
             .endpoints(&["v1", "v2"])
             .policy(&ejecting("consecutive5xxErrors: 1"))
