@@ -16,6 +16,7 @@ mod cluster;
 mod deadline;
 mod door;
 mod exchange;
+mod grpc_time;
 mod headers;
 mod issuer;
 mod keepalive;

@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct Call {
     pub(crate) method: &'static str,
     pub(crate) path: String,
-    /// Instead of the row's own host.
+    /// Instead of the row's own host, for which `HOST` stands; `CAPITALS` is that in upper case.
     pub(crate) host: Option<String>,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
@@ -78,7 +78,11 @@ impl Call {
     /// Sends it to a proxy.
     pub(crate) async fn send(&self, proxy: SocketAddr, host: &str) -> Result<Answer, String> {
         let path = self.path.replace("HOST", host);
-        let host = self.host.as_deref().map_or_else(|| host.to_owned(), |own| own.replace("HOST", host));
+        let host = match self.host.as_deref() {
+            None => host.to_owned(),
+            Some("CAPITALS") => host.to_ascii_uppercase(),
+            Some(own) => own.replace("HOST", host),
+        };
         let sent = async {
             match self.http2 {
                 true => self.send_http2(proxy, &host).await,

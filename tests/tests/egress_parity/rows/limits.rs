@@ -104,6 +104,20 @@ pub(crate) fn rows() -> Vec<Row> {
             .call(get())
             .left_out(2)
             .calls([get(), get()]),
+        Row::new("left out, with header changes")
+            .policy(&ejecting("consecutive5xxErrors: 1"))
+            .http("  - headers: { response: { set: { x-a: '1' } } }\n    route: [{ destination: { host: HOST } }]")
+            .script("v1", &[s(500)])
+            .call(get())
+            .left_out(1)
+            .call(get()),
+        Row::new("too many requests, with header changes")
+            .policy("    connectionPool: { http: { http2MaxRequests: 1 } }")
+            .http("  - headers: { response: { set: { x-a: '1' } } }\n    route: [{ destination: { host: HOST } }]")
+            .script("v1", &[Step::Gated])
+            .open(get())
+            .call(get())
+            .release(),
         Row::new("panic: rather a bad one than none")
             .endpoints(&["v1", "v2"])
             .policy(&ejecting("consecutive5xxErrors: 1, minHealthPercent: 50"))

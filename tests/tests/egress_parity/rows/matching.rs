@@ -153,7 +153,7 @@ pub(crate) fn rows() -> Vec<Row> {
             )
             .gets(&["/", "/", "/", "/"]),
         Row::new("host in capitals")
-            .calls([get("/").host("R0.EXAMPLE")])
+            .calls([get("/").host("CAPITALS")])
             .http("  - route: [{ destination: { host: HOST } }]"),
         Row::new("absolute form").calls([get("http://HOST/a?b"), get("http://HOST:80/a").host("other.example")]),
         Row::new("unknown host")
