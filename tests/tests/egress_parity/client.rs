@@ -150,7 +150,8 @@ impl Call {
             None => loop {
                 let head = wire::read_head(&mut reader, &mut buffer).await?;
                 let head = head.ok_or(std::io::ErrorKind::UnexpectedEof)?;
-                match head.second_word().starts_with('1') {
+                // What comes after 101 is of another protocol, to the end of the connection.
+                match head.second_word().starts_with('1') && head.second_word() != "101" {
                     true => interim.push(head.second_word().to_owned()),
                     false => break head,
                 }

@@ -80,10 +80,10 @@ fn virtual_hosts(resources: &Resources) -> Vec<Value> {
     for entry in &resources.service_entries {
         for (host, port) in entry.hosts.iter().flat_map(|host| entry.ports.iter().map(move |port| (host, port.number)))
         {
-            let mut domains = vec![format!("{host}:{port}")];
+            let mut domains = vec![format!("{host}:{port}"), format!("{host}.:{port}")];
             // The port that a client leaves out.
             if port == 80 {
-                domains.push(host.clone());
+                domains.extend([host.clone(), format!("{host}.")]);
             }
             let service = resources.virtual_services.iter().find(|service| service.hosts.contains(host));
             let routes = match service {

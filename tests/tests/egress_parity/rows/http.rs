@@ -4,10 +4,24 @@ use crate::client::{Call, Framing};
 use crate::row::Row;
 use crate::upstream::Step;
 
+const WITHOUT_TEXT: &[&str] = &[
+    "*: answer *: header content-length: *",
+    "Envoy: answer *: header content-type: text/plain",
+    "*: answer *: body *",
+];
+const LIBRARY: &str = "what is no HTTP is answered by the HTTP library, without a text";
+const NOT_ENDED: &str = "Envoy measures no time where the request has not ended";
 const INTERIM: &str = "the HTTP library cannot send interim answers, though RFC 9110 15.2 wants them passed on";
 
 pub(crate) fn rows() -> Vec<Row> {
     let get = || Call::new("GET", "/");
+    let websocket = || {
+        get()
+            .header("upgrade", "websocket")
+            .header("connection", "Upgrade")
+            .header("sec-websocket-version", "13")
+            .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
+    };
     let row = |name, script: &[Step]| {
         Row::new(name)
             .http("  - retries: { attempts: 0 }\n    route: [{ destination: { host: HOST } }]")
@@ -158,6 +172,65 @@ pub(crate) fn rows() -> Vec<Row> {
             &["extension: answer 1: *", "Envoy: answer 1: *"],
             "RFC 9112 6.3: chunks go before a length, which is left away; Envoy's choice is to refuse",
         ),
+        row(
+            "WebSocket",
+            &[Step::RawEnd(
+                "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-accept: x\r\n\r\nhello",
+            )],
+        )
+        .call(websocket())
+            .unlike(&["extension: answer 1: header x-envoy-upstream-service-time: any"], NOT_ENDED),
+        row("WebSocket that is refused", &[Step::Status(403)]).call(websocket())
+            .unlike(&["extension: answer 1: header x-envoy-upstream-service-time: any"], NOT_ENDED),
+        row("WebSocket and nobody there", &[]).closed("v1").call(websocket()),
+        row("every path", &[Step::Fine]).call(Call::new("OPTIONS", "*")),
+        row("two hosts", &[Step::Fine]).call(get().header("host", "other.example"))
+            .unlike(
+                &["extension: answer 1: status 400", "Envoy: answer 1: status 502"],
+                "RFC 9112 3.2: more than one Host is answered 400; Envoy looks for one that is both",
+            ),
+        row("a host with a dot at its end", &[Step::Fine]).call(get().host("HOST.")),
+        row("a path with a fragment", &[Step::Fine]).gets(&["/a#b", "/a?b#c"])
+            .unlike(
+                &["extension: *", "Envoy: answer *"],
+                "what follows a # is cut off before anything looks at the path; Envoy refuses it",
+            ),
+        row("a field that is none", &[Step::Fine]).calls([
+            get().header("x-a", "\u{1}"),
+            get().header("x a", "1"),
+            get().header("", "1"),
+        ])
+            .unlike(WITHOUT_TEXT, LIBRARY),
+        row("request: length and chunks", &[Step::Fine])
+            .call(Call::new("POST", "/").header("content-length", "5").body("hello", Framing::Chunks(5, None)))
+            .unlike(
+                &["extension: *", "Envoy: answer 1: *"],
+                "RFC 9112 6.1: a server may go by the chunks alone; the length is not passed on",
+            ),
+        row("request: two lengths", &[Step::Fine]).calls([
+            Call::new("POST", "/").header("content-length", "5").body("hello", Framing::Length),
+            Call::new("POST", "/").header("content-length", "6").body("hello", Framing::Length),
+        ])
+            .unlike(WITHOUT_TEXT, LIBRARY)
+            .unlike(
+                &["extension: answer 1: *", "extension: request 1 *", "Envoy: answer 1: status 400"],
+                "RFC 9112 6.3: equal lengths may be taken for one, which is what is passed on",
+            ),
+        row("request: a length that is none", &[Step::Fine]).call(Call::new("POST", "/").header("content-length", "x"))
+            .unlike(WITHOUT_TEXT, LIBRARY),
+        row("request: another coding", &[Step::Fine])
+            .call(Call::new("POST", "/").header("transfer-encoding", "gzip, chunked"))
+            .may_differ(
+                &["extension: answer 1: status 400", "Envoy: answer 1: status 501"],
+                "open: RFC 9112 6.1 wants 501 for a coding that is not understood",
+            ),
+        row("many fields", &[Step::Fine])
+            .calls([(0..90).fold(get(), |call, n| call.header(&format!("x-{n}"), "1")), (0..150).fold(get(), |call, n| call.header(&format!("x-{n}"), "1"))])
+            .unlike(WITHOUT_TEXT, LIBRARY),
+        row("a long path", &[Step::Fine]).gets(&[&format!("/{}", "a".repeat(50_000)), &format!("/{}", "a".repeat(70_000))])
+            .unlike(WITHOUT_TEXT, LIBRARY),
+        row("a long field", &[Step::Fine]).calls([get().header("x-a", &"y".repeat(50_000)), get().header("x-a", &"y".repeat(70_000))])
+            .unlike(WITHOUT_TEXT, LIBRARY),
         Row::new("HTTP/2 to the service")
             .protocol("HTTP2")
             .script("v1", &[Step::Echo])
