@@ -78,6 +78,35 @@ async fn the_extension_does_what_envoy_does() -> Result<(), String> {
     Ok(())
 }
 
+/// What chance decides, a hundred times each: within six standard deviations of what is wanted, on both sides.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn shares_are_shares_on_both_sides() -> Result<(), String> {
+    if !e2e::tier::available(&[&e2e::tool("envoy")]) {
+        return Ok(());
+    }
+    let authority = Arc::new(Authority::new()?);
+    let (stages, documents) = stage(rows::shares(), &authority).await?;
+    let proxies = Proxies::start(documents, authority).await?;
+    for stage in &stages {
+        for side in [Side::Extension, Side::Envoy] {
+            let outcome = play(stage, &proxies, side).await;
+            let total = outcome.answers.len();
+            let counted = match stage.row.name {
+                "injected" => outcome.seen.len(),
+                _ => outcome.seen.iter().filter(|seen| seen.upstream == "b").count(),
+            };
+            assert_eq!(total, rows::DRAWS);
+            assert!(
+                rows::LIKELY.contains(&counted),
+                "{}: {counted} of {total} at {side:?}, expected {:?}",
+                stage.row.name,
+                rows::LIKELY
+            );
+        }
+    }
+    Ok(())
+}
+
 #[allow(clippy::disallowed_methods, reason = "the tests' own environment")]
 fn chosen(mut rows: Vec<Row>) -> Vec<Row> {
     if let Ok(only) = std::env::var("CAUSEWAY_PARITY_ONLY") {
@@ -99,7 +128,8 @@ async fn stage(rows: Vec<Row>, authority: &Authority) -> Result<(Vec<Stage>, Str
     Ok((stages, documents))
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// Who is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Side {
     Extension,
     Envoy,

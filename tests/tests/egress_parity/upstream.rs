@@ -264,7 +264,8 @@ async fn http1(mut stream: impl Peer, inner: &Inner) -> std::io::Result<()> {
             }
             Step::Trailers(fields) => {
                 let mut text = format!(
-                    "HTTP/1.1 200 OK\r\nx-upstream: {name}\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{name}\r\n0\r\n",
+                    "HTTP/1.1 200 OK\r\nx-upstream: {name}\r\ntransfer-encoding: chunked\r\n\r\n\
+                     {:x}\r\n{name}\r\n0\r\n",
                     name.len()
                 );
                 fields.iter().for_each(|(field, value)| text.push_str(&format!("{field}: {value}\r\n")));

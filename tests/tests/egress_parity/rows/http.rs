@@ -175,31 +175,28 @@ pub(crate) fn rows() -> Vec<Row> {
         row(
             "WebSocket",
             &[Step::RawEnd(
-                "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-accept: x\r\n\r\nhello",
+                "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n\
+                 sec-websocket-accept: x\r\n\r\nhello",
             )],
         )
         .call(websocket())
-            .unlike(&["extension: answer 1: header x-envoy-upstream-service-time: any"], NOT_ENDED),
-        row("WebSocket that is refused", &[Step::Status(403)]).call(websocket())
+        .unlike(&["extension: answer 1: header x-envoy-upstream-service-time: any"], NOT_ENDED),
+        row("WebSocket that is refused", &[Step::Status(403)])
+            .call(websocket())
             .unlike(&["extension: answer 1: header x-envoy-upstream-service-time: any"], NOT_ENDED),
         row("WebSocket and nobody there", &[]).closed("v1").call(websocket()),
         row("every path", &[Step::Fine]).call(Call::new("OPTIONS", "*")),
-        row("two hosts", &[Step::Fine]).call(get().header("host", "other.example"))
-            .unlike(
-                &["extension: answer 1: status 400", "Envoy: answer 1: status 502"],
-                "RFC 9112 3.2: more than one Host is answered 400; Envoy looks for one that is both",
-            ),
+        row("two hosts", &[Step::Fine]).call(get().header("host", "other.example")).unlike(
+            &["extension: answer 1: status 400", "Envoy: answer 1: status 502"],
+            "RFC 9112 3.2: more than one Host is answered 400; Envoy looks for one that is both",
+        ),
         row("a host with a dot at its end", &[Step::Fine]).call(get().host("HOST.")),
-        row("a path with a fragment", &[Step::Fine]).gets(&["/a#b", "/a?b#c"])
-            .unlike(
-                &["extension: *", "Envoy: answer *"],
-                "what follows a # is cut off before anything looks at the path; Envoy refuses it",
-            ),
-        row("a field that is none", &[Step::Fine]).calls([
-            get().header("x-a", "\u{1}"),
-            get().header("x a", "1"),
-            get().header("", "1"),
-        ])
+        row("a path with a fragment", &[Step::Fine]).gets(&["/a#b", "/a?b#c"]).unlike(
+            &["extension: *", "Envoy: answer *"],
+            "what follows a # is cut off before anything looks at the path; Envoy refuses it",
+        ),
+        row("a field that is none", &[Step::Fine])
+            .calls([get().header("x-a", "\u{1}"), get().header("x a", "1"), get().header("", "1")])
             .unlike(WITHOUT_TEXT, LIBRARY),
         row("request: length and chunks", &[Step::Fine])
             .call(Call::new("POST", "/").header("content-length", "5").body("hello", Framing::Chunks(5, None)))
@@ -207,16 +204,18 @@ pub(crate) fn rows() -> Vec<Row> {
                 &["extension: *", "Envoy: answer 1: *"],
                 "RFC 9112 6.1: a server may go by the chunks alone; the length is not passed on",
             ),
-        row("request: two lengths", &[Step::Fine]).calls([
-            Call::new("POST", "/").header("content-length", "5").body("hello", Framing::Length),
-            Call::new("POST", "/").header("content-length", "6").body("hello", Framing::Length),
-        ])
+        row("request: two lengths", &[Step::Fine])
+            .calls([
+                Call::new("POST", "/").header("content-length", "5").body("hello", Framing::Length),
+                Call::new("POST", "/").header("content-length", "6").body("hello", Framing::Length),
+            ])
             .unlike(WITHOUT_TEXT, LIBRARY)
             .unlike(
                 &["extension: answer 1: *", "extension: request 1 *", "Envoy: answer 1: status 400"],
                 "RFC 9112 6.3: equal lengths may be taken for one, which is what is passed on",
             ),
-        row("request: a length that is none", &[Step::Fine]).call(Call::new("POST", "/").header("content-length", "x"))
+        row("request: a length that is none", &[Step::Fine])
+            .call(Call::new("POST", "/").header("content-length", "x"))
             .unlike(WITHOUT_TEXT, LIBRARY),
         row("request: another coding", &[Step::Fine])
             .call(Call::new("POST", "/").header("transfer-encoding", "gzip, chunked"))
@@ -225,11 +224,16 @@ pub(crate) fn rows() -> Vec<Row> {
                 "open: RFC 9112 6.1 wants 501 for a coding that is not understood",
             ),
         row("many fields", &[Step::Fine])
-            .calls([(0..90).fold(get(), |call, n| call.header(&format!("x-{n}"), "1")), (0..150).fold(get(), |call, n| call.header(&format!("x-{n}"), "1"))])
+            .calls([
+                (0..90).fold(get(), |call, n| call.header(&format!("x-{n}"), "1")),
+                (0..150).fold(get(), |call, n| call.header(&format!("x-{n}"), "1")),
+            ])
             .unlike(WITHOUT_TEXT, LIBRARY),
-        row("a long path", &[Step::Fine]).gets(&[&format!("/{}", "a".repeat(50_000)), &format!("/{}", "a".repeat(70_000))])
+        row("a long path", &[Step::Fine])
+            .gets(&[&format!("/{}", "a".repeat(50_000)), &format!("/{}", "a".repeat(70_000))])
             .unlike(WITHOUT_TEXT, LIBRARY),
-        row("a long field", &[Step::Fine]).calls([get().header("x-a", &"y".repeat(50_000)), get().header("x-a", &"y".repeat(70_000))])
+        row("a long field", &[Step::Fine])
+            .calls([get().header("x-a", &"y".repeat(50_000)), get().header("x-a", &"y".repeat(70_000))])
             .unlike(WITHOUT_TEXT, LIBRARY),
         Row::new("HTTP/2 to the service")
             .protocol("HTTP2")

@@ -8,7 +8,10 @@ pub(crate) fn rows() -> Vec<Row> {
     let get = || Call::new("GET", "/");
     let post = || Call::new("POST", "/").body("hello", Framing::Length);
     let ejecting = |fields: &str| {
-        format!("    outlierDetection: {{ {fields}, interval: 60s, baseEjectionTime: 60s, maxEjectionPercent: 100 }}")
+        format!(
+            "    outlierDetection: {{ {fields}, interval: 60s, baseEjectionTime: 60s,
+          maxEjectionPercent: 100 }}"
+        )
     };
     let none = "  - retries: { attempts: 0 }\n    route: [{ destination: { host: HOST } }]";
     let s = Step::Status;
@@ -36,7 +39,10 @@ pub(crate) fn rows() -> Vec<Row> {
             .calls([get(), get(), get()]),
         Row::new("retries have a limit")
             .policy("    connectionPool: { http: { maxRetries: 1 } }")
-            .http("  - retries: { attempts: 2, retryOn: 5xx, backoff: 1ms }\n    route: [{ destination: { host: HOST } }]")
+            .http(
+                "  - retries: { attempts: 2, retryOn: 5xx, backoff: 1ms }
+    route: [{ destination: { host: HOST } }]",
+            )
             .script("v1", &[s(503), s(503), Step::Fine])
             .call(get()),
         Row::new("left out after 5xx")
@@ -131,7 +137,10 @@ pub(crate) fn rows() -> Vec<Row> {
             .call(get()),
         Row::new("at most so many are left out")
             .endpoints(&["v1", "v2"])
-            .policy("    loadBalancer: { simple: ROUND_ROBIN }\n    outlierDetection: { consecutive5xxErrors: 1, interval: 60s, maxEjectionPercent: 50 }")
+            .policy(
+                "    loadBalancer: { simple: ROUND_ROBIN }
+    outlierDetection: { consecutive5xxErrors: 1, interval: 60s, maxEjectionPercent: 50 }",
+            )
             .http(none)
             .script("any", &[s(500)])
             .by_chance()

@@ -24,7 +24,12 @@ pub(crate) fn rows() -> Vec<Row> {
         to_b("uri regex", "{ uri: { regex: '/a[0-9]+/x.*' } }").gets(&["/a1/x", "/a12/xyz?q=/a", "/b/a1/x", "/a/x"]),
         to_b("uri exact, any case", "{ uri: { exact: /Ab }, ignoreUriCase: true }")
             .gets(&["/ab", "/AB", "/Ab", "/abc"]),
-        to_b("uri prefix, any case", "{ uri: { prefix: /Ab }, ignoreUriCase: true }").gets(&["/ab/c", "/ABC", "/a"]),
+        to_b(
+            "uri prefix, any case",
+            "{ uri: { prefix: /Ab },
+          ignoreUriCase: true }",
+        )
+        .gets(&["/ab/c", "/ABC", "/a"]),
         to_b("uri regex, any case", "{ uri: { regex: '/Ab.*' }, ignoreUriCase: true }").gets(&["/ab", "/Abc", "/AB"]),
         to_b("method", "{ method: { exact: DELETE } }").calls([Call::new("DELETE", "/"), get("/")]),
         to_b("method regex", "{ method: { regex: 'P.*' } }").calls([

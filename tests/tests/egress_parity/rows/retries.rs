@@ -8,7 +8,8 @@ use crate::upstream::Step;
 fn on(words: &str, name: &'static str, script: &[Step]) -> Row {
     Row::new(name)
         .http(&format!(
-            "  - retries: {{ attempts: 2, retryOn: '{words}', backoff: 1ms }}\n    route: [{{ destination: {{ host: HOST }} }}]"
+            "  - retries: {{ attempts: 2, retryOn: '{words}', backoff: 1ms }}
+    route: [{{ destination: {{ host: HOST }} }}]"
         ))
         .script("v1", script)
 }
@@ -19,7 +20,8 @@ pub(crate) fn rows() -> Vec<Row> {
     let get = || Call::new("GET", "/");
     let post = |framing| Call::new("POST", "/").body("hello", framing);
     let grpc = || Call::new("POST", "/s/m").header("content-type", "application/grpc").header("te", "trailers");
-    let all = "5xx,gateway-error,reset,connect-failure,retriable-4xx,refused-stream,cancelled,deadline-exceeded,internal,resource-exhausted,unavailable,409";
+    let all = "5xx,gateway-error,reset,connect-failure,retriable-4xx,refused-stream,cancelled,\
+               deadline-exceeded,internal,resource-exhausted,unavailable,409";
     let grpc_status = |code| match code {
         "1" => Step::Says(200, &[("content-type", "application/grpc"), ("grpc-status", "1")]),
         "4" => Step::Says(200, &[("content-type", "application/grpc"), ("grpc-status", "4")]),
@@ -79,7 +81,18 @@ pub(crate) fn rows() -> Vec<Row> {
         on(all, "everything: 200", &[Step::Fine]).call(get()),
         on(all, "everything: 404", &[S(404), Step::Fine]).call(get()),
         on(all, "everything: garbage", &[Step::RawEnd("garbage\r\n\r\n"), Step::Fine]).call(get()),
-        on("connect-failure", "garbage", &[Step::RawEnd("garbage\r\n\r\n"), Step::Fine]).call(post(Framing::Length)),
+        on(
+            "connect-failure",
+            "garbage",
+            &[
+                Step::RawEnd(
+                    "garbage\r\n\r\n\
+         ",
+                ),
+                Step::Fine,
+            ],
+        )
+        .call(post(Framing::Length)),
     ];
     for (word, code, name) in [
         ("cancelled", "1", "gRPC: cancelled"),
@@ -113,7 +126,10 @@ pub(crate) fn rows() -> Vec<Row> {
             .by_chance()
             .call(get()),
         Row::new("other services are not preferred where that is said")
-            .http("  - retries: { attempts: 1, retryOn: 5xx, backoff: 1ms, retryIgnorePreviousHosts: false }\n    route: [{ destination: { host: HOST, subset: v1 } }]")
+            .http(
+                "  - retries: { attempts: 1, retryOn: 5xx, backoff: 1ms, retryIgnorePreviousHosts: false }
+    route: [{ destination: { host: HOST, subset: v1 } }]",
+            )
             .script("v1", &[S(503), Step::Fine])
             .call(get()),
         on("connect-failure", "the other service where nobody is there", &[])
@@ -121,7 +137,10 @@ pub(crate) fn rows() -> Vec<Row> {
             .policy("    loadBalancer: { simple: ROUND_ROBIN }")
             .closed("v1")
             .calls([get(), get(), get(), get()])
-            .may_differ(&["*: request * header x-envoy-attempt-count: *"], "which one is asked first is left to chance"),
+            .may_differ(
+                &["*: request * header x-envoy-attempt-count: *"],
+                "which one is asked first is left to chance",
+            ),
     ]);
     rows
 }
