@@ -314,6 +314,9 @@ async fn http2(stream: TcpStream, inner: Arc<Inner>) {
 
 type Frames = StreamBody<futures_util::stream::Iter<std::vec::IntoIter<Result<Frame<Bytes>, Infallible>>>>;
 
+/// Names and values.
+type Fields = &'static [(&'static str, &'static str)];
+
 async fn answer(request: Request<Incoming>, inner: Arc<Inner>) -> Result<Response<Frames>, h2::Error> {
     let (head, body) = request.into_parts();
     let mut message = Message::of_request(&head);
@@ -326,7 +329,7 @@ async fn answer(request: Request<Incoming>, inner: Arc<Inner>) -> Result<Respons
         inner.notes.end(place, message.clone());
     }
     let name = inner.name.clone().into_bytes();
-    let (status, fields, body, trailers): (u16, &[(&str, &str)], Vec<u8>, &[(&str, &str)]) = match step {
+    let (status, fields, body, trailers): (u16, Fields, Vec<u8>, Fields) = match step {
         Step::Status(status) | Step::Early(status) => (status, &[], name, &[]),
         Step::Says(status, fields) => (status, fields, Vec::new(), &[]),
         Step::Echo => (200, &[], message.body, &[]),
