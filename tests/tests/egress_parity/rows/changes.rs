@@ -130,6 +130,9 @@ pub(crate) fn rows() -> Vec<Row> {
         Row::new("redirect of the path alone")
             .http("  - redirect: { uri: /here }")
             .calls([get("/a?b=c"), get("/a").host("HOST:80")]),
+        Row::new("redirect of a prefix")
+            .http("  - match: [{ uri: { prefix: /old } }]\n    redirect: { prefixRewrite: /new }")
+            .gets(&["/old", "/old/a?b=c", "/older"]),
         Row::new("redirect to a path with a query").http("  - redirect: { uri: '/here?x=y' }").gets(&["/a?b=c"]),
         Row::new("redirect of the authority alone")
             .http(

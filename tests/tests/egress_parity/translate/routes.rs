@@ -69,7 +69,10 @@ fn route(http: &HttpRoute, port: u16, resources: &Resources) -> Value {
     let mut authority = add_headers(&mut route, &http.headers.request, &http.headers.response);
     match &http.action {
         HttpAction::Redirect(redirect) => {
-            let mut action = json!({"path_redirect": redirect.uri.clone().unwrap_or_default()});
+            let mut action = match &redirect.prefix_rewrite {
+                Some(prefix) if !prefix.is_empty() => json!({"prefix_rewrite": prefix}),
+                _ => json!({"path_redirect": redirect.uri.clone().unwrap_or_default()}),
+            };
             if let Some(host) = &redirect.authority {
                 action["host_redirect"] = json!(host);
             }
