@@ -66,7 +66,7 @@ mod tests {
             ("250m", 0, second / 4, Some("250m")),
             ("1500u", 0, Duration::from_micros(1_500), Some("2m")),
             ("7n", 0, Duration::from_nanos(7), Some("1m")),
-            ("99999999H", 0, 99_999_999 * 3_600 * second, Some("99999999S")),
+            ("99999999H", 0, Duration::from_secs(99_999_999 * 3_600), Some("99999999S")),
             ("0S", 5, 5 * second, Some("5000m")),
             ("S", 5, 5 * second, Some("5000m")),
             ("3", 5, 5 * second, Some("5000m")),
