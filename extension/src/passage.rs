@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{HOST, HeaderName, HeaderValue, SET_COOKIE, TRANSFER_ENCODING};
+use http::header::{AUTHORIZATION, HOST, HeaderName, HeaderValue, SET_COOKIE, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
 use http::{Response, StatusCode, Version, request};
 use http_body::Body;
@@ -50,6 +50,8 @@ pub(crate) struct Passage {
     /// The other protocol that the application asks for.
     pub(crate) upgrade: Option<Upgrading>,
     pub(crate) draws: Draws,
+    /// The route takes `Authorization` out: no token of ours either.
+    pub(crate) bare: bool,
 }
 
 impl Passage {
@@ -166,6 +168,8 @@ impl Passage {
         let cluster = cluster.ok_or_else(|| wrong_route("it has no destination".to_owned()))?;
         let changes = picked.route.changes(index);
         changes.request(&mut self.head.headers, line);
+        // What a route takes out is not put in again: in Envoy its changes come last.
+        self.bare = changes.removes(&AUTHORIZATION) && !self.head.headers.contains_key(AUTHORIZATION);
         if let Some(authority) = changes.authority() {
             // Envoy, since 1.35: "The router filter records the host value from before its mutation".
             if let Some(original) = self.head.headers.insert(HOST, host_header(authority)?) {
@@ -195,6 +199,7 @@ impl Passage {
                     body: body.copy(),
                     named: (self.target.host.clone(), self.target.port),
                     http2: self.http2,
+                    bare: self.bare,
                 };
                 parts.mirrors.send(parts, shadow);
             }
@@ -272,7 +277,7 @@ impl Passage {
         entry: &mut Entry,
     ) -> Result<(Response<Answer>, Option<HeaderValue>), Refusal> {
         entry.upstream_cluster = Some(Arc::clone(&cluster.table));
-        let (credentials, bearer) = parts.credentials(&self.head.headers, &cluster.table).await?;
+        let (credentials, bearer) = parts.credentials(&self.head.headers, self.bare, &cluster.table).await?;
         bearer.apply(&mut self.head.headers);
         let upgrade = self.upgrade.take();
         if let Some(upgrade) = &upgrade {
