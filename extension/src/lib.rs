@@ -17,6 +17,7 @@ mod deadline;
 mod door;
 mod drain;
 mod exchange;
+mod grpc_time;
 mod headers;
 mod issuer;
 mod keepalive;

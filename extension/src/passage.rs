@@ -19,6 +19,7 @@ use crate::affinity;
 use crate::answer::Answer;
 use crate::cluster::ClusterState;
 use crate::deadline::Invocation;
+use crate::grpc_time;
 use crate::headers::{has_unknown_coding, remove_hop_by_hop};
 use crate::local;
 use crate::mirror::{Shadow, without_port};
@@ -90,7 +91,7 @@ impl Passage {
             Action::Forward(_) | Action::Direct(_) => None,
         };
         if let Some(response) = self.inject(route.fault.as_ref(), &parts.invocation, entry).await {
-            return Ok(response);
+            return Ok(self.local(response, &picked, &line, entry));
         }
         match &route.action {
             Action::Redirect(redirect) => {
@@ -138,6 +139,7 @@ impl Passage {
         entry.reason = response.headers().get(reason::HEADER).and_then(|word| match word.as_bytes() {
             b"redirect" => Some(Reason::Redirect.as_str()),
             b"direct_response" => Some(Reason::DirectResponse.as_str()),
+            b"fault_injected" => Some(Reason::FaultInjected.as_str()),
             _ => None,
         });
         let changes = picked.route.changes(0);
@@ -206,10 +208,23 @@ impl Passage {
             true => Cow::Borrowed(&route.retry),
             false => Cow::Owned(self.wishes.of(&route.retry)),
         };
-        let limit = Duration::from_millis(route.timeout_ms);
-        let limit = self.wishes.timeout.unwrap_or(limit);
+        let mut limit = Duration::from_millis(route.timeout_ms);
+        if self.grpc {
+            limit = grpc_time::within(&self.head.headers, limit);
+        }
+        limit = self.wishes.timeout.unwrap_or(limit);
+        if self.grpc {
+            grpc_time::say(&mut self.head.headers, limit);
+        }
         let sent = self.send(parts, cluster, &policy, Some(limit).filter(|limit| !limit.is_zero()), body, entry).await;
-        let (mut response, cookie) = self.or_no_content(sent, entry)?;
+        let (mut response, cookie) = match self.or_no_content(sent, entry) {
+            // Envoy: the route's changes are for answers of its own, too.
+            Err(refusal) if !changes.keeps_response() => {
+                entry.refused(&refusal);
+                (local::refuse(&refusal, self.grpc), None)
+            }
+            sent => sent?,
+        };
         if !changes.keeps_response() {
             changes.response(response.headers_mut(), line, &self.head.headers);
         }

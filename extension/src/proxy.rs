@@ -25,6 +25,7 @@ use crate::upgrade::Upgrading;
 use crate::wishes::Wishes;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// Answers requests.
 pub(crate) struct Proxy {
@@ -119,6 +120,9 @@ impl Proxy {
         let wishes = Wishes::take(&mut head.headers);
         let mut draws = Draws::new();
         entry.request_id = request_id(&mut head, &mut draws);
+        // As Istio's sidecars: without it the one of the service would say https, which is the mesh's and not the
+        // application's.
+        head.headers.entry(FORWARDED_PROTO).or_insert(HeaderValue::from_static("http"));
         entry.span = trace::carry(&mut head.headers, parts.invocation.tracing().as_deref(), &mut draws);
         // RFC 9112 3.2.2: a proxy "MUST ignore the received Host header field (if any) and instead replace it with the
         // host information of the request-target".

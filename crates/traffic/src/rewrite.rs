@@ -15,7 +15,8 @@ const MAX_LENGTH: usize = 65_534;
 /// Of `uriRegexRewrite.rewrite`, in bytes.
 const MAX_SUBSTITUTION: usize = 1024;
 
-/// The path and query after the rewrite of the picked route; `None` when it stays as it is.
+/// The path and query after the rewrite of the picked route; `None` when it has none. As in Envoy it is one also where
+/// nothing changes.
 ///
 /// # Errors
 /// When what comes out is no path of HTTP.
@@ -32,9 +33,6 @@ pub fn path_and_query(picked: &Picked<'_>, head: &Head<'_>) -> Result<Option<Str
     } else {
         return Ok(None);
     };
-    if rewritten == head.path_and_query {
-        return Ok(None);
-    }
     check_path(&rewritten)?;
     Ok(Some(rewritten))
 }
