@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use extension::config::Life;
+use extension::config::{Https, Life};
 use extension::{BundleSource, Config, ConnectTo, Deps, Egress, Extension, Workload};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::combinators::BoxBody;
@@ -682,6 +682,7 @@ pub fn egress(issuer: &str, mesh_server: SocketAddr) -> Egress {
         connect_to: vec![ConnectTo { host: GATEWAY.to_owned(), port: 15443, address: mesh_server }],
         listeners: Vec::new(),
         life: Life::default(),
+        https: Https::default(),
     }
 }
 
