@@ -22,6 +22,7 @@ fn layer(folder: &Path) -> Result<PathBuf, String> {
     for (from, to) in [
         (program("extension"), "extensions/causeway"),
         (root().join("extension/layer/causeway-wrapper"), "causeway-wrapper"),
+        (root().join("extension/layer/causeway-preload.cjs"), "causeway-preload.cjs"),
     ] {
         std::fs::copy(&from, layer.join(to)).map_err(|error| format!("cannot copy {}: {error}", from.display()))?;
     }

@@ -336,7 +336,11 @@ pub struct PlainServer {
 
 impl PlainServer {
     pub async fn start() -> PlainServer {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        PlainServer::at("127.0.0.1:0").await
+    }
+
+    pub async fn at(address: &str) -> PlainServer {
+        let listener = TcpListener::bind(address).await.unwrap();
         let (address, scribe) = (listener.local_addr().unwrap(), Scribe::new());
         let shared = scribe.clone();
         let task = Task::spawn(serve_plain(listener, move |request: Request<Incoming>| {
@@ -453,7 +457,7 @@ async fn serve_mesh(
 /// What the mesh server does: by path, and how many requests this connection has had.
 async fn behave(request: Request<Incoming>, before: usize) -> Result<Response<Body>, Silence> {
     match request.uri().path() {
-        "/echo" => Ok(Response::new(request.into_body().map_err(Into::into).boxed())),
+        path if path.starts_with("/echo") => Ok(Response::new(request.into_body().map_err(Into::into).boxed())),
         "/private" => Ok(Response::builder()
             .header("connection", "x-private")
             .header("x-private", "1")
@@ -469,6 +473,7 @@ async fn behave(request: Request<Incoming>, before: usize) -> Result<Response<Bo
         "/cut" => Err(Silence),
         "/once" if before > 0 => Err(Silence),
         "/refused" => Ok(status(418)),
+        "/moved" => Ok(Response::builder().status(302).header("location", "/ratings/1").body(text("")).unwrap()),
         _ => Ok(Response::new(text("ratings"))),
     }
 }

@@ -1,0 +1,232 @@
+// Leads the calls of Node.js to the extension, for versions that do not read http_proxy themselves (`--use-env-proxy`,
+// since 22.21 and 24.5). The wrapper script has Node.js load it; it does nothing where it is not needed.
+//
+// As in those versions: plain http is sent to the proxy with the whole address in the request line, https and `fetch`
+// go through a tunnel. Agents with a connection of their own, and whatever no_proxy excepts, stay as they are.
+'use strict';
+
+const http = require('http');
+const https = require('https');
+const net = require('net');
+const tls = require('tls');
+const { urlToHttpOptions } = require('url');
+
+const DISPATCHER = Symbol.for('undici.globalDispatcher.1');
+const CONNECT_TIMEOUT_MS = 10_000;
+
+const originals = { request: http.request, createConnection: https.Agent.prototype.createConnection };
+const proxies = {
+  'http:': proxyOf(process.env.http_proxy || process.env.HTTP_PROXY),
+  'https:': proxyOf(process.env.https_proxy || process.env.HTTPS_PROXY),
+};
+const excepted = (process.env.no_proxy || process.env.NO_PROXY || '')
+  .split(',')
+  .map((entry) => entry.trim().toLowerCase())
+  .filter(Boolean);
+
+if (!isBuiltIn() && process.env.NODE_USE_ENV_PROXY === '1' && (proxies['http:'] || proxies['https:'])) {
+  install();
+}
+
+function isBuiltIn() {
+  const [major, minor] = process.versions.node.split('.').map(Number);
+  return major > 24 || (major === 24 && minor >= 5) || (major === 22 && minor >= 21);
+}
+
+function install() {
+  http.request = function request(...given) {
+    return originals.request.apply(this, throughProxy(given));
+  };
+  http.get = function get(...given) {
+    const request = http.request(...given);
+    request.end();
+    return request;
+  };
+  https.Agent.prototype.createConnection = function createConnection(options, created) {
+    const { host, port } = destination(options, 443);
+    const proxy = typeof created === 'function' && !options.socket && !options.socketPath && proxyFor('https:', host, port);
+    if (!proxy) {
+      return originals.createConnection.apply(this, arguments);
+    }
+    tunnel(proxy, host, port, (error, socket) => {
+      if (error) {
+        created(error);
+      } else {
+        created(null, originals.createConnection.call(this, { ...options, socket }));
+      }
+    });
+    return undefined;
+  };
+  if (typeof globalThis.fetch === 'function') {
+    const original = globalThis.fetch;
+    let ready = false;
+    globalThis.fetch = function fetch(...given) {
+      if (!ready) {
+        ready = true;
+        fetchThroughProxy();
+      }
+      return original.apply(this, given);
+    };
+  }
+  // `import { get } from 'node:http'` has the functions of above, too.
+  require('module').syncBuiltinESMExports();
+}
+
+function proxyOf(text) {
+  try {
+    const url = new URL(text);
+    return url.protocol === 'http:' ? { host: url.hostname, port: Number(url.port) || 80 } : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function proxyFor(protocol, host, port) {
+  const proxy = proxies[protocol];
+  return proxy && !isExcepted(bare(host).toLowerCase(), String(port)) ? proxy : undefined;
+}
+
+// Names without and with a leading dot stand for what ends with them, networks for their addresses.
+function isExcepted(host, port) {
+  return excepted.some((entry) => {
+    const [, name, ofPort] = /^(.*?)(?::(\d+))?$/.exec(entry.split(':').length > 2 ? bare(entry) : entry);
+    if (ofPort && ofPort !== port) {
+      return false;
+    }
+    if (name === '*' || name === host) {
+      return true;
+    }
+    const [network, bits] = name.split('/');
+    if (bits !== undefined) {
+      return net.isIPv4(host) && net.isIPv4(network) && sameNetwork(host, network, Number(bits));
+    }
+    const end = name.replace(/^\*?\.?/, '');
+    return !net.isIP(host) && (host === end || host.endsWith(`.${end}`));
+  });
+}
+
+function sameNetwork(one, other, bits) {
+  const number = (address) => address.split('.').reduce((sum, part) => sum * 256 + Number(part), 0);
+  const size = 2 ** (32 - bits);
+  return Math.floor(number(one) / size) === Math.floor(number(other) / size);
+}
+
+function bare(host) {
+  return host.startsWith('[') && host.endsWith(']') ? host.slice(1, -1) : host;
+}
+
+function bracketed(host) {
+  return net.isIPv6(host) ? `[${host}]` : host;
+}
+
+function destination(options, defaultPort) {
+  const host = bare(String(options.hostname || options.host || 'localhost'));
+  return { host, port: Number(options.port || options.defaultPort) || defaultPort };
+}
+
+// The arguments of http.request, with the proxy in place of the host where there is one.
+function throughProxy(given) {
+  const { options, callback } = normalized(given);
+  if (!options || !isOrdinary(options)) {
+    return given;
+  }
+  const { host, port } = destination(options, 80);
+  const proxy = proxyFor('http:', host, port);
+  if (!proxy) {
+    return given;
+  }
+  const authority = port === 80 ? bracketed(host) : `${bracketed(host)}:${port}`;
+  // The proxy reads the address of the request line; the header is for who looks at the request here.
+  const headers = Array.isArray(options.headers) ? options.headers : { Host: authority, ...options.headers };
+  const path = `http://${authority}${options.path || '/'}`;
+  return [{ ...options, headers, path, host: proxy.host, hostname: proxy.host, port: proxy.port }, callback];
+}
+
+// As http.request reads its arguments: (url[, options][, callback]) or (options[, callback]).
+function normalized([first, second, third]) {
+  let options = first;
+  try {
+    if (typeof first === 'string') {
+      options = urlToHttpOptions(new URL(first));
+    } else if (first instanceof URL) {
+      options = urlToHttpOptions(first);
+    } else {
+      return { options, callback: second };
+    }
+  } catch {
+    // Node.js itself says what is wrong with it.
+    return {};
+  }
+  return typeof second === 'function' ? { options, callback: second } : { options: { ...options, ...second }, callback: third };
+}
+
+function isOrdinary(options) {
+  const { agent, path = '/', method = 'GET', protocol = (agent && agent.protocol) || 'http:' } = options;
+  const ways = ['addRequest', 'createConnection', 'createSocket'];
+  const own = agent && ways.some((way) => agent[way] !== http.Agent.prototype[way]);
+  const direct = options.socketPath || options.createConnection || own;
+  return protocol === 'http:' && !direct && String(method).toUpperCase() !== 'CONNECT' && String(path).startsWith('/');
+}
+
+function tunnel(proxy, host, port, done) {
+  const authority = `${bracketed(host)}:${port}`;
+  const options = { host: proxy.host, port: proxy.port, method: 'CONNECT', path: authority, headers: { Host: authority }, agent: false };
+  const request = originals.request.call(http, options);
+  request.once('connect', (answer, socket, head) => {
+    if (answer.statusCode !== 200) {
+      socket.destroy();
+      const reason = answer.headers['x-causeway-reason'] || 'no reason';
+      done(new Error(`the proxy refuses a tunnel to ${authority}: ${answer.statusCode} ${reason}`));
+      return;
+    }
+    if (head.length > 0) {
+      socket.unshift(head);
+    }
+    done(null, socket);
+  });
+  request.once('error', done);
+  request.end();
+}
+
+// `fetch` sends through the dispatcher at this symbol, which is made when one of its classes is first looked at. Where
+// the function has put its own there, that one stays.
+function fetchThroughProxy() {
+  void globalThis.Headers;
+  const current = globalThis[DISPATCHER];
+  if (current && current.constructor.name === 'Agent') {
+    globalThis[DISPATCHER] = new current.constructor({ connect });
+  }
+}
+
+function connect({ hostname, protocol, port, servername }, done) {
+  const host = bare(hostname);
+  const number = Number(port) || (protocol === 'https:' ? 443 : 80);
+  const proxy = proxyFor(protocol, host, number);
+  if (proxy) {
+    tunnel(proxy, host, number, (error, socket) => (error ? done(error) : open({ socket })));
+  } else {
+    open({ host, port: number });
+  }
+
+  function open(to) {
+    const name = servername || (net.isIP(host) ? undefined : host);
+    const secure = protocol === 'https:';
+    if (!secure && to.socket) {
+      done(null, to.socket);
+      return;
+    }
+    const socket = secure ? tls.connect({ ...to, host, servername: name, ALPNProtocols: ['http/1.1'] }) : net.connect(to);
+    const late = setTimeout(() => socket.destroy(new Error(`no connection to ${host} in time`)), CONNECT_TIMEOUT_MS);
+    const failed = (error) => {
+      clearTimeout(late);
+      done(error);
+    };
+    socket.setNoDelay(true);
+    socket.once('error', failed);
+    socket.once(secure ? 'secureConnect' : 'connect', () => {
+      clearTimeout(late);
+      socket.removeListener('error', failed);
+      done(null, socket);
+    });
+  }
+}
