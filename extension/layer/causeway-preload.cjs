@@ -1,8 +1,10 @@
-// Leads the calls of Node.js to the extension, for versions that do not read http_proxy themselves (`--use-env-proxy`,
-// since 22.21 and 24.5). The wrapper script has Node.js load it; it does nothing where it is not needed.
+// Leads the calls of Node.js to the extension. The wrapper script has Node.js load it.
 //
-// As in those versions: plain http is sent to the proxy with the whole address in the request line, https and `fetch`
-// go through a tunnel. Agents with a connection of their own, and whatever no_proxy excepts, stay as they are.
+// Versions since 22.21 and 24.5 read http_proxy themselves (`NODE_USE_ENV_PROXY`), but not for requests with an agent
+// that the function has made; older ones do not read it at all. What such a version does itself is left to it.
+//
+// As it does there: plain http is sent to the proxy with the whole address in the request line, https and `fetch` go
+// through a tunnel. Agents with a connection of their own, and whatever no_proxy excepts, stay as they are.
 'use strict';
 
 const http = require('http');
@@ -24,10 +26,11 @@ const excepted = (process.env.no_proxy || process.env.NO_PROXY || '')
   .map((entry) => entry.trim().toLowerCase())
   .filter(Boolean);
 
-if (!isBuiltIn() && process.env.NODE_USE_ENV_PROXY === '1' && (proxies['http:'] || proxies['https:'])) {
+if (process.env.NODE_USE_ENV_PROXY === '1' && (proxies['http:'] || proxies['https:'])) {
   install();
 }
 
+// Whether `fetch` and the agents of Node.js itself know the proxy already.
 function isBuiltIn() {
   const [major, minor] = process.versions.node.split('.').map(Number);
   return major > 24 || (major === 24 && minor >= 5) || (major === 22 && minor >= 21);
@@ -44,7 +47,8 @@ function install() {
   };
   https.Agent.prototype.createConnection = function createConnection(options, created) {
     const { host, port } = destination(options, 443);
-    const proxy = typeof created === 'function' && !options.socket && !options.socketPath && proxyFor('https:', host, port);
+    const direct = options.socket || options.socketPath || hasProxy(this) || typeof created !== 'function';
+    const proxy = direct ? undefined : proxyFor('https:', host, port);
     if (!proxy) {
       return originals.createConnection.apply(this, arguments);
     }
@@ -57,7 +61,7 @@ function install() {
     });
     return undefined;
   };
-  if (typeof globalThis.fetch === 'function') {
+  if (!isBuiltIn() && typeof globalThis.fetch === 'function') {
     const original = globalThis.fetch;
     let ready = false;
     globalThis.fetch = function fetch(...given) {
@@ -70,6 +74,11 @@ function install() {
   }
   // `import { get } from 'node:http'` has the functions of above, too.
   require('module').syncBuiltinESMExports();
+}
+
+// An agent to which Node.js has given the proxy.
+function hasProxy(agent) {
+  return Boolean(agent && agent.options && agent.options.proxyEnv);
 }
 
 function proxyOf(text) {
@@ -164,7 +173,8 @@ function isOrdinary(options) {
   const { agent, path = '/', method = 'GET', protocol = (agent && agent.protocol) || 'http:' } = options;
   const ways = ['addRequest', 'createConnection', 'createSocket'];
   const own = agent && ways.some((way) => agent[way] !== http.Agent.prototype[way]);
-  const direct = options.socketPath || options.createConnection || own;
+  const known = hasProxy(agent === undefined || agent === null ? http.globalAgent : agent);
+  const direct = options.socketPath || options.createConnection || own || known;
   return protocol === 'http:' && !direct && String(method).toUpperCase() !== 'CONNECT' && String(path).startsWith('/');
 }
 
