@@ -98,10 +98,11 @@ function proxyFor(protocol, host, port) {
 // Names without and with a leading dot stand for what ends with them, networks for their addresses.
 function isExcepted(host, port) {
   return excepted.some((entry) => {
-    const [, name, ofPort] = /^(.*?)(?::(\d+))?$/.exec(entry.split(':').length > 2 ? bare(entry) : entry);
-    if (ofPort && ofPort !== port) {
+    const withPort = net.isIPv6(entry) ? null : /^(.+):(\d+)$/.exec(entry);
+    if (withPort && withPort[2] !== port) {
       return false;
     }
+    const name = bare(withPort ? withPort[1] : entry);
     if (name === '*' || name === host) {
       return true;
     }

@@ -111,7 +111,7 @@ async fn works(command: &[&str]) -> bool {
 /// The same; says so if it does not, and fails where it must.
 async fn is_there(what: &str, command: &[&str], required: bool) -> bool {
     let there = works(command).await;
-    let strict = std::env::var("CAUSEWAY_REQUIRE_TIERS").is_ok_and(|value| value == "1");
+    let strict = std::env::var_os("CAUSEWAY_REQUIRE_TIERS").is_some_and(|value| value == "1");
     assert!(there || !(required && strict), "{what} is not there");
     if !there {
         eprintln!("left out: {what} is not there");
@@ -282,6 +282,60 @@ async fn node_stays_as_it_is_where_the_function_says_so() {
     // A server of TLS does not understand it, and the proxy has not seen it.
     assert!(!output.status.success(), "{output:?}");
     assert!(stage.lines.all().iter().all(|line| !line.contains(r#""event":"egress""#)));
+}
+
+/// Says of each address where a request to it goes. What the script of the layer finds is the end of the way here.
+const WHERE: &str = "
+const http = require('http');
+http.request = (options) => {
+  console.log(options.host === '127.0.0.1' ? options.path : 'direct');
+  return { end() {} };
+};
+const [script, ...addresses] = process.argv.slice(1);
+require(script);
+for (const address of addresses) {
+  const { hostname: host, port, pathname: path } = new URL(address);
+  http.get({ host, port, path });
+}
+";
+
+#[tokio::test]
+async fn node_excepts_what_no_proxy_says() {
+    if !is_there("Node.js", &["node", "--version"], true).await {
+        return;
+    }
+    for (no_proxy, address, proxied) in [
+        ("", "http://a.example/x", true),
+        ("a.example", "http://a.example/x", false),
+        ("A.example", "http://a.EXAMPLE/x", false),
+        ("a.example", "http://b.a.example/x", false),
+        ("a.example", "http://ba.example/x", true),
+        (".a.example", "http://b.a.example/x", false),
+        ("*.a.example", "http://b.a.example/x", false),
+        ("a.example:81", "http://a.example:81/x", false),
+        ("a.example:81", "http://a.example/x", true),
+        (" b, a.example ", "http://a.example/x", false),
+        ("10.0.0.0/8", "http://10.1.2.3/x", false),
+        ("10.0.0.0/8", "http://11.1.2.3/x", true),
+        ("10.1.2.128/25", "http://10.1.2.3/x", true),
+        ("0.0.1", "http://10.0.0.1/x", true),
+        ("::1", "http://[::1]:80/x", false),
+        ("[::1]", "http://[::1]/x", false),
+        ("[::1]:81", "http://[::1]/x", true),
+        ("[::1]:81", "http://[::1]:81/x", false),
+        ("::1", "http://[::2]/x", true),
+        ("*", "http://a.example/x", false),
+    ] {
+        let mut command = Command::new("node");
+        command.args(["-e", WHERE, &format!("{LAYER}/causeway-preload.cjs"), address]);
+        command.env("NODE_USE_ENV_PROXY", "1").env("http_proxy", "http://127.0.0.1:1").env("no_proxy", no_proxy);
+        for name in ["HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "NO_PROXY", "NODE_OPTIONS"] {
+            command.env_remove(name);
+        }
+        let output = command.stdin(Stdio::null()).output().await.unwrap();
+        let expected = if proxied { address.to_ascii_lowercase() } else { "direct".to_owned() };
+        assert_eq!(printed(&output).replace(":80/", "/"), expected, "{no_proxy}, {address}: {output:?}");
+    }
 }
 
 #[tokio::test]
