@@ -45,7 +45,10 @@ spec:
   hosts: [db.bookinfo.svc.cluster.local]
   location: MESH_EXTERNAL
   resolution: DNS
-  ports: [{ number: 5432, name: tcp, protocol: TCP }]
+  ports:
+  - { number: 5432, name: tcp, protocol: TCP }
+  - { number: 5433, name: tls, protocol: TLS }
+  - { number: 443, name: https, protocol: HTTPS }
   endpoints: [{ address: db.example }]
 ";
 
@@ -252,13 +255,13 @@ async fn hosts_that_nobody_names_are_never_read() {
     // The application sees the server's own certificate, and our authority is not asked.
     let (outside, outside_root, _task) = stranger("outside.example").await;
     let (db, db_root, _task) = stranger("db.bookinfo.svc.cluster.local").await;
-    let places = [("outside.example:443", outside), ("db.example:5432", db)];
+    let mut places = vec![("outside.example:443", outside)];
+    places.extend(["db.example:5432", "db.example:5433", "db.example:443"].map(|place| (place, db)));
     let allowing = Scene::with(ANY, &places).await;
-    for (target, name, root) in [
-        ("outside.example:443", "outside.example", outside_root),
-        // A port without HTTP, though named, is not read either.
-        ("db.bookinfo.svc.cluster.local:5432", "db.bookinfo.svc.cluster.local", db_root),
-    ] {
+    // A port without HTTP, though named, is not read either.
+    let ports = ["5432", "5433", "443"].map(|port| format!("db.bookinfo.svc.cluster.local:{port}"));
+    let ports = ports.iter().map(|target| (target.as_str(), "db.bookinfo.svc.cluster.local", &db_root));
+    for (target, name, root) in ports.chain([("outside.example:443", "outside.example", &outside_root)]) {
         let roots = allowing.folder.path().join("root.pem");
         std::fs::write(&roots, root).unwrap();
         let stream = tunnel(allowing.stage.address, target).await.unwrap();
