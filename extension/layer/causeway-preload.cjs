@@ -167,7 +167,10 @@ function normalized([first, second, third]) {
     // Node.js itself says what is wrong with it.
     return {};
   }
-  return typeof second === 'function' ? { options, callback: second } : { options: { ...options, ...second }, callback: third };
+  if (typeof second === 'function') {
+    return { options, callback: second };
+  }
+  return { options: { ...options, ...second }, callback: third };
 }
 
 function isOrdinary(options) {
@@ -181,8 +184,8 @@ function isOrdinary(options) {
 
 function tunnel(proxy, host, port, done) {
   const authority = `${bracketed(host)}:${port}`;
-  const options = { host: proxy.host, port: proxy.port, method: 'CONNECT', path: authority, headers: { Host: authority }, agent: false };
-  const request = originals.request.call(http, options);
+  const headers = { Host: authority };
+  const request = originals.request.call(http, { ...proxy, method: 'CONNECT', path: authority, headers, agent: false });
   request.once('connect', (answer, socket, head) => {
     if (answer.statusCode !== 200) {
       socket.destroy();
@@ -226,7 +229,8 @@ function connect({ hostname, protocol, port, servername }, done) {
       done(null, to.socket);
       return;
     }
-    const socket = secure ? tls.connect({ ...to, host, servername: name, ALPNProtocols: ['http/1.1'] }) : net.connect(to);
+    const tlsOptions = { ...to, host, servername: name, ALPNProtocols: ['http/1.1'] };
+    const socket = secure ? tls.connect(tlsOptions) : net.connect(to);
     const late = setTimeout(() => socket.destroy(new Error(`no connection to ${host} in time`)), CONNECT_TIMEOUT_MS);
     const failed = (error) => {
       clearTimeout(late);
