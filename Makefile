@@ -27,8 +27,9 @@ differential: tools ## many generated policies and requests, to Envoy and to aut
 programs: ## the release binaries that the end-to-end tests run
 	$(CARGO) build --release --locked $(addprefix -p ,$(PROGRAMS))
 
-tools: ## the pinned real parts (Lambda RIE, moto, Envoy, SAM), into .tools/
+tools: ## the pinned real parts (Lambda RIE, moto, Envoy, SAM, Helm), into .tools/
 	tests/tools/install
+	tests/tools/install-infra
 
 bench: tools ## what policies, authorizer, issuer and egress proxy cost beside their peers, as tables of ratios
 	$(CARGO) bench --locked -p authz --bench policy

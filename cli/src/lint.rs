@@ -27,6 +27,8 @@ mod reach;
 mod request_principals;
 mod root_namespace;
 mod route_settings;
+#[cfg(test)]
+mod routed_tests;
 mod shadowed;
 mod split_rules;
 mod template;

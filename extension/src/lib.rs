@@ -475,6 +475,6 @@ fn open(source: &BundleSource) -> Result<Rules, String> {
         BundleSource::Bytes(bytes) => Bundle::from_bytes(bytes.clone()),
     };
     let bundle = bundle.map_err(|error| error.to_string())?;
-    let section = bundle.section(Section::Egress).map_err(|error| error.to_string())?;
-    Rules::open(section).map_err(|error| error.to_string())
+    let section = bundle.shared_section(Section::Egress).map_err(|error| error.to_string())?;
+    Rules::open_shared(section).map_err(|error| error.to_string())
 }

@@ -34,6 +34,7 @@ use crate::tunnel::{self, Opened};
 use crate::upgrade::Upgrading;
 use crate::wishes::Wishes;
 
+const ORIGINAL_HOST: HeaderName = HeaderName::from_static("x-envoy-original-host");
 const ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-envoy-original-path");
 const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
 
@@ -61,10 +62,14 @@ impl Passage {
         body: Incoming,
         entry: &mut Entry,
     ) -> Result<Response<Answer>, Refusal> {
+        // Before any route is looked at, and for good: services see this path too.
+        if let Some(path) = parts.hosts.normalize(&self.target.path)? {
+            self.target.path = path;
+        }
         let method = self.head.method.clone();
         let authority = self.target.authority.clone();
         let path = self.target.path.clone();
-        // As the application wrote it: what routes and header changes see.
+        // As the application wrote it, but for the path: what routes and header changes see.
         let line = RequestLine {
             method: &method,
             scheme: self.scheme,
@@ -162,12 +167,16 @@ impl Passage {
         let changes = picked.route.changes(index);
         changes.request(&mut self.head.headers, line);
         if let Some(authority) = changes.authority() {
-            self.head.headers.insert(HOST, host_header(authority)?);
+            // Envoy, since 1.35: "The router filter records the host value from before its mutation".
+            if let Some(original) = self.head.headers.insert(HOST, host_header(authority)?) {
+                self.head.headers.insert(ORIGINAL_HOST, original);
+            }
             authority.clone_into(&mut entry.authority);
         }
         self.head.uri = self.target.path.clone().into();
         if let Some(path) = rewritten {
-            let rewritten: PathAndQuery = path.parse().map_err(|_| wrong_route(format!("{path:?} is no path")))?;
+            let rewritten: PathAndQuery =
+                path.parse().map_err(|_| wrong_route("its rewrite gives no path".to_owned()))?;
             self.head.uri = rewritten.into();
             if let Ok(original) = HeaderValue::from_str(self.target.path.as_str()) {
                 self.head.headers.insert(ORIGINAL_PATH, original);

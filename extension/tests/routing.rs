@@ -160,6 +160,7 @@ async fn headers_path_and_authority_are_changed_on_the_way() {
     assert_eq!(seen.uri, "/new/private?a=b");
     assert_eq!(seen.headers["host"], "inner.example");
     assert_eq!(seen.headers["x-envoy-original-path"], "/old/private?a=b");
+    assert_eq!(seen.headers["x-envoy-original-host"], URL.strip_prefix("http://").unwrap());
     assert_eq!(seen.headers["x-envoy-attempt-count"], "1");
     assert_eq!(seen.headers["x-set"], "route");
     let added: Vec<_> = seen.headers.get_all("x-added").iter().map(|value| value.to_str().unwrap()).collect();

@@ -283,12 +283,12 @@ fn routes(context: &Context<'_>, findings: &mut Findings) {
                 words::matches(&host, &domain.to_ascii_lowercase())
             };
             let served = gateway.servers.iter().flat_map(|server| &server.hosts).any(|host| takes(host));
-            let sees = |service: &istio::VirtualService| {
-                istio::is_visible(&service.export_to, &service.meta.namespace, &api.workload.namespace)
-            };
-            let mut services = resources.virtual_services.iter().filter(|service| sees(service));
-            let routed = services
-                .any(|service| service.gateways.contains(&api.gateway) && service.hosts.iter().any(|host| takes(host)));
+            let mut services = resources.virtual_services.iter();
+            let domain_lower = domain.to_ascii_lowercase();
+            let routed = services.any(|service| {
+                let hosts = authz::compile::routed_hosts(resources, api, service);
+                hosts.iter().any(|host| words::matches(host, &domain_lower))
+            });
             if served && routed {
                 continue;
             }

@@ -202,9 +202,11 @@ impl<'a> Context<'a> {
     /// Whether a known workload accepts plaintext at one of its ports; the narrowest `PeerAuthentication` says so.
     pub(super) fn accepts_plaintext(&self, workload: usize) -> bool {
         let Some(known) = self.workloads.get(workload) else { return true };
+        // Of several the oldest counts, which files do not tell: any of them may.
         let mode = |wanted: &dyn Fn(&istio::PeerAuthentication) -> bool| {
-            let mut documents = self.resources.peer_authentications.iter().filter(|document| wanted(document));
-            documents.find(|document| document.mode != MtlsMode::Unset).map(|document| document.mode)
+            let documents = self.resources.peer_authentications.iter().filter(|document| wanted(document));
+            let modes = documents.map(|document| document.mode).filter(|mode| *mode != MtlsMode::Unset);
+            modes.min_by_key(|mode| *mode == MtlsMode::Strict)
         };
         let is_narrow = |selector: &Option<WorkloadSelector>| {
             selector.as_ref().is_some_and(|selector| !selector.match_labels.is_empty())
@@ -222,7 +224,10 @@ impl<'a> Context<'a> {
         let mut at_ports: BTreeMap<u16, MtlsMode> = BTreeMap::new();
         for document in self.resources.peer_authentications.iter().filter(|document| selects(document)) {
             for (port, mode) in document.port_level.iter().filter(|(_, mode)| **mode != MtlsMode::Unset) {
-                at_ports.entry(*port).or_insert(*mode);
+                let known = at_ports.entry(*port).or_insert(*mode);
+                if *mode != MtlsMode::Strict {
+                    *known = *mode;
+                }
             }
         }
         match known.ports.as_ref().filter(|ports| !ports.is_empty()) {
@@ -256,10 +261,10 @@ fn inverse<'l>(length: usize, lists: impl Iterator<Item = &'l [usize]>) -> Vec<V
 }
 
 fn find_apis<'a>(resources: &'a Resources, workloads: &[Workload<'a>]) -> Vec<Api<'a>> {
-    let mut by_host: HashMap<String, usize> = HashMap::new();
+    let mut by_host: HashMap<String, Vec<usize>> = HashMap::new();
     for (index, workload) in workloads.iter().enumerate() {
         for host in &workload.hosts {
-            by_host.entry(host.to_ascii_lowercase()).or_insert(index);
+            by_host.entry(host.to_ascii_lowercase()).or_default().push(index);
         }
     }
     let api = |document: &'a ApiGateway| {
@@ -268,18 +273,16 @@ fn find_apis<'a>(resources: &'a Resources, workloads: &[Workload<'a>]) -> Vec<Ap
                 && workload.namespace == document.workload.namespace
                 && *workload.labels == document.workload.labels
         })?;
-        let sees = |service: &istio::VirtualService| {
-            istio::is_visible(&service.export_to, &service.meta.namespace, &document.workload.namespace)
-        };
-        let routed = resources.virtual_services.iter().filter(|service| service.gateways.contains(&document.gateway));
-        let routed = routed.filter(|service| sees(service));
         let mut seen = BTreeSet::new();
-        let hosts = routed.flat_map(|service| {
-            let destinations = service.http.iter().flat_map(|route| route.destinations());
+        let hosts = resources.virtual_services.iter().flat_map(|service| {
+            let routes = authz::compile::routes_for(resources, document, service).into_iter();
+            let destinations = routes.flat_map(|(_, route)| route.destinations());
             destinations.map(|destination| full_host(&destination.host, &service.meta.namespace))
         });
         let destinations = hosts
-            .filter_map(|host| by_host.get(&host.to_ascii_lowercase()).copied())
+            .filter_map(|host| by_host.get(&host.to_ascii_lowercase()))
+            .flatten()
+            .copied()
             .filter(|found| seen.insert(*found))
             .collect();
         Some(Api { document, workload, destinations })
@@ -310,22 +313,19 @@ fn workloads(resources: &Resources) -> Vec<Workload<'_>> {
             hosts: vec![full_host(&service.meta.name, &service.meta.namespace)],
         });
     }
-    // Without labels no selector can mean it, and it is another name of a Service as often as not.
     for entry in &resources.service_entries {
-        let endpoints = entry.endpoints.iter().map(|endpoint| &endpoint.labels);
-        let selected = entry.workload_selector.iter().map(|selector| &selector.match_labels);
-        let labels = [&entry.meta.labels].into_iter().chain(selected).chain(endpoints);
-        let Some(labels) = labels.into_iter().find(|labels| !labels.is_empty()) else { continue };
-        workloads.push(Workload {
-            name: format!("ServiceEntry {}/{}", entry.meta.namespace, entry.meta.name),
-            kind: "ServiceEntry",
-            meta: &entry.meta,
-            namespace: &entry.meta.namespace,
-            labels,
-            ports: None,
-            is_gateway: false,
-            hosts: entry.hosts.clone(),
-        });
+        for (name, labels) in labels_of(entry) {
+            workloads.push(Workload {
+                name,
+                kind: "ServiceEntry",
+                meta: &entry.meta,
+                namespace: &entry.meta.namespace,
+                labels,
+                ports: None,
+                is_gateway: false,
+                hosts: entry.hosts.clone(),
+            });
+        }
     }
     for entry in &resources.workload_entries {
         workloads.push(Workload {
@@ -359,6 +359,25 @@ fn workloads(resources: &Resources) -> Vec<Workload<'_>> {
         }
     }
     workloads
+}
+
+/// The labels that workloads of `entry` may have, each with a name for them. Without labels no selector can mean it, and
+/// it is another name of a Service as often as not.
+fn labels_of(entry: &istio::ServiceEntry) -> Vec<(String, &BTreeMap<String, String>)> {
+    let name = format!("ServiceEntry {}/{}", entry.meta.namespace, entry.meta.name);
+    let selected = entry.workload_selector.iter().map(|selector| &selector.match_labels);
+    let whole = [&entry.meta.labels].into_iter().chain(selected).map(|labels| (name.clone(), labels));
+    let endpoints = entry.endpoints.iter().enumerate();
+    let endpoints = endpoints.map(|(index, endpoint)| (format!("{name}, endpoints[{index}]"), &endpoint.labels));
+    let mut found: Vec<(String, &BTreeMap<String, String>)> = Vec::new();
+    for (name, labels) in whole.chain(endpoints) {
+        // Whether an endpoint takes mutual TLS tells no workloads apart.
+        let tells = labels.keys().any(|name| name != "security.istio.io/tlsMode");
+        if tells && found.iter().all(|(_, known)| *known != labels) {
+            found.push((name, labels));
+        }
+    }
+    found
 }
 
 fn gateway_ports(resources: &Resources, api: &ApiGateway) -> Option<BTreeSet<u16>> {

@@ -1,5 +1,7 @@
 //! What a route says that nobody does at an API.
 
+use std::collections::BTreeSet;
+
 use super::context::Context;
 use super::finding::{Code, Findings, Place, Severity};
 
@@ -51,15 +53,18 @@ spec:
 pub(super) fn check(context: &Context<'_>, findings: &mut Findings) {
     let resources = context.resources;
     for service in &resources.virtual_services {
-        let Some(api) = resources.api_gateways.iter().find(|api| service.gateways.contains(&api.gateway)) else {
-            continue;
-        };
-        for (index, route) in service.http.iter().enumerate() {
-            let settings = [(route.timeout.is_some(), "timeout"), (route.retries.is_some(), "retries")];
-            for (_, name) in settings.iter().filter(|(given, _)| *given) {
-                let place = Place::new("VirtualService", &service.meta, format!("spec.http[{index}].{name}"));
-                let message = format!("API Gateway, which plays {}, does nothing of this", api.gateway);
-                findings.add(&UNUSED, place, message, UNUSED.instead);
+        let mut told = BTreeSet::new();
+        for api in &resources.api_gateways {
+            for (index, route) in authz::compile::routes_for(resources, api, service) {
+                if !told.insert(index) {
+                    continue;
+                }
+                let settings = [(route.timeout.is_some(), "timeout"), (route.retries.is_some(), "retries")];
+                for (_, name) in settings.iter().filter(|(given, _)| *given) {
+                    let place = Place::new("VirtualService", &service.meta, format!("spec.http[{index}].{name}"));
+                    let message = format!("API Gateway, which plays {}, does nothing of this", api.gateway);
+                    findings.add(&UNUSED, place, message, UNUSED.instead);
+                }
             }
         }
     }

@@ -3,6 +3,7 @@
 //! Everything that this crate cannot represent exactly is an error here. Nothing is left out.
 
 mod authentication;
+mod client_rules;
 mod context_keys;
 mod destination;
 mod environments;
@@ -12,8 +13,10 @@ mod key_source;
 mod lookup;
 mod plaintext;
 mod policy;
+mod protocol;
 mod provider;
 mod route;
+mod routed;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -22,6 +25,7 @@ use istio::{Action, Meta, Resources, WorkloadSelector};
 use rkyv::rancor;
 
 pub use environments::{SharedTokens, shared_tokens};
+pub use routed::{routed_hosts, routes_for};
 
 use crate::compiled::{Label, Mode, Namespace, PathNormalization, PolicySet, Provider, TargetRef, VERSION};
 
@@ -104,6 +108,7 @@ pub fn compile(resources: &Resources, options: &CompileOptions) -> Result<Compil
         selectors: lookup::Selectors::new(resources),
         providers: Vec::new(),
         selected: BTreeSet::new(),
+        without_mutual_tls: BTreeMap::new(),
         doubted: BTreeSet::new(),
         expanded: 0,
     };
@@ -138,6 +143,8 @@ struct Compiler<'a> {
     providers: Vec<Provider>,
     /// Destinations and gateway workloads that were compared with the selectors already.
     selected: BTreeSet<String>,
+    /// Whether gateways may speak plaintext to destinations, as far as they were asked about already.
+    without_mutual_tls: BTreeMap<String, bool>,
     /// Documents whose selectors fit no workload that is known.
     doubted: BTreeSet<&'a istio::Origin>,
     /// Values that depend on the trust domain, with the aliases.

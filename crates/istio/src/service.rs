@@ -47,6 +47,8 @@ pub struct ServicePort {
     pub protocol: String,
     /// `targetPort`: the port of the workload; absent means `port`.
     pub target_port: Option<TargetPort>,
+    /// `appProtocol`: where Istio looks for the port's protocol, and at `name` without it.
+    pub app_protocol: Option<String>,
 }
 
 /// `targetPort` of a [`ServicePort`].

@@ -239,7 +239,7 @@ spec:
   clusterIP: None
   selector: {app: a, version: v1}
   ports:
-  - {port: 80, targetPort: http, nodePort: 30080, appProtocol: http}
+  - {port: 80, targetPort: http, nodePort: 30080, appProtocol: grpc}
 status: {loadBalancer: {}}
 ---
 apiVersion: v1
@@ -259,8 +259,10 @@ spec:
         port,
         protocol: "TCP".to_owned(),
         target_port,
+        app_protocol: None,
     };
-    assert_eq!(a.ports, [port("", 80, Some(TargetPort::Name("http".to_owned())))]);
+    let named = port("", 80, Some(TargetPort::Name("http".to_owned())));
+    assert_eq!(a.ports, [ServicePort { app_protocol: Some("grpc".to_owned()), ..named }]);
     assert_eq!(b.ports, [port("x", 80, Some(TargetPort::Number(8080))), port("z", 81, None)]);
 }
 

@@ -2,20 +2,26 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use istio::{ApiGateway, Location, Meta, Service, ServiceEntry, TargetPort, VirtualService, full_host, is_visible};
+use istio::{ApiGateway, Meta, Service, ServiceEntry, TargetPort, VirtualService, full_host, is_visible};
 
+use super::plaintext::{Plain, is_external, is_tls_mode_alone, of_service, of_service_entry};
+use super::protocol::{NotHttp, of_entry_port, of_service_port};
 use super::{Compiler, label_list};
 use crate::compiled::Destination;
 
 type Labels = BTreeMap<String, String>;
 
 /// A destination, and what is asked of it while it is compiled.
-pub(super) struct Found {
+pub(super) struct Found<'a> {
     pub(super) destination: Destination,
     /// Port of the service, which clients name.
     pub(super) port: u16,
     /// Whether it is outside of the mesh, where nobody enforces policies.
     pub(super) external: bool,
+    /// What says that the gateway speaks plaintext to it.
+    pub(super) plain: Option<Plain<'a>>,
+    /// What says that its proxy does not take requests as HTTP.
+    pub(super) not_http: Option<NotHttp<'a>>,
 }
 
 /// Workloads behind a host, as far as documents say.
@@ -26,13 +32,13 @@ struct Members {
     ports: BTreeSet<Option<u16>>,
 }
 
-impl Compiler<'_> {
+impl<'a> Compiler<'a> {
     pub(super) fn destination(
         &self,
         api: &ApiGateway,
         from: &VirtualService,
         destination: &istio::Destination,
-    ) -> Result<Found, String> {
+    ) -> Result<Found<'a>, String> {
         let host = full_host(&destination.host, &from.meta.namespace);
         let client = api.workload.namespace.as_str();
         let (service, entries) = self.destinations.find(&host);
@@ -66,7 +72,7 @@ impl Compiler<'_> {
         }
     }
 
-    fn service(&self, host: String, service: &Service, port: Option<u16>) -> Result<Found, String> {
+    fn service(&self, host: String, service: &'a Service, port: Option<u16>) -> Result<Found<'a>, String> {
         let wanted = |known: &&istio::ServicePort| port.is_none_or(|number| known.port == number);
         let found = one(service.ports.iter().filter(wanted))
             .ok_or_else(|| port_message(&host, port, service.ports.iter().map(|port| port.port)))?;
@@ -89,10 +95,12 @@ impl Compiler<'_> {
             destination: self.of_members(host, namespace, Labels::new(), &members)?,
             port: found.port,
             external: false,
+            plain: of_service(service),
+            not_http: of_service_port(service, found),
         })
     }
 
-    fn service_entry(&self, host: String, entry: &ServiceEntry, port: Option<u16>) -> Result<Found, String> {
+    fn service_entry(&self, host: String, entry: &'a ServiceEntry, port: Option<u16>) -> Result<Found<'a>, String> {
         let wanted = |known: &&istio::Port| port.is_none_or(|number| known.number == number);
         let found = one(entry.ports.iter().filter(wanted))
             .ok_or_else(|| port_message(&host, port, entry.ports.iter().map(|port| port.number)))?;
@@ -105,19 +113,20 @@ impl Compiler<'_> {
             ));
         }
         for endpoint in &entry.endpoints {
-            if !endpoint.labels.is_empty() {
+            if !is_tls_mode_alone(&endpoint.labels) {
                 return Err(format!(
                     "the destination {host} is a ServiceEntry whose endpoints have `labels`, which is not supported for an \
                      API: write the labels of its workloads into its metadata"
                 ));
             }
-            members.labels.push(Labels::new());
+            members.labels.push(endpoint.labels.clone());
             members.ports.insert(Some(endpoint.ports.get(&found.name).copied().unwrap_or(own)));
         }
         if entry.endpoints.is_empty() {
             members.labels.push(Labels::new());
             members.ports.insert(Some(own));
         }
+        let external = is_external(entry, &host);
         let namespace = entry.meta.namespace.clone();
         // The labels of the document stand for those of workloads that no document describes.
         let destination = self.of_members(host, namespace, entry.meta.labels.clone(), &members)?;
@@ -129,7 +138,13 @@ impl Compiler<'_> {
                 destination.host
             ));
         }
-        Ok(Found { destination, port: found.number, external: entry.location == Location::MeshExternal })
+        Ok(Found {
+            destination,
+            port: found.number,
+            external,
+            plain: of_service_entry(entry),
+            not_http: of_entry_port(entry, found),
+        })
     }
 
     fn of_members(
@@ -155,7 +170,7 @@ impl Compiler<'_> {
         let mut shared = all.first().cloned().unwrap_or_default();
         shared.retain(|name, value| all.iter().all(|labels| labels.get(name) == Some(value)));
         let port = if members.ports.len() == 1 { members.ports.first().copied().flatten() } else { None };
-        Ok(Destination { host, namespace, labels: label_list(&shared), port })
+        Ok(Destination { host, namespace, labels: label_list(&shared), port, peer_unknown: false })
     }
 }
 

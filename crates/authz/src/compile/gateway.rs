@@ -1,19 +1,18 @@
 //! `ApiGateway`: the gateway that an API plays, its routes, and the workloads behind them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
-use istio::{Gateway, ServerTlsMode, VirtualService, full_host};
+use istio::{Gateway, ServerTlsMode, VirtualService};
 
-use super::destination::Found;
 use super::route::{matches_of_gateway, only_destination, uri_matches};
+use super::routed::{find_gateway, hosts_in_common, http_servers, port_of};
 use super::{Compiler, label_list};
 use crate::compiled::{ApiGateway, Label, Route, VirtualHost};
-use crate::hops::covers;
 
 impl<'a> Compiler<'a> {
     pub(super) fn api_gateway(&mut self, gateway: &istio::ApiGateway) -> ApiGateway {
         let meta = &gateway.meta;
-        let (port, mutual_tls, virtual_hosts) = match self.find_gateway(&gateway.gateway) {
+        let (port, mutual_tls, virtual_hosts) = match find_gateway(self.resources, &gateway.gateway) {
             Some(played) => {
                 if !played.selector.selects(&gateway.workload.labels) {
                     self.error(
@@ -38,8 +37,7 @@ impl<'a> Compiler<'a> {
                         ),
                     );
                 }
-                let ports: BTreeSet<u16> = played_servers(played).map(|server| server.port.number).collect();
-                let port = if ports.len() == 1 { ports.first().copied() } else { None };
+                let port = port_of(played);
                 (port, mutual_tls, self.virtual_hosts(gateway, port, played))
             }
             None => {
@@ -65,12 +63,6 @@ impl<'a> Compiler<'a> {
             mutual_tls,
             virtual_hosts,
         }
-    }
-
-    fn find_gateway(&self, name: &str) -> Option<&'a Gateway> {
-        let (namespace, name) = name.split_once('/')?;
-        let gateways = &self.resources.gateways;
-        gateways.iter().find(|g| g.meta.namespace == namespace && g.meta.name == name)
     }
 
     fn virtual_hosts(&mut self, api: &istio::ApiGateway, port: Option<u16>, gateway: &Gateway) -> Vec<VirtualHost> {
@@ -160,10 +152,12 @@ impl<'a> Compiler<'a> {
             });
             match found {
                 Ok(None) => continue,
-                Ok(Some((matches, Found { destination, port, external }))) => {
-                    if !external {
-                        self.check_mutual_tls(api, &destination, port);
+                Ok(Some((matches, mut found))) => {
+                    if !found.external {
+                        found.destination.peer_unknown = self.check_mutual_tls(api, &found);
+                        self.check_protocol(&found);
                     }
+                    let destination = found.destination;
                     let what = format!("workloads of the destination {}", destination.host);
                     self.check_selectors(what, &destination.namespace, &destination.labels);
                     routes.push(Route { matches, destination });
@@ -228,63 +222,5 @@ impl<'a> Compiler<'a> {
             self.warn(meta, message);
             self.doubted.insert(&meta.origin);
         }
-    }
-}
-
-/// Servers that end HTTP at the gateway. What passes through encrypted has no HTTP routes.
-fn http_servers(gateway: &Gateway) -> impl Iterator<Item = &istio::Server> {
-    gateway.servers.iter().filter(|server| {
-        let http = ["HTTP", "HTTP2", "HTTPS", "GRPC", "GRPC-WEB"]
-            .iter()
-            .any(|protocol| server.port.protocol.eq_ignore_ascii_case(protocol));
-        let ended = server.tls.as_ref().is_none_or(|tls| match tls.mode {
-            ServerTlsMode::Simple | ServerTlsMode::Mutual | ServerTlsMode::OptionalMutual => true,
-            ServerTlsMode::Passthrough | ServerTlsMode::AutoPassthrough => false,
-        });
-        http && ended
-    })
-}
-
-/// Those that an API plays: clients reach it by TLS alone, and a server for plain HTTP beside is not what it plays.
-fn played_servers(gateway: &Gateway) -> impl Iterator<Item = &istio::Server> {
-    let encrypted = http_servers(gateway).any(|server| server.tls.is_some());
-    http_servers(gateway).filter(move |server| server.tls.is_some() || !encrypted)
-}
-
-/// The hosts that both the gateway's servers and the `VirtualService` have, in lower case. "VirtualService
-/// hosts must match one or more hosts of the Gateway's servers"; the narrower of two wildcards counts.
-fn hosts_in_common(gateway: &Gateway, service: &VirtualService) -> Vec<String> {
-    let mut common = Vec::new();
-    for host in &service.hosts {
-        let host = full_host(host, &service.meta.namespace).to_ascii_lowercase();
-        for server in played_servers(gateway).flat_map(|server| &server.hosts) {
-            let (namespace, served) = server.split_once('/').unwrap_or(("*", server));
-            let visible = match namespace {
-                "*" => true,
-                "." => service.meta.namespace == gateway.meta.namespace,
-                named => service.meta.namespace == named,
-            };
-            let served = served.to_ascii_lowercase();
-            let narrower = if includes(&served, &host) {
-                host.clone()
-            } else if includes(&host, &served) {
-                served
-            } else {
-                continue;
-            };
-            if visible && !common.contains(&narrower) {
-                common.push(narrower);
-            }
-        }
-    }
-    common
-}
-
-/// Whether every host of `inner` is one of `outer`; both may be wildcards.
-fn includes(outer: &str, inner: &str) -> bool {
-    match (outer.strip_prefix('*'), inner.strip_prefix('*')) {
-        (Some(outer), Some(inner)) => inner.ends_with(outer),
-        (None, Some(_)) => false,
-        (_, None) => covers(outer, inner),
     }
 }

@@ -6,7 +6,7 @@ use istio::{ParseOptions, SourceFile};
 use crate::support::{World, open, request};
 
 /// An API that plays the gateway `ns/front`, whose workload is in the namespace `edge`.
-const FRONT: &str = "
+pub(crate) const FRONT: &str = "
 apiVersion: networking.istio.io/v1
 kind: Gateway
 metadata: {name: front, namespace: ns}
@@ -38,7 +38,7 @@ metadata: {name: shop, namespace: ns}
 spec: {selector: {matchLabels: {app: shop}}, action: DENY, rules: [{to: [{operation: {paths: ['/no*']}}]}]}
 ";
 
-fn route(name: &str, host: &str, spec: &str, http: &str) -> String {
+pub(crate) fn route(name: &str, host: &str, spec: &str, http: &str) -> String {
     format!(
         "
 apiVersion: networking.istio.io/v1
@@ -54,9 +54,9 @@ spec:
     )
 }
 
-const TO_SHOP: &str = "  - route: [{destination: {host: shop}}]";
+pub(crate) const TO_SHOP: &str = "  - route: [{destination: {host: shop}}]";
 
-fn opened(documents: &[&str]) -> Result<(), String> {
+pub(crate) fn opened(documents: &[&str]) -> Result<(), String> {
     let text = [&[FRONT], documents].concat().join("\n---\n");
     open(&[("f.yaml", &text)]).map(drop).map_err(|errors| errors.join("\n"))
 }
@@ -87,7 +87,7 @@ fn asked(world: &World, path: &str) -> Decision {
     world.decide(&request, &api)
 }
 
-fn is_allowed(world: &World, path: &str) -> bool {
+pub(crate) fn is_allowed(world: &World, path: &str) -> bool {
     asked(world, path).is_allowed()
 }
 
@@ -197,7 +197,7 @@ fn what_an_api_does_not_do_is_refused_by_name() {
 }
 
 /// A `ServiceEntry` for `entry.example`, and a policy that denies requests to the port 9000 of workloads with `app: e`.
-fn entry(meta: &str, spec: &str) -> String {
+pub(crate) fn entry(meta: &str, spec: &str) -> String {
     format!(
         "
 apiVersion: networking.istio.io/v1
@@ -216,7 +216,7 @@ spec:
     )
 }
 
-const TO_ENTRY: &str = "  - route: [{destination: {host: entry.example}}]";
+pub(crate) const TO_ENTRY: &str = "  - route: [{destination: {host: entry.example}}]";
 
 fn workload(name: &str, spec: &str) -> String {
     format!(

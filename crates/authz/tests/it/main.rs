@@ -5,6 +5,7 @@ mod compiling;
 mod context_keys;
 mod credentials;
 mod custom;
+mod destination_peers;
 mod environments;
 mod environments_properties;
 mod gateway_routes;

@@ -91,8 +91,9 @@ fn service_port(at: &At<'_>) -> Option<ServicePort> {
                 target.port().map(TargetPort::Number)
             }
         });
-        fields.ignore(&["appProtocol", "nodePort"]);
+        let app_protocol = fields.string("appProtocol");
+        fields.ignore(&["nodePort"]);
         let protocol = protocol.unwrap_or("TCP").to_owned();
-        Some(ServicePort { name, port: port?, protocol, target_port })
+        Some(ServicePort { name, port: port?, protocol, target_port, app_protocol })
     })
 }

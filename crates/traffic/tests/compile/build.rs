@@ -67,7 +67,13 @@ pub(crate) fn external(host: &str) -> ServiceEntry {
 }
 
 pub(crate) fn kubernetes(name: &str, port: u16) -> Service {
-    let ports = vec![ServicePort { name: "http".to_owned(), port, protocol: "TCP".to_owned(), target_port: None }];
+    let ports = vec![ServicePort {
+        name: "http".to_owned(),
+        port,
+        protocol: "TCP".to_owned(),
+        target_port: None,
+        app_protocol: None,
+    }];
     Service { meta: meta(name, NS), ports, selector: labels(&[("app", name)]) }
 }
 
