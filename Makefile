@@ -92,6 +92,7 @@ build-KeyIssuer build-UsagePlansFunction:
 build-ExtensionLayer:
 	$(call program,extension,extensions/causeway)
 	install -m 755 "$(ROOT)/extension/layer/causeway-wrapper" "$(ARTIFACTS_DIR)/causeway-wrapper"
+	install -m 644 "$(ROOT)/extension/layer/causeway-preload.cjs" "$(ARTIFACTS_DIR)/causeway-preload.cjs"
 
 build-ConfigurationLayer:
 	$(if $(ARTIFACTS_DIR),,$(error `sam build` runs this target, with ARTIFACTS_DIR set))

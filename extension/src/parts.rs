@@ -8,6 +8,7 @@ use traffic::table::{Cluster, Tls};
 
 use crate::cluster::Clusters;
 use crate::deadline::Invocation;
+use crate::intercept::Intercept;
 use crate::metrics::{Metrics, Totals};
 use crate::mirror::Mirrors;
 use crate::reason::{Reason, Refusal};
@@ -33,6 +34,8 @@ pub(crate) struct Parts {
     pub(crate) invocation: Arc<Invocation>,
     pub(crate) watch: Watch,
     pub(crate) metrics: Option<Arc<Metrics>>,
+    /// Ends the application's TLS, where it is to.
+    pub(crate) intercept: Option<Intercept>,
 }
 
 /// Who we are to a cluster, and what we may do: both only for clusters of the mesh.

@@ -42,6 +42,8 @@ const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-servi
 /// A request on its way through the rules.
 pub(crate) struct Passage {
     pub(crate) target: Target,
+    /// `http`, or `https` where the application speaks TLS.
+    pub(crate) scheme: &'static str,
     pub(crate) head: request::Parts,
     pub(crate) wishes: Wishes,
     /// Whether the application speaks HTTP/2.
@@ -73,7 +75,7 @@ impl Passage {
         // As the application wrote it, but for the path: what routes and header changes see.
         let line = RequestLine {
             method: &method,
-            scheme: "http",
+            scheme: self.scheme,
             authority: authority.as_str(),
             path_and_query: path.as_str(),
         };
@@ -286,7 +288,7 @@ impl Passage {
         let host = self.head.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
         let line = RequestLine {
             method: &self.head.method,
-            scheme: "http",
+            scheme: self.scheme,
             authority: host,
             path_and_query: self.head.uri.path_and_query().map_or("/", PathAndQuery::as_str),
         };

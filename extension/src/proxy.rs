@@ -103,7 +103,10 @@ impl Proxy {
     ) -> Result<Response<Answer>, Refusal> {
         let upgrade = Upgrading::asked(&mut request);
         let (mut head, body) = request.into_parts();
-        let target = Target::of(&head, link.door.default_port());
+        let target = match link.door.scheme() {
+            "https" => Target::of_https(&head, link.door.default_port()),
+            _ => Target::of(&head, link.door.default_port()),
+        };
         if let Ok(target) = &target {
             target.authority.as_str().clone_into(&mut entry.authority);
         }
@@ -132,7 +135,8 @@ impl Proxy {
             join_cookies(&mut head.headers);
         }
         head.version = Version::HTTP_11;
-        let passage = Passage { target, head, wishes, http2, grpc, upgrade, draws, bare: false };
+        let scheme = link.door.scheme();
+        let passage = Passage { target, scheme, head, wishes, http2, grpc, upgrade, draws, bare: false };
         match routes {
             Some(routes) => passage.route(parts, &routes, body, entry).await,
             None => {

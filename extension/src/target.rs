@@ -22,15 +22,27 @@ impl Target {
     /// # Errors
     /// When there is no single host and port, or a form that is not supported.
     pub(crate) fn of(head: &request::Parts, default_port: u16) -> Result<Target, Refusal> {
+        Target::read(head, &Scheme::HTTP, default_port)
+    }
+
+    /// The same where the application speaks TLS.
+    ///
+    /// # Errors
+    /// As [`Target::of`].
+    pub(crate) fn of_https(head: &request::Parts, default_port: u16) -> Result<Target, Refusal> {
+        Target::read(head, &Scheme::HTTPS, default_port)
+    }
+
+    fn read(head: &request::Parts, expected: &Scheme, default_port: u16) -> Result<Target, Refusal> {
         let authority = match head.uri.scheme() {
-            Some(scheme) if *scheme == Scheme::HTTP => head.uri.authority().cloned(),
+            Some(scheme) if scheme == expected => head.uri.authority().cloned(),
             Some(scheme) if *scheme == Scheme::HTTPS => {
                 return Err(Refusal::new(
                     Reason::HttpsUnsupported,
-                    "found an https:// address, which is not supported yet: call mesh services by http://, the extension encrypts",
+                    "found an https:// address in a request without TLS, expected a tunnel (CONNECT), or http://: the extension encrypts",
                 ));
             }
-            Some(scheme) => return Err(invalid(&format!("found the scheme {scheme}, expected http"))),
+            Some(scheme) => return Err(invalid(&format!("found the scheme {scheme}, expected {expected}"))),
             None => Some(host_header(head)?),
         };
         let authority = authority.ok_or_else(|| invalid("found no host in the address, expected one"))?;
@@ -170,6 +182,16 @@ mod tests {
         ] {
             assert_eq!(target(method, uri, hosts), Err(expected), "{method} {uri} {hosts:?}");
         }
+    }
+
+    #[test]
+    fn in_tls_the_scheme_is_https() {
+        let of = |uri: &str| {
+            let (head, ()) = Request::get(uri).header(HOST, "a.example").body(()).unwrap().into_parts();
+            Target::of_https(&head, 443).map(|target| target.port).map_err(|refusal| refusal.reason)
+        };
+        assert_eq!((of("/x"), of("https://a.example/x")), (Ok(443), Ok(443)));
+        assert_eq!(of("http://a.example/x"), Err(Reason::RequestInvalid));
     }
 
     #[test]
