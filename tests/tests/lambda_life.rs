@@ -92,6 +92,17 @@ impl Scene {
         self.function.invoke(&json!({ "calls": calls }), &[]).await
     }
 
+    /// The same on a managed instance, whose emulator sends an invocation away while the runtime does not ask for one.
+    async fn calls_when_idle(&self, calls: Value) -> Result<Value, String> {
+        loop {
+            let answer = self.calls(calls.clone()).await?;
+            if answer["errorType"] != "Runtime.Unavailable" {
+                return Ok(answer);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     fn said(&self) -> String {
         self.function.process().lines().join("\n")
     }
@@ -289,9 +300,9 @@ async fn a_managed_instance_has_many_invocations_at_a_time() -> Outcome {
         Ok::<_, String>(())
     };
     let (a, b, c, together) = tokio::join!(
-        scene.calls(get("/ratings/a")),
-        scene.calls(get("/ratings/b")),
-        scene.calls(get("/ratings/c")),
+        scene.calls_when_idle(get("/ratings/a")),
+        scene.calls_when_idle(get("/ratings/b")),
+        scene.calls_when_idle(get("/ratings/c")),
         together
     );
     together.map_err(|error| format!("{error}\n{a:?}\n{}", scene.said()))?;
