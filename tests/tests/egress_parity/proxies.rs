@@ -90,6 +90,7 @@ async fn start_extension(resources: &Resources, issuer: SocketAddr) -> Result<So
         response_timeout: Duration::from_secs(15),
         connect_to: Vec::new(),
         listeners: Vec::new(),
+        https: extension::config::Https::default(),
         life: Life::default(),
     };
     let (log, _) = Log::memory();
