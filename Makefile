@@ -27,8 +27,9 @@ differential: tools ## many generated policies and requests, to Envoy and to aut
 programs: ## the release binaries that the end-to-end tests run
 	$(CARGO) build --release --locked $(addprefix -p ,$(PROGRAMS))
 
-tools: ## the pinned real parts (Lambda RIE, moto, Envoy, SAM), into .tools/
+tools: ## the pinned real parts (Lambda RIE, moto, Envoy, SAM, Helm), into .tools/
 	tests/tools/install
+	tests/tools/install-infra
 
 bench: tools ## what policies, authorizer, issuer and egress proxy cost beside their peers, as tables of ratios
 	$(CARGO) bench --locked -p authz --bench policy
@@ -91,6 +92,7 @@ build-KeyIssuer build-UsagePlansFunction:
 build-ExtensionLayer:
 	$(call program,extension,extensions/causeway)
 	install -m 755 "$(ROOT)/extension/layer/causeway-wrapper" "$(ARTIFACTS_DIR)/causeway-wrapper"
+	install -m 644 "$(ROOT)/extension/layer/causeway-preload.cjs" "$(ARTIFACTS_DIR)/causeway-preload.cjs"
 
 build-ConfigurationLayer:
 	$(if $(ARTIFACTS_DIR),,$(error `sam build` runs this target, with ARTIFACTS_DIR set))

@@ -3,8 +3,8 @@
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::process::ExitCode;
 
-use authz::compiled::PathNormalization;
 use clap::{Args, ValueEnum};
+use istio::PathNormalization;
 
 use crate::terminal;
 
@@ -73,7 +73,7 @@ pub(crate) fn run(command: Normalize) -> ExitCode {
         }
         // What is not UTF-8 cannot stand in a request of ours.
         let path = std::str::from_utf8(&line).ok().filter(|path| path.len() <= MAX_PATH_BYTES);
-        let normal = path.and_then(|path| authz::path::normalize(path, command.mode.into()).ok());
+        let normal = path.and_then(|path| istio::path::normalize(path, command.mode.into()).ok());
         let normal = normal.as_deref().unwrap_or("400");
         match writeln!(output, "{normal}").and_then(|()| output.flush()) {
             Ok(()) => {}

@@ -1,5 +1,6 @@
 //! The environment of the extension, read once and checked whole.
 
+mod https;
 mod life;
 
 use std::net::SocketAddr;
@@ -13,6 +14,7 @@ use platform::env::{Env, EnvError, Reader};
 use platform::https::checked_url;
 use traffic::table::Locality;
 
+pub use https::{DEFAULT_CA_FILE, Https};
 pub use life::{Grant, Life, MAX_TOKEN_RULES, METRICS_PORT, Metrics, TokenMode, TokenRule};
 
 /// Where the wrapper script points `HTTP_PROXY` when nothing else is configured.
@@ -77,6 +79,8 @@ pub struct Egress {
     pub listeners: Vec<ServiceListener>,
     /// Deadlines and metrics.
     pub life: Life,
+    /// `https://` calls of the application.
+    pub https: Https,
 }
 
 /// A loopback port that leads to one service, for clients that know no proxy.
@@ -174,6 +178,7 @@ impl Egress {
         let scope = reader.checked("CAUSEWAY_TOKEN_SCOPE", printable);
         let tokens = life::tokens(reader);
         let life = Life::read(reader);
+        let https = Https::read(reader);
         let wait = reader.number("CAUSEWAY_IDENTITY_WAIT_MS", 3_000, 0, 10_000);
         let response = reader.number("CAUSEWAY_RESPONSE_TIMEOUT_MS", 15_000, 100, 900_000);
         let connect_to = reader.checked("CAUSEWAY_CONNECT_TO", connect_to);
@@ -202,6 +207,7 @@ impl Egress {
             connect_to: connect_to?.unwrap_or_default(),
             listeners: listeners?.unwrap_or_default(),
             life: life?,
+            https: https?,
         };
         if egress.workload.locality == Locality::default() {
             egress.workload.locality.region.clone_from(&egress.aws.region);

@@ -19,17 +19,42 @@ pub(crate) enum Door {
     Proxy,
     /// In a tunnel (CONNECT) to this port: the same.
     Tunnel(u16),
+    /// In TLS in a tunnel to this host and port: that one alone.
+    Secure(Arc<Origin>),
     /// A port of its own for one service or some.
     Service(Arc<Listener>),
 }
 
+/// The host and port that a certificate was shown for.
+#[derive(Debug)]
+pub(crate) struct Origin {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+}
+
+impl Origin {
+    fn is(&self, host: &str, port: u16) -> bool {
+        let plain = |host: &str| host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+        self.port == port && plain(&self.host) == plain(host)
+    }
+}
+
 impl Door {
+    /// The scheme of the addresses that are called here.
+    pub(crate) fn scheme(&self) -> &'static str {
+        match self {
+            Door::Secure(_) => "https",
+            Door::Proxy | Door::Tunnel(_) | Door::Service(_) => "http",
+        }
+    }
+
     /// The port of a host that is named without one.
     pub(crate) fn default_port(&self) -> u16 {
         match self {
             // RFC 9110 4.2.1: "TCP port 80 ... is the default".
             Door::Proxy => 80,
             Door::Tunnel(port) => *port,
+            Door::Secure(origin) => origin.port,
             Door::Service(listener) => listener.port,
         }
     }
@@ -38,9 +63,21 @@ impl Door {
     /// target is changed to it: a service has no use for `127.0.0.1` as its host.
     ///
     /// # Errors
-    /// When the routes cannot be used.
+    /// When the routes cannot be used, or when the target is not the one that TLS was spoken for.
     pub(crate) fn find(&self, hosts: &Hosts, target: &mut Target) -> Result<Option<Arc<Routes>>, Refusal> {
-        let Door::Service(listener) = self else { return hosts.find(&target.host, target.port) };
+        let listener = match self {
+            Door::Service(listener) => listener,
+            // RFC 9110 7.4: "a request for an "https" resource MUST be rejected unless it has been received over a
+            // connection that has been secured via a certificate valid for that target URI's origin".
+            Door::Secure(origin) if !origin.is(&target.host, target.port) => {
+                let detail = format!(
+                    "found the host {} and port {} in TLS to {} and port {}, expected the same",
+                    target.host, target.port, origin.host, origin.port
+                );
+                return Err(Refusal::new(Reason::RequestInvalid, detail));
+            }
+            Door::Proxy | Door::Tunnel(_) | Door::Secure(_) => return hosts.find(&target.host, target.port),
+        };
         if let [only] = listener.names.as_slice()
             && is_this_machine(&target.host)
             // A wildcard is no name that anybody has.
@@ -59,10 +96,14 @@ impl Door {
     /// Whether hosts that nobody has named may be called here, where the mesh allows any.
     ///
     /// # Errors
-    /// When this port is for certain services.
+    /// When this port is for certain services, or the application expects TLS up to there.
     pub(crate) fn may_pass(&self, target: &Target) -> Result<(), Refusal> {
         match self {
             Door::Proxy | Door::Tunnel(_) => Ok(()),
+            Door::Secure(_) => {
+                let detail = format!("found https for {}, which is no service of the configuration", target.host);
+                Err(Refusal::new(Reason::UnknownHost, detail))
+            }
             Door::Service(listener) => {
                 let (host, port, own) = (&target.host, target.port, listener.port);
                 let detail =
@@ -93,6 +134,13 @@ pub(crate) struct Link {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_origin_is_a_host_in_any_spelling_and_a_port() {
+        let origin = Origin { host: "Ratings.example.".to_owned(), port: 443 };
+        assert!(origin.is("ratings.example", 443) && origin.is("RATINGS.EXAMPLE.", 443));
+        assert!(!origin.is("ratings.example", 80) && !origin.is("a.ratings.example", 443));
+    }
 
     #[test]
     fn this_machine_has_several_names() {

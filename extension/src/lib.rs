@@ -17,7 +17,9 @@ mod deadline;
 mod door;
 mod drain;
 mod exchange;
+mod grpc_time;
 mod headers;
+mod intercept;
 mod issuer;
 mod keepalive;
 mod local;
@@ -69,8 +71,10 @@ pub use config::{BundleSource, Config, ConnectTo, Egress, LambdaApi, ServiceList
 pub use reason::Reason;
 
 use cluster::Clusters;
+use config::Https;
 use deadline::Invocation;
 use door::Door;
+use intercept::Intercept;
 use issuer::Issuer;
 use lifecycle::{Event, LifecycleError};
 use metrics::{Metrics, scrape};
@@ -162,6 +166,14 @@ impl Extension {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await;
         let listener = listener.map_err(|source| Error::Port { port, source })?;
         let address = listener.local_addr().map_err(|source| Error::Port { port, source })?;
+        // With the port in hand: a second process must not replace what the first one has written.
+        let parts = parts.and_then(|parts| match &parts.intercept {
+            Some(intercept) => intercept.publish(&deps.log).map(|()| parts),
+            None => Ok(parts),
+        });
+        if let (Err(problem), None) = (&parts, &config.lambda) {
+            return Err(Error::Configuration(problem.clone()));
+        }
         let (mut listeners, mut services) = (vec![(listener, Door::Proxy)], Vec::new());
         for (address, service) in doors {
             match listen(address).await {
@@ -423,6 +435,7 @@ fn parts(config: &Config, deps: &Deps) -> Result<Arc<Parts>, String> {
     let snap_start = config.lambda.as_ref().is_some_and(|api| api.snap_start);
     let source = SvidSource::new(issuer, trust_domain, Arc::clone(clock), deps.log.clone());
     let runtime_api = config.lambda.as_ref().map(|api| api.address.clone());
+    let intercept = intercept(egress, &hosts, config.lambda.as_ref(), clock)?;
     Ok(Arc::new(Parts {
         hosts,
         clusters,
@@ -435,7 +448,24 @@ fn parts(config: &Config, deps: &Deps) -> Result<Arc<Parts>, String> {
         invocation: Invocation::new(Arc::clone(clock), egress.life.deadline_margin, snap_start),
         watch: Watch::new(freezes),
         metrics: Metrics::new(&egress.life),
+        intercept,
     }))
+}
+
+fn intercept(
+    egress: &Egress,
+    hosts: &Hosts,
+    lambda: Option<&LambdaApi>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Option<Intercept>, String> {
+    let Https::Intercept { ca_file } = &egress.https else { return Ok(None) };
+    // The application reads the certificate before the snapshot is made, so the key would have to be in it, and be the
+    // same in every environment.
+    if lambda.is_some_and(|api| api.snap_start) {
+        return Err("found CAUSEWAY_HTTPS=intercept with SnapStart, expected one of them: the key of the certificate authority would be in the snapshot".to_owned());
+    }
+    let namespace = egress.workload.namespace.as_deref();
+    Intercept::new(&hosts.view, namespace, ca_file.clone(), lambda.is_some(), Arc::clone(clock)).map(Some)
 }
 
 fn open(source: &BundleSource) -> Result<Rules, String> {
@@ -444,6 +474,6 @@ fn open(source: &BundleSource) -> Result<Rules, String> {
         BundleSource::Bytes(bytes) => Bundle::from_bytes(bytes.clone()),
     };
     let bundle = bundle.map_err(|error| error.to_string())?;
-    let section = bundle.section(Section::Egress).map_err(|error| error.to_string())?;
-    Rules::open(section).map_err(|error| error.to_string())
+    let section = bundle.shared_section(Section::Egress).map_err(|error| error.to_string())?;
+    Rules::open_shared(section).map_err(|error| error.to_string())
 }

@@ -11,6 +11,9 @@ const OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-overloaded");
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
+/// What Envoy writes on a text of its own.
+const PLAIN: HeaderValue = HeaderValue::from_static("text/plain");
+
 /// Whether a request is gRPC: its clients read the status of an answer's header fields, and not HTTP's.
 pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
     let rest = headers.get(CONTENT_TYPE).and_then(|value| value.as_bytes().strip_prefix(b"application/grpc"));
@@ -50,7 +53,7 @@ pub(crate) fn abort(status: u16, grpc: bool) -> Response<Answer> {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
     match grpc {
         true => abort_grpc(grpc_status(status), true),
-        false => with_reason(Reason::FaultInjected, status, Answer::text("fault filter abort".to_owned()), Some(TEXT)),
+        false => with_reason(Reason::FaultInjected, status, Answer::text("fault filter abort".to_owned()), Some(PLAIN)),
     }
 }
 
@@ -77,7 +80,7 @@ pub(crate) fn redirect(code: u16, location: HeaderValue) -> Response<Answer> {
 pub(crate) fn direct(status: u16, body: Vec<u8>) -> Response<Answer> {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
     // Envoy's local answers are text; a route's header changes may say otherwise.
-    let kind = if body.is_empty() { None } else { Some(HeaderValue::from_static("text/plain")) };
+    let kind = if body.is_empty() { None } else { Some(PLAIN) };
     with_reason(Reason::DirectResponse, status, Answer::bytes(body.into()), kind)
 }
 

@@ -8,6 +8,7 @@ use traffic::table::{Cluster, Tls};
 
 use crate::cluster::Clusters;
 use crate::deadline::Invocation;
+use crate::intercept::Intercept;
 use crate::metrics::{Metrics, Totals};
 use crate::mirror::Mirrors;
 use crate::reason::{Reason, Refusal};
@@ -33,6 +34,8 @@ pub(crate) struct Parts {
     pub(crate) invocation: Arc<Invocation>,
     pub(crate) watch: Watch,
     pub(crate) metrics: Option<Arc<Metrics>>,
+    /// Ends the application's TLS, where it is to.
+    pub(crate) intercept: Option<Intercept>,
 }
 
 /// Who we are to a cluster, and what we may do: both only for clusters of the mesh.
@@ -40,10 +43,18 @@ pub(crate) type Proof = (Option<Arc<identity::Credentials>>, Bearer);
 
 impl Parts {
     /// Identity and, unless the application brings its own, token; both are waited for at the same time. A cluster
-    /// that is not of the mesh gets neither.
-    pub(crate) async fn credentials(&self, headers: &HeaderMap, cluster: &Cluster) -> Result<Proof, Refusal> {
+    /// that is not of the mesh gets neither. A `bare` request gets no token.
+    pub(crate) async fn credentials(
+        &self,
+        headers: &HeaderMap,
+        bare: bool,
+        cluster: &Cluster,
+    ) -> Result<Proof, Refusal> {
         if !matches!(cluster.tls, Tls::IstioMutual(_)) {
             return Ok((None, Bearer::Keep));
+        }
+        if bare {
+            return Ok((Some(self.identity().await?), Bearer::Keep));
         }
         let wait = self.invocation.within(self.wait);
         let token = self.tokens.bearer(&cluster.host, headers, wait);

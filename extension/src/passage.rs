@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{HOST, HeaderName, HeaderValue, SET_COOKIE, TRANSFER_ENCODING};
+use http::header::{AUTHORIZATION, HOST, HeaderName, HeaderValue, SET_COOKIE, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
 use http::{Response, StatusCode, Version, request};
 use http_body::Body;
@@ -19,6 +19,7 @@ use crate::affinity;
 use crate::answer::Answer;
 use crate::cluster::ClusterState;
 use crate::deadline::Invocation;
+use crate::grpc_time;
 use crate::headers::{has_unknown_coding, remove_hop_by_hop};
 use crate::local;
 use crate::mirror::{Shadow, without_port};
@@ -34,12 +35,15 @@ use crate::tunnel::{self, Opened};
 use crate::upgrade::Upgrading;
 use crate::wishes::Wishes;
 
+const ORIGINAL_HOST: HeaderName = HeaderName::from_static("x-envoy-original-host");
 const ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-envoy-original-path");
 const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
 
 /// A request on its way through the rules.
 pub(crate) struct Passage {
     pub(crate) target: Target,
+    /// `http`, or `https` where the application speaks TLS.
+    pub(crate) scheme: &'static str,
     pub(crate) head: request::Parts,
     pub(crate) wishes: Wishes,
     /// Whether the application speaks HTTP/2.
@@ -48,6 +52,8 @@ pub(crate) struct Passage {
     /// The other protocol that the application asks for.
     pub(crate) upgrade: Option<Upgrading>,
     pub(crate) draws: Draws,
+    /// The route takes `Authorization` out: no token of ours either.
+    pub(crate) bare: bool,
 }
 
 impl Passage {
@@ -59,13 +65,17 @@ impl Passage {
         body: Incoming,
         entry: &mut Entry,
     ) -> Result<Response<Answer>, Refusal> {
+        // Before any route is looked at, and for good: services see this path too.
+        if let Some(path) = parts.hosts.normalize(&self.target.path)? {
+            self.target.path = path;
+        }
         let method = self.head.method.clone();
         let authority = self.target.authority.clone();
         let path = self.target.path.clone();
-        // As the application wrote it: what routes and header changes see.
+        // As the application wrote it, but for the path: what routes and header changes see.
         let line = RequestLine {
             method: &method,
-            scheme: "http",
+            scheme: self.scheme,
             authority: authority.as_str(),
             path_and_query: path.as_str(),
         };
@@ -83,7 +93,7 @@ impl Passage {
             Action::Forward(_) | Action::Direct(_) => None,
         };
         if let Some(response) = self.inject(route.fault.as_ref(), &parts.invocation, entry).await {
-            return Ok(response);
+            return Ok(self.local(response, &picked, &line, entry));
         }
         match &route.action {
             Action::Redirect(redirect) => {
@@ -131,6 +141,7 @@ impl Passage {
         entry.reason = response.headers().get(reason::HEADER).and_then(|word| match word.as_bytes() {
             b"redirect" => Some(Reason::Redirect.as_str()),
             b"direct_response" => Some(Reason::DirectResponse.as_str()),
+            b"fault_injected" => Some(Reason::FaultInjected.as_str()),
             _ => None,
         });
         let changes = picked.route.changes(0);
@@ -159,13 +170,19 @@ impl Passage {
         let cluster = cluster.ok_or_else(|| wrong_route("it has no destination".to_owned()))?;
         let changes = picked.route.changes(index);
         changes.request(&mut self.head.headers, line);
+        // What a route takes out is not put in again: in Envoy its changes come last.
+        self.bare = changes.removes(&AUTHORIZATION) && !self.head.headers.contains_key(AUTHORIZATION);
         if let Some(authority) = changes.authority() {
-            self.head.headers.insert(HOST, host_header(authority)?);
+            // Envoy, since 1.35: "The router filter records the host value from before its mutation".
+            if let Some(original) = self.head.headers.insert(HOST, host_header(authority)?) {
+                self.head.headers.insert(ORIGINAL_HOST, original);
+            }
             authority.clone_into(&mut entry.authority);
         }
         self.head.uri = self.target.path.clone().into();
         if let Some(path) = rewritten {
-            let rewritten: PathAndQuery = path.parse().map_err(|_| wrong_route(format!("{path:?} is no path")))?;
+            let rewritten: PathAndQuery =
+                path.parse().map_err(|_| wrong_route("its rewrite gives no path".to_owned()))?;
             self.head.uri = rewritten.into();
             if let Ok(original) = HeaderValue::from_str(self.target.path.as_str()) {
                 self.head.headers.insert(ORIGINAL_PATH, original);
@@ -184,6 +201,7 @@ impl Passage {
                     body: body.copy(),
                     named: (self.target.host.clone(), self.target.port),
                     http2: self.http2,
+                    bare: self.bare,
                 };
                 parts.mirrors.send(parts, shadow);
             }
@@ -192,10 +210,23 @@ impl Passage {
             true => Cow::Borrowed(&route.retry),
             false => Cow::Owned(self.wishes.of(&route.retry)),
         };
-        let limit = Duration::from_millis(route.timeout_ms);
-        let limit = self.wishes.timeout.unwrap_or(limit);
+        let mut limit = Duration::from_millis(route.timeout_ms);
+        if self.grpc {
+            limit = grpc_time::within(&self.head.headers, limit);
+        }
+        limit = self.wishes.timeout.unwrap_or(limit);
+        if self.grpc {
+            grpc_time::say(&mut self.head.headers, limit);
+        }
         let sent = self.send(parts, cluster, &policy, Some(limit).filter(|limit| !limit.is_zero()), body, entry).await;
-        let (mut response, cookie) = self.or_no_content(sent, entry)?;
+        let (mut response, cookie) = match self.or_no_content(sent, entry) {
+            // Envoy: the route's changes are for answers of its own, too.
+            Err(refusal) if !changes.keeps_response() => {
+                entry.refused(&refusal);
+                (local::refuse(&refusal, self.grpc), None)
+            }
+            sent => sent?,
+        };
         if !changes.keeps_response() {
             changes.response(response.headers_mut(), line, &self.head.headers);
         }
@@ -248,7 +279,7 @@ impl Passage {
         entry: &mut Entry,
     ) -> Result<(Response<Answer>, Option<HeaderValue>), Refusal> {
         entry.upstream_cluster = Some(Arc::clone(&cluster.table));
-        let (credentials, bearer) = parts.credentials(&self.head.headers, &cluster.table).await?;
+        let (credentials, bearer) = parts.credentials(&self.head.headers, self.bare, &cluster.table).await?;
         bearer.apply(&mut self.head.headers);
         let upgrade = self.upgrade.take();
         if let Some(upgrade) = &upgrade {
@@ -257,7 +288,7 @@ impl Passage {
         let host = self.head.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
         let line = RequestLine {
             method: &self.head.method,
-            scheme: "http",
+            scheme: self.scheme,
             authority: host,
             path_and_query: self.head.uri.path_and_query().map_or("/", PathAndQuery::as_str),
         };

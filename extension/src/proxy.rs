@@ -25,6 +25,7 @@ use crate::upgrade::Upgrading;
 use crate::wishes::Wishes;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// Answers requests.
 pub(crate) struct Proxy {
@@ -102,7 +103,10 @@ impl Proxy {
     ) -> Result<Response<Answer>, Refusal> {
         let upgrade = Upgrading::asked(&mut request);
         let (mut head, body) = request.into_parts();
-        let target = Target::of(&head, link.door.default_port());
+        let target = match link.door.scheme() {
+            "https" => Target::of_https(&head, link.door.default_port()),
+            _ => Target::of(&head, link.door.default_port()),
+        };
         if let Ok(target) = &target {
             target.authority.as_str().clone_into(&mut entry.authority);
         }
@@ -119,6 +123,9 @@ impl Proxy {
         let wishes = Wishes::take(&mut head.headers);
         let mut draws = Draws::new();
         entry.request_id = request_id(&mut head, &mut draws);
+        // As Istio's sidecars: without it the one of the service would say https, which is the mesh's and not the
+        // application's.
+        head.headers.entry(FORWARDED_PROTO).or_insert(HeaderValue::from_static("http"));
         entry.span = trace::carry(&mut head.headers, parts.invocation.tracing().as_deref(), &mut draws);
         // RFC 9112 3.2.2: a proxy "MUST ignore the received Host header field (if any) and instead replace it with the
         // host information of the request-target".
@@ -128,7 +135,8 @@ impl Proxy {
             join_cookies(&mut head.headers);
         }
         head.version = Version::HTTP_11;
-        let passage = Passage { target, head, wishes, http2, grpc, upgrade, draws };
+        let scheme = link.door.scheme();
+        let passage = Passage { target, scheme, head, wishes, http2, grpc, upgrade, draws, bare: false };
         match routes {
             Some(routes) => passage.route(parts, &routes, body, entry).await,
             None => {

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
 
 use http::HeaderMap;
+use http::uri::PathAndQuery;
 use traffic::route::{Head, Line, Routes};
 use traffic::table::Outbound;
 use traffic::{Rules, open::View};
@@ -98,6 +99,19 @@ impl Hosts {
         }
     }
 
+    /// The path that routes and services see in place of this one; `None` when it is the same.
+    ///
+    /// # Errors
+    /// When Envoy would answer 400.
+    pub(crate) fn normalize(&self, path: &PathAndQuery) -> Result<Option<PathAndQuery>, Refusal> {
+        let refused =
+            |why: &str| Refusal::new(Reason::RequestInvalid, format!("found a path that has no normal form: {why}"));
+        match self.rules.normalize(path.as_str()).map_err(|error| refused(&error.to_string()))? {
+            normal if normal == path.as_str() => Ok(None),
+            normal => normal.parse().map(Some).map_err(|_| refused("it is too long")),
+        }
+    }
+
     /// Whether a host that nobody has named may be forwarded as it is, in the clear.
     ///
     /// # Errors
@@ -121,7 +135,7 @@ impl Hosts {
 
     /// How many hosts and ports can be called.
     pub(crate) fn len(&self) -> usize {
-        self.view.names().len()
+        self.view.len()
     }
 
     fn prepare(&self, index: u32) -> Result<Arc<Routes>, String> {

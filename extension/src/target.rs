@@ -2,7 +2,7 @@
 
 use http::header::HOST;
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{Version, request};
+use http::{Uri, Version, request};
 
 use crate::reason::{Reason, Refusal};
 
@@ -22,15 +22,27 @@ impl Target {
     /// # Errors
     /// When there is no single host and port, or a form that is not supported.
     pub(crate) fn of(head: &request::Parts, default_port: u16) -> Result<Target, Refusal> {
+        Target::read(head, &Scheme::HTTP, default_port)
+    }
+
+    /// The same where the application speaks TLS.
+    ///
+    /// # Errors
+    /// As [`Target::of`].
+    pub(crate) fn of_https(head: &request::Parts, default_port: u16) -> Result<Target, Refusal> {
+        Target::read(head, &Scheme::HTTPS, default_port)
+    }
+
+    fn read(head: &request::Parts, expected: &Scheme, default_port: u16) -> Result<Target, Refusal> {
         let authority = match head.uri.scheme() {
-            Some(scheme) if *scheme == Scheme::HTTP => head.uri.authority().cloned(),
+            Some(scheme) if scheme == expected => head.uri.authority().cloned(),
             Some(scheme) if *scheme == Scheme::HTTPS => {
                 return Err(Refusal::new(
                     Reason::HttpsUnsupported,
-                    "found an https:// address, which is not supported yet: call mesh services by http://, the extension encrypts",
+                    "found an https:// address in a request without TLS, expected a tunnel (CONNECT), or http://: the extension encrypts",
                 ));
             }
-            Some(scheme) => return Err(invalid(&format!("found the scheme {scheme}, expected http"))),
+            Some(scheme) => return Err(invalid(&format!("found the scheme {scheme}, expected {expected}"))),
             None => Some(host_header(head)?),
         };
         let authority = authority.ok_or_else(|| invalid("found no host in the address, expected one"))?;
@@ -45,7 +57,7 @@ impl Target {
         {
             return Err(invalid("found a Host header that differs from :authority, expected the same"));
         }
-        let path = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+        let path = path(&head.uri)?;
         let port = port(&authority)?.unwrap_or(default_port);
         Ok(Target { host: authority.host().to_owned(), port, path, authority })
     }
@@ -85,6 +97,18 @@ fn host_header(head: &request::Parts) -> Result<Authority, Refusal> {
     value.parse().map_err(|_| invalid("found a Host header that is not host and port"))
 }
 
+/// RFC 9110 4.2.3: "an empty path component is equivalent to an absolute path of "/"", also before a query, which the
+/// parser of URIs leaves as it is.
+fn path(uri: &Uri) -> Result<PathAndQuery, Refusal> {
+    match uri.path_and_query() {
+        None => Ok(PathAndQuery::from_static("/")),
+        Some(path) if path.as_str().starts_with('?') => {
+            format!("/{path}", path = path.as_str()).parse().map_err(|_| invalid("found a query that is too long"))
+        }
+        Some(path) => Ok(path.clone()),
+    }
+}
+
 fn port(authority: &Authority) -> Result<Option<u16>, Refusal> {
     match authority.as_str().strip_prefix(authority.host()) {
         // RFC 9110 4.2.1: "If the port subcomponent is empty or not given, TCP port 80 ... is the default".
@@ -117,7 +141,7 @@ mod tests {
         }
         let (head, ()) = request.body(()).unwrap().into_parts();
         match Target::of(&head, 80) {
-            Ok(target) => Ok((target.host, target.port, target.path.to_string())),
+            Ok(target) => Ok((target.host, target.port, target.path.as_str().to_owned())),
             Err(refusal) => Err(refusal.reason),
         }
     }
@@ -129,6 +153,8 @@ mod tests {
             ("http://a.example/x", &[], ("a.example", 80, "/x")),
             ("http://a.example:/x", &[], ("a.example", 80, "/x")),
             ("http://a.example", &["b"], ("a.example", 80, "/")),
+            ("http://a.example?x=1/2", &[], ("a.example", 80, "/?x=1/2")),
+            ("http://a.example:9080?", &[], ("a.example", 9080, "/?")),
             ("/x?y", &["a.example:9080"], ("a.example", 9080, "/x?y")),
             ("/x", &["A.Example"], ("A.Example", 80, "/x")),
             ("/", &["[::1]:9080"], ("[::1]", 9080, "/")),
@@ -156,6 +182,16 @@ mod tests {
         ] {
             assert_eq!(target(method, uri, hosts), Err(expected), "{method} {uri} {hosts:?}");
         }
+    }
+
+    #[test]
+    fn in_tls_the_scheme_is_https() {
+        let of = |uri: &str| {
+            let (head, ()) = Request::get(uri).header(HOST, "a.example").body(()).unwrap().into_parts();
+            Target::of_https(&head, 443).map(|target| target.port).map_err(|refusal| refusal.reason)
+        };
+        assert_eq!((of("/x"), of("https://a.example/x")), (Ok(443), Ok(443)));
+        assert_eq!(of("http://a.example/x"), Err(Reason::RequestInvalid));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use http::{Method, Request, Response, Version, request};
 use hyper::body::Incoming;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 use traffic::route::{Line as RequestLine, Routes};
 use traffic::table::{Action, Protocol, RetryPolicy, Tls};
 use traffic::weighted;
@@ -22,7 +22,8 @@ use traffic::weighted;
 use crate::access_log::{Entry, Line};
 use crate::answer::Answer;
 use crate::cluster::{ClusterState, Held};
-use crate::door::{Door, Link};
+use crate::door::{Door, Link, Origin};
+use crate::intercept;
 use crate::keepalive::HEAD;
 use crate::listener;
 use crate::parts::Parts;
@@ -42,9 +43,6 @@ const IDLE: Duration = Duration::from_secs(3_600);
 
 /// How long a tunnel may go on when the extension is to end.
 const DRAIN: Duration = Duration::from_secs(4);
-
-/// A fatal alert `access_denied` (RFC 8446 6.2), in a record that every version of TLS reads.
-const ACCESS_DENIED: [u8; 7] = [0x15, 0x03, 0x01, 0x00, 0x02, 0x02, 0x31];
 
 /// A connection to a service, with what it holds under limits.
 pub(crate) struct Opened {
@@ -238,7 +236,7 @@ async fn pass<S: AsyncRead + AsyncWrite>(application: S, opened: Opened, mut lin
 impl Look {
     async fn go_on(self, upgraded: Upgraded, mut line: Box<Line>, proxy: Arc<Proxy>, link: &Link) {
         let looking = sniff::look(TokioIo::new(upgraded), sniff::of_tunnel);
-        let (spoken, mut stream) = match tokio::time::timeout(HEAD, looking).await {
+        let (spoken, stream) = match tokio::time::timeout(HEAD, looking).await {
             Ok(Ok((Some(spoken), stream))) => (spoken, stream),
             // It says nothing, or has gone.
             Ok(Ok((None, _)) | Err(_)) | Err(_) => return,
@@ -249,15 +247,23 @@ impl Look {
                 let link = Link { door: Door::Tunnel(self.named.1), ..link.clone() };
                 return listener::inside(Box::new(stream), proxy, link).await;
             }
-            (Spoken::Tls, _) => {
-                // The application's own TLS would end at a service that expects HTTP in the mesh's.
-                let _ = stream.write_all(&ACCESS_DENIED).await;
-                let _ = stream.shutdown().await;
-                let detail = format!(
-                    "found TLS in a tunnel to {host}, a service of HTTP: call it by http://, the extension encrypts"
-                );
-                Refusal::new(Reason::HttpsUnsupported, detail)
-            }
+            (Spoken::Tls, _) => match &self.parts.intercept {
+                Some(intercept) => match intercept.accept(stream, host).await {
+                    Ok(stream) => {
+                        let door = Door::Secure(Arc::new(Origin { host: self.named.0, port: self.named.1 }));
+                        return listener::inside(Box::new(stream), proxy, Link { door, ..link.clone() }).await;
+                    }
+                    Err(refusal) => refusal,
+                },
+                None => {
+                    // The application's own TLS would end at a service that expects HTTP in the mesh's.
+                    intercept::deny(stream).await;
+                    let detail = format!(
+                        "found TLS in a tunnel to {host}, a service of HTTP: call it by http://, the extension encrypts (or let it end the application's TLS: CAUSEWAY_HTTPS=intercept)"
+                    );
+                    Refusal::new(Reason::HttpsUnsupported, detail)
+                }
+            },
             (Spoken::Bytes, Some(cluster)) => {
                 match open(&self.parts, cluster, (host, self.named.1), &mut line.entry).await {
                     Ok(opened) => return pass(stream, opened, line, link).await,

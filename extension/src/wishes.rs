@@ -192,6 +192,20 @@ mod tests {
                     ..RetryPolicy::default()
                 },
             ),
+            (
+                "what is no number is passed over",
+                &[
+                    ("x-envoy-retry-on", "retriable-status-codes"),
+                    ("x-envoy-retriable-status-codes", "   418 junk,200,xxx503,"),
+                ],
+                &none,
+                RetryPolicy {
+                    attempts: 1,
+                    on: vec![RetryOn::RetriableStatusCodes],
+                    statuses: vec![200],
+                    ..RetryPolicy::default()
+                },
+            ),
         ] {
             assert_eq!(taken(fields).0.of(route), expected, "{name}");
         }

@@ -108,7 +108,9 @@ async fn with_one_endpoint_of_three_dead_no_request_is_lost() {
     let a = MeshServer::start(&mesh, RATINGS).await;
     let b = MeshServer::start(&mesh, RATINGS).await;
     let dead = nobody().await;
-    for policy in ["", ROUND_ROBIN, "    loadBalancer: { simple: RANDOM }\n"] {
+    // With the last one too few are healthy as soon as one is not, and then all are used alike.
+    let panics = "    loadBalancer: { simple: ROUND_ROBIN }\n    outlierDetection: { minHealthPercent: 100 }\n";
+    for policy in ["", ROUND_ROBIN, "    loadBalancer: { simple: RANDOM }\n", panics] {
         // Without any retries of the policy: nothing of these requests can have been processed.
         let yaml =
             format!("{}{}{}", entries(&["a", "b", "c"], &[]), rules(policy), route("    retries: { attempts: 0 }"));
@@ -151,6 +153,23 @@ async fn a_gateway_that_is_gone_leads_to_the_second_region() {
     }
     assert_eq!((near.count(), far.count()), (10, 0), "the near one has everything");
 
+    // It goes away, and the connection to it has been idle for too long.
+    let near_address = near.address;
+    drop(near);
+    until("the end", || std::net::TcpStream::connect(near_address).is_err()).await;
+    stage.clock.advance(Duration::from_secs(61));
+    for number in 1..=10 {
+        let answer = stage.get("/").await;
+        assert_eq!((answer.status.as_u16(), answer.reason()), (200, ""), "{number}");
+        let line = stage.logged();
+        assert_eq!((line["response_flags"].as_str(), line["reason"].as_str()), (Some("-"), None), "{line}");
+        assert!(line["upstream_host"].as_str().unwrap().starts_with("b.mesh.example:"), "{line}");
+        // After two failures nobody tries the near one any more.
+        assert_eq!(line["attempts"].as_u64(), Some(if number <= 2 { 2 } else { 1 }), "{line}");
+    }
+    assert_eq!(far.count(), 10);
+
+    let far = MeshServer::start(&mesh, RATINGS).await;
     let stage = Stage::ruled_with(&mesh, &yaml, &[(A, nobody().await), (B, far.address)], here).await;
     for _ in 0..10 {
         assert_eq!(stage.get("/").await.status, 200);

@@ -7,10 +7,11 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use common::*;
-use extension::{BundleSource, Config, Deps, Egress, Extension, ServiceListener};
+use extension::{BundleSource, Config, Deps, Egress, Extension, LambdaApi, ServiceListener};
 use http::{Request, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use identity::{tls, verify};
+use platform::clock::{Clock, FixedClock};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -209,6 +210,53 @@ async fn http_in_a_tunnel_is_routed_as_without() {
     stream.write_all(format!("CONNECT {target} HTTP/1.1\r\nhost: {target}\r\n\r\n").as_bytes()).await.unwrap();
     let answer = head_of(&mut stream).await;
     assert!(answer.starts_with("HTTP/1.1 501 ") && answer.contains("connect_unsupported"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_request_in_a_tunnel_ends_before_its_invocation_does_and_bytes_do_not() {
+    let mesh = Arc::new(Mesh::new());
+    let ratings = MeshServer::start(&mesh, RATINGS).await;
+    let db = Bytes::start(&mesh, RATINGS, Plays::Echo).await;
+    let now = real_now();
+    let clock: Arc<dyn Clock> = Arc::new(FixedClock::at(now));
+    let issuer = FakeIssuer::start(Arc::clone(&mesh), Arc::clone(&clock)).await;
+    let lambda = FakeLambda::plain().await;
+    let mut egress = egress(&issuer.url, ratings.address);
+    egress.bundle = BundleSource::Bytes(bundle_of(&services()));
+    let mut to_db = egress.connect_to[0].clone();
+    (to_db.host, to_db.address) = ("db.mesh.example".to_owned(), db.address);
+    egress.connect_to.push(to_db);
+    let api =
+        LambdaApi { address: lambda.address.clone(), name: "causeway".to_owned(), managed: false, snap_start: false };
+    let config = Config { port: 0, lambda: Some(api), egress: Ok(egress) };
+    let bound = Extension::bind(config, Deps { clock, ..Deps::system() }).await.unwrap();
+    let address = bound.address();
+    let _task = Task::spawn(async {
+        bound.run(std::future::pending()).await.unwrap();
+    });
+    lambda.polled().await;
+    let invoke = async |millis: u64| {
+        lambda.send(serde_json::json!({"eventType": "INVOKE", "deadlineMs": now * 1_000 + millis}));
+        lambda.polled().await;
+    };
+    invoke(60_000).await;
+    let open = async |target: &str| {
+        let (answer, stream) = say(address, &format!("CONNECT {target} HTTP/1.1\r\nhost: {target}\r\n\r\n")).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        stream
+    };
+    let bytes = open(&format!("{DB}:5432")).await;
+    let target = format!("{HOST}:9080");
+    let stream = open(&target).await;
+    ratings.set(Temper::Hangs);
+    let waiting = call_on(stream, Request::get("/ratings/1").header("host", &target).body(text("")).unwrap());
+    let next = async {
+        until("the request is under way", || ratings.count() == 1).await;
+        invoke(200).await;
+    };
+    let (answer, ()) = tokio::join!(waiting, next);
+    assert!(answer.is(504, "upstream_timeout") && answer.body.contains("invocation"), "{answer:?}");
+    assert_eq!(converse(bytes, "question").await, "echo:question");
 }
 
 #[tokio::test]

@@ -129,3 +129,159 @@ fn a_proxy_that_is_replaced_is_said_without_its_password() {
         assert!(said.contains("http_proxy") && !said.contains("hunter2"), "{shell}: {said}");
     }
 }
+
+#[test]
+fn java_has_the_same_in_its_own_words() {
+    for shell in shells() {
+        let variables = [
+            ("AWS_LAMBDA_RUNTIME_API", "169.254.7.7:9001"),
+            ("NO_PROXY", "db.internal, .x.example,10.0.0.0/8,10.1.0.0/16,10.2.3.0/24,fd00::1,10.4.4.4"),
+        ];
+        let set = environment(&run(shell, &variables, &["env"]));
+        let options: Vec<&str> = set["JAVA_TOOL_OPTIONS"].split(' ').collect();
+        let [host, port, hosts] = options[..] else { panic!("{shell}: {options:?}") };
+        assert_eq!((host, port), ("-Dhttp.proxyHost=127.0.0.1", "-Dhttp.proxyPort=15001"), "{shell}");
+        let hosts: Vec<&str> = hosts.strip_prefix("-Dhttp.nonProxyHosts=").unwrap().split('|').collect();
+        for name in [
+            "localhost",
+            "127.*",
+            "[::1]",
+            "169.254.7.7",
+            "169.254.*",
+            "amazonaws.com",
+            "*.amazonaws.com",
+            "db.internal",
+            "*.db.internal",
+            "*.x.example",
+            "10.*",
+            "10.1.*",
+            "10.2.3.*",
+            "[fd00::1]",
+            "10.4.4.4",
+        ] {
+            assert_eq!(hosts.iter().filter(|host| **host == name).count(), 1, "{shell}: {name} in {hosts:?}");
+        }
+        assert!(hosts.iter().all(|host| !host.is_empty() && *host != "*"), "{shell}: {hosts:?}");
+    }
+}
+
+#[test]
+fn what_java_cannot_say_is_said_and_its_own_options_come_last() {
+    for shell in shells() {
+        let variables =
+            [("NO_PROXY", "db:5432,10.0.0.0/12,a b,a*b"), ("JAVA_TOOL_OPTIONS", "-Dhttp.proxyHost=other -Xmx1g")];
+        let output = run(shell, &variables, &["printenv", "JAVA_TOOL_OPTIONS"]);
+        let options = String::from_utf8(output.stdout.clone()).unwrap();
+        assert!(options.ends_with(" -Dhttp.proxyHost=other -Xmx1g\n"), "{shell}: {options}");
+        assert!(!options.contains("|db") && !options.contains("|10."), "{shell}: {options}");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        for what in ["db:5432", "10.0.0.0/12", "a b", "a*b", "JAVA_TOOL_OPTIONS"] {
+            assert!(said.contains(what), "{shell}: {what}: {said}");
+        }
+    }
+}
+
+#[test]
+fn node_loads_the_script_beside_the_wrapper() {
+    let folder = tempfile::tempdir().unwrap();
+    let copied = folder.path().join("causeway-wrapper");
+    std::fs::copy(WRAPPER, &copied).unwrap();
+    for shell in shells() {
+        let set = environment(&run(shell, &[("NODE_OPTIONS", "--no-warnings")], &["env"]));
+        let script = WRAPPER.replace("causeway-wrapper", "causeway-preload.cjs");
+        assert_eq!(set["NODE_OPTIONS"], format!("--require {script} --no-warnings"), "{shell}");
+        // A script that is not there would stop Node.js.
+        let mut command = Command::new(shell);
+        command.arg(&copied).args(["printenv", "NODE_OPTIONS"]).env_clear().env("PATH", "/usr/bin:/bin");
+        let output = command.output().unwrap();
+        assert!(output.stdout.is_empty(), "{shell}: {output:?}");
+    }
+}
+
+const TRUST: [&str; 6] = [
+    "NODE_EXTRA_CA_CERTS",
+    "SSL_CERT_FILE",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "AWS_CA_BUNDLE",
+    "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
+];
+
+/// The files that the extension writes.
+fn trusted(names: &[&str]) -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    for name in names {
+        std::fs::write(folder.path().join(name), "certificates").unwrap();
+    }
+    let ca = folder.path().join("ca.pem").display().to_string();
+    (folder, ca)
+}
+
+#[test]
+fn https_stays_as_it_is_unless_it_is_asked_for() {
+    let (_folder, ca) = trusted(&["ca.pem", "ca-bundle.pem", "ca.p12"]);
+    for shell in shells() {
+        for https in ["", "refuse", "yes"] {
+            let output = run(shell, &[("CAUSEWAY_HTTPS", https), ("CAUSEWAY_CA_FILE", &ca)], &["env"]);
+            let set = environment(&output);
+            for name in TRUST.iter().chain(&["https_proxy", "HTTPS_PROXY"]) {
+                assert!(!set.contains_key(*name), "{shell}: {name}");
+            }
+            assert!(!set["JAVA_TOOL_OPTIONS"].contains("https") && !set["JAVA_TOOL_OPTIONS"].contains("trustStore"));
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(said.contains("CAUSEWAY_HTTPS"), https == "yes", "{shell}: {said}");
+        }
+    }
+}
+
+#[test]
+fn with_interception_https_goes_to_the_extension_and_is_trusted() {
+    let (folder, ca) = trusted(&["ca.pem", "ca-bundle.pem", "ca.p12"]);
+    let beside = |end: &str| folder.path().join(end).display().to_string();
+    for shell in shells() {
+        let asked =
+            [("CAUSEWAY_HTTPS", "intercept"), ("CAUSEWAY_CA_FILE", ca.as_str()), ("CAUSEWAY_PROXY_PORT", "15002")];
+        let output = run(shell, &asked, &["env"]);
+        assert!(output.stderr.is_empty(), "{shell}: {output:?}");
+        let set = environment(&output);
+        assert_eq!((set["https_proxy"].as_str(), &set["HTTPS_PROXY"]), ("http://127.0.0.1:15002", &set["https_proxy"]));
+        assert_eq!(set["NODE_EXTRA_CA_CERTS"], ca, "{shell}");
+        for name in &TRUST[1..] {
+            assert_eq!(set[*name], beside("ca-bundle.pem"), "{shell}: {name}");
+        }
+        let java = &set["JAVA_TOOL_OPTIONS"];
+        let trust = format!(
+            " -Dhttps.proxyHost=127.0.0.1 -Dhttps.proxyPort=15002 -Djavax.net.ssl.trustStore={}",
+            beside("ca.p12")
+        );
+        assert!(java.ends_with(&trust), "{shell}: {java}");
+        // What the function trusts itself stays, and it is told.
+        for name in TRUST {
+            let variables = [asked[0], asked[1], (name, "/own.pem"), ("HTTPS_PROXY", "http://me:hunter2@proxy:3128")];
+            let output = run(shell, &variables, &["env"]);
+            assert_eq!(environment(&output)[name], "/own.pem", "{shell}");
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(said.contains(name) && said.contains(&ca) && said.contains("https_proxy"), "{shell}: {said}");
+            assert!(!said.contains("hunter2") && said.lines().count() == 2, "{shell}: {said}");
+        }
+    }
+}
+
+#[test]
+fn nothing_is_trusted_that_is_not_there() {
+    let (_none, nothing) = trusted(&[]);
+    let (_ca, alone) = trusted(&["ca.pem"]);
+    for shell in shells() {
+        for (path, expected) in [(&*nothing, 0), ("ca.pem", 0), ("/tmp/a b.pem", 0), ("/etc/hostname", 0), (&alone, 1)]
+        {
+            let output = run(shell, &[("CAUSEWAY_HTTPS", "intercept"), ("CAUSEWAY_CA_FILE", path)], &["env"]);
+            let set = environment(&output);
+            let found = TRUST.iter().filter(|name| set.contains_key(**name)).count();
+            assert_eq!(found, expected, "{shell}: {path}: {set:?}");
+            assert!(!set["JAVA_TOOL_OPTIONS"].contains("trustStore"), "{shell}: {path}");
+            // Calls go to the extension all the same, which says what is wrong.
+            assert_eq!(set["https_proxy"], "http://127.0.0.1:15001", "{shell}: {path}");
+            assert!(!output.stderr.is_empty(), "{shell}: {path}");
+        }
+    }
+}

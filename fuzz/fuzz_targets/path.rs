@@ -1,15 +1,15 @@
 #![no_main]
 //! The path of a request: what is normalised is absolute still, and what is canonical stays what it is.
 
-use authz::compiled::PathNormalization;
+use istio::{PathNormalization, path as paths};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|path: &str| {
     use PathNormalization::{Base, DecodeAndMergeSlashes, MergeSlashes, None};
-    let _ = authz::path::encode(path);
+    let _ = paths::encode(path);
     for mode in [None, Base, MergeSlashes, DecodeAndMergeSlashes] {
-        let normal = authz::path::normalize(path, mode);
-        if authz::path::canonical(path).is_ok() {
+        let normal = paths::normalize(path, mode);
+        if paths::canonical(path).is_ok() {
             assert_eq!(normal.as_deref().ok(), Some(path), "{mode:?}");
         }
     }

@@ -32,7 +32,8 @@ fuzz_target!(|input: Input<'_>| {
         _ => found.query.push((to.to_owned(), string_match)),
     }
     let redirect = Redirect {
-        uri: Some(to.to_owned()),
+        uri: Some(to.to_owned()).filter(|_| kinds & 64 == 0),
+        prefix_rewrite: Some(to.to_owned()).filter(|_| kinds & 64 != 0),
         authority: Some(authority.to_owned()).filter(|_| kinds & 128 != 0),
         port: RedirectPort::FromRequestPort,
         scheme: None,

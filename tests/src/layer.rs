@@ -15,6 +15,7 @@ pub fn extension(folder: &Path) -> Result<PathBuf, String> {
     for (from, to) in [
         (program("extension"), "extensions/causeway"),
         (root().join("extension/layer/causeway-wrapper"), "causeway-wrapper"),
+        (root().join("extension/layer/causeway-preload.cjs"), "causeway-preload.cjs"),
     ] {
         std::fs::copy(&from, layer.join(to)).map_err(|error| format!("cannot copy {}: {error}", from.display()))?;
     }

@@ -208,6 +208,7 @@ impl Seeds {
                 .to_vec(),
             listeners: Vec::new(),
             life: extension::config::Life::default(),
+            https: extension::config::Https::default(),
         };
         let config = extension::Config { port, lambda: None, egress: Ok(egress) };
         let deps = extension::Deps { clock: Arc::new(SystemClock), log };

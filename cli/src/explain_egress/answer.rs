@@ -1,5 +1,7 @@
 //! What becomes of a request.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 use traffic::route::{Picked, Routes};
 use traffic::table::{AbortStatus, Action, Forward, HeaderChanges, Outbound, Route};
@@ -25,6 +27,8 @@ pub(crate) struct Answer {
     pub(crate) view: ViewSaid,
     /// What becomes of it.
     pub(crate) outcome: Outcome,
+    /// The path after `pathNormalization`, where that is not the one of the URL: routes and services see it.
+    pub(crate) normal_path: Option<String>,
     /// The host and port that have the routes.
     pub(crate) virtual_host: Option<String>,
     /// Listeners of their own where the host is called as well.
@@ -63,6 +67,8 @@ pub(crate) enum Outcome {
     DirectResponse,
     /// No route takes it: 404.
     NoRoute,
+    /// Its path has no normal form: 400 `request_invalid`.
+    PathInvalid,
     /// The host is not known: 503 `unknown_host`.
     UnknownHost,
     /// The host is not known, and the request is sent on as it is.
@@ -121,6 +127,7 @@ pub(crate) fn answer(rules: &Rules, question: &Question) -> Result<Answer, Strin
             Outbound::RegistryOnly => Outcome::UnknownHost,
             Outbound::AllowAny => Outcome::PassedOn,
         },
+        normal_path: None,
         virtual_host: None,
         listeners: Vec::new(),
         routes: Vec::new(),
@@ -138,6 +145,19 @@ pub(crate) fn answer(rules: &Rules, question: &Question) -> Result<Answer, Strin
         answer.nearest = nearest(&view, question);
         return Ok(answer);
     };
+    let question = match rules.normalize(&question.path_and_query) {
+        Ok(path) if path == question.path_and_query => Cow::Borrowed(question),
+        Ok(path) => {
+            answer.normal_path = Some(path.clone().into_owned());
+            Cow::Owned(Question { path_and_query: path.into_owned(), ..question.clone() })
+        }
+        Err(error) => {
+            answer.outcome = Outcome::PathInvalid;
+            answer.notes.push(error.to_string());
+            return Ok(answer);
+        }
+    };
+    let question = question.as_ref();
     let host = rules.virtual_host(index).ok_or("the virtual host is not there")?;
     answer.virtual_host = Some(format!("{}:{}", host.host, host.port));
     let has_host = |listener: &&traffic::table::Listener| listener.names.iter().any(|name| name.virtual_host == index);

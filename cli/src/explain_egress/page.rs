@@ -30,6 +30,9 @@ pub(crate) fn page(answer: &Answer) -> String {
     page.line(0, "", "");
     page.line(0, "outcome", &outcome(answer));
     page.line(0, "view", &view(answer));
+    if let Some(path) = &answer.normal_path {
+        page.line(0, "normal path", path);
+    }
     if let Some(host) = &answer.virtual_host {
         page.line(0, "virtual host", host);
     }
@@ -54,6 +57,7 @@ fn outcome(answer: &Answer) -> String {
         Outcome::Forward => "sent on".to_owned(),
         Outcome::Redirect => format!("answered {status}, location {location}"),
         Outcome::DirectResponse => format!("answered {status}"),
+        Outcome::PathInvalid => "answered 400 request_invalid: its path has no normal form".to_owned(),
         Outcome::NoRoute => "answered 404: no route of the host takes it".to_owned(),
         Outcome::UnknownHost => {
             "answered 503 unknown_host: no document has this host and port (REGISTRY_ONLY)".to_owned()

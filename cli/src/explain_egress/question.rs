@@ -29,7 +29,7 @@ pub(crate) struct QuestionArgs {
 }
 
 /// A request, read.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Question {
     pub(crate) url: String,
     pub(crate) namespace: Option<String>,
@@ -84,7 +84,7 @@ impl Question {
             authority: own_host.unwrap_or_else(|| authority.as_str().to_owned()),
             host,
             port: authority.port_u16().unwrap_or(default_port),
-            path_and_query: uri.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
+            path_and_query: path_and_query(&uri),
             headers,
             url,
         })
@@ -100,6 +100,12 @@ impl Question {
             headers: &self.headers,
         }
     }
+}
+
+/// As a client sends it: RFC 9110 4.2.3, "an empty path component is equivalent to an absolute path of "/"".
+fn path_and_query(uri: &Uri) -> String {
+    let written = uri.path_and_query().map_or("", |path| path.as_str());
+    if written.starts_with(['/', '*']) { written.to_owned() } else { format!("/{written}") }
 }
 
 fn read_header(text: &str) -> Result<(HeaderName, HeaderValue), String> {

@@ -183,3 +183,19 @@ fn questions_that_cannot_be_asked() {
         assert!(text.contains(said), "{text}");
     }
 }
+
+/// What routes look at, and services see: the mesh's default is BASE.
+#[test]
+fn a_path_is_normalised_first() {
+    let answer = answered(&asked("http://reviews:9080/v1/../old/%61?q=/../x"));
+    assert_eq!((answer.outcome, answer.normal_path.as_deref()), (Outcome::Redirect, Some("/old/a?q=/../x")));
+    assert!(page::page(&answer).contains("normal path   /old/a?q=/../x"));
+    let plain = answered(&asked("http://reviews:9080/v1/x"));
+    assert_eq!((plain.outcome, plain.normal_path), (Outcome::Forward, None));
+    // RFC 9110 4.2.3: "an empty path component is equivalent to an absolute path of "/"".
+    let empty = answered(&asked("http://reviews:9080?q=1"));
+    assert_eq!((empty.outcome, empty.routes.len()), (Outcome::NoRoute, 3));
+    let wrong = answered(&asked("http://reviews:9080/v1%00"));
+    assert_eq!((wrong.outcome, wrong.routes.len()), (Outcome::PathInvalid, 0));
+    assert!(page::page(&wrong).contains("answered 400 request_invalid"));
+}

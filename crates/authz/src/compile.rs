@@ -108,6 +108,7 @@ pub fn compile(resources: &Resources, options: &CompileOptions) -> Result<Compil
         selectors: lookup::Selectors::new(resources),
         providers: Vec::new(),
         selected: BTreeSet::new(),
+        without_mutual_tls: BTreeMap::new(),
         doubted: BTreeSet::new(),
         expanded: 0,
     };
@@ -142,6 +143,8 @@ struct Compiler<'a> {
     providers: Vec<Provider>,
     /// Destinations and gateway workloads that were compared with the selectors already.
     selected: BTreeSet<String>,
+    /// Whether gateways may speak plaintext to destinations, as far as they were asked about already.
+    without_mutual_tls: BTreeMap<String, bool>,
     /// Documents whose selectors fit no workload that is known.
     doubted: BTreeSet<&'a istio::Origin>,
     /// Values that depend on the trust domain, with the aliases.

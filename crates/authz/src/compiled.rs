@@ -13,7 +13,7 @@ use crate::matchers::{
 };
 
 /// Version of this form. A set of another version is not opened.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 
 /// How strictly tokens are read.
 #[derive(Archive, Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -597,4 +597,6 @@ pub struct Destination {
     pub labels: Vec<Label>,
     /// The port of the workload; absent when the documents do not say which.
     pub port: Option<u16>,
+    /// Whether the gateway may speak plaintext to it, so that it may not see the gateway's identity.
+    pub peer_unknown: bool,
 }

@@ -318,13 +318,14 @@ impl<'a> Arrival<'a> {
             workload: route.workload(),
             via: Some(route.host()),
             environment: Some(gateway.environment.as_str()),
-            peer: Some(gateway.principal.as_str()),
+            // Where the gateway may speak plaintext: neither its identity nor none can be relied upon.
+            peer: (!route.peer_unknown()).then_some(gateway.principal.as_str()),
             source_ip: None,
             destination_ip: None,
             port: route.port(),
             sni: None,
             dynamic_metadata: None,
-            unknown: Unknown { principal: false, ..request.unknown },
+            unknown: Unknown { principal: route.peer_unknown(), ..request.unknown },
             before: Some(first),
             area: None,
         }

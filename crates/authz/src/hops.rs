@@ -28,14 +28,19 @@ impl<'a> Route<'a> {
             let labels = route.destination.labels.iter();
             labels.map(|label| (label.name.as_str().to_owned(), label.value.as_str().to_owned())).collect()
         };
-        (self.host(), self.port(), self.destination.namespace.as_str())
-            == (other.host(), other.port(), other.destination.namespace.as_str())
+        (self.host(), self.port(), self.peer_unknown(), self.destination.namespace.as_str())
+            == (other.host(), other.port(), other.peer_unknown(), other.destination.namespace.as_str())
             && labels(self) == labels(other)
     }
 
     /// The fully qualified host of the destination.
     pub(crate) fn host(self) -> &'a str {
         self.destination.host.as_str()
+    }
+
+    /// Whether the gateway may speak plaintext to it.
+    pub(crate) fn peer_unknown(self) -> bool {
+        self.destination.peer_unknown
     }
 
     /// Port of the workload; `None` when the documents do not say which.

@@ -29,7 +29,6 @@ mod index;
 pub mod jwk;
 pub mod jwt;
 pub mod matchers;
-pub mod path;
 pub mod policies;
 pub mod read_set;
 pub mod reason;
@@ -48,6 +47,7 @@ pub use gate::{
     Credentials, Given, KeysNeeded, PresentedKey, ProviderAnswer, credentials, credentials_with, decide, explain,
 };
 pub use grants::{Grants, grants};
+pub use istio::path;
 pub use jwk::{Jwks, JwksError, KeyOrigin, KeySets};
 pub use policies::{ApiGatewayInfo, OpenError, Policies, SharedBytes};
 pub use read_set::{ReadSet, read_set};

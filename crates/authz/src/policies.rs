@@ -12,7 +12,7 @@ use yoke::Yoke;
 use crate::compiled::{
     ArchivedApiGateway, ArchivedApiKeyAuthentication, ArchivedAuthorizationPolicy, ArchivedJwtRule, ArchivedKeySource,
     ArchivedLabel, ArchivedNamespace, ArchivedPathNormalization, ArchivedPolicySet, ArchivedProvider,
-    ArchivedRequestAuthentication, ArchivedTargetRef, Mode, PathNormalization, VERSION,
+    ArchivedRequestAuthentication, ArchivedTargetRef, Mode, VERSION,
 };
 use crate::index::{Action, Table};
 use crate::uncovered::Uncovered;
@@ -190,12 +190,12 @@ impl Policies {
     }
 
     /// What becomes of a path before it is judged.
-    pub(crate) fn path_normalization(&self) -> PathNormalization {
+    pub(crate) fn path_normalization(&self) -> istio::PathNormalization {
         match self.set().path_normalization {
-            ArchivedPathNormalization::None => PathNormalization::None,
-            ArchivedPathNormalization::Base => PathNormalization::Base,
-            ArchivedPathNormalization::MergeSlashes => PathNormalization::MergeSlashes,
-            ArchivedPathNormalization::DecodeAndMergeSlashes => PathNormalization::DecodeAndMergeSlashes,
+            ArchivedPathNormalization::None => istio::PathNormalization::None,
+            ArchivedPathNormalization::Base => istio::PathNormalization::Base,
+            ArchivedPathNormalization::MergeSlashes => istio::PathNormalization::MergeSlashes,
+            ArchivedPathNormalization::DecodeAndMergeSlashes => istio::PathNormalization::DecodeAndMergeSlashes,
         }
     }
 

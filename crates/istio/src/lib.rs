@@ -2,7 +2,8 @@
 //!
 //! The types carry Istio's field names in snake case and keep the difference between an absent and
 //! an empty field where Istio's semantics depend on it. They hold what the documents say and
-//! nothing more: this crate evaluates no policy, resolves no route and does no I/O.
+//! nothing more: this crate evaluates no policy, resolves no route and does no I/O. What the mesh
+//! makes of a path before either is [`path`].
 //!
 //! With the feature `yaml`, [`parse`] turns the text of configuration files into [`Resources`].
 //! Nothing is dropped in silence: a field or a kind of Istio that is not supported yet, an unknown
@@ -20,6 +21,7 @@ mod host;
 mod ip_block;
 mod mesh;
 mod meta;
+pub mod path;
 mod peer_authentication;
 mod percent;
 mod request_authentication;

@@ -182,8 +182,10 @@ pub struct RegexRewrite {
 /// `redirect`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct HttpRedirect {
-    /// `uri`: the path, or with `%PREFIX()%`, what replaces the matched prefix.
+    /// `uri`: the path. Excludes `prefixRewrite`.
     pub uri: Option<String>,
+    /// `prefixRewrite`: replaces the prefix that matched.
+    pub prefix_rewrite: Option<String>,
     /// `authority`.
     pub authority: Option<String>,
     /// `port` or `derivePort`.

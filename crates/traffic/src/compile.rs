@@ -26,7 +26,7 @@ mod view;
 use istio::Resources;
 use rkyv::rancor;
 
-use crate::table::{Table, VERSION};
+use crate::table::{PathNormalization, Table, VERSION};
 use report::Report;
 
 /// The most destinations (host and port) of one table.
@@ -81,6 +81,12 @@ pub fn table(resources: &Resources) -> Result<(Table, Vec<String>), Vec<String>>
     let table = Table {
         version: VERSION,
         trust_domain: resources.mesh.trust_domain.clone(),
+        path_normalization: match resources.mesh.path_normalization {
+            istio::PathNormalization::None => PathNormalization::None,
+            istio::PathNormalization::Base => PathNormalization::Base,
+            istio::PathNormalization::MergeSlashes => PathNormalization::MergeSlashes,
+            istio::PathNormalization::DecodeAndMergeSlashes => PathNormalization::DecodeAndMergeSlashes,
+        },
         views,
         virtual_hosts: hosts.into_table(),
         clusters: clusters.into_table(),

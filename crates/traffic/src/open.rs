@@ -1,16 +1,19 @@
 //! Reading the [table](crate::table): checked once as a whole, and each part turned into Rust when it is first used.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
+use istio::PathNormalization;
+use istio::path::{self, NotCanonical};
 use rkyv::rancor;
 use rkyv::util::AlignedVec;
 use yoke::Yoke;
 
 use crate::table::{
-    ArchivedAction, ArchivedName, ArchivedOutbound, ArchivedTable, ArchivedView, Cluster, Listener, Name, Outbound,
-    VERSION, VirtualHost,
+    ArchivedAction, ArchivedName, ArchivedOutbound, ArchivedPathNormalization, ArchivedTable, ArchivedView, Cluster,
+    Listener, Name, Outbound, VERSION, VirtualHost,
 };
 
 /// The longest section that is opened, in bytes: that of a whole bundle.
@@ -22,10 +25,13 @@ const ALIGN: usize = AlignedVec::<16>::ALIGNMENT;
 /// The end of the full name of a service in Kubernetes.
 const SERVICE_SUFFIX: &str = ".svc.cluster.local";
 
+/// Bytes that several own, such as a part of a file that was read.
+pub type SharedBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
+
 /// The opened egress section of a bundle. A clone is cheap.
 #[derive(Clone)]
 pub struct Rules {
-    table: Yoke<&'static ArchivedTable, Arc<AlignedVec<ALIGN>>>,
+    table: Yoke<&'static ArchivedTable, SharedBytes>,
 }
 
 /// Why an egress section cannot be used.
@@ -56,8 +62,25 @@ impl Rules {
         // The section lies anywhere in its file, and the archive needs its alignment.
         let mut aligned = AlignedVec::<ALIGN>::with_capacity(section.len());
         aligned.extend_from_slice(section);
-        let table = Yoke::try_attach_to_cart(Arc::new(aligned), |bytes: &AlignedVec<ALIGN>| {
-            rkyv::access::<ArchivedTable, rancor::Error>(bytes)
+        Self::attach(Arc::new(aligned))
+    }
+
+    /// As [`open`](Self::open), without a copy, unless the bytes begin where they cannot be used. A Lambda function
+    /// starts with this: of ten thousand destinations the copy takes longer than the check.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_shared(section: SharedBytes) -> Result<Rules, OpenError> {
+        let bytes = section.as_ref().as_ref();
+        if bytes.len() > MAX_BYTES || bytes.as_ptr().align_offset(ALIGN) != 0 {
+            return Self::open(bytes);
+        }
+        Self::attach(section)
+    }
+
+    fn attach(section: SharedBytes) -> Result<Rules, OpenError> {
+        let table = Yoke::try_attach_to_cart(section, |bytes| {
+            rkyv::access::<ArchivedTable, rancor::Error>(bytes.as_ref())
                 .map_err(|error| OpenError(format!("it is damaged: {error}")))
         })?;
         let rules = Rules { table };
@@ -72,6 +95,31 @@ impl Rules {
     /// The mesh's trust domain.
     pub fn trust_domain(&self) -> &str {
         self.table().trust_domain.as_str()
+    }
+
+    /// What becomes of a path before routes and services see it.
+    pub fn path_normalization(&self) -> PathNormalization {
+        match self.table().path_normalization {
+            ArchivedPathNormalization::None => PathNormalization::None,
+            ArchivedPathNormalization::Base => PathNormalization::Base,
+            ArchivedPathNormalization::MergeSlashes => PathNormalization::MergeSlashes,
+            ArchivedPathNormalization::DecodeAndMergeSlashes => PathNormalization::DecodeAndMergeSlashes,
+        }
+    }
+
+    /// The path, with its query, that routes and services see in place of the one that a client wrote. Istio gives the
+    /// proxy beside a client the mesh's `pathNormalization` as it gives it to the one beside a server
+    /// (`buildHTTPConnectionManager`), and Envoy applies it before it chooses a route.
+    ///
+    /// # Errors
+    /// What Envoy answers with 400: see [`path::normalize`].
+    pub fn normalize<'p>(&self, path_and_query: &'p str) -> Result<Cow<'p, str>, NotCanonical> {
+        // Envoy refuses what does not begin with a slash before it normalises it, as it refuses what has no route
+        // (`absolute_path_rejected`): `OPTIONS *`.
+        if !path_and_query.starts_with('/') {
+            return Ok(Cow::Borrowed(path_and_query));
+        }
+        path::normalize(path_and_query, self.path_normalization())
     }
 
     /// What a workload of `namespace` with `labels` sees. Without a namespace: what all see alike; an error names the
@@ -158,6 +206,16 @@ impl View {
     pub fn listeners(&self) -> Vec<Listener> {
         let listeners = self.archived().map(|view| rkyv::deserialize::<Vec<Listener>, rancor::Error>(&view.listeners));
         listeners.and_then(Result::ok).unwrap_or_default()
+    }
+
+    /// How many exact hosts and ports can be called.
+    pub fn len(&self) -> usize {
+        self.archived().map_or(0, |view| view.names.len())
+    }
+
+    /// True when there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// Every exact host and port that can be called, for people.

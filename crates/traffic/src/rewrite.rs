@@ -15,10 +15,8 @@ const MAX_LENGTH: usize = 65_534;
 /// Of `uriRegexRewrite.rewrite`, in bytes.
 const MAX_SUBSTITUTION: usize = 1024;
 
-/// At the beginning of [`Redirect::uri`]: the rest replaces the prefix that matched.
-const PREFIX: &str = "%PREFIX()%";
-
-/// The path and query after the rewrite of the picked route; `None` when it stays as it is.
+/// The path and query after the rewrite of the picked route; `None` when it has none. As in Envoy it is one also where
+/// nothing changes.
 ///
 /// # Errors
 /// When what comes out is no path of HTTP.
@@ -35,9 +33,6 @@ pub fn path_and_query(picked: &Picked<'_>, head: &Head<'_>) -> Result<Option<Str
     } else {
         return Ok(None);
     };
-    if rewritten == head.path_and_query {
-        return Ok(None);
-    }
     check_path(&rewritten)?;
     Ok(Some(rewritten))
 }
@@ -58,8 +53,7 @@ fn replace_matched(picked: &Picked<'_>, head: &Head<'_>, with: &str) -> Result<S
 fn check_path(path: &str) -> Result<(), String> {
     let visible = path.bytes().all(|byte| byte > b' ' && byte != 0x7f && byte != b'#');
     if !path.starts_with('/') || !visible || path.len() > MAX_LENGTH || path.parse::<PathAndQuery>().is_err() {
-        let shown: String = path.chars().take(200).collect();
-        return Err(format!("the rewrite gives {shown:?}, which is no path of HTTP"));
+        return Err(format!("the rewrite gives {:?}, which is no path of HTTP", shown(path)));
     }
     Ok(())
 }
@@ -192,16 +186,16 @@ pub fn location(redirect: &Redirect, picked: &Picked<'_>, head: &Head<'_>) -> Re
             if keeps_port && !is_stale { head.authority.to_owned() } else { host.to_owned() }
         }
     };
-    let mut path = match given(&redirect.uri) {
-        None => head.path_and_query.to_owned(),
-        Some(uri) => match uri.strip_prefix(PREFIX) {
-            // Envoy: an empty prefix_rewrite is none.
-            Some("") => head.path_and_query.to_owned(),
-            Some(with) => replace_matched(picked, head, with)?,
-            // Envoy: "The path_redirect query string, if any, takes precedence over the request's query string".
-            None if uri.contains('?') => uri,
-            None => uri + query_with_mark(head.path_and_query),
+    let uri = given(&redirect.uri).filter(|_| redirect.prefix_rewrite.is_none());
+    let mut path = match uri {
+        // Istio's ApplyRedirect: prefixRewrite counts before uri. To Envoy an empty one is none.
+        None => match given(&redirect.prefix_rewrite) {
+            Some(with) => replace_matched(picked, head, &with)?,
+            None => head.path_and_query.to_owned(),
         },
+        // Envoy: "The path_redirect query string, if any, takes precedence over the request's query string".
+        Some(uri) if uri.contains('?') => uri,
+        Some(uri) => uri + query_with_mark(head.path_and_query),
     };
     // Envoy's newUri: `if (!absl::StartsWith(final_path, "/"))`.
     if !path.starts_with('/') {
@@ -226,8 +220,13 @@ fn check_location(location: &str, scheme: &str, authority: &str) -> Result<(), S
     if matches!(scheme, "http" | "https") && is_ascii && location.parse().is_ok_and(is_whole) {
         return Ok(());
     }
-    let shown: String = location.chars().take(200).collect();
-    Err(format!("the redirect gives {shown:?}, which is no URL of HTTP"))
+    Err(format!("the redirect gives {:?}, which is no URL of HTTP", shown(location)))
+}
+
+/// The beginning without the query, which may hold what no log and no answer may: RFC 9110, 17.9, on sensitive
+/// information in URIs.
+fn shown(text: &str) -> String {
+    text.split(['?', '#']).next().unwrap_or_default().chars().take(200).collect()
 }
 
 fn default_port(scheme: &str) -> Option<u16> {

@@ -6,7 +6,7 @@
 use rkyv::{Archive, Deserialize, Serialize};
 
 /// The version of the types in this file. Another one is refused.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// Everything.
 #[derive(Archive, Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -15,12 +15,28 @@ pub struct Table {
     pub version: u16,
     /// The mesh's trust domain.
     pub trust_domain: String,
+    /// What becomes of a path before routes and services see it.
+    pub path_normalization: PathNormalization,
     /// What workloads see; the last one is for those that no other is for.
     pub views: Vec<View>,
     /// Named by views.
     pub virtual_hosts: Vec<VirtualHost>,
     /// Named by routes and listeners.
     pub clusters: Vec<Cluster>,
+}
+
+/// `pathNormalization.normalization` of the mesh.
+#[derive(Archive, Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub enum PathNormalization {
+    /// Nothing.
+    None,
+    /// RFC 3986, section 6.2.2, and backslashes become slashes.
+    #[default]
+    Base,
+    /// As [`Base`](Self::Base), and repeated slashes become one.
+    MergeSlashes,
+    /// As [`MergeSlashes`](Self::MergeSlashes), after escaped slashes and backslashes were decoded.
+    DecodeAndMergeSlashes,
 }
 
 /// What the workloads of a namespace see: `exportTo`, `Sidecar` and the order of precedence of rules are applied.
@@ -201,8 +217,10 @@ pub struct Rewrite {
 /// A redirect; absent parts stay as they are.
 #[derive(Archive, Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Redirect {
-    /// The path, or with `%PREFIX()%` what replaces the matched prefix.
+    /// The path.
     pub uri: Option<String>,
+    /// What replaces the matched prefix, instead.
+    pub prefix_rewrite: Option<String>,
     /// The host.
     pub authority: Option<String>,
     /// The port.

@@ -65,7 +65,7 @@ fn a_uri_replaces_what_matched() {
         (exact("/exact"), "/new", "/exact?a=/exact", Ok(Some("/new?a=/exact"))),
         (exact("/exact"), "/new?x=y", "/exact", Ok(Some("/new?x=y"))),
         (regex("/b[a-z]+"), "/new", "/bar?a", Ok(Some("/new?a"))),
-        (exact("/same"), "/same", "/same?a", Ok(None)),
+        (exact("/same"), "/same", "/same?a", Ok(Some("/same?a"))),
         (prefix("/prefix"), "new", "/prefix", Err(())),
         (prefix("/prefix"), "/new path", "/prefix", Err(())),
         (prefix("/prefix"), "/new#", "/prefix", Err(())),
@@ -90,8 +90,8 @@ fn a_regular_expression_replaces_every_match() {
         ("^(.*?)one(.*)$", "\\1two\\2", "/xxx/one/yyy/one/zzz", Some("/xxx/two/yyy/one/zzz")),
         ("(?i)/xxx/", "/yyy/", "/aaa/XxX/bbb", Some("/aaa/yyy/bbb")),
         ("/v1/(.*)", "/\\1", "/v1/a?x=/v1/b", Some("/a?x=/v1/b")),
-        ("none", "some", "/a", None),
-        ("/a", "/a", "/a?b", None),
+        ("none", "some", "/a", Some("/a")),
+        ("/a", "/a", "/a?b", Some("/a?b")),
         ("/(a)|/(b)", "/(\\2)", "/a", Some("/()")),
         ("b", "[\\0]", "/abab", Some("/a[b]a[b]")),
         ("a", "\\\\", "/a", Some("/\\")),
@@ -153,7 +153,11 @@ fn located(given: &Given<'_>, scheme: &str) -> Result<String, String> {
 
 fn to(scheme: &str, authority: &str, uri: &str, port: RedirectPort) -> Redirect {
     let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
-    Redirect { uri: some(uri), authority: some(authority), port, scheme: some(scheme), code: 301 }
+    Redirect { uri: some(uri), prefix_rewrite: None, authority: some(authority), port, scheme: some(scheme), code: 301 }
+}
+
+fn with_prefix(with: &str) -> Redirect {
+    Redirect { prefix_rewrite: Some(with.to_owned()), ..Redirect::default() }
 }
 
 /// Istio's route_test: "for full path redirect", "for prefix_rewrite redirect"; Envoy's config_impl_test:
@@ -189,16 +193,42 @@ fn redirects() {
         (to("https", "", "", FromProtocolDefault), "old.example:9080", "/a", "https://old.example/a"),
         (to("", "new.example", "", FromRequestPort), "old.example:9080", "/a", "http://new.example:9080/a"),
         (to("", "new.example", "", FromRequestPort), "old.example", "/a", "http://new.example:9080/a"),
-        (to("", "", "%PREFIX()%/new", Unchanged), "old.example", "/a/b?c=d", "http://old.example/new/b?c=d"),
-        (to("", "", "%PREFIX()%/", Unchanged), "old.example", "/a/b", "http://old.example//b"),
-        (to("", "", "%PREFIX()%", Unchanged), "old.example", "/a/b", "http://old.example/a/b"),
+        // The examples of Istio's prefixRewrite.
+        (with_prefix("/new"), "old.example", "/a/b?c=d", "http://old.example/new/b?c=d"),
+        (with_prefix("/"), "old.example", "/a/b", "http://old.example//b"),
+        (with_prefix("/new"), "old.example", "/a", "http://old.example/new"),
+        (with_prefix("new"), "old.example", "/a/b", "http://old.example/new/b"),
+        (with_prefix(""), "old.example", "/a/b", "http://old.example/a/b"),
+        // Istio's ApplyRedirect: the prefix counts before the path.
+        (Redirect { uri: Some("/x".to_owned()), ..with_prefix("/new") }, "a.example", "/a/b", "http://a.example/new/b"),
+        // Older releases of Istio read it otherwise; to Envoy it is a text.
+        (to("", "", "%PREFIX()%/new", Unchanged), "old.example", "/a/b", "http://old.example/%PREFIX()%/new"),
     ] {
         let given = Given { uri: prefix("/a"), redirect: redirect.clone(), authority, path };
         assert_eq!(located(&given, "http").as_deref(), Ok(expected), "{redirect:?} {authority}");
     }
+    // Without a match of the path it is the slash that every path begins with.
+    let given = Given { uri: None, redirect: with_prefix("/new/"), authority: "old.example", path: "/a?b" };
+    assert_eq!(located(&given, "http").as_deref(), Ok("http://old.example/new/a?b"));
     let to_http = to("http", "", "", Unchanged);
     let given = Given { uri: None, redirect: to_http, authority: "old.example:443", path: "/a" };
     assert_eq!(located(&given, "https").as_deref(), Ok("http://old.example/a"));
+}
+
+/// RFC 9110, 17.9: what is wrong is said, and the query is not.
+#[test]
+fn no_query_is_shown_where_something_is_wrong() {
+    let rewrite = Rewrite { uri: Some("new".to_owned()), ..Rewrite::default() };
+    let error = rewritten(&prepare(prefix("/a"), false, forward(rewrite)).unwrap(), "/a/b?token=secret").unwrap_err();
+    assert!(error.contains("\"new/b\"") && !error.contains("secret"), "{error}");
+    for (redirect, path) in [
+        (to("ftp", "", "", RedirectPort::Unchanged), "/a/b?token=secret"),
+        (to("", "", "/a b", RedirectPort::Unchanged), "/a/b?token=secret"),
+    ] {
+        let given = Given { uri: None, redirect, authority: "old.example", path };
+        let error = located(&given, "http").unwrap_err();
+        assert!(error.contains("/a") && !error.contains("secret"), "{error}");
+    }
 }
 
 #[test]
@@ -259,7 +289,8 @@ proptest! {
     fn a_location_is_a_url(
         scheme in "(https?)?",
         authority in "[a-c.:0-9\\[\\]@/ ]{0,8}",
-        uri in "(%PREFIX\\(\\)%)?[/a-c?# é]{0,6}",
+        uri in "[/a-c?# é]{0,6}",
+        is_prefix: bool,
         number: u16,
         host in "[a-c.:0-9\\[\\]]{0,8}",
         path in "/[a-c/?é]{0,8}",
@@ -270,7 +301,10 @@ proptest! {
             RedirectPort::FromProtocolDefault,
             RedirectPort::FromRequestPort,
         ] {
-            let redirect = to(&scheme, &authority, &uri, port);
+            let mut redirect = to(&scheme, &authority, &uri, port);
+            if is_prefix {
+                redirect.prefix_rewrite = redirect.uri.take();
+            }
             let given = Given { uri: None, redirect, authority: &host, path: &path };
             if let Ok(location) = located(&given, "http") {
                 let parsed: Uri = location.parse().unwrap();

@@ -1,6 +1,8 @@
 //! The world around the extension, played on real sockets: a mesh CA, an issuer, a mesh server and Lambda.
 #![allow(dead_code, missing_docs, unreachable_pub)]
 
+pub mod frames;
+
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -9,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use extension::config::Life;
+use extension::config::{Https, Life};
 use extension::{BundleSource, Config, ConnectTo, Deps, Egress, Extension, Workload};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::combinators::BoxBody;
@@ -363,7 +365,11 @@ pub struct PlainServer {
 
 impl PlainServer {
     pub async fn start() -> PlainServer {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        PlainServer::at("127.0.0.1:0").await
+    }
+
+    pub async fn at(address: &str) -> PlainServer {
+        let listener = TcpListener::bind(address).await.unwrap();
         let (address, scribe) = (listener.local_addr().unwrap(), Scribe::new());
         let shared = scribe.clone();
         let task = Task::spawn(serve_plain(listener, move |request: Request<Incoming>| {
@@ -494,7 +500,7 @@ async fn serve_mesh(
 /// What the mesh server does: by path, and how many requests this connection has had.
 async fn behave(request: Request<Incoming>, before: usize) -> Result<Response<Body>, Silence> {
     match request.uri().path() {
-        "/echo" => Ok(Response::new(request.into_body().map_err(Into::into).boxed())),
+        path if path.starts_with("/echo") => Ok(Response::new(request.into_body().map_err(Into::into).boxed())),
         "/private" => Ok(Response::builder()
             .header("connection", "x-private")
             .header("x-private", "1")
@@ -510,6 +516,7 @@ async fn behave(request: Request<Incoming>, before: usize) -> Result<Response<Bo
         "/cut" => Err(Silence),
         "/once" if before > 0 => Err(Silence),
         "/refused" => Ok(status(418)),
+        "/moved" => Ok(Response::builder().status(302).header("location", "/ratings/1").body(text("")).unwrap()),
         _ => Ok(Response::new(text("ratings"))),
     }
 }
@@ -723,6 +730,7 @@ pub fn egress(issuer: &str, mesh_server: SocketAddr) -> Egress {
         connect_to: vec![ConnectTo { host: GATEWAY.to_owned(), port: 15443, address: mesh_server }],
         listeners: Vec::new(),
         life: Life::default(),
+        https: Https::default(),
     }
 }
 

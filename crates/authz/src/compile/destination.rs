@@ -170,7 +170,7 @@ impl<'a> Compiler<'a> {
         let mut shared = all.first().cloned().unwrap_or_default();
         shared.retain(|name, value| all.iter().all(|labels| labels.get(name) == Some(value)));
         let port = if members.ports.len() == 1 { members.ports.first().copied().flatten() } else { None };
-        Ok(Destination { host, namespace, labels: label_list(&shared), port })
+        Ok(Destination { host, namespace, labels: label_list(&shared), port, peer_unknown: false })
     }
 }
 

@@ -152,9 +152,9 @@ impl<'a> Compiler<'a> {
             });
             match found {
                 Ok(None) => continue,
-                Ok(Some((matches, found))) => {
+                Ok(Some((matches, mut found))) => {
                     if !found.external {
-                        self.check_mutual_tls(api, &found);
+                        found.destination.peer_unknown = self.check_mutual_tls(api, &found);
                         self.check_protocol(&found);
                     }
                     let destination = found.destination;

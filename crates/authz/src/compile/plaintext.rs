@@ -68,15 +68,14 @@ pub(super) fn is_tls_mode_alone(labels: &BTreeMap<String, String>) -> bool {
 }
 
 impl<'a> Compiler<'a> {
-    /// Complains of the documents by which `found`, which `api` sends requests to, is spoken to without mutual TLS.
-    pub(super) fn check_mutual_tls(&mut self, api: &ApiGateway, found: &Found<'a>) {
+    /// Complains of the documents by which `found`, which `api` sends requests to, is or may be spoken to without mutual
+    /// TLS; tells whether there are any.
+    pub(super) fn check_mutual_tls(&mut self, api: &ApiGateway, found: &Found<'a>) -> bool {
         let Found { destination, port, .. } = found;
-        let key = format!(
-            "mutual TLS of {}/{} to {}:{port}, {:?}",
-            api.meta.namespace, api.meta.name, destination.host, destination.port
-        );
-        if !self.selected.insert(key) {
-            return;
+        let key =
+            format!("{}/{} to {}:{port}, {:?}", api.meta.namespace, api.meta.name, destination.host, destination.port);
+        if let Some(known) = self.without_mutual_tls.get(&key) {
+            return *known;
         }
         let by_rule = self.mutual_by_rule(api, destination, *port);
         let documents =
@@ -86,6 +85,7 @@ impl<'a> Compiler<'a> {
              identity, and here they see the gateway's; use ISTIO_MUTUAL or PERMISSIVE",
             destination.host
         );
+        let is_off = documents.iter().any(Option::is_some);
         for meta in documents.into_iter().flatten() {
             self.complain_once(meta, &turned_off);
         }
@@ -99,6 +99,9 @@ impl<'a> Compiler<'a> {
             );
             self.complain_once(meta, &message);
         }
+        let found = is_off || plain.is_some();
+        self.without_mutual_tls.insert(key, found);
+        found
     }
 
     /// Two routes, and two APIs, may lead to the same document.

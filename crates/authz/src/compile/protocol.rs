@@ -52,6 +52,10 @@ impl<'a> Compiler<'a> {
              GRPC there",
             found.destination.host
         );
-        self.complain_once(meta, &message);
+        let error = super::at(meta, message);
+        // In every mode: what Istio makes of such policies is not what is compiled here.
+        if !self.errors.contains(&error) {
+            self.errors.push(error);
+        }
     }
 }

@@ -3,7 +3,8 @@
 use authz::{CompileOptions, Mode};
 use istio::{ParseOptions, SourceFile};
 
-use crate::gateway_routes::{FRONT, TO_ENTRY, TO_SHOP, entry, opened, route};
+use crate::gateway_routes::{FRONT, TO_ENTRY, TO_SHOP, entry, is_allowed, opened, route};
+use crate::support::World;
 
 const PLAIN: &str = "Istio does not know that entry.example takes mutual TLS";
 
@@ -77,6 +78,39 @@ fn an_istio_that_is_not_strict_is_only_warned() {
         let said: Vec<String> = found.iter().map(ToString::to_string).filter(|text| text.contains(PLAIN)).collect();
         let [said] = said.as_slice() else { unreachable!("{found:?}") };
         assert!(said.starts_with(&format!("f.yaml:{line}: ns/e: spec.endpoints: ")), "{said}");
+    }
+}
+
+/// Where the gateway may speak plaintext, its identity and the absence of one are both not relied upon.
+#[test]
+fn a_peer_that_the_mesh_may_not_see_allows_nothing() {
+    let edge = "cluster.local/ns/edge/sa/edge";
+    let policy = |action: &str, source: &str| {
+        format!(
+            "
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {{name: peers, namespace: ns}}
+spec: {{selector: {{matchLabels: {{app: e}}}}, action: {action}, rules: [{{from: [{{source: {{{source}}}}}]}}]}}
+"
+        )
+    };
+    let known = inside("resolution: STATIC, endpoints: [{address: 10.0.0.1, serviceAccount: e}]");
+    let unknown = inside("resolution: STATIC, endpoints: [{address: 10.0.0.1}]");
+    for (policy, of_known) in [
+        (policy("ALLOW", &format!("principals: ['{edge}']")), true),
+        (policy("ALLOW", "notPrincipals: [other]"), true),
+        (policy("DENY", &format!("notPrincipals: ['{edge}']")), true),
+        (policy("DENY", "principals: [other]"), true),
+        (policy("DENY", &format!("principals: ['{edge}']")), false),
+    ] {
+        for (entry, expected) in [(&known, of_known), (&unknown, false)] {
+            let text = [FRONT, &to_entry(), entry, &policy].join("\n---\n");
+            let file = SourceFile { name: "f.yaml".to_owned(), text };
+            let resources = istio::parse_with(&[file], &ParseOptions::default()).unwrap();
+            let world = World::of_resources(&resources, Mode::Istio);
+            assert_eq!(is_allowed(&world, "/"), expected, "{entry} {policy}");
+        }
     }
 }
 

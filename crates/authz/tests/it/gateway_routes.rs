@@ -87,7 +87,7 @@ fn asked(world: &World, path: &str) -> Decision {
     world.decide(&request, &api)
 }
 
-fn is_allowed(world: &World, path: &str) -> bool {
+pub(crate) fn is_allowed(world: &World, path: &str) -> bool {
     asked(world, path).is_allowed()
 }
 

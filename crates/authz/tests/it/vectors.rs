@@ -242,7 +242,7 @@ fn request_of(case: &Value) -> (Request, Target) {
 
 #[test]
 fn istio_normalize() {
-    use authz::compiled::PathNormalization;
+    use istio::PathNormalization;
     let Some(folder) = folder() else { return };
     let cases = std::fs::read_to_string(folder.join("istio/normalize/cases.jsonl")).unwrap();
     let mut seen = 0;
@@ -255,7 +255,7 @@ fn istio_normalize() {
             "DECODE_AND_MERGE_SLASHES" => PathNormalization::DecodeAndMergeSlashes,
             other => panic!("{other}"),
         };
-        let found = authz::path::normalize(case["in"].as_str().unwrap(), mode);
+        let found = istio::path::normalize(case["in"].as_str().unwrap(), mode);
         assert_eq!(found.as_deref().unwrap_or("400"), case["out"].as_str().unwrap(), "{line}");
         seen += 1;
     }

@@ -164,7 +164,7 @@ fn header_operations(operations: &HeaderOperations) -> Option<Yaml> {
 }
 
 fn redirect(redirect: &HttpRedirect) -> Yaml {
-    let HttpRedirect { uri, authority, port, scheme, code } = redirect;
+    let HttpRedirect { uri, prefix_rewrite, authority, port, scheme, code } = redirect;
     let derived = match port {
         Some(RedirectPort::FromProtocolDefault) => Some(text("FROM_PROTOCOL_DEFAULT")),
         Some(RedirectPort::FromRequestPort) => Some(text("FROM_REQUEST_PORT")),
@@ -172,6 +172,7 @@ fn redirect(redirect: &HttpRedirect) -> Yaml {
     };
     fields([
         ("uri", uri.as_deref().map(text)),
+        ("prefixRewrite", prefix_rewrite.as_deref().map(text)),
         ("authority", authority.as_deref().map(text)),
         ("port", if let Some(RedirectPort::Number(port)) = port { number(port) } else { None }),
         ("derivePort", derived),

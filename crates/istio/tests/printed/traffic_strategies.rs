@@ -120,14 +120,15 @@ fn action() -> BoxedStrategy<HttpAction> {
         Just(RedirectPort::FromRequestPort),
     ];
     let redirect = (
-        option::of("(%PREFIX\\(\\)%)?/[a-z?=]{0,4}"),
+        option::of((any::<bool>(), "/[a-z?=]{0,4}")),
         option::of("[a-z]{1,3}\\.example(:80)?"),
         option::of(port),
         select(vec!["http", "https"]),
         select(vec![301_u16, 302, 303, 307, 308]),
     )
-        .prop_map(|(uri, authority, port, scheme, code)| HttpRedirect {
-            uri,
+        .prop_map(|(path, authority, port, scheme, code)| HttpRedirect {
+            uri: path.clone().filter(|path| path.0).map(|path| path.1),
+            prefix_rewrite: path.filter(|path| !path.0).map(|path| path.1),
             authority,
             port,
             scheme: Some(scheme.to_owned()),
@@ -188,8 +189,15 @@ fn http_route() -> BoxedStrategy<HttpRoute> {
     let rest = (vec(mirror, 0..2), header_operations(), any::<bool>());
     let times = (option::of(time()), option::of(http_retry()));
     (word(), vec(http_match(), 0..3), action(), option::of(rewrite()), times, option::of(fault()), rest)
-        .prop_map(|(name, matches, action, rewrite, (timeout, retries), fault, (mirrors, headers, has_cors_policy))| {
+        .prop_map(|(name, mut matches, action, rewrite, (timeout, retries), fault, rest)| {
+            let (mirrors, headers, has_cors_policy) = rest;
             let forwards = matches!(action, HttpAction::Route(_));
+            if matches!(&action, HttpAction::Redirect(redirect) if redirect.prefix_rewrite.is_some()) {
+                // Nothing else than a prefix goes with it.
+                for found in matches.iter_mut().filter(|found| !matches!(found.uri, Some(StringMatch::Prefix(_)))) {
+                    found.uri = None;
+                }
+            }
             HttpRoute {
                 name,
                 matches,

@@ -293,6 +293,7 @@ fn redirected(redirect: &istio::HttpRedirect, port: u16) -> Redirect {
     let is_default = matches!((number, scheme.as_deref().unwrap_or("http")), (Some(80), "http") | (Some(443), "https"));
     Redirect {
         uri: given(&redirect.uri),
+        prefix_rewrite: given(&redirect.prefix_rewrite),
         authority: given(&redirect.authority),
         port: number.filter(|_| !is_default).map_or(RedirectPort::Unchanged, RedirectPort::Number),
         scheme,

@@ -158,6 +158,19 @@ fn missed_looks_are_made_up_for() {
     }
 }
 
+// linkerd's consecutive_failures_ignores_429: what the client did wrong, or too often, is no failure of the endpoint.
+#[test]
+fn every_answer_below_500_is_a_success() {
+    let mut detector = Detector::new(Outlier { consecutive_gateway: 5, ..settings() }, 1);
+    for status in [100, 200, 301, 400, 401, 404, 408, 409, 429, 499] {
+        assert!(!observe(&mut detector, 4, Status(503), seconds(0)), "{status}");
+        assert!(!detector.observe(0, Status(status), seconds(0)), "{status}");
+    }
+    // The boundaries: 600 is no status of HTTP, and Envoy's codes end with 599.
+    assert!(!observe(&mut detector, 4, Status(599), seconds(0)));
+    assert!(detector.observe(0, Status(500), seconds(0)));
+}
+
 // BasicFlowGatewayFailure
 #[test]
 fn failures_of_a_gateway() {
@@ -334,6 +347,17 @@ fn the_version_tells_changes() {
     assert_eq!(detector.version(), second);
     detector.tick(seconds(30));
     assert_ne!(detector.version(), second);
+}
+
+// Envoy's GrpcUtilityTest, GrpcToHttpStatus; linkerd's consecutive_failures_ignores_grpc_resource_exhausted
+#[test]
+fn each_grpc_status_has_one_of_https() {
+    let expected = [200, 499, 500, 400, 504, 404, 409, 403, 429, 400, 409, 400, 501, 500, 503, 500, 401];
+    let request: HeaderMap = [(http::header::CONTENT_TYPE, "application/grpc".parse().unwrap())].into_iter().collect();
+    for (status, http) in (0_u16..).zip(expected) {
+        let answer: HeaderMap = [("grpc-status".parse().unwrap(), status.into())].into_iter().collect();
+        assert_eq!(Observed::answer(&request, 200, &answer), Status(http), "{status}");
+    }
 }
 
 #[test]

@@ -240,6 +240,7 @@ fn redirects_have_the_port_that_istio_gives_them() {
     let redirect = |port: Option<RedirectPort>, scheme: Option<&str>| {
         let redirect = HttpRedirect {
             uri: Some("/x".to_owned()),
+            prefix_rewrite: None,
             authority: None,
             port,
             scheme: scheme.map(str::to_owned),

@@ -1,5 +1,7 @@
 //! The bytes of the section.
 
+use std::sync::Arc;
+
 use istio::Resources;
 use traffic::{Rules, compile};
 
@@ -48,6 +50,20 @@ fn an_unaligned_section_opens() {
     for shift in 0..16 {
         let shifted: Vec<u8> = std::iter::repeat_n(0, shift).chain(section.iter().copied()).collect();
         assert!(Rules::open(&shifted[shift..]).is_ok());
+        // One of these places is where the bytes can be used as they lie; the others are copied.
+        assert!(Rules::open_shared(Arc::new(Shifted(shifted, shift))).is_ok());
+    }
+    let too_long = vec![0; traffic::open::MAX_BYTES + 1];
+    assert!(Rules::open_shared(Arc::new(too_long)).is_err());
+    assert!(Rules::open_shared(Arc::new(section[..section.len() - 1].to_vec())).is_err());
+}
+
+/// A part of a file.
+struct Shifted(Vec<u8>, usize);
+
+impl AsRef<[u8]> for Shifted {
+    fn as_ref(&self) -> &[u8] {
+        &self.0[self.1..]
     }
 }
 

@@ -166,3 +166,33 @@ fn the_examples_compile() {
     let cluster = opened.cluster("ratings", 9080);
     assert_eq!(cluster.endpoints[0].address, "eastwest.mesh.example");
 }
+
+/// Istio's listener_builder_test: "path normalization" for every class of listener; the paths are of Envoy's tests of
+/// `normalize_path`, `merge_slashes` and `path_with_escaped_slashes_action`.
+#[test]
+fn the_meshs_normal_form_of_paths_is_that_of_its_clients_too() {
+    for (mode, normal) in [
+        ("NONE", ["/a/../b", "/a//b", "/%61", "/a%2Fb", "/a\\b"]),
+        ("BASE", ["/b", "/a//b", "/a", "/a%2Fb", "/a/b"]),
+        ("DEFAULT", ["/b", "/a//b", "/a", "/a%2Fb", "/a/b"]),
+        ("MERGE_SLASHES", ["/b", "/a/b", "/a", "/a%2Fb", "/a/b"]),
+        ("DECODE_AND_MERGE_SLASHES", ["/b", "/a/b", "/a", "/a/b", "/a/b"]),
+    ] {
+        let config = format!(
+            "
+apiVersion: v1
+kind: ConfigMap
+metadata: {{ name: istio, namespace: istio-system }}
+data: {{ mesh: \"pathNormalization: {{ normalization: {mode} }}\" }}
+---{MESH}"
+        );
+        let rules = opened(&parsed(&config)).rules;
+        let paths = ["/a/../b", "/a//b", "/%61", "/a%2Fb", "/a\\b"];
+        assert_eq!(paths.map(|path| rules.normalize(path).unwrap().into_owned()), normal, "{mode}");
+        assert_eq!(rules.normalize("/a%00").is_err(), mode != "NONE");
+        // What has no path has no normal form, and no route either.
+        assert_eq!(["*", ""].map(|path| rules.normalize(path).unwrap()), ["*", ""]);
+        assert_eq!(rules.normalize("/a?b=/../%61//#c").unwrap(), "/a?b=/../%61//");
+    }
+    assert_eq!(opened(&parsed(MESH)).rules.path_normalization(), istio::PathNormalization::Base);
+}

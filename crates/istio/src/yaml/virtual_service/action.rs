@@ -11,7 +11,8 @@ use crate::{HttpDirectResponse, HttpRedirect, HttpRewrite, RedirectPort, RegexRe
 
 /// Longest body of an answer, in bytes: where Istio begins to warn.
 const MAX_BODY: usize = 100 * 1024;
-const REDIRECT_NOT_YET: &[&str] = &["prefixRewrite"];
+/// What older releases of Istio took at the beginning of `uri`, from their own documents alone.
+const OLD_PREFIX: &str = "%PREFIX()%";
 /// The redirects that Istio makes; it drops routes with others.
 const CODES: &[u16] = &[301, 302, 303, 307, 308];
 const DERIVED: &[(&str, RedirectPort)] = &[
@@ -21,8 +22,13 @@ const DERIVED: &[(&str, RedirectPort)] = &[
 const SCHEMES: &[(&str, &str)] = &[("http", "http"), ("https", "https")];
 
 pub(super) fn redirect(at: &At<'_>) -> Option<HttpRedirect> {
-    at.mapping(REDIRECT_NOT_YET, |fields| {
-        let uri = fields.field("uri").and_then(|at| line(&at));
+    at.mapping(&[], |fields| {
+        let uri = fields.field("uri").and_then(|at| path(&at));
+        let prefix_rewrite = fields.field("prefixRewrite").and_then(|at| line(&at));
+        // Istio: "redirect may only specify one of uri or prefix_rewrite".
+        if fields.has("uri") && fields.has("prefixRewrite") {
+            fields.at.error("`uri` and `prefixRewrite` exclude each other; keep one");
+        }
         let authority = fields.field("authority").and_then(|at| authority(&at));
         let number = fields.field("port").map(|at| at.port().map(RedirectPort::Number));
         let derived = fields.field("derivePort").map(|at| at.word(DERIVED, &[]));
@@ -35,11 +41,12 @@ pub(super) fn redirect(at: &At<'_>) -> Option<HttpRedirect> {
             Some(at) => code(&at),
         };
         // Istio: "redirect must specify URI, authority, scheme, or port".
-        let parts = ["uri", "authority", "scheme", "port", "derivePort", "prefixRewrite"];
+        let parts = ["uri", "prefixRewrite", "authority", "scheme", "port", "derivePort"];
         if !parts.iter().any(|name| fields.has(name)) {
-            fields.at.error(format!("expected one of the fields {}", one_of(parts.into_iter().take(5))));
+            fields.at.error(format!("expected one of the fields {}", one_of(parts)));
         }
-        Some(HttpRedirect { uri, authority, port: number.or(derived).flatten(), scheme, code: code? })
+        let port = number.or(derived).flatten();
+        Some(HttpRedirect { uri, prefix_rewrite, authority, port, scheme, code: code? })
     })
 }
 
@@ -148,6 +155,15 @@ fn check_substitution(text: &str, groups: usize) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// The path of a redirect.
+fn path(at: &At<'_>) -> Option<String> {
+    let path = line(at)?;
+    if path.starts_with(OLD_PREFIX) {
+        at.error(format!("`{OLD_PREFIX}` is taken literally by Istio; write the rest as `prefixRewrite`"));
+    }
+    Some(path)
 }
 
 /// A text that becomes a part of a request's or an answer's head.

@@ -5,7 +5,7 @@ use super::super::retry::http_retry;
 use super::action::{direct_response, redirect, rewrite};
 use super::fault::fault;
 use super::http_match::http_match;
-use crate::{Destination, HttpAction, HttpMirror, HttpRoute, HttpRouteDestination, Percent};
+use crate::{Destination, HttpAction, HttpMirror, HttpRoute, HttpRouteDestination, Percent, StringMatch};
 
 const ROUTE_NOT_YET: &[&str] = &["delegate"];
 const ACTIONS: &[&str] = &["route", "redirect", "directResponse"];
@@ -34,6 +34,12 @@ pub(super) fn http_route(at: &At<'_>, namespace: &str) -> Option<HttpRoute> {
                 .error("the authority header cannot be set multiple times; keep `rewrite.authority` or the header");
         }
         let action = action?;
+        if matches!(&action, HttpAction::Redirect(redirect) if redirect.prefix_rewrite.is_some())
+            && matches.iter().filter_map(|found| found.uri.as_ref()).any(|uri| !matches!(uri, StringMatch::Prefix(_)))
+        {
+            // Istio: "redirect prefix_rewrite requires all URI matches to use prefix match type".
+            fields.at.error("`redirect.prefixRewrite` needs `prefix` in every match of `uri`");
+        }
         if !matches!(action, HttpAction::Route(_)) {
             for name in WITH_ROUTE {
                 if let Some(at) = fields.name_of(name) {
