@@ -4,10 +4,12 @@ use std::error::Error;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
+use tokio::time::Sleep;
 
 use crate::access_log::Line;
 use crate::body::Download;
@@ -15,6 +17,9 @@ use crate::cluster::Held;
 use crate::keepalive::BusyGuard;
 use crate::reason::{Flags, Reason};
 use crate::tunnel::Switched;
+
+/// How long a service may be silent within its answer: Envoy's `stream_idle_timeout`, whose default Istio leaves.
+const SILENCE: Duration = Duration::from_secs(300);
 
 /// Ready when the route's timeout is over.
 type Limit = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -24,6 +29,8 @@ pub(crate) struct Answer {
     content: Content,
     /// When the route's timeout is over: it counts until the end of the answer.
     limit: Option<Limit>,
+    /// Runs while the service is waited for.
+    silence: Option<Pin<Box<Sleep>>>,
     /// Written when the answer has ended.
     line: Option<Box<Line>>,
     /// The request's places under the limits of its cluster.
@@ -44,6 +51,11 @@ enum Content {
 #[derive(Debug, thiserror::Error)]
 #[error("the timeout of the route, or the time of the invocation, passed before the end of the answer")]
 struct TimedOut;
+
+/// Why an answer ends that nothing comes of any more.
+#[derive(Debug, thiserror::Error)]
+#[error("the service sent nothing of its answer for {} s", SILENCE.as_secs())]
+struct Silent;
 
 impl Answer {
     /// A text of ours.
@@ -80,7 +92,7 @@ impl Answer {
     }
 
     fn of(content: Content) -> Answer {
-        Answer { content, limit: None, line: None, held: None, busy: None, switched: None }
+        Answer { content, limit: None, silence: None, line: None, held: None, busy: None, switched: None }
     }
 
     /// Keeps `line` until the body has ended.
@@ -158,8 +170,16 @@ impl Body for Answer {
                 this.fail(Reason::UpstreamReset, detail);
             }
             Poll::Ready(None) => this.end(),
-            Poll::Pending => {}
+            Poll::Pending => {
+                let silence = this.silence.get_or_insert_with(|| Box::pin(tokio::time::sleep(SILENCE)));
+                if silence.as_mut().poll(cx).is_ready() {
+                    this.fail(Reason::UpstreamTimeout, Silent.to_string());
+                    return Poll::Ready(Some(Err(Silent.into())));
+                }
+                return Poll::Pending;
+            }
         }
+        this.silence = None;
         polled
     }
 

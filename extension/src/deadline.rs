@@ -29,6 +29,7 @@ const MAX_TRACING: usize = 512;
 pub(crate) struct Invocation {
     clock: Arc<dyn Clock>,
     margin: Duration,
+    has_deadlines: bool,
     current: watch::Sender<Current>,
     /// Nothing may be fetched or connected yet: a snapshot is to be made of this process.
     before_snapshot: AtomicBool,
@@ -42,10 +43,15 @@ struct Current {
 
 impl Invocation {
     /// No invocation yet. `margin` is kept free before the deadline; `snap_start` holds everything back until the first
-    /// invocation.
-    pub(crate) fn new(clock: Arc<dyn Clock>, margin: Duration, snap_start: bool) -> Arc<Invocation> {
+    /// invocation; without `has_deadlines` none will come that has one.
+    pub(crate) fn new(
+        clock: Arc<dyn Clock>,
+        margin: Duration,
+        snap_start: bool,
+        has_deadlines: bool,
+    ) -> Arc<Invocation> {
         let current = watch::Sender::new(Current::default());
-        Arc::new(Invocation { clock, margin, current, before_snapshot: AtomicBool::new(snap_start) })
+        Arc::new(Invocation { clock, margin, has_deadlines, current, before_snapshot: AtomicBool::new(snap_start) })
     }
 
     /// The next invocation, as its event tells of it: `deadline` in milliseconds since the epoch.
@@ -84,6 +90,11 @@ impl Invocation {
             Some(deadline) if deadline < self.clock.now() => None,
             _ => current.tracing.clone(),
         }
+    }
+
+    /// Whether there are invocations with deadlines: the event of the first may be on its way.
+    pub(crate) fn has_deadlines(&self) -> bool {
+        self.has_deadlines
     }
 
     /// What is left until shortly before the deadline; `None` without one.
@@ -136,7 +147,7 @@ mod tests {
 
     fn invocation() -> (Arc<FixedClock>, Arc<Invocation>) {
         let clock = Arc::new(FixedClock::at(1_000));
-        let invocation = Invocation::new(clock.clone() as Arc<dyn Clock>, MARGIN, false);
+        let invocation = Invocation::new(clock.clone() as Arc<dyn Clock>, MARGIN, false, true);
         (clock, invocation)
     }
 
@@ -216,7 +227,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_request_that_is_ahead_of_the_first_invocations_event_waits_for_it() {
-        let invocation = Invocation::new(Arc::new(FixedClock::at(1_000)), MARGIN, true);
+        let invocation = Invocation::new(Arc::new(FixedClock::at(1_000)), MARGIN, true, true);
         let start = Instant::now();
         let long = Duration::from_secs(3_600);
         assert!(!invocation.after_snapshot(MARGIN).await, "in the start of the function");
@@ -236,7 +247,7 @@ mod tests {
     #[test]
     fn a_snapshot_is_over_with_the_first_invocation() {
         let clock = Arc::new(FixedClock::at(1_000));
-        let invocation = Invocation::new(clock, MARGIN, true);
+        let invocation = Invocation::new(clock, MARGIN, true, true);
         assert!(invocation.is_before_snapshot());
         invocation.begin(None, Some("Root=1-5759e988-bd862e3fe1be46a994272793"));
         assert!(!invocation.is_before_snapshot());

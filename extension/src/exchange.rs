@@ -15,11 +15,14 @@ use serde::Deserialize;
 
 use crate::config::Grant;
 use crate::issuer::Issuer;
-use crate::refresh::Held;
-use crate::token::{ENDPOINT, FORM, encoded, read};
+use crate::refresh::{Held, Refresh};
+use crate::token::{ENDPOINT, FORM, TokenSource, encoded, read};
 
 /// The most exchanges that are remembered.
 const MAX_KEPT: usize = 512;
+
+/// How long this workload's own token is waited for.
+const LIMIT: Duration = Duration::from_secs(10);
 
 /// How long a failed exchange is not tried again, in seconds: a caller that repeats itself must not flood the issuer.
 const PAUSE: u64 = 2;
@@ -69,23 +72,33 @@ struct OAuthError {
 }
 
 impl Exchanger {
-    pub(crate) fn new(issuer: Arc<Issuer>, clock: Arc<dyn Clock>, log: Log) -> Exchanger {
-        Exchanger { issuer, clock, log, kept: Kept::default() }
+    pub(crate) fn new(issuer: Arc<Issuer>, clock: Arc<dyn Clock>, log: Log) -> Arc<Exchanger> {
+        Arc::new(Exchanger { issuer, clock, log, kept: Kept::default() })
     }
 
     /// The token for `grant` on behalf of whoever `subject` is of, within `wait`. `actor` is this workload's own token;
     /// it is asked for only when there is something to exchange.
     pub(crate) async fn get(
-        &self,
+        self: &Arc<Self>,
         subject: &str,
         grant: &Grant,
-        actor: impl Future<Output = Result<HeaderValue, String>>,
+        actor: Arc<Refresh<TokenSource>>,
         wait: Duration,
     ) -> Result<HeaderValue, NoToken> {
-        let fetch = async { self.fetch(subject, grant, actor).await };
-        let found = self.kept.get(key(subject, grant), &self.clock, fetch);
-        match tokio::time::timeout(wait, found).await {
-            Ok(found) => found,
+        let key = key(subject, grant);
+        let slot = self.kept.slot(key, self.clock.unix());
+        if let Some(known) = slot.known(self.clock.unix()) {
+            return known;
+        }
+        let (exchanger, subject, grant) = (Arc::clone(self), subject.to_owned(), grant.clone());
+        // It goes on when the request that waits has gone: the next one finds what came, or the pause after a failure.
+        let asked = tokio::spawn(async move {
+            let fetch = exchanger.fetch(&subject, &grant, actor.get(LIMIT));
+            slot.get(&exchanger.clock, fetch).await
+        });
+        match tokio::time::timeout(wait, asked).await {
+            Ok(Ok(found)) => found,
+            Ok(Err(_)) => Err(NoToken::Unavailable("the exchange ended early".to_owned())),
             Err(_) => Err(NoToken::Unavailable("no answer from the issuer yet".to_owned())),
         }
     }
@@ -171,47 +184,14 @@ fn key(subject: &str, Grant { audience, scope }: &Grant) -> Key {
 }
 
 impl Kept {
-    /// What is kept for the key, or else what `fetch` brings: one at a time asks.
-    async fn get(
-        &self,
-        key: Key,
-        clock: &Arc<dyn Clock>,
-        fetch: impl Future<Output = Result<Held<HeaderValue>, NoToken>>,
-    ) -> Result<HeaderValue, NoToken> {
-        let slot = self.slot(key, clock.unix());
-        if let Some(known) = slot.known(clock.unix()) {
-            return known;
-        }
-        let _turn = slot.turn.lock().await;
-        if let Some(known) = slot.known(clock.unix()) {
-            return known;
-        }
-        let fetched = fetch.await;
-        let now = clock.unix();
-        let fetched = match fetched {
-            Ok(held) if held.dead_at <= now => {
-                Err(NoToken::Unavailable("what the issuer sent is over already".to_owned()))
-            }
-            fetched => fetched,
-        };
-        let (state, answer) = match fetched {
-            Ok(held) => {
-                let value = held.value.clone();
-                (State::Token(held), Ok(value))
-            }
-            Err(why) => (State::Failed { until: now + PAUSE, why: why.clone() }, Err(why)),
-        };
-        *slot.lock() = Some(state);
-        answer
-    }
-
     fn slot(&self, key: Key, now: u64) -> Arc<Slot> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(slot) = kept.get(&key) {
             return Arc::clone(slot);
         }
         if kept.len() >= MAX_KEPT {
-            kept.retain(|_, slot| slot.ends() > now);
+            // What nobody asks for any more and never came has ended, too.
+            kept.retain(|_, slot| slot.ends() > now && (Arc::strong_count(slot) > 1 || slot.lock().is_some()));
         }
         if kept.len() >= MAX_KEPT {
             // Those that end first make room. Whoever is at one of them keeps it, and only remembers it for nobody.
@@ -228,6 +208,40 @@ impl Kept {
 }
 
 impl Slot {
+    /// What is known, or else what `fetch` brings: one at a time asks.
+    async fn get(
+        &self,
+        clock: &Arc<dyn Clock>,
+        fetch: impl Future<Output = Result<Held<HeaderValue>, NoToken>>,
+    ) -> Result<HeaderValue, NoToken> {
+        let _turn = self.turn.lock().await;
+        if let Some(known) = self.known(clock.unix()) {
+            return known;
+        }
+        let fetched = fetch.await;
+        let now = clock.unix();
+        let mut state = self.lock();
+        let (next, answer) = match (fetched, state.take()) {
+            (Ok(held), _) if held.dead_at > now => {
+                let value = held.value.clone();
+                (State::Token(held), Ok(value))
+            }
+            // The caller is as good as before: what it has serves to its end, as this workload's own token does.
+            (Err(NoToken::Unavailable(_)), Some(State::Token(held))) if now < held.dead_at => {
+                let value = held.value.clone();
+                (State::Token(Held { renew_at: now + PAUSE, ..held }), Ok(value))
+            }
+            (failed, _) => {
+                let why = failed.err();
+                let over = || NoToken::Unavailable("what the issuer sent is over already".to_owned());
+                let why = why.unwrap_or_else(over);
+                (State::Failed { until: now + PAUSE, why: why.clone() }, Err(why))
+            }
+        };
+        *state = Some(next);
+        answer
+    }
+
     fn known(&self, now: u64) -> Option<Result<HeaderValue, NoToken>> {
         match &*self.lock() {
             Some(State::Token(held)) if now < held.renew_at.min(held.dead_at) => Some(Ok(held.value.clone())),
@@ -318,24 +332,25 @@ mod tests {
 
         /// A token that is renewed 80 s after it came and dead after 100 s.
         async fn ask(&self, key: Key) -> Result<String, NoToken> {
-            self.answered(key, true).await
+            self.answered(key, None).await
         }
 
-        async fn answered(&self, key: Key, good: bool) -> Result<String, NoToken> {
+        async fn answered(&self, key: Key, failure: Option<NoToken>) -> Result<String, NoToken> {
             let fetch = async {
                 let call = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
                 tokio::task::yield_now().await;
                 let now = self.clock.unix();
-                match good {
-                    true => Ok(Held {
+                match failure {
+                    None => Ok(Held {
                         value: HeaderValue::from_str(&format!("Bearer {call}")).unwrap(),
                         renew_at: now + 80,
                         dead_at: now + 100,
                     }),
-                    false => Err(NoToken::Refused("no".to_owned())),
+                    Some(failure) => Err(failure),
                 }
             };
-            let found = self.kept.get(key, &self.dyn_clock, fetch).await;
+            let slot = self.kept.slot(key, self.clock.unix());
+            let found = slot.get(&self.dyn_clock, fetch).await;
             found.map(|value| value.to_str().unwrap().to_owned())
         }
     }
@@ -358,12 +373,13 @@ mod tests {
     #[tokio::test]
     async fn a_failure_is_remembered_for_a_moment() {
         let stage = Stage::new();
-        let no = Err(NoToken::Refused("no".to_owned()));
-        assert_eq!(stage.answered(A, false).await, no);
+        let no = NoToken::Refused("no".to_owned());
+        let (failing, no) = (Some(no.clone()), Err(no));
+        assert_eq!(stage.answered(A, failing.clone()).await, no);
         assert_eq!(stage.ask(A).await, no);
         stage.clock.set(1_000 + PAUSE);
         assert_eq!(stage.ask(A).await, Ok("Bearer 2".to_owned()));
-        assert_eq!(stage.answered(B, false).await, no);
+        assert_eq!(stage.answered(B, failing).await, no);
         stage.clock.set(10);
         assert_eq!(stage.ask(B).await, Ok("Bearer 4".to_owned()), "a clock that is set back prolongs no pause");
     }
@@ -371,9 +387,46 @@ mod tests {
     #[tokio::test]
     async fn who_asks_and_goes_away_leaves_the_turn_to_the_next() {
         let stage = Stage::new();
-        let stuck = stage.kept.get(A, &stage.dyn_clock, std::future::pending());
+        let slot = stage.kept.slot(A, 1_000);
+        let stuck = slot.get(&stage.dyn_clock, std::future::pending());
         assert!(tokio::time::timeout(Duration::from_millis(1), stuck).await.is_err());
         assert_eq!(stage.ask(A).await, Ok("Bearer 1".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn a_token_that_cannot_be_renewed_serves_to_its_end() {
+        let stage = Stage::new();
+        let first = Ok("Bearer 1".to_owned());
+        assert_eq!(stage.ask(A).await, first);
+        let down = NoToken::Unavailable("down".to_owned());
+        for now in [1_080, 1_090, 1_099] {
+            stage.clock.set(now);
+            assert_eq!(stage.answered(A, Some(down.clone())).await, first, "{now}");
+        }
+        // Within the pause nobody is asked.
+        assert_eq!(stage.calls.load(Ordering::SeqCst), 4);
+        stage.clock.set(1_100);
+        assert_eq!(stage.answered(A, Some(down.clone())).await, Err(down));
+        // A caller that the issuer refuses has nothing any more.
+        assert_eq!(stage.ask(B).await, Ok("Bearer 6".to_owned()));
+        stage.clock.set(1_180);
+        let no = NoToken::Refused("no".to_owned());
+        assert_eq!(stage.answered(B, Some(no.clone())).await, Err(no));
+    }
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_makes_room() {
+        let stage = Stage::new();
+        let key = |n: u16| {
+            let mut key = [0; 32];
+            key[..2].copy_from_slice(&n.to_be_bytes());
+            key
+        };
+        assert!(stage.ask(A).await.is_ok());
+        for n in 0..MAX_KEPT as u16 {
+            drop(stage.kept.slot(key(n), 1_000));
+        }
+        assert_eq!(stage.ask(A).await, Ok("Bearer 1".to_owned()), "it was put away for slots without a token");
     }
 
     #[tokio::test]

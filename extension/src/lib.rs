@@ -445,7 +445,7 @@ fn parts(config: &Config, deps: &Deps) -> Result<Arc<Parts>, String> {
         resolver: Resolver::new(egress.connect_to.clone(), runtime_api, Arc::clone(clock)),
         mirrors: Mirrors::new(deps.log.clone()),
         wait: egress.identity_wait,
-        invocation: Invocation::new(Arc::clone(clock), egress.life.deadline_margin, snap_start),
+        invocation: Invocation::new(Arc::clone(clock), egress.life.deadline_margin, snap_start, freezes),
         watch: Watch::new(freezes),
         metrics: Metrics::new(&egress.life),
         intercept,

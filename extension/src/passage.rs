@@ -343,13 +343,14 @@ impl Passage {
     }
 }
 
-/// When the answer has to have ended: by the route's timeout, or with the invocation. `None` where neither can be.
+/// When the answer has to have ended: by the route's timeout, or with the invocation, also with one whose event is yet to
+/// come. `None` where neither can be.
 fn limit(
     end: Arc<End>,
     timeout: Option<Duration>,
     invocation: &Arc<Invocation>,
 ) -> Option<impl Future<Output = ()> + Send + 'static> {
-    if timeout.is_none() && invocation.left().is_none() {
+    if timeout.is_none() && !invocation.has_deadlines() {
         return None;
     }
     let invocation = Arc::clone(invocation).over();

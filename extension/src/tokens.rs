@@ -49,7 +49,7 @@ pub(crate) struct Tokens {
     default: Option<Grant>,
     /// This workload's own, by what they are asked for: no more than there are rules.
     own: HashMap<Grant, Arc<Refresh<TokenSource>>>,
-    exchanger: Exchanger,
+    exchanger: Arc<Exchanger>,
 }
 
 impl Tokens {
@@ -101,8 +101,7 @@ impl Tokens {
             Some(TokenMode::None) => Ok(Bearer::Remove),
             Some(TokenMode::Exchange(grant)) => {
                 let subject = subject(headers)?;
-                let actor = actor(grant);
-                let actor = self.own(&actor, wait);
+                let actor = self.own.get(&actor(grant)).cloned().ok_or_else(|| unavailable(&no_source(grant)))?;
                 let found = self.exchanger.get(subject, grant, actor, wait).await;
                 found.map(Bearer::Set).map_err(|why| match why {
                     NoToken::Refused(why) => {
@@ -124,7 +123,7 @@ impl Tokens {
     async fn own(&self, grant: &Grant, wait: Duration) -> Result<HeaderValue, String> {
         match self.own.get(grant) {
             Some(token) => token.get(wait).await,
-            None => Err(format!("found no source of tokens for {}", grant.audience)),
+            None => Err(no_source(grant)),
         }
     }
 
@@ -165,6 +164,10 @@ fn subject(headers: &HeaderMap) -> Result<&str, Refusal> {
         Some(token) => Ok(token),
         None => Err(refused("found another Authorization, expected one bearer token to exchange")),
     }
+}
+
+fn no_source(grant: &Grant) -> String {
+    format!("found no source of tokens for {}", grant.audience)
 }
 
 fn refused(detail: &str) -> Refusal {

@@ -156,11 +156,16 @@ impl Pools {
         }
     }
 
-    /// Looks through all idle connections at once: those that are too old go, or all of them when ages on the wall
-    /// clock say nothing. How many went.
+    /// After a sleep: looks through all idle connections at once, of which those that are too old go, or all of them when
+    /// ages on the wall clock say nothing. Those with requests in hand take no more, as nobody knows whether the other
+    /// side is still there. How many idle ones went.
     pub(super) fn age_out(&self, now: SystemTime, all: bool) -> usize {
         let mut state = self.lock();
         let before = state.kept();
+        for connection in state.slots.values().flat_map(|slot| &slot.shared).filter(|connection| !connection.is_idle())
+        {
+            connection.retire();
+        }
         if all {
             for slot in state.slots.values_mut() {
                 slot.idle.clear();
