@@ -18,6 +18,7 @@ mod door;
 mod exchange;
 mod headers;
 mod issuer;
+mod json;
 mod keepalive;
 mod local;
 mod metrics;
