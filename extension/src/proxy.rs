@@ -145,7 +145,7 @@ fn request_id(head: &mut request::Parts, draws: &mut Draws) -> Option<HeaderValu
     if let Some(id) = head.headers.get(REQUEST_ID) {
         return Some(id.clone());
     }
-    let id = HeaderValue::try_from(draws.uuid()).ok()?;
+    let id = HeaderValue::from_bytes(&draws.uuid()).ok()?;
     head.headers.insert(REQUEST_ID, id.clone());
     Some(id)
 }
