@@ -14,6 +14,7 @@ mod custom;
 mod denials;
 mod domains;
 mod effects;
+mod ejections;
 mod environments;
 mod fields;
 mod files;
@@ -73,6 +74,7 @@ const TOPICS: &[(&[&Code], Check)] = &[
     (denials::CODES, denials::check),
     (domains::CODES, domains::check),
     (effects::CODES, effects::check),
+    (ejections::CODES, ejections::check),
     (environments::CODES, environments::check),
     (namespaces::CODES, namespaces::check),
     (negations::CODES, negations::check),

@@ -39,6 +39,8 @@ pub(crate) struct Shadow {
     /// Host and port that the application named.
     pub(crate) named: (String, u16),
     pub(crate) http2: bool,
+    /// Without a token of ours.
+    pub(crate) bare: bool,
 }
 
 impl Mirrors {
@@ -72,7 +74,7 @@ impl Mirrors {
 async fn copy(parts: &Parts, mut shadow: Shadow) -> Result<(), Refusal> {
     // A body that is too long to keep, or broke off, is not copied.
     let Some(body) = shadow.body.whole().await else { return Ok(()) };
-    let (credentials, bearer) = parts.credentials(&shadow.head.headers, &shadow.cluster.table).await?;
+    let (credentials, bearer) = parts.credentials(&shadow.head.headers, shadow.bare, &shadow.cluster.table).await?;
     bearer.apply(&mut shadow.head.headers);
     let host = shadow.head.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let host = shadowed(host);

@@ -40,10 +40,18 @@ pub(crate) type Proof = (Option<Arc<identity::Credentials>>, Bearer);
 
 impl Parts {
     /// Identity and, unless the application brings its own, token; both are waited for at the same time. A cluster
-    /// that is not of the mesh gets neither.
-    pub(crate) async fn credentials(&self, headers: &HeaderMap, cluster: &Cluster) -> Result<Proof, Refusal> {
+    /// that is not of the mesh gets neither. A `bare` request gets no token.
+    pub(crate) async fn credentials(
+        &self,
+        headers: &HeaderMap,
+        bare: bool,
+        cluster: &Cluster,
+    ) -> Result<Proof, Refusal> {
         if !matches!(cluster.tls, Tls::IstioMutual(_)) {
             return Ok((None, Bearer::Keep));
+        }
+        if bare {
+            return Ok((Some(self.identity().await?), Bearer::Keep));
         }
         // As nearly always.
         if let (Some(identity), Some(token)) = (self.identity.at_hand(), self.tokens.at_hand(&cluster.host, headers)) {

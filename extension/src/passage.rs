@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{HOST, HeaderName, HeaderValue, SET_COOKIE, TRANSFER_ENCODING};
+use http::header::{AUTHORIZATION, HOST, HeaderName, HeaderValue, SET_COOKIE, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
 use http::{Response, StatusCode, Version, request};
 use http_body::Body;
@@ -48,6 +48,8 @@ pub(crate) struct Passage {
     /// The other protocol that the application asks for.
     pub(crate) upgrade: Option<Upgrading>,
     pub(crate) draws: Draws,
+    /// The route takes `Authorization` out: no token of ours either.
+    pub(crate) bare: bool,
 }
 
 impl Passage {
@@ -159,13 +161,16 @@ impl Passage {
         let cluster = cluster.ok_or_else(|| wrong_route("it has no destination".to_owned()))?;
         let changes = picked.route.changes(index);
         changes.request(&mut self.head.headers, line);
+        // What a route takes out is not put in again: in Envoy its changes come last.
+        self.bare = changes.removes(&AUTHORIZATION) && !self.head.headers.contains_key(AUTHORIZATION);
         if let Some(authority) = changes.authority() {
             self.head.headers.insert(HOST, host_header(authority)?);
             authority.clone_into(&mut entry.authority);
         }
         self.head.uri = self.target.path.clone().into();
         if let Some(path) = rewritten {
-            let rewritten: PathAndQuery = path.parse().map_err(|_| wrong_route(format!("{path:?} is no path")))?;
+            let rewritten: PathAndQuery =
+                path.parse().map_err(|_| wrong_route("its rewrite gives no path".to_owned()))?;
             self.head.uri = rewritten.into();
             if let Ok(original) = HeaderValue::from_str(self.target.path.as_str()) {
                 self.head.headers.insert(ORIGINAL_PATH, original);
@@ -184,6 +189,7 @@ impl Passage {
                     body: body.copy(),
                     named: (self.target.host.clone(), self.target.port),
                     http2: self.http2,
+                    bare: self.bare,
                 };
                 parts.mirrors.send(parts, shadow);
             }
@@ -248,7 +254,7 @@ impl Passage {
         entry: &mut Entry,
     ) -> Result<(Response<Answer>, Option<HeaderValue>), Refusal> {
         entry.upstream_cluster = Some(Arc::clone(&cluster.table));
-        let (credentials, bearer) = parts.credentials(&self.head.headers, &cluster.table).await?;
+        let (credentials, bearer) = parts.credentials(&self.head.headers, self.bare, &cluster.table).await?;
         bearer.apply(&mut self.head.headers);
         let upgrade = self.upgrade.take();
         if let Some(upgrade) = &upgrade {

@@ -12,6 +12,8 @@ pub enum Reason {
     ConfigurationInvalid,
     /// The request cannot be understood; the application's fault.
     RequestInvalid,
+    /// The application left the body of its request unfinished for too long.
+    RequestTimeout,
     /// CONNECT is not answered here: in HTTP/2, in a tunnel, or at the port of a service.
     ConnectUnsupported,
     /// `https://` in a request line, or TLS in a tunnel to a service of HTTP, is not supported.
@@ -62,6 +64,7 @@ impl Reason {
         match self {
             Reason::ConfigurationInvalid => "configuration_invalid",
             Reason::RequestInvalid => "request_invalid",
+            Reason::RequestTimeout => "request_timeout",
             Reason::ConnectUnsupported => "connect_unsupported",
             Reason::HttpsUnsupported => "https_unsupported",
             Reason::WebsocketUnsupported => "websocket_unsupported",
@@ -90,6 +93,7 @@ impl Reason {
     pub fn status(self) -> StatusCode {
         match self {
             Reason::RequestInvalid => StatusCode::BAD_REQUEST,
+            Reason::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Reason::ConnectUnsupported | Reason::HttpsUnsupported | Reason::WebsocketUnsupported => {
                 StatusCode::NOT_IMPLEMENTED
             }
@@ -120,6 +124,7 @@ impl Reason {
         match self {
             Reason::UnknownHost | Reason::NoRoute | Reason::DestinationForbidden => Flags::NR,
             Reason::FaultInjected => Flags::FI,
+            Reason::RequestTimeout => Flags::SI,
             Reason::NoHealthyUpstream => Flags::UH,
             Reason::UpstreamOverflow => Flags::UO,
             Reason::UpstreamReset => Flags::UC,
@@ -165,11 +170,15 @@ impl Flags {
     /// Upstream request timeout.
     pub(crate) const UT: Flags = Flags(1 << 10);
 
-    const LETTERS: [(Flags, &'static str); 11] = [
+    /// Stream idle timeout: the application left its request unfinished.
+    pub(crate) const SI: Flags = Flags(1 << 11);
+
+    const LETTERS: [(Flags, &'static str); 12] = [
         (Flags::DC, "DC"),
         (Flags::DI, "DI"),
         (Flags::FI, "FI"),
         (Flags::NR, "NR"),
+        (Flags::SI, "SI"),
         (Flags::UC, "UC"),
         (Flags::UF, "UF"),
         (Flags::UH, "UH"),

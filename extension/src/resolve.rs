@@ -11,13 +11,15 @@ mod tests;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
 use platform::BoxFuture;
 use platform::clock::Clock;
 use platform::https::Reach;
-use traffic::table::{Cluster, Resolution};
+use traffic::table::{Cluster, Endpoint, Resolution, Tls};
 
 use crate::config::ConnectTo;
 use crate::reason::{Reason, Refusal};
@@ -25,9 +27,6 @@ use cache::Cache;
 
 /// The most addresses of one name.
 const MAX_ADDRESSES: usize = 64;
-
-/// The most clusters whose last answer is kept.
-const MAX_CLUSTERS: usize = 10_000;
 
 /// How long a cluster is told the same without another look.
 const MOMENT: Duration = Duration::from_secs(1);
@@ -55,8 +54,8 @@ pub(crate) struct Resolver {
     /// The host of Lambda's Runtime API.
     runtime_api: Option<String>,
     cache: Arc<Cache>,
-    /// What each cluster was told last, by its name.
-    told: Mutex<HashMap<String, Told>>,
+    /// What each cluster was told last, by its place in the table.
+    told: Mutex<HashMap<u32, Told>>,
 }
 
 struct Told {
@@ -97,23 +96,26 @@ impl Resolver {
 
     /// The addresses of a cluster's endpoints; never empty. Not for [`Resolution::Original`].
     ///
-    /// Without a name among them, or with names that were looked up a moment ago, it does not wait.
+    /// Without a name among them, or with names that were looked up a moment ago, it does not wait; and for some of
+    /// them only a moment, once others have an address. `index` is the cluster's place in its table.
     ///
     /// # Errors
-    /// When no endpoint has an address.
-    pub(crate) async fn endpoints(self: &Arc<Self>, cluster: &Cluster) -> Result<Arc<Addresses>, Refusal> {
+    /// When no endpoint has an address that a request may go to.
+    pub(crate) async fn endpoints(self: &Arc<Self>, index: u32, cluster: &Cluster) -> Result<Arc<Addresses>, Refusal> {
         let (version, now) = (self.cache.version(), self.cache.now());
-        if let Some(told) = self.lock().get(&cluster.name)
+        if let Some(told) = self.lock().get(&index)
             && (cluster.resolution == Resolution::Static || told.is_valid(version, now))
         {
             return Ok(Arc::clone(&told.addresses));
         }
-        let lookups = cluster.endpoints.iter().map(|endpoint| self.look_up(&endpoint.address, endpoint.port));
+        let lookups = cluster.endpoints.iter().map(|endpoint| self.endpoint(endpoint, cluster));
         let mut found = Vec::with_capacity(cluster.endpoints.len());
-        let mut why = "found no endpoint, expected one".to_owned();
-        for (endpoint, looked_up) in all(lookups).await.into_iter().enumerate() {
+        let mut why = Refusal::new(Reason::UpstreamConnectFailed, "found no endpoint, expected one");
+        for (endpoint, looked_up) in enough(lookups).await.into_iter().enumerate() {
             match looked_up {
-                Ok(addresses) => {
+                // The next request asks again.
+                None => {}
+                Some(Ok(addresses)) => {
                     let most = match cluster.resolution {
                         // Envoy, LOGICAL_DNS: "only uses the first IP address returned".
                         Resolution::LogicalDns => 1,
@@ -121,13 +123,27 @@ impl Resolver {
                     };
                     found.extend(addresses.into_iter().take(most).map(|address| Resolved { endpoint, address }));
                 }
-                Err(error) => why = error,
+                Some(Err(error)) => why = error,
             }
         }
         match found.is_empty() {
-            true => Err(Refusal::new(Reason::UpstreamConnectFailed, format!("{}: {why}", cluster.host))),
-            false => Ok(self.tell(&cluster.name, Addresses(found), version, now)),
+            true => Err(Refusal { detail: format!("{}: {}", cluster.host, why.detail), ..why }),
+            false => Ok(self.tell(index, Addresses(found), version, now)),
         }
+    }
+
+    /// The addresses of one endpoint. Outside of the mesh, where nobody has to prove who he is, a name that the operator
+    /// has given must not become this machine's own services or the cloud's metadata service because whoever answers
+    /// for it in the DNS says so (DNS rebinding).
+    async fn endpoint(self: &Arc<Self>, endpoint: &Endpoint, cluster: &Cluster) -> Result<Vec<SocketAddr>, Refusal> {
+        let (name, port) = (endpoint.address.as_str(), endpoint.port);
+        let refused = |why: String| Refusal::new(Reason::UpstreamConnectFailed, why);
+        let found = self.look_up(name, port).await.map_err(refused)?;
+        let given = self.is_led(name, port) || bare(name).parse::<IpAddr>().is_ok() || is_local(name);
+        if given || matches!(cluster.tls, Tls::IstioMutual(_)) {
+            return Ok(found);
+        }
+        self.reachable(name, found)
     }
 
     /// The addresses of the host that a client named, for [`Resolution::Original`].
@@ -140,31 +156,37 @@ impl Resolver {
     pub(crate) async fn original(self: &Arc<Self>, host: &str, port: u16) -> Result<Arc<Addresses>, Refusal> {
         let refused = |why: String| Refusal::new(Reason::UpstreamConnectFailed, why);
         let name = bare(host).to_ascii_lowercase();
-        let led = self.connect_to.iter().any(|to| to.host == name && to.port == port);
+        let led = self.is_led(&name, port);
         if !led && self.runtime_api.as_deref() == Some(name.as_str()) {
             let detail = format!("{host} is the host of Lambda's Runtime API, which is not for proxied calls");
             return Err(Refusal::new(Reason::DestinationForbidden, detail));
         }
         let mut found = self.look_up(&name, port).await.map_err(refused)?;
-        let mut problem = None;
         if !led {
-            found.retain(|address| match self.check(address.ip()) {
-                Ok(()) => true,
-                Err(kind) => {
-                    problem = Some(format!("{host} is {}, {kind}, which is not for proxied calls", address.ip()));
-                    false
-                }
-            });
+            found = self.reachable(host, found)?;
         }
-        match found.is_empty() {
-            true => Err(match problem {
-                Some(problem) => Refusal::new(Reason::DestinationForbidden, problem),
-                None => refused(format!("{host} has no address")),
-            }),
-            false => {
-                Ok(Arc::new(Addresses(found.into_iter().map(|address| Resolved { endpoint: 0, address }).collect())))
+        Ok(Arc::new(Addresses(found.into_iter().map(|address| Resolved { endpoint: 0, address }).collect())))
+    }
+
+    /// Those of the addresses of `host` that calls may go to, of which there must be one.
+    fn reachable(&self, host: &str, mut found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Refusal> {
+        let mut problem = format!("{host} has no address");
+        found.retain(|address| match self.check(address.ip()) {
+            Ok(()) => true,
+            Err(kind) => {
+                problem = format!("{host} is {}, {kind}, which is not for proxied calls", address.ip());
+                false
             }
+        });
+        match found.is_empty() {
+            true => Err(Refusal::new(Reason::DestinationForbidden, problem)),
+            false => Ok(found),
         }
+    }
+
+    /// Whether the operator has said where this is.
+    fn is_led(&self, host: &str, port: u16) -> bool {
+        self.connect_to.iter().any(|to| to.host == host && to.port == port)
     }
 
     fn check(&self, address: IpAddr) -> Result<(), &'static str> {
@@ -191,22 +213,20 @@ impl Resolver {
         Ok(found.iter().map(|address| SocketAddr::new(*address, port)).collect())
     }
 
-    fn tell(&self, name: &str, found: Addresses, version: u64, at: SystemTime) -> Arc<Addresses> {
+    fn tell(&self, index: u32, found: Addresses, version: u64, at: SystemTime) -> Arc<Addresses> {
         let mut told = self.lock();
-        if let Some(held) = told.get_mut(name)
+        if let Some(held) = told.get_mut(&index)
             && *held.addresses == found
         {
             (held.at, held.version) = (at, version);
             return Arc::clone(&held.addresses);
         }
         let addresses = Arc::new(found);
-        if told.len() < MAX_CLUSTERS || told.contains_key(name) {
-            told.insert(name.to_owned(), Told { addresses: Arc::clone(&addresses), at, version });
-        }
+        told.insert(index, Told { addresses: Arc::clone(&addresses), at, version });
         addresses
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Told>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u32, Told>> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -218,23 +238,36 @@ impl Told {
     }
 }
 
-/// All at the same time.
-async fn all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
+/// All at the same time; those that take longer than a moment are left out once there is one that is good.
+async fn enough<T, E, F>(futures: impl Iterator<Item = F>) -> Vec<Option<F::Output>>
+where
+    F: Future<Output = Result<T, E>>,
+{
     let mut waiting: Vec<_> = futures.map(|future| (Box::pin(future), None)).collect();
+    let mut moment = pin!(tokio::time::sleep(cache::GRACE));
     std::future::poll_fn(|cx| {
-        let mut ready = true;
+        let (mut ready, mut good) = (true, false);
         for (future, done) in &mut waiting {
             if done.is_none() {
                 match future.as_mut().poll(cx) {
-                    std::task::Poll::Ready(output) => *done = Some(output),
-                    std::task::Poll::Pending => ready = false,
+                    Poll::Ready(output) => *done = Some(output),
+                    Poll::Pending => ready = false,
                 }
             }
+            good |= matches!(done, Some(Ok(_)));
         }
-        if ready { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+        // Its time is only counted when somebody waits.
+        let over = !ready && moment.as_mut().poll(cx).is_ready();
+        if ready || (good && over) { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;
-    waiting.into_iter().filter_map(|(_, done)| done).collect()
+    waiting.into_iter().map(|(_, done)| done).collect()
+}
+
+/// RFC 6761 6.3: "name resolution APIs and libraries SHOULD recognize localhost names as special and SHOULD always return
+/// the IP loopback address": whoever writes this name means it.
+fn is_local(name: &str) -> bool {
+    name == "localhost" || name.ends_with(".localhost")
 }
 
 fn host_of(address: &str) -> &str {

@@ -1,14 +1,17 @@
 //! One request, sent until it has an answer: tries, the pauses between them, and their limits.
 //!
-//! A request is repeated for three reasons. The route's policy says so (Envoy's conditions). Nothing of it can have
-//! been processed, as there was no connection, no TLS, or the service said so: then it goes to another endpoint whatever the
-//! policy. It is idempotent and the connection ended without an answer: "A client SHOULD NOT automatically retry a
-//! request with a non-idempotent method" (RFC 9110 9.2.2), and may any other; this needs a policy that allows retries.
+//! A request is repeated for three reasons. The route's policy says so (Envoy's conditions). It is idempotent and the
+//! connection ended without an answer: "A client SHOULD NOT automatically retry a request with a non-idempotent method"
+//! (RFC 9110 9.2.2), and may any other; this is one more condition of the policy, with its number of tries, its budget
+//! and its pauses. Nothing of it can have been processed, as there was no connection, no TLS, or the service said so:
+//! then it goes to another endpoint whatever the policy, within bounds of number and time.
 
 mod alone;
+mod choose;
+mod trail;
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Request, Response, request};
@@ -16,10 +19,10 @@ use identity::{Credentials, SpiffeId};
 use tokio::time::Instant;
 use traffic::outlier::Observed;
 use traffic::retry::{NotSent, Outcome, back_off, is_retriable};
-use traffic::table::{Resolution, RetryPolicy};
+use traffic::table::RetryPolicy;
 
 use crate::body::{Download, Upload};
-use crate::cluster::{Chosen, ClusterState, Clusters, Count, Held, Wanted};
+use crate::cluster::{Chosen, ClusterState, Clusters, Count, Held};
 use crate::deadline::Invocation;
 use crate::outgoing::Outgoing;
 use crate::random::Draws;
@@ -28,9 +31,9 @@ use crate::resolve::Resolver;
 use crate::upstream::{Exchange, Failed, FailedKind, Hop, Upstream};
 
 pub(crate) use alone::Sent;
+pub(crate) use trail::Trail;
 
-/// The most tries that no policy counts.
-const MAX_FREE: usize = 32;
+use choose::{Failures, Free};
 
 const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 const EXPECTED_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
@@ -61,39 +64,28 @@ pub(crate) struct Job<'a> {
     pub(crate) trail: &'a Trail,
 }
 
-/// What is known of the tries, also when they are cut short.
-#[derive(Debug, Default)]
-pub(crate) struct Trail(Mutex<Steps>);
-
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Steps {
-    pub(crate) attempts: u32,
-    pub(crate) flags: Flags,
-    /// The endpoint of the last try.
-    pub(crate) endpoint: Option<Arc<str>>,
-    /// Where a try is under way.
-    under_way: Option<SocketAddr>,
-    /// The begin of the first try.
-    pub(crate) begun: Option<Instant>,
-}
-
-impl Trail {
-    fn lock(&self) -> MutexGuard<'_, Steps> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A copy of it.
-    pub(crate) fn steps(&self) -> Steps {
-        self.lock().clone()
-    }
-}
-
 /// The head of an answer.
 pub(crate) struct Won {
     pub(crate) response: Response<Download>,
     pub(crate) peer: Option<SpiffeId>,
     /// The request's places under limits, for as long as the answer takes.
     pub(crate) held: Held,
+}
+
+/// Where the policy repeats a request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum At {
+    Nowhere,
+    /// At an endpoint that has not failed it: the policy does not name what happened.
+    Another,
+    /// There rather than at one that has.
+    Any,
+}
+
+impl At {
+    fn any(retriable: bool) -> At {
+        if retriable { At::Any } else { At::Nowhere }
+    }
 }
 
 /// How one try ended.
@@ -143,12 +135,12 @@ impl Job<'_> {
         let Some(place) = self.cluster.enter() else { return Err(self.full()) };
         let mut held = Held::default();
         held.hold(place);
-        let (mut tried_at, mut dead) = (Vec::new(), Vec::new());
-        let (mut retries, mut free) = (0, 0);
+        let (mut tried_at, mut failed_at) = (Vec::new(), Failures::default());
+        let (mut retries, mut free) = (0, Free::default());
         let mut after_timeout = false;
         // Envoy: one place for a request that is repeated, however often.
         let mut slot = None;
-        let mut next = match self.choose(&tried_at, &dead, draws).await? {
+        let mut next = match self.choose(&tried_at, &[], draws).await? {
             Some(chosen) => chosen,
             None => return Err(self.none_healthy()),
         };
@@ -156,7 +148,7 @@ impl Job<'_> {
         loop {
             let Some(sent) = upload.take() else { return Err(self.none_healthy()) };
             let chosen = next;
-            let address = chosen.address;
+            let (address, begun) = (chosen.address, Instant::now());
             let tried = self.one(&chosen, sent, after_timeout, &body).await;
             tried_at.push(address);
             if matches!(tried, Tried::Failed(_)) && body.end().is_broken() {
@@ -165,13 +157,13 @@ impl Job<'_> {
                 return Err(Refusal::new(Reason::RequestInvalid, detail));
             }
             self.observe(address, &tried);
-            // How the policy sees it, and whether it may be sent again in any case.
-            let (retriable, safe) = match &tried {
+            // Whether the policy repeats it, and whether it may be sent again in any case.
+            let (again_at, unprocessed) = match &tried {
                 Tried::Answer(exchange) => {
                     let (status, headers) = (exchange.response.status().as_u16(), exchange.response.headers());
-                    (is_retriable(self.policy, &Outcome::Answer { status, headers }), false)
+                    (At::any(is_retriable(self.policy, &Outcome::Answer { status, headers })), false)
                 }
-                Tried::PerTryTimeout => (is_retriable(self.policy, &Outcome::PerTryTimeout), false),
+                Tried::PerTryTimeout => (At::any(is_retriable(self.policy, &Outcome::PerTryTimeout)), false),
                 Tried::Failed(failed) => self.judge(failed.kind),
             };
             after_timeout = matches!(tried, Tried::PerTryTimeout);
@@ -179,7 +171,7 @@ impl Job<'_> {
             let lost = match tried {
                 Tried::Answer(exchange) => {
                     let pause = self.back_off(retries + 1, draws);
-                    let may = self.may_retry(retriable, retries, pause, &mut slot);
+                    let may = self.may_retry(again_at, retries, pause, &mut slot);
                     let Some(again) = may.then(|| body.next()).flatten() else {
                         held.hold(chosen.active);
                         slot.into_iter().for_each(|place| held.hold(place));
@@ -189,7 +181,7 @@ impl Job<'_> {
                     drop(exchange);
                     retries += 1;
                     tokio::time::sleep(pause).await;
-                    let Some(chosen) = self.choose_again(&tried_at, &dead, draws).await? else {
+                    let Some(chosen) = self.choose_again(&tried_at, &failed_at, draws).await? else {
                         return Err(self.none_healthy());
                     };
                     (next, upload) = (chosen, Some(again));
@@ -202,49 +194,56 @@ impl Job<'_> {
                     Refusal::new(Reason::UpstreamTimeout, detail)
                 }
                 Tried::Failed(failed) => {
-                    dead.push(address);
+                    failed_at.note(address, failed.kind);
                     unsent = failed.unsent.map(|request| request.into_body());
                     refusal(failed.kind, failed.refusal)
                 }
             };
             drop(chosen.active);
             let Some(again) = unsent.or_else(|| body.next()) else { return Err(lost) };
-            if safe && free < MAX_FREE {
-                free += 1;
-                if let Some(chosen) = self.choose(&tried_at, &dead, draws).await? {
-                    (next, upload) = (chosen, Some(again));
-                    continue;
-                }
+            if unprocessed
+                && free.allows(begun.elapsed())
+                && let Some(chosen) = self.choose_free(&tried_at, &failed_at, draws).await?
+            {
+                (next, upload) = (chosen, Some(again));
+                continue;
             }
             let pause = self.back_off(retries + 1, draws);
-            if !self.may_retry(retriable, retries, pause, &mut slot) {
+            if !self.may_retry(again_at, retries, pause, &mut slot) {
                 return Err(lost);
             }
             retries += 1;
             tokio::time::sleep(pause).await;
-            let Some(chosen) = self.choose_again(&tried_at, &dead, draws).await? else { return Err(lost) };
+            let chosen = match again_at {
+                At::Another => self.choose(&tried_at, &failed_at.all, draws).await?,
+                At::Nowhere | At::Any => self.choose_again(&tried_at, &failed_at, draws).await?,
+            };
+            let Some(chosen) = chosen else { return Err(lost) };
             (next, upload) = (chosen, Some(again));
         }
     }
 
-    /// Whether the policy repeats after a failure of this kind, and whether repeating is safe without one.
-    fn judge(&self, kind: FailedKind) -> (bool, bool) {
-        let idempotent = self.head.method.is_idempotent() && self.policy.attempts > 0;
-        let (outcome, safe) = match kind {
-            FailedKind::Connect | FailedKind::Tls => (Outcome::NotSent(NotSent::Connect), true),
-            FailedKind::RefusedStream => (Outcome::NotSent(NotSent::RefusedStream), true),
-            FailedKind::Overflow => (Outcome::NotSent(NotSent::Overflow), false),
-            FailedKind::Reset { sent } => (Outcome::Reset { sent }, !sent || idempotent),
-            FailedKind::Protocol => (Outcome::Reset { sent: true }, idempotent),
-            FailedKind::Timeout => (Outcome::PerTryTimeout, false),
+    /// Whether the policy repeats after a failure of this kind, and whether nothing can have been processed.
+    fn judge(&self, kind: FailedKind) -> (At, bool) {
+        let idempotent = self.head.method.is_idempotent();
+        let (outcome, idempotent, unprocessed) = match kind {
+            FailedKind::Connect | FailedKind::Tls => (Outcome::NotSent(NotSent::Connect), false, true),
+            FailedKind::RefusedStream => (Outcome::NotSent(NotSent::RefusedStream), false, true),
+            FailedKind::Reset { sent } => (Outcome::Reset { sent }, idempotent, !sent),
+            FailedKind::Protocol => (Outcome::Reset { sent: true }, idempotent, false),
+            FailedKind::Timeout => (Outcome::PerTryTimeout, false, false),
+            FailedKind::Overflow | FailedKind::Local => return (At::Nowhere, false),
         };
-        (is_retriable(self.policy, &outcome), safe)
+        match At::any(is_retriable(self.policy, &outcome)) {
+            At::Nowhere if idempotent => (At::Another, unprocessed),
+            at => (at, unprocessed),
+        }
     }
 
     /// Takes a place for a retry that the policy wants, if it has one left and the cluster has. Notes Envoy's flag if
     /// not. Where a deadline leaves no time beyond the pause, what there is now is the better answer.
-    fn may_retry(&self, retriable: bool, retries: u32, pause: Duration, slot: &mut Option<Count>) -> bool {
-        if !retriable || !self.invocation.allows(pause) {
+    fn may_retry(&self, at: At, retries: u32, pause: Duration, slot: &mut Option<Count>) -> bool {
+        if at == At::Nowhere || !self.invocation.allows(pause) {
             return false;
         }
         let flag = if retries < self.policy.attempts {
@@ -268,67 +267,6 @@ impl Job<'_> {
         back_off(self.policy, retry, draws.next())
     }
 
-    /// Another endpoint, or one that failed before when there is no other.
-    async fn choose_again(
-        &self,
-        tried: &[SocketAddr],
-        dead: &[SocketAddr],
-        draws: &mut Draws,
-    ) -> Result<Option<Chosen>, Refusal> {
-        match self.choose(tried, dead, draws).await? {
-            None if !dead.is_empty() => self.choose(tried, &[], draws).await,
-            chosen => Ok(chosen),
-        }
-    }
-
-    async fn choose(
-        &self,
-        tried: &[SocketAddr],
-        dead: &[SocketAddr],
-        draws: &mut Draws,
-    ) -> Result<Option<Chosen>, Refusal> {
-        let table = &self.cluster.table;
-        let addresses = match table.resolution {
-            Resolution::Original => {
-                let (host, port) = self.original()?;
-                self.resolver.original(host, port).await
-            }
-            _ => self.resolver.endpoints(table).await,
-        };
-        let addresses = addresses.map_err(|refusal| match refusal.reason {
-            // Envoy: a name without an address is a cluster without a host.
-            Reason::UpstreamConnectFailed => Refusal::new(Reason::NoHealthyUpstream, refusal.detail),
-            _ => refusal,
-        })?;
-        if table.resolution == Resolution::Original {
-            // Each host that a client names is an endpoint of its own: nothing is balanced.
-            let (host, port) = self.original()?;
-            let name = || format!("{host}:{port}").into();
-            let free = addresses.0.iter().find(|found| !dead.contains(&found.address));
-            return Ok(free.map(|found| Chosen::at(found.address, name())));
-        }
-        let RetryPolicy { avoids_previous_hosts: avoid, remote_localities: other_priorities, .. } = *self.policy;
-        let wanted = Wanted { hash: self.hash, tried, avoid, dead, other_priorities };
-        Ok(self.clusters.choose(self.cluster, &addresses, &wanted, draws))
-    }
-
-    /// Where a destination without endpoints is: at the host that was named if that is its own, and never at the one of
-    /// another service whose routes lead here, which may be of the mesh.
-    fn original(&self) -> Result<(&str, u16), Refusal> {
-        let (named, port) = self.named;
-        let named = named.strip_suffix('.').unwrap_or(named);
-        let table = &self.cluster.table;
-        if port == table.port && traffic::covers(&table.host, named) {
-            return Ok((named, port));
-        }
-        if !table.host.starts_with('*') {
-            return Ok((&table.host, table.port));
-        }
-        let detail =
-            format!("the destination {} has no address of its own, and {named}:{port} is not of it", table.host);
-        Err(Refusal::new(Reason::DestinationForbidden, detail))
-    }
-
     /// Notes that a try begins; gives its number, from 1.
     fn begin(&self, chosen: &Chosen) -> u32 {
         let mut steps = self.trail.lock();
@@ -348,6 +286,7 @@ impl Job<'_> {
             credentials: self.credentials.clone(),
             server_name: self.server_name.to_owned(),
             http2: self.http2,
+            patience: self.per_try().max(self.timeout),
         }
     }
 
@@ -407,7 +346,7 @@ impl Job<'_> {
             Tried::PerTryTimeout => self.clusters.failed(address, "no answer in time"),
             Tried::Failed(failed) => match (failed.kind, failed.refusal.reason) {
                 // Neither says anything about the endpoint.
-                (FailedKind::Overflow | FailedKind::RefusedStream, _) | (_, Reason::IdentityUnavailable) => {}
+                (FailedKind::Local | FailedKind::Overflow | FailedKind::RefusedStream, _) => {}
                 // Somebody else behind the gateway: the gateway did its work.
                 (_, Reason::PeerIdentityMismatch) => self.clusters.failed_behind(self.cluster, address),
                 (_, reason) => self.clusters.failed(address, reason.as_str()),

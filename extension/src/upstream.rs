@@ -47,6 +47,10 @@ pub(crate) use tunnel::{Tunnel, Upgrade};
 /// has seen the end of a connection as soon as we would.
 const LOOK_AFTER: Duration = Duration::from_millis(100);
 
+/// How long the application may leave its request's body unfinished without sending a byte of it: the default of
+/// Envoy's `stream_idle_timeout`.
+const MAX_STALL: Duration = Duration::from_secs(300);
+
 /// What became of a request on one connection.
 enum Lost {
     /// No byte of it was sent; here it is again.
@@ -147,7 +151,7 @@ impl Upstream {
         };
         let mut request = prepared.map_err(|request| {
             let detail = format!("{}: found a request without a host, expected one", hop.cluster.host);
-            Failed::before(*request, (FailedKind::Protocol, Refusal::new(Reason::RequestInvalid, detail)))
+            Failed::before(*request, (FailedKind::Local, Refusal::new(Reason::RequestInvalid, detail)))
         })?;
         let mut spare = spare::spare(&request);
         let max_idle = if spare.is_some() { MAX_IDLE } else { MAX_IDLE_UNREPLAYABLE };
@@ -183,7 +187,12 @@ impl Upstream {
                     None => return Err(Failed::after(why)),
                 },
                 Err(Lost::NotSent(unsent, why)) => return Err(Failed::before(*unsent, why)),
-                Err(Lost::Silent(why) | Lost::Broken(why)) => return Err(Failed::after(why)),
+                Err(Lost::Silent(why) | Lost::Broken(why)) => {
+                    if let (FailedKind::RefusedStream, Line::Http2(stream)) = (why.0, &line) {
+                        stream.refused(pool);
+                    }
+                    return Err(Failed::after(why));
+                }
             }
             if let Line::Http2(stream) = &line {
                 self.pools.retire(&want.key, &stream.connection);
@@ -203,21 +212,25 @@ impl Upstream {
         if let Line::Http1(connection) = line {
             connection.used += 1;
         }
-        let progress = request.body().progress();
+        let (pace, silence) = (request.body().pace(), self.silence(hop));
         let mut sending = pin!(line.send(request));
         let sent = loop {
-            let progressed = async {
-                match &progress {
-                    Some(progress) => progress.notified().await,
+            // Whose turn it is: while the application's body goes out, the service need not answer, and while nothing
+            // of it comes, that is not the service's silence.
+            let stalled = pace.as_ref().is_some_and(|pace| pace.is_stalled());
+            let changed = async {
+                match &pace {
+                    Some(pace) => pace.changed().await,
                     None => std::future::pending().await,
                 }
             };
-            // The limit is on silence: while the application's body goes out, the service need not answer.
             tokio::select! {
                 biased;
                 sent = &mut sending => break sent,
-                () = progressed => {}
-                () = tokio::time::sleep(self.response_timeout) => return Err(Lost::Broken(self.silence(hop))),
+                () = changed => {}
+                () = tokio::time::sleep(if stalled { MAX_STALL } else { silence }) => {
+                    return Err(Lost::Broken(if stalled { stall() } else { silent(hop, silence) }));
+                }
             }
         };
         match sent {
@@ -235,10 +248,9 @@ impl Upstream {
         }
     }
 
-    fn silence(&self, hop: &Hop) -> Why {
-        let limit = self.response_timeout.as_millis();
-        let detail = format!("{} did not begin to answer within {limit} ms", hop.cluster.host);
-        (FailedKind::Timeout, Refusal::new(Reason::UpstreamTimeout, detail))
+    /// How long a service may be silent before its answer begins.
+    fn silence(&self, hop: &Hop) -> Duration {
+        hop.patience.map_or(self.response_timeout, |patience| patience.max(self.response_timeout))
     }
 
     fn pooled(&self, want: &Want<'_>) -> Option<Line> {
@@ -248,6 +260,18 @@ impl Upstream {
             false => self.pools.take(&want.key, pool, self.clock.now(), want.max_idle).map(Line::Http1),
         }
     }
+}
+
+fn silent(hop: &Hop, limit: Duration) -> Why {
+    let detail = format!("{} did not begin to answer within {} ms", hop.cluster.host, limit.as_millis());
+    (FailedKind::Timeout, Refusal::new(Reason::UpstreamTimeout, detail))
+}
+
+/// The application's fault: neither the endpoint's nor the service's.
+fn stall() -> Why {
+    let limit = MAX_STALL.as_secs();
+    let detail = format!("nothing of the request's body came within {limit} s, expected the rest of it");
+    (FailedKind::Local, Refusal::new(Reason::RequestTimeout, detail))
 }
 
 fn overflow(hop: &Hop, what: &str, most: u32) -> Why {

@@ -116,6 +116,38 @@ async fn a_server_with_the_wrong_identity_gets_nothing() {
 }
 
 #[tokio::test]
+async fn an_alias_of_the_trust_domain_is_the_same_service() {
+    let mesh = Arc::new(Mesh::new());
+    let aliased = format!(
+        "{YAML}---
+apiVersion: v1
+kind: ConfigMap
+metadata: {{ name: istio, namespace: istio-system }}
+data:
+  mesh: |
+    trustDomainAliases: [alias.example]
+"
+    );
+    let of = |account: &str| format!("spiffe://alias.example/ns/bookinfo/sa/{account}");
+    for (yaml, account, status) in [
+        (aliased.as_str(), "bookinfo-ratings", 200),
+        (aliased.as_str(), "bookinfo-details", 503),
+        (YAML, "bookinfo-ratings", 503),
+    ] {
+        let server = MeshServer::start(&mesh, &of(account)).await;
+        let place = format!("{GATEWAY}:15443");
+        let stage = Stage::ruled(&mesh, yaml, &[(place.as_str(), server.address)]).await;
+        let answer = stage.get("/").await;
+        assert_eq!(answer.status, status, "{account}: {answer:?}");
+        if status == 200 {
+            assert_eq!(stage.logged()["peer"], of(account));
+        } else {
+            assert!(answer.is(503, "peer_identity_mismatch") && server.seen().is_empty(), "{account}: {answer:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_server_with_two_identities_gets_nothing() {
     let mesh = Arc::new(Mesh::new());
     let mut both = params(RATINGS);

@@ -388,3 +388,49 @@ spec: {{ hosts: [moved.example], http: [{{ route: [{{ destination: {{ host: out.
     assert_eq!((answer.status.as_u16(), answer.body.as_str()), (200, "ratings"), "{answer:?}");
     assert_eq!(plain.seen().len(), 1);
 }
+
+#[tokio::test]
+async fn a_query_is_in_no_error() {
+    let scene = scene(&routed(
+        "
+  - rewrite: { uriRegexRewrite: { match: ^/, rewrite: x } }
+    route: [{ destination: { host: ratings } }]
+",
+    ))
+    .await;
+    let answer = scene.stage.get("/path?token=secret").await;
+    assert!(answer.is(503, "configuration_invalid") && answer.body.contains("xpath"), "{answer:?}");
+    assert!(!answer.body.contains("secret"), "{answer:?}");
+    assert!(!scene.stage.lines.all().iter().any(|line| line.contains("secret")));
+}
+
+#[tokio::test]
+async fn a_route_that_takes_the_token_out_gets_none() {
+    let scene = scene(&routed(
+        "
+  - match: [{ uri: { prefix: /bare } }]
+    headers: { request: { remove: [Authorization] } }
+    route: [{ destination: { host: ratings } }]
+    mirrors: [{ destination: { host: shadow }, percentage: { value: 100 } }]
+  - match: [{ uri: { prefix: /own } }]
+    headers: { request: { remove: [authorization], set: { authorization: Basic x } } }
+    route: [{ destination: { host: ratings } }]
+  - route: [{ destination: { host: ratings } }]
+",
+    ))
+    .await;
+    let with = |path: &str| get(path).header("authorization", "Bearer mine").body(text("")).unwrap();
+    let sent = |server: &MeshServer| {
+        server.seen().last().unwrap().headers.get("authorization").map(|value| value.to_str().unwrap().to_owned())
+    };
+    for (path, expected) in [("/", Some("Bearer mine")), ("/bare", None), ("/own", Some("Basic x"))] {
+        assert_eq!(scene.stage.call(with(path)).await.status, 200);
+        assert_eq!(sent(&scene.v1).as_deref(), expected, "{path}");
+    }
+    for (path, expected) in [("/", Some("Bearer token-1")), ("/bare", None)] {
+        assert_eq!(scene.stage.get(path).await.status, 200);
+        assert_eq!(sent(&scene.v1).as_deref(), expected, "{path}");
+    }
+    until("the copies", || scene.shadow.count() == 2).await;
+    assert_eq!(sent(&scene.shadow), None);
+}

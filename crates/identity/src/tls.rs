@@ -23,7 +23,8 @@ use crate::spiffe_id::SpiffeId;
 use crate::svid::Svid;
 use crate::verify::{SpiffeClientVerifier, SpiffeServerVerifier};
 
-/// A client that shows `svid` and talks only to a server with one of the `expected` identities.
+/// A client that shows `svid` and talks only to a server with one of the `expected` identities, which are of the
+/// bundle's trust domain or of an alias of it.
 ///
 /// TLS 1.3 is preferred and 1.2 accepted (a mesh sidecar's minimum), then with the extended master secret.
 /// `alpn` is offered in this order; an empty list offers nothing. Sessions are never resumed: a resumed
@@ -40,7 +41,7 @@ pub fn client_config(
     if expected.is_empty() {
         return Err(TlsError::NothingExpected);
     }
-    let verifier = SpiffeServerVerifier::new(bundle.clone(), expected.to_vec());
+    let verifier = SpiffeServerVerifier::with_aliases(bundle.clone(), expected.to_vec());
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13, &TLS12])
         .map_err(|error| TlsError::Rustls(error.to_string()))?

@@ -23,13 +23,22 @@ use crate::tls;
 pub struct SpiffeServerVerifier {
     bundle: TrustBundle,
     expected: Vec<SpiffeId>,
+    aliases: bool,
     provider: Arc<CryptoProvider>,
 }
 
 impl SpiffeServerVerifier {
     /// A verifier that accepts the identities of `expected` and no other; an empty list accepts nobody.
     pub fn new(bundle: TrustBundle, expected: Vec<SpiffeId>) -> SpiffeServerVerifier {
-        SpiffeServerVerifier { bundle, expected, provider: tls::provider() }
+        SpiffeServerVerifier { bundle, expected, aliases: false, provider: tls::provider() }
+    }
+
+    /// The same, where `expected` may have identities of other trust domains that are names of this mesh too, with its
+    /// roots. Istio's `trustDomainAliases`: "Any service with the identity `td1/ns/foo/sa/a-service-account`,
+    /// `td2/ns/foo/sa/a-service-account`, or `td3/ns/foo/sa/a-service-account` will be treated the same in the Istio
+    /// mesh." Which those are is the caller's to say, in `expected`, and nobody else of them is accepted.
+    pub fn with_aliases(bundle: TrustBundle, expected: Vec<SpiffeId>) -> SpiffeServerVerifier {
+        SpiffeServerVerifier { aliases: true, ..SpiffeServerVerifier::new(bundle, expected) }
     }
 
     /// The check itself, outside of a handshake. `now` is Unix seconds.
@@ -44,7 +53,11 @@ impl SpiffeServerVerifier {
     ) -> Result<SpiffeId, PeerError> {
         let usage = KeyUsage::server_auth();
         let found = check_svid(&self.bundle, &self.provider, leaf, intermediates, usage, now)?;
-        match self.expected.contains(&found) {
+        let is_expected = self.expected.contains(&found);
+        if !(self.aliases && is_expected) {
+            check_trust_domain(&self.bundle, &found)?;
+        }
+        match is_expected {
             true => Ok(found),
             false => Err(PeerError::Unexpected { found, expected: self.expected.clone() }),
         }
@@ -76,7 +89,9 @@ impl SpiffeClientVerifier {
         now: u64,
     ) -> Result<SpiffeId, PeerError> {
         let usage = KeyUsage::client_auth();
-        check_svid(&self.bundle, &self.provider, leaf, intermediates, usage, now)
+        let found = check_svid(&self.bundle, &self.provider, leaf, intermediates, usage, now)?;
+        check_trust_domain(&self.bundle, &found)?;
+        Ok(found)
     }
 }
 
@@ -110,12 +125,15 @@ fn check_svid(
     for authority in path.intermediate_certificates() {
         check_may_sign(&authority.der())?;
     }
-    let found = Leaf::parse(leaf)?.id;
-    // X509-SVID §5: the roots are those of the bundle of the ID's own trust domain.
-    if found.trust_domain() != bundle.trust_domain().as_str() {
-        return Err(PeerError::TrustDomain { found, expected: bundle.trust_domain().to_string() });
+    Ok(Leaf::parse(leaf)?.id)
+}
+
+/// X509-SVID §5: the roots are those of the bundle of the ID's own trust domain.
+fn check_trust_domain(bundle: &TrustBundle, found: &SpiffeId) -> Result<(), PeerError> {
+    match found.trust_domain() == bundle.trust_domain().as_str() {
+        true => Ok(()),
+        false => Err(PeerError::TrustDomain { found: found.clone(), expected: bundle.trust_domain().to_string() }),
     }
-    Ok(found)
 }
 
 /// RFC 5280 6.1.4 (n): "If a key usage extension is present, verify that the keyCertSign bit is set". webpki takes cA=true
@@ -250,6 +268,24 @@ mod tests {
         let error = verifier.check(&reviews, &[], NOW).unwrap_err();
         assert!(error.is_identity());
         assert_eq!(error, PeerError::Unexpected { found: REVIEWS.parse().unwrap(), expected: ids(&[RATINGS]) });
+    }
+
+    #[test]
+    fn an_alias_of_the_trust_domain_is_accepted_where_it_is_expected() {
+        let authority = Authority::new();
+        let alias = "spiffe://alias.example/ns/bookinfo/sa/bookinfo-ratings";
+        let (ratings, _) = authority.leaf(alias);
+        let (reviews, _) = authority.leaf("spiffe://alias.example/ns/bookinfo/sa/bookinfo-reviews");
+        let expected = || ids(&[RATINGS, alias]);
+        let verifier = SpiffeServerVerifier::with_aliases(authority.bundle(), expected());
+        assert_eq!(verifier.check(&ratings, &[], NOW).unwrap().as_str(), alias);
+        let error = verifier.check(&reviews, &[], NOW).unwrap_err();
+        assert!(matches!(error, PeerError::TrustDomain { .. }) && error.is_identity());
+        let (stranger, _) = Authority::new().leaf(alias);
+        assert!(matches!(verifier.check(&stranger, &[], NOW), Err(PeerError::Chain(_))));
+        // Only where the caller says so: nobody's own SVID is of an alias.
+        let strict = SpiffeServerVerifier::new(authority.bundle(), expected());
+        assert!(matches!(strict.check(&ratings, &[], NOW), Err(PeerError::TrustDomain { .. })));
     }
 
     #[test]

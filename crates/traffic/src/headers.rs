@@ -137,6 +137,10 @@ impl Changes {
         self.authority.as_deref()
     }
 
+    fn removes(&self, name: &HeaderName) -> bool {
+        self.remove.contains(name)
+    }
+
     /// True when it does nothing.
     pub fn is_empty(&self) -> bool {
         self.remove.is_empty() && self.set.is_empty() && self.add.is_empty() && self.authority.is_none()
@@ -192,6 +196,11 @@ impl RouteChanges {
             response: levels(response, Side::Response)?,
             authority,
         })
+    }
+
+    /// Whether the route takes this header out of its requests, whoever put it there.
+    pub fn removes(&self, name: &HeaderName) -> bool {
+        self.request.iter().any(|level| level.removes(name))
     }
 
     /// Changes the headers of a request; `line` is as the client wrote it, before any rewrite: Envoy changes headers

@@ -58,7 +58,7 @@ fn replace_matched(picked: &Picked<'_>, head: &Head<'_>, with: &str) -> Result<S
 fn check_path(path: &str) -> Result<(), String> {
     let visible = path.bytes().all(|byte| byte > b' ' && byte != 0x7f && byte != b'#');
     if !path.starts_with('/') || !visible || path.len() > MAX_LENGTH || path.parse::<PathAndQuery>().is_err() {
-        let shown: String = path.chars().take(200).collect();
+        let shown = without_query(path);
         return Err(format!("the rewrite gives {shown:?}, which is no path of HTTP"));
     }
     Ok(())
@@ -215,6 +215,11 @@ pub fn location(redirect: &Redirect, picked: &Picked<'_>, head: &Head<'_>) -> Re
     Ok(location)
 }
 
+/// The begin of an address for people: a query may have a credential in it.
+fn without_query(address: &str) -> String {
+    address.split('?').next().unwrap_or_default().chars().take(200).collect()
+}
+
 fn check_location(location: &str, scheme: &str, authority: &str) -> Result<(), String> {
     // A name before the host (`user@host`) is none that a redirect should ever name.
     let is_whole = |uri: Uri| {
@@ -226,7 +231,7 @@ fn check_location(location: &str, scheme: &str, authority: &str) -> Result<(), S
     if matches!(scheme, "http" | "https") && is_ascii && location.parse().is_ok_and(is_whole) {
         return Ok(());
     }
-    let shown: String = location.chars().take(200).collect();
+    let shown = without_query(location);
     Err(format!("the redirect gives {shown:?}, which is no URL of HTTP"))
 }
 

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
@@ -26,7 +27,7 @@ const PART: usize = 64;
 pub(crate) enum Upload {
     /// None: the request can be sent again.
     Empty,
-    /// Whatever the application sends, kept for another try; each part is told to whoever watches for progress.
+    /// Whatever the application sends, kept for another try; each part is told to whoever watches its [`Pace`].
     Taped(Head),
 }
 
@@ -46,11 +47,37 @@ impl Upload {
         (upload, Replay(tape))
     }
 
-    /// Told of each part that goes out.
-    pub(crate) fn progress(&self) -> Option<Arc<Notify>> {
+    /// How it goes out; `None` when nothing does.
+    pub(crate) fn pace(&self) -> Option<Arc<Pace>> {
         match self {
             Upload::Empty => None,
-            Upload::Taped(head) => Some(Arc::clone(&head.progress)),
+            Upload::Taped(head) => Some(Arc::clone(&head.pace)),
+        }
+    }
+}
+
+/// Who is waited for while a body goes out.
+#[derive(Default)]
+pub(crate) struct Pace {
+    stalled: AtomicBool,
+    changed: Notify,
+}
+
+impl Pace {
+    /// Whether the next part is asked for and the application has not sent it yet.
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.stalled.load(Ordering::Acquire)
+    }
+
+    /// Returns when a part has gone out, or the application has become the one to wait for.
+    pub(crate) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    fn note(&self, stalled: bool) {
+        let before = self.stalled.swap(stalled, Ordering::AcqRel);
+        if !(stalled && before) {
+            self.changed.notify_one();
         }
     }
 }
@@ -103,12 +130,12 @@ pub(crate) struct Head {
     /// The bytes that it has given out.
     given: u64,
     done: bool,
-    progress: Arc<Notify>,
+    pace: Arc<Pace>,
 }
 
 impl Head {
     fn new(tape: &Arc<Mutex<Tape>>, turn: u64) -> Head {
-        Head { tape: Arc::clone(tape), turn, read: 0, given: 0, done: false, progress: Arc::default() }
+        Head { tape: Arc::clone(tape), turn, read: 0, given: 0, done: false, pace: Arc::default() }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
@@ -244,13 +271,9 @@ impl Body for Upload {
     type Error = BoxError;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let (polled, progress) = match self.get_mut() {
-            Upload::Empty => return Poll::Ready(None),
-            Upload::Taped(head) => (head.poll(cx), &head.progress),
-        };
-        if polled.is_ready() {
-            progress.notify_one();
-        }
+        let Upload::Taped(head) = self.get_mut() else { return Poll::Ready(None) };
+        let polled = head.poll(cx);
+        head.pace.note(polled.is_pending());
         polled
     }
 

@@ -145,7 +145,11 @@ impl Members {
         let request = Request { hash: wanted.hash, previous: &previous, previous_priorities };
         let picked = self.balancer.as_mut()?.pick(&request, &state, now, &mut || draws.next())?;
         // Where all endpoints are used because too few are healthy, a dead one can come out.
-        let known = self.known.get(picked).filter(|_| !dead.contains(&picked))?;
+        let picked = match dead.contains(&picked) {
+            true => (0..self.known.len()).find(|other| !dead.contains(other))?,
+            false => picked,
+        };
+        let known = self.known.get(picked)?;
         Some(Chosen { address: known.address, name: Arc::clone(&known.name), active: Count::one(&known.active) })
     }
 

@@ -27,8 +27,17 @@ const SERVES_ON_ERROR: Duration = Duration::from_secs(600);
 /// How long a failed look-up is not repeated.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// How long a request waits for a look-up.
+/// How long requests wait for a look-up.
 const WAIT: Duration = Duration::from_secs(2);
+
+/// The same when there are addresses to go on with: older ones of this name, or those of other names.
+pub(super) const GRACE: Duration = Duration::from_millis(250);
+
+/// How long a look-up may take, after which it has failed. One that began before that has been asleep.
+const MOST: Duration = Duration::from_secs(10);
+
+/// The longest name: RFC 1035 2.3.4 allows 255 octets with the lengths of its labels, which is 253 in text.
+const MAX_NAME: usize = 253;
 
 type Found = Arc<[IpAddr]>;
 
@@ -46,16 +55,23 @@ struct Entry {
     found: Option<(Found, SystemTime)>,
     /// The last look-up failed, then and for this reason.
     failed: Option<(String, SystemTime)>,
-    /// One is running; it ends when the sender is dropped.
-    running: Option<watch::Receiver<()>>,
+    /// One is running.
+    running: Option<Running>,
     /// When it was last asked for.
     asked: Option<SystemTime>,
+}
+
+#[derive(Clone)]
+struct Running {
+    /// It ends when the sender is dropped.
+    end: watch::Receiver<()>,
+    since: SystemTime,
 }
 
 enum Look {
     Serves(Found),
     Fails(String),
-    Wait(watch::Receiver<()>),
+    Wait(Running, Duration),
 }
 
 impl Cache {
@@ -74,13 +90,16 @@ impl Cache {
 
     /// The addresses of a name; never empty.
     pub(super) async fn get(self: &Arc<Self>, name: &str) -> Result<Found, String> {
-        let mut running = match self.look(name) {
+        if name.len() > MAX_NAME {
+            return Err(format!("found a name of {} bytes, expected at most {MAX_NAME}", name.len()));
+        }
+        let (mut running, limit) = match self.look(name) {
             Look::Serves(found) => return Ok(found),
             Look::Fails(why) => return Err(why),
-            Look::Wait(running) => running,
+            Look::Wait(running, limit) => (running, limit),
         };
         // An error either way: it has ended, or it takes too long.
-        let ended = timeout(WAIT, running.changed()).await.is_ok();
+        let ended = timeout(limit, running.end.changed()).await.is_ok();
         let now = self.clock.now();
         let names = self.lock();
         let entry = names.get(name);
@@ -91,7 +110,7 @@ impl Cache {
         }
         match entry.and_then(|entry| entry.failed.as_ref()) {
             Some((why, _)) if ended => Err(why.clone()),
-            _ => Err(format!("no answer from the name service within {} ms", WAIT.as_millis())),
+            _ => Err(no_answer(WAIT)),
         }
     }
 
@@ -107,28 +126,41 @@ impl Cache {
         // Neither is true on a clock that was set back: then it is looked up.
         let fresh = entry.found.as_ref().is_some_and(|(_, since)| is_within(*since, now, DUE));
         let pausing = entry.failed.as_ref().is_some_and(|(_, since)| is_within(*since, now, PAUSE));
-        let running = entry.running.as_ref().filter(|running| running.has_changed().is_ok()).cloned();
+        let mut running = entry.running.clone().filter(|running| running.end.has_changed().is_ok());
+        if let Some(asleep) = running.take_if(|running| !is_within(running.since, now, MOST)) {
+            entry.failed.get_or_insert((no_answer(MOST), asleep.since));
+        }
         let running = match running {
             None if !fresh && !pausing => {
-                let (tell, running) = watch::channel(());
+                let (tell, end) = watch::channel(());
+                let running = Running { end, since: now };
                 entry.running = Some(running.clone());
                 tokio::spawn(Arc::clone(self).refresh(name.to_owned(), tell));
                 Some(running)
             }
             running => running,
         };
-        let serves = if running.is_some() { SERVES } else { SERVES_ON_ERROR };
-        match (&entry.found, running, &entry.failed) {
-            (Some((found, since)), _, _) if fresh || is_within(*since, now, serves) => Look::Serves(Arc::clone(found)),
-            (_, Some(running), _) => Look::Wait(running),
-            (_, None, Some((why, _))) => Look::Fails(why.clone()),
-            (_, None, None) => Look::Fails("found no address".to_owned()),
+        let old = entry.found.as_ref().filter(|(_, since)| is_within(*since, now, SERVES_ON_ERROR));
+        let waits = |limit: Duration| running.as_ref().filter(|running| is_within(running.since, now, limit)).cloned();
+        match (old, &entry.failed) {
+            // Nobody waits for a name service that has just not answered, as long as there is something to go on with.
+            (Some((found, since)), failed) => match waits(GRACE).filter(|_| failed.is_none()) {
+                Some(running) if !is_within(*since, now, SERVES) => Look::Wait(running, GRACE),
+                _ => Look::Serves(Arc::clone(found)),
+            },
+            (None, failed) => match (waits(WAIT), &running, failed) {
+                (Some(running), ..) => Look::Wait(running, WAIT),
+                (None, Some(_), _) => Look::Fails(no_answer(WAIT)),
+                (None, None, Some((why, _))) => Look::Fails(why.clone()),
+                (None, None, None) => Look::Fails("found no address".to_owned()),
+            },
         }
     }
 
     /// Looks `name` up. The end of `tell` wakes those who wait.
     async fn refresh(self: Arc<Self>, name: String, tell: watch::Sender<()>) {
-        let outcome = self.lookup.lookup(name.clone()).await;
+        let outcome = timeout(MOST, self.lookup.lookup(name.clone())).await;
+        let outcome = outcome.unwrap_or_else(|_| Err(std::io::Error::other(no_answer(MOST))));
         let now = self.clock.now();
         if let Some(entry) = self.lock().get_mut(&name) {
             match outcome {
@@ -160,6 +192,10 @@ fn distinct(mut found: Vec<IpAddr>) -> Found {
     found.dedup();
     found.truncate(MAX_ADDRESSES);
     found.into()
+}
+
+fn no_answer(limit: Duration) -> String {
+    format!("no answer from the name service within {} ms", limit.as_millis())
 }
 
 fn is_within(since: SystemTime, now: SystemTime, limit: Duration) -> bool {

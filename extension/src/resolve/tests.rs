@@ -7,7 +7,7 @@ use traffic::table::Endpoint;
 
 use super::*;
 
-/// Answers what it is told to, as often as it has permits.
+/// Answers what it is told to, as often as it has permits; for names with `slow` in them never.
 struct Names {
     calls: AtomicUsize,
     permits: Semaphore,
@@ -17,10 +17,13 @@ struct Names {
 struct Stub(Arc<Names>);
 
 impl Lookup for Stub {
-    fn lookup(&self, _name: String) -> BoxFuture<'static, std::io::Result<Vec<IpAddr>>> {
+    fn lookup(&self, name: String) -> BoxFuture<'static, std::io::Result<Vec<IpAddr>>> {
         let names = Arc::clone(&self.0);
         Box::pin(async move {
             names.calls.fetch_add(1, Ordering::SeqCst);
+            if name.contains("slow") {
+                std::future::pending::<()>().await;
+            }
             names.permits.acquire().await.unwrap().forget();
             names.answer.lock().unwrap().clone().map_err(std::io::Error::other)
         })
@@ -31,6 +34,7 @@ struct Stage {
     resolver: Arc<Resolver>,
     names: Arc<Names>,
     clock: Arc<FixedClock>,
+    clusters: Mutex<Vec<String>>,
 }
 
 impl Stage {
@@ -45,7 +49,7 @@ impl Stage {
         let api = Some("192.0.100.1:9001".to_owned());
         let lookup = Arc::new(Stub(Arc::clone(&names)));
         let resolver = Resolver::with(vec![led], api, clock.clone() as Arc<dyn Clock>, lookup);
-        Stage { resolver, names, clock }
+        Stage { resolver, names, clock, clusters: Mutex::default() }
     }
 
     fn calls(&self) -> usize {
@@ -56,8 +60,18 @@ impl Stage {
         *self.names.answer.lock().unwrap() = answer.map(parsed).map_err(str::to_owned);
     }
 
+    async fn endpoints(&self, cluster: &Cluster) -> Result<Arc<Addresses>, Refusal> {
+        let mut names = self.clusters.lock().unwrap();
+        let index = names.iter().position(|name| *name == cluster.name).unwrap_or(names.len());
+        if index == names.len() {
+            names.push(cluster.name.clone());
+        }
+        drop(names);
+        self.resolver.endpoints(u32::try_from(index).unwrap(), cluster).await
+    }
+
     async fn get(&self, cluster: &Cluster) -> Result<Vec<String>, String> {
-        let found = self.resolver.endpoints(cluster).await.map_err(|refusal| refusal.detail)?;
+        let found = self.endpoints(cluster).await.map_err(|refusal| refusal.detail)?;
         Ok(found.0.iter().map(|found| format!("{} {}", found.endpoint, found.address)).collect())
     }
 
@@ -94,8 +108,8 @@ async fn addresses_are_not_looked_up() {
     let static_one = cluster(Resolution::Static, &[("10.0.0.1", 80), ("fd00::1", 81), ("led.example", 80)]);
     let expected = ["0 10.0.0.1:80", "1 [fd00::1]:81", "2 127.0.0.1:4000"];
     assert_eq!(stage.get(&static_one).await.unwrap(), expected);
-    let again = stage.resolver.endpoints(&static_one).await.unwrap();
-    assert!(Arc::ptr_eq(&again, &stage.resolver.endpoints(&static_one).await.unwrap()));
+    let again = stage.endpoints(&static_one).await.unwrap();
+    assert!(Arc::ptr_eq(&again, &stage.endpoints(&static_one).await.unwrap()));
     assert_eq!(stage.calls(), 0);
 }
 
@@ -104,13 +118,13 @@ async fn every_address_of_a_name_is_an_endpoint_and_the_first_one_of_a_logical_o
     let stage = Stage::new(9, &["10.0.0.2", "10.0.0.1", "10.0.0.2"]);
     let strict = cluster(Resolution::StrictDns, &[("a.example", 80)]);
     assert_eq!(stage.get(&strict).await.unwrap(), ["0 10.0.0.1:80", "0 10.0.0.2:80"]);
-    let first = stage.resolver.endpoints(&strict).await.unwrap();
+    let first = stage.endpoints(&strict).await.unwrap();
     // Another order is no change.
     stage.answers(Ok(&["10.0.0.1", "10.0.0.2"]));
     stage.clock.advance(Duration::from_secs(6));
     stage.get(&strict).await.unwrap();
     stage.settle(2).await;
-    assert!(Arc::ptr_eq(&first, &stage.resolver.endpoints(&strict).await.unwrap()));
+    assert!(Arc::ptr_eq(&first, &stage.endpoints(&strict).await.unwrap()));
 
     let logical = cluster(Resolution::LogicalDns, &[("a.example", 80)]);
     assert_eq!(stage.get(&logical).await.unwrap(), ["0 10.0.0.1:80"]);
@@ -220,4 +234,84 @@ async fn a_host_of_the_client_leads_to_no_local_service() {
     assert!(stage.resolver.original("rebound.example", 443).await.is_err());
     // The operator's own exception, for local stacks.
     assert!(stage.resolver.original("led.example", 80).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_name_service_costs_nothing_while_there_are_old_addresses() {
+    let stage = Stage::new(1, &["10.0.0.1"]);
+    let strict = cluster(Resolution::StrictDns, &[("a.example", 80)]);
+    stage.get(&strict).await.unwrap();
+    // A freeze, and no answer any more.
+    stage.clock.advance(Duration::from_secs(300));
+    let begin = tokio::time::Instant::now();
+    assert_eq!(stage.get(&strict).await.unwrap(), ["0 10.0.0.1:80"]);
+    assert_eq!(begin.elapsed(), Duration::from_millis(250), "the first one waits a moment");
+    for _ in 0..100 {
+        stage.clock.advance(Duration::from_secs(2));
+        stage.get(&strict).await.unwrap();
+    }
+    assert_eq!(begin.elapsed(), Duration::from_millis(250), "the others do not");
+    stage.clock.advance(Duration::from_secs(600));
+    assert!(stage.get(&strict).await.is_err(), "too old");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_up_that_never_ends_is_given_up_and_begun_again() {
+    let stage = Stage::new(0, &["10.0.0.1"]);
+    let strict = cluster(Resolution::StrictDns, &[("a.example", 80)]);
+    stage.get(&strict).await.unwrap_err();
+    let begin = tokio::time::Instant::now();
+    stage.clock.advance(Duration::from_secs(3));
+    let error = stage.get(&strict).await.unwrap_err();
+    assert!(error.contains("no answer") && begin.elapsed().is_zero(), "nobody waits for it again: {error}");
+    tokio::time::advance(Duration::from_secs(10)).await;
+    stage.clock.advance(Duration::from_secs(10));
+    stage.settle(1).await;
+    stage.clock.advance(Duration::from_secs(2));
+    stage.names.permits.add_permits(1);
+    assert_eq!(stage.get(&strict).await.unwrap(), ["0 10.0.0.1:80"]);
+    assert_eq!(stage.calls(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_without_an_answer_does_not_hold_up_the_others() {
+    let stage = Stage::new(9, &["10.0.0.1"]);
+    let mixed = cluster(Resolution::StrictDns, &[("slow.example", 80), ("a.example", 80), ("10.0.0.7", 80)]);
+    let begin = tokio::time::Instant::now();
+    assert_eq!(stage.get(&mixed).await.unwrap(), ["1 10.0.0.1:80", "2 10.0.0.7:80"]);
+    assert_eq!(begin.elapsed(), Duration::from_millis(250));
+    for _ in 0..5 {
+        stage.clock.advance(Duration::from_millis(1_500));
+        stage.get(&mixed).await.unwrap();
+    }
+    assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
+}
+
+#[tokio::test]
+async fn a_name_outside_of_the_mesh_leads_to_no_local_service() {
+    let addresses = ["169.254.169.254", "127.0.0.1", "192.0.100.1", "10.1.2.3"];
+    let outside = cluster(Resolution::StrictDns, &[("api.example", 443)]);
+    assert_eq!(Stage::new(9, &addresses).get(&outside).await.unwrap(), ["0 10.1.2.3:443"]);
+    for address in &addresses[..3] {
+        let refusal = Stage::new(9, &[address]).endpoints(&outside).await.unwrap_err();
+        assert_eq!(refusal.reason, Reason::DestinationForbidden, "{address}");
+        assert!(refusal.detail.contains("api.example"), "{}", refusal.detail);
+    }
+    // What the operator has written himself, and what proves who it is.
+    for name in ["localhost", "127.0.0.1", "db.localhost"] {
+        let given = cluster(Resolution::StrictDns, &[(name, 443)]);
+        assert_eq!(Stage::new(9, &["127.0.0.1"]).get(&given).await.unwrap(), ["0 127.0.0.1:443"]);
+    }
+    let mesh = Cluster { tls: Tls::IstioMutual(traffic::table::IstioMutual::default()), ..outside };
+    assert_eq!(Stage::new(9, &["127.0.0.1"]).get(&mesh).await.unwrap(), ["0 127.0.0.1:443"]);
+}
+
+#[tokio::test]
+async fn names_have_a_longest() {
+    let stage = Stage::new(9, &["10.0.0.1"]);
+    let named = |length: usize| cluster(Resolution::StrictDns, &[("a".repeat(length).as_str(), 80)]);
+    assert!(stage.get(&named(253)).await.is_ok());
+    let error = stage.get(&named(254)).await.unwrap_err();
+    assert!(error.contains("254 bytes"), "{error}");
+    assert_eq!(stage.calls(), 1, "nothing is asked or kept");
 }

@@ -6,9 +6,10 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Request, Response};
+use tokio::time::Instant;
 use traffic::outlier::Observed;
 
-use super::{ATTEMPT_COUNT, Job, MAX_FREE, Tried, Won, refusal};
+use super::{ATTEMPT_COUNT, Free, Job, Tried, Won, refusal};
 use crate::body::Upload;
 use crate::cluster::{Chosen, Held};
 use crate::random::Draws;
@@ -75,12 +76,12 @@ impl Job<'_> {
         let Some(place) = self.cluster.enter() else { return Err(self.full()) };
         let mut held = Held::default();
         held.hold(place);
-        let mut dead = Vec::new();
+        let (mut dead, mut free) = (Vec::new(), Free::default());
         let mut next = self.choose(&dead, &dead, draws).await?.ok_or_else(|| self.none_healthy())?;
         loop {
             let chosen = next;
             let hop = self.hop(&chosen);
-            let attempt = self.begin(&chosen);
+            let (attempt, begun) = (self.begin(&chosen), Instant::now());
             let opened = match upgrades {
                 true => self.upstream.upgrade(&hop, self.request(attempt)).await,
                 false => {
@@ -99,14 +100,11 @@ impl Job<'_> {
             };
             let Chosen { address, .. } = chosen;
             let (kind, why) = (failed.kind, failed.refusal.clone());
-            if why.reason != Reason::WebsocketUnsupported {
-                self.observe(address, &Tried::Failed(failed));
-            }
+            self.observe(address, &Tried::Failed(failed));
             dead.push(address);
             let unheard = matches!(kind, FailedKind::Connect | FailedKind::Tls | FailedKind::Reset { sent: false });
             let why = refusal(kind, why);
-            // Without an identity the next one would say the same.
-            if !unheard || why.reason == Reason::IdentityUnavailable || dead.len() > MAX_FREE {
+            if !unheard || !free.allows(begun.elapsed()) {
                 return Err(why);
             }
             match self.choose(&dead, &dead, draws).await? {

@@ -21,7 +21,7 @@ impl Upstream {
             let most = most_pending(pool.max_pending);
             return Err(overflow(hop, "requests that wait for a connection (http1MaxPendingRequests)", most));
         };
-        let deadline = Instant::now() + self.response_timeout;
+        let deadline = Instant::now() + self.silence(hop);
         let mut waited = false;
         loop {
             let mut freed = pin!(want.service.freed());
@@ -63,10 +63,10 @@ impl Upstream {
     async fn free(&self, hop: &Hop, freed: impl Future<Output = ()>, deadline: Instant) -> Result<(), Why> {
         timeout_at(deadline, freed).await.map_err(|_| {
             let most = hop.cluster.pool.max_connections;
-            let limit = self.response_timeout.as_millis();
+            let limit = self.silence(hop).as_millis();
             let host = &hop.cluster.host;
             let detail = format!("none of the {most} connections to {host} became free within {limit} ms");
-            (FailedKind::Timeout, Refusal::new(Reason::UpstreamTimeout, detail))
+            (FailedKind::Local, Refusal::new(Reason::UpstreamTimeout, detail))
         })
     }
 
@@ -84,7 +84,7 @@ impl Upstream {
     }
 
     pub(super) async fn dial(&self, hop: &Hop, spoken: Spoken, open: Open) -> Result<Dialed, Why> {
-        let protection = self.configs.protection(hop, spoken).map_err(|refusal| (FailedKind::Tls, refusal))?;
+        let protection = self.configs.protection(hop, spoken).map_err(|refusal| (FailedKind::Local, refusal))?;
         dial(hop, protection, open, self.clock.now()).await
     }
 }

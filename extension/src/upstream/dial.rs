@@ -114,7 +114,8 @@ async fn connect(hop: &Hop, begin: Instant, deadline: Instant) -> Result<TcpStre
         Ok(Ok(stream)) => Ok(stream),
         Ok(Err(error)) => {
             let detail = format!("cannot connect to the endpoint {endpoint}: {error}");
-            Err((FailedKind::Connect, Refusal::new(Reason::UpstreamConnectFailed, detail)))
+            let kind = if is_ours(&error) { FailedKind::Local } else { FailedKind::Connect };
+            Err((kind, Refusal::new(Reason::UpstreamConnectFailed, detail)))
         }
         Err(_) => {
             let limit = (deadline - begin).as_millis();
@@ -122,6 +123,11 @@ async fn connect(hop: &Hop, begin: Instant, deadline: Instant) -> Result<TcpStre
             Err((FailedKind::Connect, Refusal::new(Reason::UpstreamTimeout, detail)))
         }
     }
+}
+
+/// Whether this machine has run out of something: Linux's `ENFILE`, `EMFILE`, `ENOMEM`, `EADDRNOTAVAIL`, `ENOBUFS`.
+fn is_ours(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(23 | 24 | 12 | 99 | 105))
 }
 
 /// Options that make a connection better, and without which it is one too.

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{Request, Response};
 use identity::{Credentials, SpiffeId};
@@ -28,6 +29,9 @@ pub(crate) struct Hop {
     pub(crate) server_name: String,
     /// Whether the client speaks HTTP/2, for a cluster that follows it.
     pub(crate) http2: bool,
+    /// How long the route itself lets the service be silent, where it says so: that counts if it is longer than what
+    /// counts everywhere.
+    pub(crate) patience: Option<Duration>,
 }
 
 impl Hop {
@@ -53,7 +57,7 @@ impl Hop {
             (Tls::IstioMutual(_), Some(credentials)) if now > credentials.svid().not_after() => "the SVID is over",
             _ => return Ok(()),
         };
-        Err((FailedKind::Tls, tls::no_identity(self, why)))
+        Err((FailedKind::Local, tls::no_identity(self, why)))
     }
 }
 
@@ -95,6 +99,9 @@ impl Failed {
 /// How a request failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FailedKind {
+    /// On this side, before or while anything went out: our configuration, our limits, the application. It says
+    /// nothing about the endpoint, and another one would not help.
+    Local,
     /// No connection.
     Connect,
     /// No TLS handshake, or the wrong peer.

@@ -154,6 +154,14 @@ impl Stream {
         &self.connection.known
     }
 
+    /// The server did not take the request. The next one goes over another connection, if the cluster may have one
+    /// beside the requests that are in hand here.
+    pub(super) fn refused(&self, pool: &Pool) {
+        if pool.max_connections == 0 || self.connection.active.load(Ordering::Acquire) <= 1 {
+            self.connection.retire();
+        }
+    }
+
     pub(super) async fn send(
         &self,
         request: Request<Upload>,

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use identity::{SpiffeId, tls};
 use rustls::ClientConfig;
@@ -50,7 +52,21 @@ pub(super) type Protection = (Arc<ClientConfig>, ServerName<'static>);
 /// The configurations that have been made.
 #[derive(Default)]
 pub(super) struct Configs {
-    made: Mutex<HashMap<(u32, Spoken, u64), Arc<ClientConfig>>>,
+    made: Mutex<HashMap<(u32, Spoken, u64), Made>>,
+}
+
+struct Made {
+    config: Arc<ClientConfig>,
+    /// Of the file of roots.
+    stamp: Option<Stamp>,
+}
+
+/// What changes with a file: its inode, time and length.
+type Stamp = (u64, Option<SystemTime>, u64);
+
+fn stamp(path: &str) -> Option<Stamp> {
+    let found = std::fs::metadata(path).ok()?;
+    Some((found.ino(), found.modified().ok(), found.len()))
 }
 
 impl Configs {
@@ -64,8 +80,15 @@ impl Configs {
         };
         let name = server_name(name).map_err(|why| failed(hop, &why))?;
         let key = (hop.index, spoken, generation);
-        if let Some(config) = self.lock().get(&key) {
-            return Ok(Some((Arc::clone(config), name)));
+        // Before the file is read: whatever changes it then is seen the next time.
+        let stamp = match &hop.cluster.tls {
+            Tls::Simple(simple) if !simple.roots.is_empty() => stamp(&simple.roots),
+            _ => None,
+        };
+        if let Some(made) = self.lock().get(&key)
+            && made.stamp == stamp
+        {
+            return Ok(Some((Arc::clone(&made.config), name)));
         }
         let config = match &hop.cluster.tls {
             Tls::IstioMutual(expected) => mutual(hop, expected, spoken)?,
@@ -75,11 +98,11 @@ impl Configs {
         let mut made = self.lock();
         // What belongs to an older SVID of this cluster is of no more use.
         made.retain(|held, _| held.0 != key.0 || held.1 != key.1 || held.2 >= key.2);
-        made.insert(key, Arc::clone(&config));
+        made.insert(key, Made { config: Arc::clone(&config), stamp });
         Ok(Some((config, name)))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(u32, Spoken, u64), Arc<ClientConfig>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(u32, Spoken, u64), Made>> {
         self.made.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -126,7 +149,7 @@ pub(super) fn no_identity(hop: &Hop, why: &str) -> Refusal {
 }
 
 fn failed(hop: &Hop, why: &str) -> Refusal {
-    Refusal::new(Reason::TlsFailed, format!("{}: {why}", hop.cluster.host))
+    Refusal::new(Reason::ConfigurationInvalid, format!("{}: {why}", hop.cluster.host))
 }
 
 #[cfg(test)]

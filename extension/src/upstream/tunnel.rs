@@ -58,7 +58,7 @@ impl Upstream {
         if hop.speaks_http2() {
             let detail = format!("{} is spoken to in HTTP/2, expected HTTP/1.1 for an upgrade", hop.cluster.host);
             let refusal = Refusal::new(Reason::WebsocketUnsupported, detail);
-            return Err(Failed::before(request, (FailedKind::Protocol, refusal)));
+            return Err(Failed::before(request, (FailedKind::Local, refusal)));
         }
         let (pool, service) = (&hop.cluster.pool, self.pools.service(hop.index));
         let Some(place) = service.begin(pool.max_requests) else {

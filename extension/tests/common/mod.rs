@@ -1,6 +1,8 @@
 //! The world around the extension, played on real sockets: a mesh CA, an issuer, a mesh server and Lambda.
 #![allow(dead_code, missing_docs, unreachable_pub)]
 
+pub mod frames;
+
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;

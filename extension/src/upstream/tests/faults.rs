@@ -132,7 +132,7 @@ impl http_body::Body for Slow {
 
 #[tokio::test]
 async fn while_the_body_goes_out_the_service_need_not_answer() {
-    let world = World::with(Duration::from_secs(300));
+    let world = World::with(Duration::from_secs(15));
     let server = Server::start(Some(world.mesh.server(RATINGS)), false).await;
     let hop = world.hop(server.address, Protocol::Http1);
     world.get(&hop, "/").await.unwrap();
@@ -143,10 +143,43 @@ async fn while_the_body_goes_out_the_service_need_not_answer() {
     let exchange = world.upstream.send(&hop, post("/read", Upload::replayable(slow).0)).await.unwrap();
     assert_eq!(Answer::read(exchange).await.body, "partpartpartpart");
     assert!(begin.elapsed() >= Duration::from_secs(800), "{:?}", begin.elapsed());
-    // A part that does not come in time is silence.
+    // A part that never comes is the application's fault, and nobody else's.
+    let begin = tokio::time::Instant::now();
     let slow = Slow { left: 1, timer: Box::pin(tokio::time::sleep(Duration::from_secs(301))) };
     let failed = world.upstream.send(&hop, post("/read", Upload::replayable(slow).0)).await.err().unwrap();
-    assert_eq!(failed.kind, FailedKind::Timeout);
+    assert_eq!((failed.kind, failed.refusal.reason), (FailedKind::Local, Reason::RequestTimeout));
+    assert!(failed.unsent.is_none() && begin.elapsed() >= Duration::from_secs(300), "{:?}", begin.elapsed());
+}
+
+#[tokio::test]
+async fn a_service_that_does_not_take_the_body_is_silent() {
+    for protocol in [Protocol::Http1, Protocol::Http2] {
+        let world = World::with(Duration::from_millis(300));
+        // It reads nothing of the body, and no more than the system takes in for it.
+        let server = Server::start(Some(world.mesh.server(RATINGS)), protocol == Protocol::Http2).await;
+        let hop = world.hop(server.address, protocol);
+        let parts = std::iter::repeat_with(|| Ok(Bytes::from_static(&[b'a'; 65_536]))).take(1_000);
+        let failed = world.upstream.send(&hop, post("/never", Upload::replayable(futures(parts, false)).0)).await;
+        let failed = failed.err().unwrap();
+        assert_eq!((failed.kind, failed.refusal.reason), (FailedKind::Timeout, Reason::UpstreamTimeout));
+    }
+}
+
+#[tokio::test]
+async fn the_routes_own_time_counts_where_it_is_the_longer_one() {
+    let world = World::with(Duration::from_secs(15));
+    let server = Server::start(Some(world.mesh.server(RATINGS)), false).await;
+    let mut hop = world.hop(server.address, Protocol::Http1);
+    world.get(&hop, "/").await.unwrap();
+    // From here on only timers pass the time.
+    tokio::time::pause();
+    for (patience, expected) in [(None, 15), (Some(60), 60), (Some(1), 15)] {
+        hop.patience = patience.map(Duration::from_secs);
+        let begin = tokio::time::Instant::now();
+        let request = Request::get("/never").header("host", "ratings:9080").body(Upload::Empty).unwrap();
+        let failed = world.upstream.send(&hop, request).await.err().unwrap();
+        assert_eq!((failed.kind, begin.elapsed().as_secs()), (FailedKind::Timeout, expected), "{patience:?}");
+    }
 }
 
 #[tokio::test]

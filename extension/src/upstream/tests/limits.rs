@@ -108,7 +108,7 @@ async fn waiting_for_a_connection_ends() {
     // An answer that nobody reads holds its connection.
     let held = world.upstream.send(&hop, get("/part")).await.unwrap();
     let failed = world.get(&hop, "/").await.unwrap_err();
-    assert_eq!((failed.kind, failed.unsent.is_some()), (FailedKind::Timeout, true));
+    assert_eq!((failed.kind, failed.unsent.is_some()), (FailedKind::Local, true));
     assert!(failed.refusal.detail.contains("became free"), "{}", failed.refusal.detail);
     drop(held);
 }

@@ -97,7 +97,7 @@ async fn nothing_is_sent_with_an_svid_that_is_over() {
         world.get(&hop, "/").await.unwrap();
         world.clock.advance(Duration::from_secs(LIFE + 2));
         let failed = world.get(&hop, "/").await.unwrap_err();
-        assert_eq!((failed.kind, failed.refusal.reason), (FailedKind::Tls, Reason::IdentityUnavailable));
+        assert_eq!((failed.kind, failed.refusal.reason), (FailedKind::Local, Reason::IdentityUnavailable));
         assert!(failed.unsent.is_some());
         assert_eq!(server.seen().len(), 1);
     }

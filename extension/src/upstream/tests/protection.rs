@@ -22,7 +22,7 @@ async fn without_an_identity_nothing_is_sent_to_the_mesh() {
         let mut hop = world.hop(server.address, protocol);
         hop.credentials = None;
         let failed = world.get(&hop, "/").await.unwrap_err();
-        assert_eq!((failed.kind, failed.refusal.reason), (FailedKind::Tls, Reason::IdentityUnavailable));
+        assert_eq!((failed.kind, failed.refusal.reason), (FailedKind::Local, Reason::IdentityUnavailable));
         assert!(failed.unsent.is_some());
         assert!(world.upstream.tunnel(&hop).await.is_err());
         assert!(world.upstream.upgrade(&hop, get("/")).await.is_err());
@@ -119,7 +119,6 @@ async fn outside_of_the_mesh_the_servers_name_counts() {
             (simple("b.example", &["c.example", "a.example"], roots), true),
             (simple("a.example", &["c.example"], roots), false),
             (simple("", &[], ""), false),
-            (simple("", &[], "/nowhere/roots.pem"), false),
         ]
         .into_iter()
         .enumerate()
@@ -141,4 +140,52 @@ async fn outside_of_the_mesh_the_servers_name_counts() {
         }
         assert_eq!(server.hellos()[0].1.as_deref(), Some(alpn));
     }
+}
+
+#[tokio::test]
+async fn what_is_wrong_on_this_side_is_not_the_endpoints_fault() {
+    for protocol in BOTH {
+        let world = World::new();
+        let server = Server::start(Some(world.mesh.outside("a.example", &[])), protocol == Protocol::Http2).await;
+        let simple = |sni: &str, roots: &str| {
+            let tls = Tls::Simple(Simple { sni: sni.to_owned(), names: vec![], roots: roots.to_owned() });
+            with_tls(&world.hop(server.address, protocol), tls)
+        };
+        let not_pem = tempfile::NamedTempFile::new().unwrap();
+        for hop in [
+            simple("a.example", "/nowhere/roots.pem"),
+            simple("a.example", not_pem.path().to_str().unwrap()),
+            simple("a b", ""),
+        ] {
+            let failed = world.get(&hop, "/").await.unwrap_err();
+            assert_eq!((failed.kind, failed.refusal.reason), (FailedKind::Local, Reason::ConfigurationInvalid));
+            assert!(failed.unsent.is_some());
+        }
+        assert_eq!(server.count(), 0);
+    }
+}
+
+#[tokio::test]
+async fn roots_that_are_renewed_count_for_the_next_connection() {
+    let world = World::new();
+    let server = Server::start(Some(world.mesh.outside("a.example", &["http/1.1"])), false).await;
+    let roots = tempfile::NamedTempFile::new().unwrap();
+    let path = roots.path().to_str().unwrap().to_owned();
+    let pool = Pool { max_requests_per_connection: 1, ..Pool::default() };
+    let tls = Tls::Simple(Simple { sni: "a.example".to_owned(), names: vec![], roots: path.clone() });
+    let hop = with_tls(&world.limited(server.address, Protocol::Http1, pool), tls);
+    let renewed = |root: &str| {
+        // As a renewal does it: another file takes the name.
+        let next = tempfile::NamedTempFile::new_in(roots.path().parent().unwrap()).unwrap();
+        std::fs::write(next.path(), root).unwrap();
+        next.persist(&path).unwrap();
+    };
+    renewed(&Mesh::new().root);
+    assert_eq!(world.get(&hop, "/").await.unwrap_err().kind, FailedKind::Tls);
+    renewed(&world.mesh.root);
+    assert_eq!(world.get(&hop, "/").await.unwrap().status, 200);
+    renewed(&Mesh::new().root);
+    assert_eq!(world.get(&hop, "/").await.unwrap_err().kind, FailedKind::Tls);
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(world.get(&hop, "/").await.unwrap_err().kind, FailedKind::Local, "what is gone is not trusted");
 }

@@ -114,6 +114,44 @@ async fn after_a_goaway_requests_go_over_a_new_connection() {
     }
 }
 
+#[tokio::test]
+async fn after_a_refused_stream_requests_go_over_another_connection_if_there_may_be_one() {
+    for (max_connections, expected) in [(0, vec![0, 1]), (1, vec![0, 0])] {
+        let world = Arc::new(World::new());
+        let used: Arc<std::sync::Mutex<Vec<usize>>> = Arc::default();
+        let note = Arc::clone(&used);
+        // The first request is in hand for ever, the second one is refused, and the third one answered.
+        let play = move |mut stream: TlsStream<TcpStream>, number| {
+            let note = Arc::clone(&note);
+            async move {
+                greet(&mut stream).await;
+                while let Some(id) = request(&mut stream).await {
+                    let before = {
+                        let mut used = note.lock().unwrap();
+                        used.push(number);
+                        used.len()
+                    };
+                    let frames = [vec![], reset(id, REFUSED_STREAM), answer(id)];
+                    stream.write_all(&frames[before.min(3) - 1]).await.unwrap();
+                }
+            }
+        };
+        let (address, _task) = script(world.mesh.server(RATINGS), play).await;
+        let pool = Pool { max_connections, ..Pool::default() };
+        let hop = world.limited(address, Protocol::Http2, pool);
+        let first = tokio::spawn({
+            let (world, hop) = (Arc::clone(&world), hop.clone());
+            async move { world.upstream.send(&hop, get("/")).await.is_ok() }
+        });
+        until(|| used.lock().unwrap().len() == 1).await;
+        let failed = world.call(&hop, post("/", Upload::Empty)).await.unwrap_err();
+        assert_eq!(failed.kind, FailedKind::RefusedStream);
+        assert_eq!(world.call(&hop, post("/", Upload::Empty)).await.unwrap().status, 200);
+        assert_eq!(used.lock().unwrap()[1..], expected, "{max_connections}");
+        first.abort();
+    }
+}
+
 /// Answers the first request on each connection and ends it at the second, without a word.
 async fn mute(mut stream: TlsStream<TcpStream>, _: usize) {
     greet(&mut stream).await;

@@ -117,5 +117,5 @@ async fn a_service_may_refuse_to_switch() {
     assert_eq!(server.used(), [1, 2], "its connection is nobody else's");
 
     let failed = world.upstream.upgrade(&world.hop(server.address, Protocol::Http2), websocket()).await.err().unwrap();
-    assert_eq!((failed.kind, failed.unsent.is_some()), (FailedKind::Protocol, true));
+    assert_eq!((failed.kind, failed.unsent.is_some()), (FailedKind::Local, true));
 }

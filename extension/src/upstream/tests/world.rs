@@ -161,6 +161,7 @@ impl World {
             credentials: Some(Arc::clone(&self.credentials.lock().unwrap())),
             server_name: "ratings".to_owned(),
             http2: false,
+            patience: None,
         }
     }
 
