@@ -153,6 +153,23 @@ async fn a_gateway_that_is_gone_leads_to_the_second_region() {
     }
     assert_eq!((near.count(), far.count()), (10, 0), "the near one has everything");
 
+    // It goes away, and the connection to it has been idle for too long.
+    let near_address = near.address;
+    drop(near);
+    until("the end", || std::net::TcpStream::connect(near_address).is_err()).await;
+    stage.clock.advance(Duration::from_secs(61));
+    for number in 1..=10 {
+        let answer = stage.get("/").await;
+        assert_eq!((answer.status.as_u16(), answer.reason()), (200, ""), "{number}");
+        let line = stage.logged();
+        assert_eq!((line["response_flags"].as_str(), line["reason"].as_str()), (Some("-"), None), "{line}");
+        assert!(line["upstream_host"].as_str().unwrap().starts_with("b.mesh.example:"), "{line}");
+        // After two failures nobody tries the near one any more.
+        assert_eq!(line["attempts"].as_u64(), Some(if number <= 2 { 2 } else { 1 }), "{line}");
+    }
+    assert_eq!(far.count(), 10);
+
+    let far = MeshServer::start(&mesh, RATINGS).await;
     let stage = Stage::ruled_with(&mesh, &yaml, &[(A, nobody().await), (B, far.address)], here).await;
     for _ in 0..10 {
         assert_eq!(stage.get("/").await.status, 200);
