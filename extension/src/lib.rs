@@ -367,7 +367,9 @@ pub async fn terminated() {
 }
 
 /// What requests need, and the ports of services.
-fn prepare(config: &Config, deps: &Deps) -> Result<(Arc<Parts>, Vec<(SocketAddr, Listener)>), String> {
+type Prepared = (Arc<Parts>, Vec<(SocketAddr, Listener)>);
+
+fn prepare(config: &Config, deps: &Deps) -> Result<Prepared, String> {
     let parts = parts(config, deps)?;
     let doors = doors(config, &parts.hosts)?;
     Ok((parts, doors))

@@ -287,7 +287,7 @@ pub(crate) fn bytes_of(proxy: &Proxy, door: &Door) -> Option<Bytes> {
     let routes = parts.hosts.at(only.virtual_host).ok()?;
     let cluster = cluster_of(parts, &routes, &target).ok()??;
     let is_tcp = cluster.table.protocol == Protocol::Tcp;
-    is_tcp.then(|| Bytes { cluster, named: (target.host, target.port) })
+    is_tcp.then_some(Bytes { cluster, named: (target.host, target.port) })
 }
 
 impl Bytes {

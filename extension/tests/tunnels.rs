@@ -302,15 +302,16 @@ async fn a_websocket_goes_through_with_identity_and_token() {
     assert!(answer.contains("upgrade: websocket") && answer.contains("sec-websocket-accept: y"), "{answer}");
     assert!(!answer.contains("x-causeway-reason"), "{answer}");
     assert_eq!(converse(stream, "frames").await, "echo:frames");
-    let heard = server.heard.lock().unwrap();
-    let sent = &heard.heads[0];
+    let (sent, peers) = {
+        let heard = server.heard.lock().unwrap();
+        (heard.heads[0].clone(), heard.peers.clone())
+    };
     assert!(sent.starts_with("GET /chat?room=1 HTTP/1.1\r\n"), "{sent}");
     for field in ["connection: upgrade", "upgrade: websocket", "sec-websocket-key: x", "authorization: Bearer token-1"]
     {
         assert_eq!(sent.matches(field).count(), 1, "{field}: {sent}");
     }
-    assert_eq!(heard.peers, [REVIEWS]);
-    drop(heard);
+    assert_eq!(peers, [REVIEWS]);
     let line = logged_with(&stage, "/chat").await;
     assert_eq!((line["response_code"].as_u64(), line["bytes_received"].as_u64()), (Some(101), Some(6)));
 }
