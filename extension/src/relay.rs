@@ -103,7 +103,9 @@ mod tests {
 
     const IDLE: Duration = Duration::from_secs(60);
 
-    fn start() -> (DuplexStream, DuplexStream, tokio::task::JoinHandle<(io::Result<()>, u64, u64)>) {
+    type Relayed = tokio::task::JoinHandle<(io::Result<()>, u64, u64)>;
+
+    fn start() -> (DuplexStream, DuplexStream, Relayed) {
         let (application, ours) = duplex(64);
         let (theirs, service) = duplex(64);
         let relaying = tokio::spawn(async move {

@@ -214,7 +214,8 @@ mod tests {
     fn each_format_goes_on_with_a_span_of_this_hop() {
         let w3c = format!("00-{TRACE}-{PARENT}-01");
         let short = &TRACE[16..];
-        let cases: &[(&[(&'static str, &str)], &[&str], &str)] = &[
+        type Case<'a> = (&'a [(&'static str, &'a str)], &'a [&'a str], &'a str);
+        let cases: &[Case<'_>] = &[
             (
                 &[("traceparent", &w3c), ("tracestate", "a=b")],
                 &[&format!("traceparent: 00-{TRACE}-SPAN-01"), "tracestate: a=b"],

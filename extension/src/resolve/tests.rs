@@ -61,13 +61,17 @@ impl Stage {
     }
 
     async fn endpoints(&self, cluster: &Cluster) -> Result<Arc<Addresses>, Refusal> {
+        self.resolver.endpoints(self.index(&cluster.name), cluster).await
+    }
+
+    /// Each name has a place of its own.
+    fn index(&self, name: &str) -> u32 {
         let mut names = self.clusters.lock().unwrap();
-        let index = names.iter().position(|name| *name == cluster.name).unwrap_or(names.len());
+        let index = names.iter().position(|known| known == name).unwrap_or(names.len());
         if index == names.len() {
-            names.push(cluster.name.clone());
+            names.push(name.to_owned());
         }
-        drop(names);
-        self.resolver.endpoints(u32::try_from(index).unwrap(), cluster).await
+        u32::try_from(index).unwrap()
     }
 
     async fn get(&self, cluster: &Cluster) -> Result<Vec<String>, String> {
