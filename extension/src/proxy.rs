@@ -128,7 +128,7 @@ impl Proxy {
             join_cookies(&mut head.headers);
         }
         head.version = Version::HTTP_11;
-        let passage = Passage { target, head, wishes, http2, grpc, upgrade, draws, bare: false };
+        let mut passage = Passage { target, head, wishes, http2, grpc, upgrade, draws, bare: false };
         match routes {
             Some(routes) => passage.route(parts, &routes, body, entry).await,
             None => {
