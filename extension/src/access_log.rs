@@ -9,9 +9,9 @@ use http::{HeaderValue, Method, Request, Uri, Version};
 use identity::SpiffeId;
 use platform::clock::{Clock, rfc3339};
 use platform::log::Log;
-use serde::Serialize;
 use traffic::table::{Cluster, Resolution};
 
+use crate::json::Json;
 use crate::metrics::{Ended, Metrics};
 use crate::reason::{Flags, Refusal};
 use crate::trace::Span;
@@ -108,51 +108,50 @@ impl Line {
     }
 }
 
-/// The line as it is written.
-#[derive(Serialize)]
-struct Written<'a> {
-    event: &'static str,
-    start_time: String,
-    method: &'a str,
-    /// Without the query.
-    path: &'a str,
-    protocol: &'static str,
-    response_code: u16,
-    response_flags: String,
-    bytes_received: u64,
-    bytes_sent: u64,
-    /// Milliseconds until the end of the answer.
-    duration: u128,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    upstream_service_time: Option<u128>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    user_agent: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    request_id: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    trace_id: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    span_id: Option<&'a str>,
-    authority: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    upstream_host: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    upstream_cluster: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    route_name: Option<&'a str>,
-    attempts: u32,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    peer: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    detail: Option<&'a str>,
+impl Line {
+    fn written(&self, duration: Duration) -> Vec<u8> {
+        let entry = &self.entry;
+        let gone = if entry.response_code == 0 { Flags::DC } else { Flags::NONE };
+        let mut json = Json::new("egress");
+        json.text("start_time", &rfc3339(self.started));
+        json.text("method", entry.method.as_str());
+        // Without the query.
+        json.text("path", entry.uri.path());
+        json.text("protocol", protocol(entry.protocol));
+        json.number("response_code", entry.response_code.into());
+        json.text("response_flags", &entry.flags.with(gone).to_string());
+        json.number("bytes_received", entry.received.load(Ordering::Relaxed));
+        json.number("bytes_sent", entry.sent);
+        // Milliseconds until the end of the answer.
+        json.number("duration", millis(duration));
+        json.number_if("upstream_service_time", entry.service_time.map(millis));
+        json.text_if("user_agent", text(entry.user_agent.as_ref()));
+        json.text_if("request_id", text(entry.request_id.as_ref()));
+        json.text_if("trace_id", entry.span.as_ref().map(|span| span.trace.as_str()));
+        json.text_if("span_id", entry.span.as_ref().map(|span| span.span.as_str()));
+        json.text("authority", &entry.authority);
+        json.text_if("upstream_host", entry.upstream_host.as_deref());
+        json.text_if("upstream_cluster", entry.upstream_cluster.as_deref().map(|cluster| cluster.name.as_str()));
+        json.text_if("route_name", entry.route_name.as_deref());
+        json.number("attempts", entry.attempts.into());
+        json.text_if("peer", entry.peer.as_ref().map(SpiffeId::as_str));
+        json.text_if("reason", entry.reason);
+        json.text_if("detail", entry.detail.as_deref());
+        json.end()
+    }
+}
+
+fn text(value: Option<&HeaderValue>) -> Option<&str> {
+    value.and_then(|value| value.to_str().ok())
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Drop for Line {
     fn drop(&mut self) {
         let entry = &self.entry;
-        let gone = if entry.response_code == 0 { Flags::DC } else { Flags::NONE };
         let duration = self.clock.now().duration_since(self.started).unwrap_or_default();
         if let Some(metrics) = &self.metrics {
             metrics.ended(&Ended {
@@ -164,31 +163,7 @@ impl Drop for Line {
                 overflow: entry.flags.has(Flags::UO),
             });
         }
-        self.log.write(&Written {
-            event: "egress",
-            start_time: rfc3339(self.started),
-            method: entry.method.as_str(),
-            path: entry.uri.path(),
-            protocol: protocol(entry.protocol),
-            response_code: entry.response_code,
-            response_flags: entry.flags.with(gone).to_string(),
-            bytes_received: entry.received.load(Ordering::Relaxed),
-            bytes_sent: entry.sent,
-            duration: duration.as_millis(),
-            upstream_service_time: entry.service_time.map(|taken| taken.as_millis()),
-            user_agent: entry.user_agent.as_ref().and_then(|value| value.to_str().ok()),
-            request_id: entry.request_id.as_ref().and_then(|value| value.to_str().ok()),
-            trace_id: entry.span.as_ref().map(|span| span.trace.as_str()),
-            span_id: entry.span.as_ref().map(|span| span.span.as_str()),
-            authority: &entry.authority,
-            upstream_host: entry.upstream_host.as_deref(),
-            upstream_cluster: entry.upstream_cluster.as_deref().map(|cluster| cluster.name.as_str()),
-            route_name: entry.route_name.as_deref(),
-            attempts: entry.attempts,
-            peer: entry.peer.as_ref().map(ToString::to_string),
-            reason: entry.reason,
-            detail: entry.detail.as_deref(),
-        });
+        self.log.line(self.written(duration));
     }
 }
 

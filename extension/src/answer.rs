@@ -38,7 +38,7 @@ pub(crate) struct Answer {
     /// While the answer is on its way the application's connection counts as busy.
     busy: Option<BusyGuard>,
     /// What the connection goes on with.
-    switched: Option<Switched>,
+    switched: Option<Box<Switched>>,
 }
 
 #[derive(Debug)]
@@ -82,12 +82,12 @@ impl Answer {
     /// No body: after the head the connection belongs to something else.
     pub(crate) fn switched(switched: Switched) -> Answer {
         let mut answer = Answer::text(String::new());
-        answer.switched = Some(switched);
+        answer.switched = Some(Box::new(switched));
         answer
     }
 
     /// What that is, for whoever starts it.
-    pub(crate) fn take_switched(&mut self) -> Option<Switched> {
+    pub(crate) fn take_switched(&mut self) -> Option<Box<Switched>> {
         self.switched.take()
     }
 

@@ -1,23 +1,24 @@
 //! Which header fields belong to one connection and must not be forwarded.
 
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, COOKIE, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
-};
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
 
 /// RFC 9110 7.6.1: "intermediaries SHOULD remove or replace fields that are known to require removal before
 /// forwarding, whether or not they appear as a connection-option": Proxy-Connection, Keep-Alive, TE,
-/// Transfer-Encoding and Upgrade. The two Proxy- fields are for this proxy (RFC 9110 11.7), and a credential in them
+/// Transfer-Encoding and Upgrade. The two Proxy-Auth… fields are for this proxy (RFC 9110 11.7), and a credential in them
 /// is nobody else's.
-const HOP_BY_HOP: [HeaderName; 8] = [
-    CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    HeaderName::from_static("proxy-authenticate"),
-    HeaderName::from_static("proxy-authorization"),
-    TE,
-    TRANSFER_ENCODING,
-    UPGRADE,
-];
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
 
 /// Removes the hop-by-hop fields, with those that `Connection` names: "Intermediaries MUST parse a received Connection
 /// header field before a message is forwarded and, for each connection-option in this field, remove any header or
@@ -26,19 +27,24 @@ const HOP_BY_HOP: [HeaderName; 8] = [
 /// A Content-Length beside a Transfer-Encoding goes too, since the body need not have it: "An intermediary that chooses
 /// to forward the message MUST first remove the received Content-Length field" (RFC 9112 6.3).
 pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    let mut gone: Vec<HeaderName> = headers.keys().filter(|name| is_hop_by_hop(name)).cloned().collect();
+    // As in most messages.
+    if gone.is_empty() {
+        return;
+    }
     if headers.contains_key(TRANSFER_ENCODING) {
         headers.remove(CONTENT_LENGTH);
     }
-    let named: Vec<HeaderName> = headers
+    let named = headers
         .get_all(CONNECTION)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .filter_map(|name| name.trim().parse().ok())
         // Host and the length of the body are not a sender's to name here: without them the message is another one.
-        .filter(|name| *name != http::header::HOST && *name != CONTENT_LENGTH)
-        .collect();
-    for name in named.iter().chain(&HOP_BY_HOP) {
+        .filter(|name| *name != HOST && *name != CONTENT_LENGTH);
+    gone.extend(named);
+    for name in &gone {
         headers.remove(name);
     }
 }

@@ -90,6 +90,9 @@ pub(crate) struct Timed<T> {
     phase: Phase,
     /// Bytes are not the begin of a request: in HTTP/2 most of them are of the connection itself.
     shared: bool,
+    /// The end of the phase.
+    until: Instant,
+    /// Wakes at `until` or before, see [`Timed::poll_end`].
     timer: Pin<Box<Sleep>>,
 }
 
@@ -103,7 +106,9 @@ enum Phase {
 impl<T> Timed<T> {
     /// Watches `inner`, whose requests hold a guard of `busy`.
     pub(crate) fn new(inner: T, busy: Busy) -> Timed<T> {
-        Timed { inner, busy, begun: 0, phase: Phase::Idle, shared: false, timer: Box::pin(tokio::time::sleep(IDLE)) }
+        let until = Instant::now() + IDLE;
+        let timer = Box::pin(tokio::time::sleep_until(until));
+        Timed { inner, busy, begun: 0, phase: Phase::Idle, shared: false, until, timer }
     }
 
     /// From here on requests share the connection (HTTP/2): what comes between them counts as life, and not as the head
@@ -115,7 +120,22 @@ impl<T> Timed<T> {
 
     fn enter(&mut self, phase: Phase, limit: Duration) {
         self.phase = phase;
-        self.timer.as_mut().reset(Instant::now() + limit);
+        self.until = Instant::now() + limit;
+    }
+
+    /// Ready when the phase is over. Each request moves its end twice, and hardly any phase comes to it: the timer is
+    /// moved only where it would be late, and where it was early.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.timer.deadline() > self.until {
+            self.timer.as_mut().reset(self.until);
+        }
+        loop {
+            ready!(self.timer.as_mut().poll(cx));
+            if self.timer.deadline() >= self.until {
+                return Poll::Ready(());
+            }
+            self.timer.as_mut().reset(self.until);
+        }
     }
 }
 
@@ -143,7 +163,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Timed<T> {
             return Poll::Ready(read);
         }
         loop {
-            ready!(this.timer.as_mut().poll(cx));
+            ready!(this.poll_end(cx));
             match this.phase {
                 Phase::Idle => this.enter(Phase::Grace, GRACE),
                 Phase::Head => return Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
@@ -226,6 +246,22 @@ mod tests {
         let error = timed.read(&mut [0; 8]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert_eq!(start.elapsed().as_secs(), HEAD.as_secs());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_head_ends_the_connection_also_after_a_request() {
+        let (mut application, mut timed, busy) = pair();
+        application.write_all(b"GET").await.unwrap();
+        assert_eq!(timed.read(&mut [0; 8]).await.unwrap(), 3);
+        drop(busy.begin());
+        // The timer is that of the idle connection by now.
+        let waited = tokio::time::timeout(IDLE / 2, timed.read(&mut [0; 8])).await;
+        assert!(waited.is_err(), "{waited:?}");
+        application.write_all(b"GET").await.unwrap();
+        assert_eq!(timed.read(&mut [0; 8]).await.unwrap(), 3);
+        let start = Instant::now();
+        assert_eq!(timed.read(&mut [0; 8]).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(start.elapsed(), HEAD);
     }
 
     #[tokio::test(start_paused = true)]

@@ -21,6 +21,7 @@ mod grpc_time;
 mod headers;
 mod intercept;
 mod issuer;
+mod json;
 mod keepalive;
 mod local;
 mod metrics;

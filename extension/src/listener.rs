@@ -161,7 +161,7 @@ async fn connection<S: Duplex + 'static>(stream: S, proxy: Arc<Proxy>, link: Lin
     let connection = http1::Builder::new()
         // Instead of the library's own limit, see `keepalive`.
         .header_read_timeout(None)
-        .max_headers(MAX_HEADERS)
+        // `MAX_HEADERS` is the library's own limit. Said to it, it would take memory for as many with each request.
         .max_header_size(MAX_HEAD_BYTES)
         .max_buf_size(MAX_HEAD_BYTES)
         .serve_connection(TokioIo::new(stream), service)

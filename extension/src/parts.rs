@@ -56,6 +56,10 @@ impl Parts {
         if bare {
             return Ok((Some(self.identity().await?), Bearer::Keep));
         }
+        // As nearly always.
+        if let (Some(identity), Some(token)) = (self.identity.at_hand(), self.tokens.at_hand(&cluster.host, headers)) {
+            return Ok((Some(identity), token));
+        }
         let wait = self.invocation.within(self.wait);
         let token = self.tokens.bearer(&cluster.host, headers, wait);
         let (identity, token) = tokio::join!(self.identity(), token);

@@ -37,6 +37,7 @@ use crate::wishes::Wishes;
 
 const ORIGINAL_HOST: HeaderName = HeaderName::from_static("x-envoy-original-host");
 const ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-envoy-original-path");
+const REASON: HeaderName = HeaderName::from_static(reason::HEADER);
 const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
 
 /// A request on its way through the rules.
@@ -59,7 +60,7 @@ pub(crate) struct Passage {
 impl Passage {
     /// Takes the request through the routes of its host.
     pub(crate) async fn route(
-        mut self,
+        &mut self,
         parts: &Arc<Parts>,
         routes: &Routes,
         body: Incoming,
@@ -154,7 +155,7 @@ impl Passage {
     /// Sends the request to one of the route's destinations.
     #[allow(clippy::too_many_arguments)]
     async fn forward(
-        mut self,
+        &mut self,
         parts: &Arc<Parts>,
         forward: &Forward,
         picked: &Picked<'_>,
@@ -238,7 +239,7 @@ impl Passage {
 
     /// Forwards a request for a host that nobody has named as it is: in plaintext, without identity and token.
     pub(crate) async fn pass(
-        mut self,
+        &mut self,
         parts: &Arc<Parts>,
         body: Incoming,
         entry: &mut Entry,
@@ -404,7 +405,7 @@ fn answer(response: Response<Answer>) -> Result<Response<Answer>, Refusal> {
     }
     remove_hop_by_hop(&mut head.headers);
     // This header says that the extension answered; nobody else may.
-    head.headers.remove(reason::HEADER);
+    head.headers.remove(REASON);
     head.version = Version::HTTP_11;
     Ok(Response::from_parts(head, body))
 }

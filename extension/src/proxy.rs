@@ -136,7 +136,7 @@ impl Proxy {
         }
         head.version = Version::HTTP_11;
         let scheme = link.door.scheme();
-        let passage = Passage { target, scheme, head, wishes, http2, grpc, upgrade, draws, bare: false };
+        let mut passage = Passage { target, scheme, head, wishes, http2, grpc, upgrade, draws, bare: false };
         match routes {
             Some(routes) => passage.route(parts, &routes, body, entry).await,
             None => {
@@ -153,7 +153,7 @@ fn request_id(head: &mut request::Parts, draws: &mut Draws) -> Option<HeaderValu
     if let Some(id) = head.headers.get(REQUEST_ID) {
         return Some(id.clone());
     }
-    let id = HeaderValue::try_from(draws.uuid()).ok()?;
+    let id = HeaderValue::from_bytes(&draws.uuid()).ok()?;
     head.headers.insert(REQUEST_ID, id.clone());
     Some(id)
 }

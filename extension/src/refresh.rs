@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use platform::BoxFuture;
-use platform::clock::Clock;
+use platform::clock::{Clock, unix};
 use tokio::sync::watch;
 
 /// The pause after the first failed fetch; it doubles with each further one.
@@ -95,6 +95,14 @@ impl<S: Source> Refresh<S> {
         (state.fetched, state.failed)
     }
 
+    /// The value, if there is one that can be used.
+    pub(crate) fn at_hand(self: &Arc<Self>) -> Option<S::Value> {
+        match self.look() {
+            Look::Usable(value) => Some(value),
+            Look::Fetching | Look::Pausing(_) => None,
+        }
+    }
+
     /// The value, waiting up to `wait` for one that can be used.
     ///
     /// The error says why the last fetch failed.
@@ -124,13 +132,14 @@ impl<S: Source> Refresh<S> {
     }
 
     fn look(self: &Arc<Self>) -> Look<S::Value> {
-        let now = self.clock.unix();
+        let now = self.clock.now();
+        let unix = unix(now);
         let mut state = self.lock();
         let (usable, due) = match &state.held {
-            Some(held) if now < held.dead_at => (Some(held.value.clone()), now >= held.renew_at),
+            Some(held) if unix < held.dead_at => (Some(held.value.clone()), unix >= held.renew_at),
             _ => (None, true),
         };
-        let pause = state.pause(self.clock.now());
+        let pause = state.pause(now);
         if due && !state.running && pause.is_zero() {
             state.running = true;
             tokio::spawn(Self::fetch(Arc::clone(self)));

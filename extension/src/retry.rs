@@ -298,7 +298,7 @@ impl Job<'_> {
         self.head.uri.clone_into(request.uri_mut());
         self.head.headers.clone_into(request.headers_mut());
         let headers = request.headers_mut();
-        headers.insert(ATTEMPT_COUNT, HeaderValue::from(attempt));
+        headers.insert(ATTEMPT_COUNT, if attempt == 1 { HeaderValue::from_static("1") } else { attempt.into() });
         if after_timeout {
             headers.insert(IS_TIMEOUT_RETRY, HeaderValue::from_static("true"));
         }

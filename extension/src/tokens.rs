@@ -84,6 +84,24 @@ impl Tokens {
         self.own.values().map(|token| token.counts()).fold((0, 0), |sum, more| (sum.0 + more.0, sum.1 + more.1))
     }
 
+    /// The same as [`Tokens::bearer`], if it is known without waiting.
+    pub(crate) fn at_hand(&self, host: &str, headers: &HeaderMap) -> Option<Bearer> {
+        let own = |token: Option<&Arc<Refresh<TokenSource>>>| match headers.contains_key(AUTHORIZATION) {
+            true => Some(Bearer::Keep),
+            false => token?.at_hand().map(Bearer::Set),
+        };
+        match self.rule(host) {
+            Some(TokenMode::Own(grant)) => own(self.own.get(grant)),
+            None => match &self.default {
+                Some(grant) => own(self.own.get(grant)),
+                None => Some(Bearer::Keep),
+            },
+            Some(TokenMode::Forward) => Some(Bearer::Keep),
+            Some(TokenMode::None) => Some(Bearer::Remove),
+            Some(TokenMode::Exchange(_)) => None,
+        }
+    }
+
     /// What becomes of `Authorization` in a request to `host`, the destination's host.
     ///
     /// # Errors
@@ -129,13 +147,14 @@ impl Tokens {
 
     /// The rule for a host: its own, or else that with the longest end of it.
     fn rule(&self, host: &str) -> Option<&TokenMode> {
-        let host = host.to_ascii_lowercase();
-        if let Some(rule) = self.rules.iter().find(|rule| rule.host == host) {
+        if let Some(rule) = self.rules.iter().find(|rule| rule.host.eq_ignore_ascii_case(host)) {
             return Some(&rule.mode);
         }
         let ends = |rule: &&TokenRule| {
-            let end = rule.host.strip_prefix('*');
-            end.is_some_and(|end| host.len() > end.len() && host.ends_with(end))
+            let end = rule.host.strip_prefix('*').map(str::as_bytes);
+            end.is_some_and(|end| {
+                host.len() > end.len() && host.as_bytes()[host.len() - end.len()..].eq_ignore_ascii_case(end)
+            })
         };
         self.rules.iter().filter(ends).max_by_key(|rule| rule.host.len()).map(|rule| &rule.mode)
     }

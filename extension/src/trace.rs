@@ -13,12 +13,22 @@ const B3: HeaderName = HeaderName::from_static("b3");
 const B3_TRACE: HeaderName = HeaderName::from_static("x-b3-traceid");
 const B3_SPAN: HeaderName = HeaderName::from_static("x-b3-spanid");
 const B3_PARENT: HeaderName = HeaderName::from_static("x-b3-parentspanid");
-const B3_SAMPLED: HeaderName = HeaderName::from_static("x-b3-sampled");
-const B3_FLAGS: HeaderName = HeaderName::from_static("x-b3-flags");
 const X_RAY: HeaderName = HeaderName::from_static("x-amzn-trace-id");
 
-/// Any of these says that the application traces by itself.
-const ALL: [HeaderName; 8] = [TRACEPARENT, TRACESTATE, B3, B3_TRACE, B3_SPAN, B3_SAMPLED, B3_FLAGS, X_RAY];
+/// Whether a header says that the application traces by itself.
+fn is_of_a_trace(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "traceparent"
+            | "tracestate"
+            | "b3"
+            | "x-b3-traceid"
+            | "x-b3-spanid"
+            | "x-b3-sampled"
+            | "x-b3-flags"
+            | "x-amzn-trace-id"
+    )
+}
 
 /// Where a request is in its trace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,11 +41,10 @@ pub(crate) struct Span {
 
 /// Carries the trace on; `invocation` is its `X-Amzn-Trace-Id`, for requests without one of their own.
 pub(crate) fn carry(headers: &mut HeaderMap, invocation: Option<&str>, draws: &mut Draws) -> Option<Span> {
-    // W3C Trace Context 3.2.2.4: "All bytes as zero is considered an invalid value".
-    let span = format!("{:016x}", draws.next().max(1));
-    if !ALL.iter().any(|name| headers.contains_key(name)) {
-        return begin(headers, invocation?, span);
+    if !headers.keys().any(is_of_a_trace) {
+        return begin(headers, invocation?, draws.hex());
     }
+    let span = draws.hex();
     // All of them, also when the first has said which trace it is.
     let found = [w3c(headers, &span), b3_single(headers, &span), b3_multi(headers, &span), x_ray(headers, &span)];
     let trace = found.into_iter().flatten().next()?;

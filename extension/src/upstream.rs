@@ -135,7 +135,7 @@ impl Upstream {
     /// # Errors
     /// When there is no answer. A request that a pooled connection lost because it was dead already has been sent
     /// again on a new one by then, once, if that could do no harm.
-    pub(crate) async fn send(self: &Arc<Self>, hop: &Hop, request: Request<Upload>) -> Result<Exchange, Failed> {
+    pub(crate) async fn send(self: &Arc<Self>, hop: &Hop, mut request: Request<Upload>) -> Result<Exchange, Failed> {
         if let Err(why) = hop.check_identity(self.clock.unix()) {
             return Err(Failed::before(request, why));
         }
@@ -145,14 +145,15 @@ impl Upstream {
             let why = overflow(hop, "requests at a time (http2MaxRequests)", pool.max_requests);
             return Err(Failed::before(request, why));
         };
-        let prepared = match key.http2 {
-            true => http2::prepare(hop, request),
-            false => Ok(http1::prepare(request)),
-        };
-        let mut request = prepared.map_err(|request| {
-            let detail = format!("{}: found a request without a host, expected one", hop.cluster.host);
-            Failed::before(*request, (FailedKind::Local, Refusal::new(Reason::RequestInvalid, detail)))
-        })?;
+        match key.http2 {
+            true => {
+                request = http2::prepare(hop, request).map_err(|request| {
+                    let detail = format!("{}: found a request without a host, expected one", hop.cluster.host);
+                    Failed::before(*request, (FailedKind::Local, Refusal::new(Reason::RequestInvalid, detail)))
+                })?;
+            }
+            false => http1::prepare(&mut request),
+        }
         let mut spare = spare::spare(&request);
         let max_idle = if spare.is_some() { MAX_IDLE } else { MAX_IDLE_UNREPLAYABLE };
         let want = Want { hop, key, service, max_idle };

@@ -13,8 +13,13 @@ pub trait Clock: Send + Sync {
 
     /// Seconds since 1970-01-01T00:00:00Z; 0 for a clock set before that, which makes every token "not yet valid".
     fn unix(&self) -> u64 {
-        self.now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+        unix(self.now())
     }
+}
+
+/// Seconds since 1970-01-01T00:00:00Z; 0 for a time before that.
+pub fn unix(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// The machine's clock.
@@ -58,9 +63,12 @@ impl Clock for FixedClock {
     }
 }
 
-/// `2026-11-20T12:00:00.000Z`
+/// 9999-12-31T23:59:59.999Z
+const LAST: Duration = Duration::from_millis(253_402_300_799_999);
+
+/// `2026-11-20T12:00:00.000Z`. RFC 3339 has no year after 9999: its last day stands for all days after it.
 pub fn rfc3339(time: SystemTime) -> String {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default().min(LAST);
     let (days, seconds) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
     // The civil date of a day, counted in eras of 400 years that start in March.
     let shifted = days + 719_468;
@@ -72,7 +80,24 @@ pub fn rfc3339(time: SystemTime) -> String {
     let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
     let year = era * 400 + year_of_era + u64::from(month <= 2);
     let (hour, minute, second) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", since.subsec_millis())
+    let mut text = Vec::with_capacity(24);
+    for (number, first, end) in [
+        (year, 1_000, b'-'),
+        (month, 10, b'-'),
+        (day, 10, b'T'),
+        (hour, 10, b':'),
+        (minute, 10, b':'),
+        (second, 10, b'.'),
+        (u64::from(since.subsec_millis()), 100, b'Z'),
+    ] {
+        let mut place = first;
+        while place > 0 {
+            text.push(b'0' + (number / place % 10) as u8);
+            place /= 10;
+        }
+        text.push(end);
+    }
+    String::from_utf8(text).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -88,6 +113,8 @@ mod tests {
             (1_795_176_000, "2026-11-20T12:00:00.000Z"),
             (4_107_542_399, "2100-02-28T23:59:59.000Z"),
             (4_107_542_400, "2100-03-01T00:00:00.000Z"),
+            (253_402_300_799, "9999-12-31T23:59:59.000Z"),
+            (253_402_300_800, "9999-12-31T23:59:59.999Z"),
         ] {
             assert_eq!(rfc3339(UNIX_EPOCH + Duration::from_secs(unix)), expected);
         }

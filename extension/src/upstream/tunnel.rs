@@ -54,7 +54,7 @@ impl Upstream {
     ///
     /// # Errors
     /// As [`Upstream::send`]; for a cluster that is spoken to in HTTP/2, which has no `Upgrade` (RFC 9113 8.6).
-    pub(crate) async fn upgrade(self: &Arc<Self>, hop: &Hop, request: Request<Upload>) -> Result<Upgrade, Failed> {
+    pub(crate) async fn upgrade(self: &Arc<Self>, hop: &Hop, mut request: Request<Upload>) -> Result<Upgrade, Failed> {
         if hop.speaks_http2() {
             let detail = format!("{} is spoken to in HTTP/2, expected HTTP/1.1 for an upgrade", hop.cluster.host);
             let refusal = Refusal::new(Reason::WebsocketUnsupported, detail);
@@ -74,7 +74,8 @@ impl Upstream {
             Err(why) => return Err(Failed::before(request, why)),
         };
         let peer = line.known().peer.clone();
-        let mut response = match self.exchange(hop, &mut line, http1::prepare(request)).await {
+        http1::prepare(&mut request);
+        let mut response = match self.exchange(hop, &mut line, request).await {
             Ok(response) => response,
             Err(Lost::NotSent(unsent, why)) => return Err(Failed::before(*unsent, why)),
             Err(Lost::Silent(why) | Lost::Broken(why)) => return Err(Failed::after(why)),

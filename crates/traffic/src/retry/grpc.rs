@@ -1,7 +1,8 @@
 //! gRPC's status in the head of an answer, which is all that Envoy's retries and outlier detection look at.
 
-use http::HeaderMap;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName};
+
+const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 pub(crate) const CANCELLED: u16 = 1;
 pub(crate) const DEADLINE_EXCEEDED: u16 = 4;
@@ -14,7 +15,7 @@ const INVALID: u16 = u16::MAX;
 
 /// The status of an answer that consists of trailers only; `None` when it says none.
 pub(crate) fn status(headers: &HeaderMap) -> Option<u16> {
-    let value = headers.get("grpc-status").filter(|value| !value.is_empty())?;
+    let value = headers.get(STATUS).filter(|value| !value.is_empty())?;
     let status = value.to_str().ok().and_then(|value| value.parse().ok());
     // 16, UNAUTHENTICATED, is the last one.
     Some(status.filter(|status| *status <= 16).unwrap_or(INVALID))
