@@ -37,7 +37,6 @@ use choose::{Failures, Free};
 
 const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 const EXPECTED_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
-const IS_TIMEOUT_RETRY: HeaderName = HeaderName::from_static("x-envoy-is-timeout-retry");
 
 /// A request and all that its tries need.
 pub(crate) struct Job<'a> {
@@ -137,7 +136,6 @@ impl Job<'_> {
         held.hold(place);
         let (mut tried_at, mut failed_at) = (Vec::new(), Failures::default());
         let (mut retries, mut free) = (0, Free::default());
-        let mut after_timeout = false;
         // Envoy: one place for a request that is repeated, however often.
         let mut slot = None;
         let mut next = match self.choose(&tried_at, &[], draws).await? {
@@ -149,7 +147,7 @@ impl Job<'_> {
             let Some(sent) = upload.take() else { return Err(self.none_healthy()) };
             let chosen = next;
             let (address, begun) = (chosen.address, Instant::now());
-            let tried = self.one(&chosen, sent, after_timeout, &body).await;
+            let tried = self.one(&chosen, sent, &body).await;
             tried_at.push(address);
             if matches!(tried, Tried::Failed(_)) && body.end().is_broken() {
                 // Neither the endpoint's fault nor the service's, and there is nothing left to send.
@@ -166,7 +164,6 @@ impl Job<'_> {
                 Tried::PerTryTimeout => (At::any(is_retriable(self.policy, &Outcome::PerTryTimeout)), false),
                 Tried::Failed(failed) => self.judge(failed.kind),
             };
-            after_timeout = matches!(tried, Tried::PerTryTimeout);
             let mut unsent = None;
             let lost = match tried {
                 Tried::Answer(exchange) => {
@@ -290,7 +287,7 @@ impl Job<'_> {
         }
     }
 
-    async fn one(&self, chosen: &Chosen, body: Upload, after_timeout: bool, outgoing: &Outgoing) -> Tried {
+    async fn one(&self, chosen: &Chosen, body: Upload, outgoing: &Outgoing) -> Tried {
         let (attempt, hop) = (self.begin(chosen), self.hop(chosen));
         let per_try = self.per_try();
         let mut request = Request::new(body);
@@ -299,12 +296,9 @@ impl Job<'_> {
         self.head.headers.clone_into(request.headers_mut());
         let headers = request.headers_mut();
         headers.insert(ATTEMPT_COUNT, if attempt == 1 { HeaderValue::from_static("1") } else { attempt.into() });
-        if after_timeout {
-            headers.insert(IS_TIMEOUT_RETRY, HeaderValue::from_static("true"));
-        }
-        // Envoy: the time for this try where there is one, or that for all of them.
-        // Neither is longer than what is left of the invocation.
-        if let Some(expected) = [per_try.or(self.timeout), self.invocation.left()].into_iter().flatten().min() {
+        // Envoy: the time for this try, but no more than is left of that for all of them, nor of the invocation.
+        let left = if attempt == 1 { self.timeout } else { self.left() };
+        if let Some(expected) = [per_try, left, self.invocation.left()].into_iter().flatten().min() {
             let expected = u64::try_from(expected.as_millis()).unwrap_or(u64::MAX);
             headers.insert(EXPECTED_TIMEOUT, HeaderValue::from(expected));
         }
@@ -326,6 +320,12 @@ impl Job<'_> {
             Some(Err(failed)) => Tried::Failed(failed),
             None => Tried::PerTryTimeout,
         }
+    }
+
+    /// What is left of the time for all tries.
+    fn left(&self) -> Option<Duration> {
+        let begun = self.trail.steps().begun;
+        Some(self.timeout?.saturating_sub(begun.map_or(Duration::ZERO, |begun| begun.elapsed())))
     }
 
     /// Envoy: a per-try timeout that is not shorter than the whole is ignored.
