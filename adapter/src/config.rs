@@ -38,8 +38,8 @@ pub struct Config {
     pub api_keys: Option<ApiKeysConfig>,
     /// `CAUSEWAY_ALLOW_PRIVATE_ISSUERS` and `CAUSEWAY_ISSUER_ROOTS`: how key sets are fetched.
     pub jwks: JwksSettings,
-    /// `CAUSEWAY_ISSUER_URL` and `CAUSEWAY_TOKEN_AUDIENCE`: where API keys are exchanged for tokens; without it, the mesh
-    /// sees none.
+    /// `CAUSEWAY_ISSUER_URL` and `CAUSEWAY_TOKEN_AUDIENCE`: where API keys are exchanged for tokens; without it, the
+    /// mesh sees none.
     pub exchange: Option<ExchangeConfig>,
     /// `CAUSEWAY_METRICS` and `CAUSEWAY_METRICS_PORT`: the metrics. Prometheus' port is at the IP address of `address`.
     pub metrics: Output,

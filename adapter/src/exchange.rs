@@ -1,8 +1,8 @@
 //! An API key for a short-lived token of the issuer, which the mesh's own policies behind the adapter understand.
 //!
 //! Istio asks its external authorizers before it looks at tokens. So the token that the answer puts into the request is
-//! what RequestAuthentication verifies and what `requestPrincipals` is about. Only a key that the gate has just admitted
-//! is exchanged: the cache is asked behind the check of the key, and never instead of it.
+//! what RequestAuthentication verifies and what `requestPrincipals` is about. Only a key that the gate has just
+//! admitted is exchanged: the cache is asked behind the check of the key, and never instead of it.
 //!
 //! A token is kept until shortly before its end. While the issuer cannot be reached what is held serves until then; for
 //! a key without a token there is none, and the request is denied.
@@ -34,7 +34,8 @@ pub use issuer::TIMEOUT;
 /// Exchanges at a time. One more key is denied, as if the issuer were down.
 pub const MAX_EXCHANGES: usize = 256;
 
-/// The longest time that a request waits for a token. The exchange itself goes on, and the next request finds its token.
+/// The longest time that a request waits for a token. The exchange itself goes on, and the next request finds its
+/// token.
 pub const MAX_WAIT: Duration = Duration::from_millis(2_500);
 
 /// The longest audience, in bytes.
@@ -123,7 +124,8 @@ struct State {
 }
 
 impl Exchange {
-    /// Exchanges at the configured issuer. Its roots and what may be dialled are those of key sets. Connects to nobody yet.
+    /// Exchanges at the configured issuer. Its roots and what may be dialled are those of key sets. Connects to nobody
+    /// yet.
     ///
     /// # Errors
     /// TLS cannot be set up.

@@ -48,8 +48,8 @@ impl Bound {
         Ok(Self { adapter, address, incoming, scrapes: None, watch: None })
     }
 
-    /// Prometheus is answered too, at the same IP address and this port; with port 0, any free one. Must be called within
-    /// a Tokio runtime.
+    /// Prometheus is answered too, at the same IP address and this port; with port 0, any free one. Must be called
+    /// within a Tokio runtime.
     ///
     /// # Errors
     /// [`Error::BindMetrics`].

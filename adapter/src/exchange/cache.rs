@@ -56,7 +56,8 @@ impl Cache {
         self.0.len()
     }
 
-    /// What there is for a key now. A clock that was set back makes an age unknown; the end of a token counts all the same.
+    /// What there is for a key now. A clock that was set back makes an age unknown; the end of a token counts all the
+    /// same.
     pub(super) fn get(&mut self, key: &Digest, now: u64) -> Found {
         let Some(Entry { token, failure }) = self.0.get(key) else { return Found::Nothing };
         let failure = failure.as_ref().filter(|(failure, at)| {

@@ -88,8 +88,8 @@ impl Issuer {
     }
 }
 
-/// The token of an answer. The mesh verifies it; that it is of the caller who was admitted can be seen here already, and
-/// a token of anybody else must not get into a request.
+/// The token of an answer. The mesh verifies it; that it is of the caller who was admitted can be seen here already,
+/// and a token of anybody else must not get into a request.
 fn token(body: &[u8], principal: &str, asked_at: u64) -> Outcome {
     let wrong = |why: &str| Err(Failure::Refused(format!("the issuer's answer: {why}")));
     // Not what serde says: it quotes the answer.
@@ -97,7 +97,8 @@ fn token(body: &[u8], principal: &str, asked_at: u64) -> Outcome {
         return wrong("it is no token response");
     };
     let access_token = Secret::new(access_token);
-    // RFC 6749 §7.1: a client "MUST NOT use an access token if it does not understand the token type". `DPoP` needs a key.
+    // RFC 6749 §7.1: a client "MUST NOT use an access token if it does not understand the token type". `DPoP` needs a
+    // key.
     if !token_type.eq_ignore_ascii_case("Bearer") {
         return wrong("the token is no bearer token");
     }

@@ -172,8 +172,8 @@ impl Policies {
         names
     }
 
-    /// The names, in lower case, of all headers in which some rule looks for a token, each once; `cookie` among them where
-    /// it is a cookie that holds one.
+    /// The names, in lower case, of all headers in which some rule looks for a token, each once; `cookie` among them
+    /// where it is a cookie that holds one.
     pub fn token_headers(&self) -> Vec<String> {
         let namespaces = self.set().namespaces.iter();
         let rules = namespaces.flat_map(|n| n.request_authentications.iter()).flat_map(|a| a.rules.iter());

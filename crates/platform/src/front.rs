@@ -117,9 +117,9 @@ impl Front {
         })
     }
 
-    /// A front for other policies in the same surroundings. It has what this one knows of API keys and key sets, and the
-    /// revocation list that it holds; what was verified by the policies of this one it verifies anew. This one goes on
-    /// for whoever has it.
+    /// A front for other policies in the same surroundings. It has what this one knows of API keys and key sets, and
+    /// the revocation list that it holds; what was verified by the policies of this one it verifies anew. This one goes
+    /// on for whoever has it.
     ///
     /// # Errors
     /// As [`new`](Self::new).

@@ -161,8 +161,8 @@ impl World {
         Ok(RunningAdapter { address, lines, task })
     }
 
-    /// A sidecar with these filters in Istio's order: ours, where there is an adapter, then those that istiod makes of the
-    /// policies.
+    /// A sidecar with these filters in Istio's order: ours, where there is an adapter, then those that istiod makes of
+    /// the policies.
     pub async fn sidecar(&self, name: &str, adapter: Option<SocketAddr>, yaml: Option<&str>) -> Result<Envoy> {
         let mut filters = Vec::new();
         if adapter.is_some() {

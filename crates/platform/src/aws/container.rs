@@ -20,7 +20,8 @@ const TOKEN_FILE: &str = "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE";
 /// Where ECS answers.
 const ECS: &str = "http://169.254.170.2";
 
-/// The hosts that may be asked in the clear: this one, ECS, and EKS' agent. A credential goes to nobody else unprotected.
+/// The hosts that may be asked in the clear: this one, ECS, and EKS' agent. A credential goes to nobody else
+/// unprotected.
 const PLAIN: [&str; 3] = ["169.254.170.2", "169.254.170.23", "fd00:ec2::23"];
 
 /// A container's endpoint.

@@ -167,8 +167,8 @@ impl RevocationSource {
         Ok(Some(Self { clock, client, config, key_sets, log, max_wait: MAX_WAIT, policies, state, changes }))
     }
 
-    /// Takes over what `other`, a source with the same configuration, has fetched: the policies have been replaced, and a
-    /// list that is in force must not be lost, nor an older one follow it.
+    /// Takes over what `other`, a source with the same configuration, has fetched: the policies have been replaced, and
+    /// a list that is in force must not be lost, nor an older one follow it.
     pub(crate) fn inherit(&self, other: &Self) {
         if self.config.is_none() || self.config != other.config {
             return;
