@@ -12,12 +12,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use authorizer::Authorizer;
-use authz::KeyState;
+use authz::{ApiKey, KeyState};
+use causeway::dev::seeds;
 use e2e::moto::Moto;
+use e2e::world::{create_secret, create_table};
 use e2e::{tier, tool};
-use platform::aws::CredentialSource;
+use identity::Secret;
+use platform::api_keys::{ApiKeyStore, ApiKeysConfig};
+use platform::aws::{AwsConfig, CredentialSource};
 use platform::clock::SystemClock;
 use platform::env::{MapEnv, Reader};
+use platform::store::{ApiKeys, DynamoDb};
 use serde_json::Value;
 use world::{Result, World, ask, reason, seen, text};
 
@@ -364,8 +369,21 @@ async fn a_service_account_of_eks_gets_its_role_at_sts() -> Result {
         MapEnv::from([("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/adapter"), ("AWS_ENDPOINT_URL", &moto.url())])
             .with("AWS_WEB_IDENTITY_TOKEN_FILE", token.display().to_string());
     let source = CredentialSource::from_env_with(&Reader::new(&env), "eu-central-1", Arc::new(SystemClock));
-    let credentials = source.map_err(text)?.get().await.map_err(text)?;
+    let source = source.map_err(text)?;
+    let credentials = source.get().await.map_err(text)?;
     assert!(credentials.access_key_id.starts_with("ASIA"), "{}", credentials.access_key_id);
     assert!(credentials.session_token.is_some());
+
+    // Both ways to AWS sign with it: the SDK's clients, which write, and the fronts' own, which read.
+    create_table(&moto, "api-keys").await?;
+    create_secret(&moto, "pepper", &Secret::new("a pepper of the tests".to_owned())).await?;
+    let aws = AwsConfig { credentials: source, ..e2e::world::aws(&moto) };
+    let key = ApiKey::generate("dev", &[1; 48]).map_err(text)?;
+    let record = seeds::key_record(&key, "partner", KeyState::Active, &Secret::new(b"a pepper of the tests".to_vec()));
+    ApiKeys::put(&DynamoDb::new("api-keys", aws.clone()), &record).await.map_err(text)?;
+    let config = ApiKeysConfig { table: "api-keys".to_owned(), pepper_secret: "pepper".to_owned(), aws };
+    let store = ApiKeyStore::in_aws(&config);
+    assert_eq!(store.records.get(key.id()).await.map_err(text)?.as_ref(), Some(&record));
+    assert!(store.secrets.get("pepper").await.is_ok());
     Ok(())
 }
