@@ -6,20 +6,44 @@ use envoy_types::ext_authz::v3::pb::{
 };
 use envoy_types::ext_authz::v3::pb::{DeniedHttpResponse, OkHttpResponse};
 use envoy_types::pb::google::rpc;
+use identity::Secret;
 use tonic::Code;
+
+use crate::exchange::is_key;
 
 /// Headers that say who the caller is. Only the adapter sets them: every header of a request that begins like this is
 /// taken out, or replaced, before the upstream sees it.
 pub const IDENTITY_PREFIX: &str = "x-causeway-";
+/// Where the mesh looks for a token.
+const AUTHORIZATION: &str = "authorization";
 /// The verified caller, `ISSUER/SUBJECT`.
 pub const PRINCIPAL_HEADER: &str = "x-causeway-principal";
 /// The verified caller's OAuth client.
 pub const CLIENT_ID_HEADER: &str = "x-causeway-client-id";
 
+/// What the mesh's own policies behind the adapter shall see of who calls.
+#[derive(Debug, Default)]
+pub(crate) struct Behind<'a> {
+    /// The value of `authorization` in the place of the API key.
+    pub(crate) authorization: Option<Secret<String>>,
+    /// Headers that stay as they are, since the mesh looks for a token in them, and takes it out itself.
+    pub(crate) tokens: &'a [String],
+    /// The fingerprint of the API key: a header that holds it never stays.
+    pub(crate) key: Option<String>,
+}
+
+impl Behind<'_> {
+    fn leaves(&self, name: &str, request: &Request) -> bool {
+        let holds_key = |value: &String| self.key.as_ref().is_some_and(|key| is_key(value, key));
+        let mut lines = request.headers.iter().filter(|(known, _)| known == name).map(|(_, value)| value);
+        self.tokens.iter().any(|token| token == name) && !lines.any(holds_key)
+    }
+}
+
 /// What Envoy is told to do with `request`.
-pub(crate) fn answer(decision: &Decision, request: Option<&Request>) -> CheckResponse {
+pub(crate) fn answer(decision: &Decision, request: Option<&Request>, behind: &Behind<'_>) -> CheckResponse {
     match (decision, request) {
-        (Decision::Allow(allow), Some(request)) => allowed(allow, request),
+        (Decision::Allow(allow), Some(request)) => allowed(allow, request, behind),
         // The default is a denial: also for an allow without the request that it is about, which nothing makes.
         _ => denied(decision),
     }
@@ -39,16 +63,23 @@ pub(crate) fn presentable(decision: Decision, request: &Request) -> Decision {
     Deny::new(Reason::TokenMalformed, allow.hop(), detail).into()
 }
 
-fn allowed(allow: &Allow, request: &Request) -> CheckResponse {
+fn allowed(allow: &Allow, request: &Request, behind: &Behind<'_>) -> CheckResponse {
     let changes = allow.header_changes(request);
+    let ours = |name: &str| name.starts_with(IDENTITY_PREFIX);
     let mut set: Vec<(String, String)> =
-        changes.set.into_iter().filter(|(name, _)| !name.starts_with(IDENTITY_PREFIX)).collect();
+        changes.set.into_iter().filter(|(name, _)| !ours(name) && !behind.leaves(name, request)).collect();
     for (name, value) in [(PRINCIPAL_HEADER, allow.principal()), (CLIENT_ID_HEADER, allow.client_id())] {
         if let Some(value) = value {
             set.push((name.to_owned(), value.to_owned()));
         }
     }
+    if let Some(authorization) = &behind.authorization {
+        // Whatever the client has put there is replaced.
+        set.retain(|(name, _)| name != AUTHORIZATION);
+        set.push((AUTHORIZATION.to_owned(), authorization.expose().clone()));
+    }
     let mut remove = changes.remove;
+    remove.retain(|name| !behind.leaves(name, request));
     let spoofed = request.headers.iter().map(|(name, _)| name).filter(|name| name.starts_with(IDENTITY_PREFIX));
     remove.extend(spoofed.cloned());
     // Also those that we have not seen: Envoy sends us the headers that it is told to.

@@ -2,16 +2,22 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use platform::api_keys::ApiKeysConfig;
 use platform::bundle;
 use platform::env::{Env, EnvError, Reader, environment_from_env};
 use platform::jwks::JwksSettings;
-use platform::metrics::{Emf, Metrics};
+use platform::metrics::Output;
 use platform::revocations::RevocationsConfig;
+
+use crate::exchange::ExchangeConfig;
+use crate::reload;
 
 /// Where the adapter listens unless it is told otherwise: this host only, next to Envoy in one pod.
 const DEFAULT_ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9191);
+/// Where Prometheus asks unless the adapter is told otherwise: next to the port of the checks.
+const METRICS_PORT: u16 = 9192;
 /// The most labels of a workload, and the most bytes of each part of one (Kubernetes allows 63 and a DNS prefix).
 const MAX_LABELS: usize = 64;
 const MAX_LABEL: usize = 317;
@@ -32,8 +38,13 @@ pub struct Config {
     pub api_keys: Option<ApiKeysConfig>,
     /// `CAUSEWAY_ALLOW_PRIVATE_ISSUERS` and `CAUSEWAY_ISSUER_ROOTS`: how key sets are fetched.
     pub jwks: JwksSettings,
-    /// `CAUSEWAY_METRICS`: the metrics in the log; `None` for none.
-    pub metrics: Option<Emf>,
+    /// `CAUSEWAY_ISSUER_URL` and `CAUSEWAY_TOKEN_AUDIENCE`: where API keys are exchanged for tokens; without it, the
+    /// mesh sees none.
+    pub exchange: Option<ExchangeConfig>,
+    /// `CAUSEWAY_METRICS` and `CAUSEWAY_METRICS_PORT`: the metrics. Prometheus' port is at the IP address of `address`.
+    pub metrics: Output,
+    /// `CAUSEWAY_RELOAD_SECONDS`: how often the bundle file is looked at; `None` for never.
+    pub reload: Option<Duration>,
     /// Where the list of revoked credentials is fetched from; without it, there is none but the bundle's.
     pub revocations: Option<RevocationsConfig>,
 }
@@ -75,7 +86,15 @@ impl Config {
                 missing: "CAUSEWAY_ENVIRONMENT".to_owned(),
             });
         }
-        let metrics = Emf::from_env(&env, Metrics::Off, "adapter", environment.as_deref())?;
+        let exchange = ExchangeConfig::from_env(&env)?;
+        if exchange.is_some() && api_keys.is_none() {
+            return Err(EnvError::HalfGroup {
+                present: "CAUSEWAY_ISSUER_URL".to_owned(),
+                missing: "CAUSEWAY_API_KEYS_TABLE".to_owned(),
+            });
+        }
+        let metrics = Output::from_env(&env, "adapter", environment.as_deref(), METRICS_PORT)?;
+        let reload = env.number("CAUSEWAY_RELOAD_SECONDS", reload::EVERY, 0, 3_600)?;
         let revocations = RevocationsConfig::from_env(&env)?;
         env.finish()?;
         Ok(Self {
@@ -85,7 +104,9 @@ impl Config {
             environment,
             api_keys,
             jwks,
+            exchange,
             metrics,
+            reload: (reload > 0).then(|| Duration::from_secs(reload)),
             revocations,
         })
     }
@@ -116,6 +137,7 @@ pub(crate) fn labels(text: &str) -> Result<Vec<(String, String)>, String> {
 #[cfg(test)]
 mod tests {
     use platform::env::MapEnv;
+    use platform::metrics::Emf;
 
     use super::*;
 
@@ -124,7 +146,8 @@ mod tests {
         let config = Config::from_env(&MapEnv::default()).unwrap();
         assert_eq!(config.address.to_string(), "127.0.0.1:9191");
         assert_eq!(config.bundle, PathBuf::from("/opt/causeway/mesh.bundle"));
-        assert!(config.workload.is_none() && config.api_keys.is_none() && config.metrics.is_none());
+        assert!(config.workload.is_none() && config.api_keys.is_none() && config.metrics == Output::Off);
+        assert!(config.exchange.is_none() && config.reload == Some(Duration::from_secs(5)));
     }
 
     #[test]
@@ -136,6 +159,8 @@ mod tests {
             ("CAUSEWAY_WORKLOAD_LABELS", "app=ratings, version=v1"),
             ("CAUSEWAY_ENVIRONMENT", "dev"),
             ("CAUSEWAY_METRICS", "emf"),
+            ("CAUSEWAY_ISSUER_URL", "https://issuer.example"),
+            ("CAUSEWAY_RELOAD_SECONDS", "0"),
             ("CAUSEWAY_API_KEYS_TABLE", "api-keys"),
             ("CAUSEWAY_PEPPER_SECRET", "pepper"),
             ("CAUSEWAY_REVOCATIONS_URL", "https://issuer.example/revocations"),
@@ -149,7 +174,9 @@ mod tests {
         assert_eq!(workload.namespace, "bookinfo");
         assert_eq!(workload.labels, [("app", "ratings"), ("version", "v1")].map(|(n, v)| (n.to_owned(), v.to_owned())));
         assert_eq!(config.api_keys.as_ref().unwrap().table, "api-keys");
-        assert_eq!(config.metrics, Some(Emf::new("adapter", Some("dev"))));
+        assert_eq!(config.metrics, Output::Emf(Emf::new("adapter", Some("dev"))));
+        assert_eq!(config.exchange.as_ref().unwrap().url, "https://issuer.example");
+        assert_eq!(config.reload, None);
         assert_eq!(config.revocations.as_ref().unwrap().issuer, "https://issuer.example");
         assert!(!format!("{config:?}").contains("hunter2"));
     }
@@ -180,6 +207,10 @@ mod tests {
                 ]),
                 "CAUSEWAY_ENVIRONMENT is not set, but CAUSEWAY_API_KEYS_TABLE is",
             ),
+            (MapEnv::from([("CAUSEWAY_ISSUER_URL", "https://i.example")]), "CAUSEWAY_API_KEYS_TABLE is not set"),
+            (MapEnv::from([("CAUSEWAY_TOKEN_AUDIENCE", "a")]), "CAUSEWAY_ISSUER_URL is not set"),
+            (MapEnv::from([("CAUSEWAY_RELOAD_SECONDS", "5s")]), "a whole number from 0 to 3600"),
+            (MapEnv::from([("CAUSEWAY_METRICS_PORT", "0")]), "a whole number from 1 to 65535"),
             (MapEnv::from([("CAUSEWAY_METRICS", "EMF")]), "CAUSEWAY_METRICS=\"EMF\" is not valid"),
             (MapEnv::from([("CAUSEWAY_ENVIRONMENT", "Dev")]), "CAUSEWAY_ENVIRONMENT=\"Dev\" is not valid"),
             (MapEnv::from([("CAUSEWAY_REVOCATIONS_MAX_AGE", "300")]), "CAUSEWAY_REVOCATIONS_URL is not set"),

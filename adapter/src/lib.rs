@@ -14,12 +14,19 @@
 //! | `CAUSEWAY_PEPPER_SECRET` | the Secrets Manager id of the pepper that API keys are hashed with | API keys are refused | with the one before |
 //! | `CAUSEWAY_ALLOW_PRIVATE_ISSUERS` | `true`: key sets may be fetched from this host and private networks | `false` | no |
 //! | `CAUSEWAY_ISSUER_ROOTS` | a PEM file with root certificates to trust when key sets and the revocation list are fetched | Mozilla's alone | no |
-//! | `CAUSEWAY_METRICS` | `emf` or `off`: whether CloudWatch finds metrics in the log (embedded metric format) | `off` | no |
+//! | `CAUSEWAY_ISSUER_URL` | the issuer's public door: API keys are exchanged there for the tokens that the mesh verifies | no exchange | no; needs the two before |
+//! | `CAUSEWAY_TOKEN_AUDIENCE` | for whom these tokens are | all audiences of the key | no; needs the one before |
+//! | `CAUSEWAY_METRICS` | `prometheus` (a port), `emf` (CloudWatch's embedded metric format, in the log) or `off` | `off` | no |
+//! | `CAUSEWAY_METRICS_PORT` | Prometheus' port, at the IP address of `CAUSEWAY_ADAPTER_ADDRESS` | 9192 | no |
+//! | `CAUSEWAY_RELOAD_SECONDS` | how often the bundle file is looked at, in seconds to 3600; 0 for never | 5 | no |
 //! | `CAUSEWAY_REVOCATIONS_URL` | where the issuer publishes its signed list of revoked credentials | no list but the bundle's | with the next |
 //! | `CAUSEWAY_REVOCATIONS_ISSUER` | the issuer that signs the list | no list but the bundle's | with the one before |
 //! | `CAUSEWAY_REVOCATIONS_MAX_AGE` | how old the list may be, in seconds from when it was signed; 120 to 86400 | 900 | no |
-//! | `AWS_REGION`, `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN` | Region and credentials | | with the two before |
-//! | `AWS_ENDPOINT_URL`, `AWS_ENDPOINT_URL_DYNAMODB`, `AWS_ENDPOINT_URL_SECRETS_MANAGER` | stand-ins for the AWS services | AWS | no |
+//! | `AWS_REGION` | Region | | with the table |
+//! | `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN` | an access key | the next | one of the three, with the table |
+//! | `AWS_ROLE_ARN`, `AWS_WEB_IDENTITY_TOKEN_FILE`, `AWS_ROLE_SESSION_NAME` | a service account's role on EKS (IRSA), which EKS sets | the next | |
+//! | `AWS_CONTAINER_CREDENTIALS_RELATIVE_URI`, `AWS_CONTAINER_CREDENTIALS_FULL_URI`, `AWS_CONTAINER_AUTHORIZATION_TOKEN`, `AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE` | a role of a task on ECS, or by Pod Identity on EKS, which set them | | |
+//! | `AWS_ENDPOINT_URL`, `AWS_ENDPOINT_URL_DYNAMODB`, `AWS_ENDPOINT_URL_SECRETS_MANAGER`, `AWS_ENDPOINT_URL_STS` | stand-ins for the AWS services | AWS | no |
 //!
 //! Envoy may name the workload itself, in the `context_extensions` of a route: `namespace` and `labels`
 //! (`app=ratings,version=v1`), both or neither.
@@ -27,29 +34,40 @@
 mod answer;
 mod check;
 pub mod config;
+pub mod exchange;
+mod metrics;
+mod reload;
 mod server;
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError, RwLock};
 
-use authz::Policies;
+use authz::{Decision, Policies};
 use envoy_types::ext_authz::v3::pb::{CheckRequest, CheckResponse};
 use platform::bundle::{Bundle, BundleError, Section};
 use platform::decision_line::Seen;
 use platform::env::EnvError;
 use platform::front::{self, Front, FrontError};
+use platform::log::Log;
+use platform::metrics::Output;
 use platform::panics;
 use platform::revocations::RevocationsSetup;
 
 pub use answer::{CLIENT_ID_HEADER, IDENTITY_PREFIX, PRINCIPAL_HEADER};
 pub use config::Config;
+pub use exchange::{Exchange, ExchangeConfig};
+pub use metrics::{ExchangeCounters, ExchangeOutcome};
 pub use platform::api_keys::{ApiKeyStore, ApiKeysConfig};
 pub use platform::front::Deps;
 pub use server::Bound;
 
+use answer::Behind;
 use check::Check;
 use config::Workload;
+use metrics::Metrics;
+use reload::Watch;
 
 /// The adapter cannot start or go on; the text names what to change.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +106,17 @@ pub enum Error {
         /// What the operating system says.
         source: std::io::Error,
     },
+    /// Prometheus' port cannot be had.
+    #[error("cannot listen on {address} for Prometheus: {source}; choose another CAUSEWAY_METRICS_PORT")]
+    BindMetrics {
+        /// The address.
+        address: SocketAddr,
+        /// What the operating system says.
+        source: std::io::Error,
+    },
+    /// The client of the issuer cannot be made.
+    #[error("cannot exchange API keys: {0}")]
+    Exchange(platform::https::FetchError),
     /// The server failed.
     #[error("the server stopped: {0}")]
     Serve(#[from] tonic::transport::Error),
@@ -103,8 +132,9 @@ impl Error {
             | Self::Keys(_)
             | Self::Revocations(_)
             | Self::Unguarded { .. }
-            | Self::Bind { .. } => platform::EXIT_USAGE,
-            Self::Serve(_) => 1,
+            | Self::Bind { .. }
+            | Self::BindMetrics { .. } => platform::EXIT_USAGE,
+            Self::Exchange(_) | Self::Serve(_) => 1,
         }
     }
 }
@@ -124,8 +154,26 @@ pub struct Adapter(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    front: Front,
+    exchange: Option<Exchange>,
+    log: Log,
+    metrics: Metrics,
     place: Place,
+    /// What checks are answered by; replaced as a whole.
+    serving: RwLock<Arc<Serving>>,
+}
+
+/// One set of policies and what belongs to it.
+#[derive(Debug)]
+struct Serving {
+    front: Front,
+    token_headers: Vec<String>,
+}
+
+impl Serving {
+    fn new(front: Front) -> Arc<Self> {
+        let token_headers = front.policies().token_headers();
+        Arc::new(Self { front, token_headers })
+    }
 }
 
 /// Where an adapter stands.
@@ -144,11 +192,21 @@ impl Adapter {
     /// The bundle cannot be used, or the port cannot be had.
     pub fn bind(config: Config, deps: Deps) -> Result<Bound, Error> {
         let bundle = Bundle::open(&config.bundle)?;
-        let policies = Policies::open(bundle.section(Section::Access)?)?.with_keys_fetched_at(bundle.made_at());
-        let revocations = RevocationsSetup::new(config.revocations, &bundle)?;
+        let policies = open(&bundle)?;
+        let exchange = match &config.exchange {
+            Some(exchange) => Some(Exchange::new(exchange, &config.jwks).map_err(Error::Exchange)?),
+            None => None,
+        };
+        let revocations = RevocationsSetup::new(config.revocations.clone(), &bundle)?;
+        let watch = config.reload.map(|every| Watch::new(config.bundle, bundle.bytes(), every, config.revocations));
         let deps = Deps { revocations, ..deps };
         let place = Place { workload: config.workload, environment: config.environment };
-        Self::new(place, policies, deps)?.listen(config.address)
+        let adapter = Self::with_exchange(place, policies, deps, exchange)?;
+        let bound = adapter.listen(config.address)?.with_watch(watch);
+        match config.metrics {
+            Output::Prometheus(port) => bound.with_prometheus(port),
+            Output::Off | Output::Emf(_) => Ok(bound),
+        }
     }
 
     /// An adapter for `policies`.
@@ -156,13 +214,43 @@ impl Adapter {
     /// # Errors
     /// [`Error::Keys`], [`Error::Revocations`] or [`Error::Unguarded`].
     pub fn new(place: Place, policies: Policies, deps: Deps) -> Result<Self, Error> {
-        if let Some(Workload { namespace, labels }) = &place.workload
-            && !policies.is_guarded(namespace, labels)
-        {
-            let labels: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
-            return Err(Error::Unguarded { namespace: namespace.clone(), labels: labels.join(",") });
-        }
-        Ok(Self(Arc::new(Inner { front: Front::new(policies, deps)?, place })))
+        Self::with_exchange(place, policies, deps, None)
+    }
+
+    /// An adapter for `policies`, which exchanges API keys for tokens.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with_exchange(
+        place: Place,
+        policies: Policies,
+        deps: Deps,
+        exchange: Option<Exchange>,
+    ) -> Result<Self, Error> {
+        guarded(&place, &policies)?;
+        let (log, metrics) = (deps.log.clone(), Metrics::default());
+        let serving = RwLock::new(Serving::new(Front::new(policies, deps)?));
+        Ok(Self(Arc::new(Inner { exchange, log, metrics, place, serving })))
+    }
+
+    /// Puts other policies into the place of those in use. Checks that are under way end with the old ones.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new); what was in use stays so.
+    pub fn replace(&self, policies: Policies, revocations: RevocationsSetup) -> Result<(), Error> {
+        guarded(&self.0.place, &policies)?;
+        let serving = Serving::new(self.serving().front.successor(policies, revocations)?);
+        *self.0.serving.write().unwrap_or_else(PoisonError::into_inner) = serving;
+        self.0.metrics.generation.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn serving(&self) -> Arc<Serving> {
+        self.0.serving.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn log(&self) -> &Log {
+        &self.0.log
     }
 
     /// Binds `address`; with port 0, any free port. Must be called within a Tokio runtime.
@@ -173,18 +261,33 @@ impl Adapter {
         Bound::new(address, self)
     }
 
-    fn announce(&self, address: SocketAddr) {
-        let line = serde_json::json!({"event": "listening", "address": address.to_string()});
-        self.0.front.log().write(&line);
+    fn announce(&self, address: SocketAddr, metrics: Option<SocketAddr>) {
+        self.log().write(&serde_json::json!({"event": "listening", "address": address.to_string()}));
+        if let Some(address) = metrics {
+            self.log().write(&serde_json::json!({"event": "metrics_listening", "address": address.to_string()}));
+        }
+    }
+
+    fn count_overload(&self) {
+        self.0.metrics.overload.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The metrics in Prometheus' text format.
+    pub fn metrics(&self) -> String {
+        let exchange = self.0.exchange.as_ref().map(|exchange| (exchange.counters(), exchange.len()));
+        self.0.metrics.text(&self.serving().front.gauges(), exchange)
     }
 
     /// Answers one question of Envoy's.
     pub async fn check(&self, check: CheckRequest) -> CheckResponse {
         #[allow(clippy::disallowed_types, reason = "a duration inside one request")]
         let started = std::time::Instant::now();
-        let Inner { front, place } = &*self.0;
-        let parsed = panics::unpanicked(async { Check::parse(check, place) }).await;
-        let (decision, asked) = match parsed {
+        // All of one check is answered by one set of policies.
+        let serving = self.serving();
+        let front = &serving.front;
+        let parsed = panics::unpanicked(async { Check::parse(check, &self.0.place) }).await;
+        let mut behind = Behind::default();
+        let (mut decision, asked) = match parsed {
             Ok(Ok(asked)) => {
                 let decision = front.decide(&asked.request, &asked.target).await;
                 (answer::presentable(decision, &asked.request), Some(asked))
@@ -192,7 +295,12 @@ impl Adapter {
             Ok(Err(deny)) => (deny.into(), None),
             Err(panics::Panicked) => (front::fault(), None),
         };
+        if let (Some(exchange), Some(asked)) = (&self.0.exchange, &asked) {
+            let exchanged = panics::unpanicked(exchanged(exchange, &serving, decision, asked)).await;
+            (decision, behind) = exchanged.unwrap_or_else(|panics::Panicked| (front::fault(), Behind::default()));
+        }
         let request = asked.as_ref().map(|asked| &asked.request);
+        let latency = started.elapsed();
         front.record(
             &decision,
             &Seen {
@@ -201,11 +309,50 @@ impl Adapter {
                 api_id: "",
                 stage: "",
                 request_id: asked.as_ref().map_or("", |asked| &asked.request_id),
-                latency: started.elapsed(),
+                latency,
             },
         );
-        answer::answer(&decision, request)
+        self.0.metrics.decided(&decision, latency);
+        answer::answer(&decision, request, &behind)
     }
+}
+
+/// What the mesh behind the adapter sees of an admitted caller: its own token where it has one, and a token in exchange
+/// for its API key where it has that alone. Where there is no such token, the request is denied after all.
+async fn exchanged<'a>(
+    exchange: &Exchange,
+    serving: &'a Serving,
+    decision: Decision,
+    asked: &Check,
+) -> (Decision, Behind<'a>) {
+    let Decision::Allow(allow) = &decision else { return (decision, Behind::default()) };
+    let credentials = authz::credentials(serving.front.policies(), &asked.request, &asked.target);
+    let key = credentials.api_key.map(|presented| presented.fingerprint);
+    let behind = Behind { authorization: None, tokens: &serving.token_headers, key };
+    if !allow.by_api_key() || credentials.token {
+        return (decision, behind);
+    }
+    let fingerprint = behind.key.as_deref().unwrap_or_default();
+    match exchange.authorization(allow, &asked.request, fingerprint).await {
+        Ok(authorization) => (decision, Behind { authorization: Some(authorization), ..behind }),
+        Err(deny) => (deny.into(), Behind::default()),
+    }
+}
+
+/// The policies of a bundle.
+fn open(bundle: &Bundle) -> Result<Policies, Error> {
+    Ok(Policies::open(bundle.section(Section::Access)?)?.with_keys_fetched_at(bundle.made_at()))
+}
+
+/// Where the adapter knows its workload, a policy must apply to it.
+fn guarded(place: &Place, policies: &Policies) -> Result<(), Error> {
+    if let Some(Workload { namespace, labels }) = &place.workload
+        && !policies.is_guarded(namespace, labels)
+    {
+        let labels: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        return Err(Error::Unguarded { namespace: namespace.clone(), labels: labels.join(",") });
+    }
+    Ok(())
 }
 
 /// Waits for SIGTERM (Kubernetes) or SIGINT (a terminal). The handlers are in place when this returns the future, so that

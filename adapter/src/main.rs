@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use adapter::{Adapter, Config, Deps, Error};
 use platform::env::ProcessEnv;
 use platform::log::Log;
+use platform::metrics::Output;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -18,7 +19,10 @@ async fn main() -> ExitCode {
 
 async fn run(log: Log) -> Result<(), Error> {
     let config = Config::from_env(&ProcessEnv)?;
-    let log = log.with_metrics(config.metrics.clone());
+    let log = match &config.metrics {
+        Output::Emf(emf) => log.with_metrics(Some(emf.clone())),
+        Output::Off | Output::Prometheus(_) => log,
+    };
     let deps = Deps::in_aws(config.api_keys.as_ref(), config.jwks.clone(), log);
     let bound = Adapter::bind(config, deps)?;
     bound.run(adapter::terminated()).await

@@ -6,10 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use envoy_types::ext_authz::v3::pb::{Authorization, AuthorizationServer, CheckRequest, CheckResponse};
+use platform::metrics::scrape;
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use tonic::transport::server::{Server, TcpIncoming};
 use tonic::{Request, Response, Status};
 
+use crate::reload::Watch;
 use crate::{Adapter, Error};
 
 /// The largest `CheckRequest`, in bytes: 64 KiB of headers, and room for Envoy's own attributes, such as a
@@ -32,6 +36,8 @@ pub struct Bound {
     adapter: Adapter,
     address: SocketAddr,
     incoming: TcpIncoming,
+    scrapes: Option<TcpListener>,
+    watch: Option<Watch>,
 }
 
 impl Bound {
@@ -39,7 +45,29 @@ impl Bound {
         let bind = |source: std::io::Error| Error::Bind { address, source };
         let incoming = TcpIncoming::bind(address).map_err(bind)?.with_nodelay(Some(true));
         let address = incoming.local_addr().map_err(bind)?;
-        Ok(Self { adapter, address, incoming })
+        Ok(Self { adapter, address, incoming, scrapes: None, watch: None })
+    }
+
+    /// Prometheus is answered too, at the same IP address and this port; with port 0, any free one. Must be called
+    /// within a Tokio runtime.
+    ///
+    /// # Errors
+    /// [`Error::BindMetrics`].
+    pub fn with_prometheus(self, port: u16) -> Result<Self, Error> {
+        let address = SocketAddr::new(self.address.ip(), port);
+        let bind = |source: std::io::Error| Error::BindMetrics { address, source };
+        let listener = std::net::TcpListener::bind(address).map_err(bind)?;
+        listener.set_nonblocking(true).map_err(bind)?;
+        Ok(Self { scrapes: Some(TcpListener::from_std(listener).map_err(bind)?), ..self })
+    }
+
+    /// Where Prometheus is answered.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.scrapes.as_ref().and_then(|listener| listener.local_addr().ok())
+    }
+
+    pub(crate) fn with_watch(self, watch: Option<Watch>) -> Self {
+        Self { watch, ..self }
     }
 
     /// The address that is listened on; with port 0 asked for, the port that was given.
@@ -53,7 +81,15 @@ impl Bound {
     /// The listener failed.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), Error> {
         // The signal handlers are the caller's future; what is announced here can already be reached.
-        self.adapter.announce(self.address);
+        self.adapter.announce(self.address, self.metrics_address());
+        let mut aside = JoinSet::new();
+        if let Some(listener) = self.scrapes {
+            let adapter = self.adapter.clone();
+            aside.spawn(scrape::serve(listener, move || adapter.metrics()));
+        }
+        if let Some(watch) = self.watch {
+            aside.spawn(watch.run(self.adapter.clone()));
+        }
         let (health, health_service) = tonic_health::server::health_reporter();
         health.set_serving::<AuthorizationServer<Checks>>().await;
         let checks = Checks { adapter: self.adapter, running: Arc::new(Semaphore::new(MAX_CHECKS)) };
@@ -99,6 +135,7 @@ struct Checks {
 impl Authorization for Checks {
     async fn check(&self, request: Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {
         let Ok(_permit) = self.running.clone().try_acquire_owned() else {
+            self.adapter.count_overload();
             // An error, not a denial: Envoy counts it as such, and denies (`failure_mode_allow` is off).
             return Err(Status::resource_exhausted("too many checks at a time"));
         };

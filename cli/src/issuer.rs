@@ -136,7 +136,8 @@ impl Session {
                 let mut signed = headers.clone();
                 signed.push(("host".to_owned(), host));
                 let request = sigv4::Request { method, url: url.as_str(), headers: &signed, body: &bytes };
-                let added = sigv4::sign(request, &aws.credentials, &aws.region, "lambda", SystemTime::now());
+                let credentials = aws.credentials.get().await.map_err(|error| error.to_string())?;
+                let added = sigv4::sign(request, &credentials, &aws.region, "lambda", SystemTime::now());
                 let added = added.map_err(|error| error.to_string())?;
                 secret_headers.extend(added.into_iter().map(|(name, value)| (name, Secret::new(value))));
             }

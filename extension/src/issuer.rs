@@ -1,4 +1,4 @@
-//! The issuer's IAM door: requests signed with the function's own AWS credentials.
+//! The issuer's IAM door: requests signed with the AWS credentials of the function, the task or the pod.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -56,7 +56,8 @@ impl Issuer {
         let url = format!("{}{path}", self.base);
         let mut headers = vec![("content-type".to_owned(), content_type.to_owned())];
         let request = sigv4::Request { method: "POST", url: &url, headers: &headers, body: &body };
-        let signed = sigv4::sign(request, &self.aws.credentials, &self.aws.region, &self.service, self.clock.now())
+        let credentials = self.aws.credentials.get().await.map_err(|error| error.to_string())?;
+        let signed = sigv4::sign(request, &credentials, &self.aws.region, &self.service, self.clock.now())
             .map_err(|error| error.to_string())?;
         headers.extend(signed);
         let headers: Vec<Header> = headers.into_iter().map(|(name, value)| (name, value.into())).collect();

@@ -6,7 +6,7 @@
 //! In Lambda nothing says that an invocation has ended, and a timer would not run: what an invocation has counted is
 //! written when the next one begins, and at SHUTDOWN.
 
-pub(crate) mod scrape;
+pub(crate) use platform::metrics::scrape;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

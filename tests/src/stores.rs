@@ -20,7 +20,8 @@ pub fn aws(moto: &Moto) -> AwsConfig {
             access_key_id: "AKIDLOCAL".to_owned(),
             secret_access_key: Secret::new("local-secret".to_owned()),
             session_token: None,
-        },
+        }
+        .into(),
         dynamodb_endpoint: Some(moto.url()),
         secretsmanager_endpoint: Some(moto.url()),
     }

@@ -297,7 +297,8 @@ async fn stand_in(answer: Option<&'static str>) -> Result<AwsConfig, String> {
             access_key_id: "AKIDLOCAL".to_owned(),
             secret_access_key: identity::Secret::new("local-secret".to_owned()),
             session_token: None,
-        },
+        }
+        .into(),
         dynamodb_endpoint: Some(format!("http://{address}")),
         secretsmanager_endpoint: None,
     })

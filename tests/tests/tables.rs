@@ -184,7 +184,8 @@ fn aws_to(url: &str) -> AwsConfig {
             access_key_id: "AKIDLOCAL".to_owned(),
             secret_access_key: identity::Secret::new("local-secret".to_owned()),
             session_token: None,
-        },
+        }
+        .into(),
         dynamodb_endpoint: Some(url.to_owned()),
         secretsmanager_endpoint: None,
     }

@@ -187,7 +187,8 @@ impl Seeds {
                 access_key_id: ACCESS_KEY.to_owned(),
                 secret_access_key: self.access_key.clone(),
                 session_token: None,
-            },
+            }
+            .into(),
             dynamodb_endpoint: None,
             secretsmanager_endpoint: None,
         };

@@ -252,6 +252,11 @@ impl Allow {
         made.map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
+    /// What AUDIT and dry-run policies found.
+    pub fn shadow(&self) -> &Shadow {
+        &self.shadow
+    }
+
     /// Whether an API key was presented, and proven.
     pub fn by_api_key(&self) -> bool {
         self.by_api_key

@@ -172,6 +172,21 @@ impl Policies {
         names
     }
 
+    /// The names, in lower case, of all headers in which some rule looks for a token, each once; `cookie` among them
+    /// where it is a cookie that holds one.
+    pub fn token_headers(&self) -> Vec<String> {
+        let namespaces = self.set().namespaces.iter();
+        let rules = namespaces.flat_map(|n| n.request_authentications.iter()).flat_map(|a| a.rules.iter());
+        let places = |rule: &'_ ArchivedJwtRule| -> Vec<String> {
+            let headers = rule.headers.iter().map(|header| header.name.as_str().to_owned());
+            headers.chain((!rule.cookies.is_empty()).then(|| "cookie".to_owned())).collect()
+        };
+        let mut names: Vec<String> = rules.flat_map(places).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
     pub(crate) fn find_api_gateway(&self, api_id: &str, stage: &str, domain: &str) -> Option<&ArchivedApiGateway> {
         let gateways = &self.set().api_gateways;
         let mut of_stage =

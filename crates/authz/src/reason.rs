@@ -70,6 +70,10 @@ reasons! {
     ApiKeyEnvironment => "api_key_environment",
     /// The store of API keys, or the pepper, could not be had.
     ApiKeyUnavailable => "api_key_unavailable",
+    /// The issuer could not be asked for a token in exchange for the API key.
+    ExchangeUnavailable => "exchange_unavailable",
+    /// The issuer gives no token in exchange for the API key, or not one of its client.
+    ExchangeRefused => "exchange_refused",
     /// The list of revoked credentials could not be had, or is older than it may be.
     RevocationsUnavailable => "revocations_unavailable",
     /// An API key and a token were presented and do not name the same client.
@@ -131,6 +135,8 @@ impl Reason {
             | Self::ApiKeyExpired
             | Self::ApiKeyEnvironment
             | Self::ApiKeyUnavailable
+            | Self::ExchangeUnavailable
+            | Self::ExchangeRefused
             | Self::CredentialMismatch => 401,
             Self::NoCredential
             | Self::TokenAudience

@@ -160,6 +160,16 @@ impl ApiKeySource {
         &self.counters
     }
 
+    /// Keys whose record, or that there is none, is held now.
+    pub fn len(&self) -> usize {
+        self.cache().len()
+    }
+
+    /// Whether nothing is held.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// What is known of a key. What cannot be had is unavailable, which denies.
     pub async fn look_up(&self, presented: &PresentedKey) -> KeyAnswer {
         let Some(store) = &self.store else {

@@ -1,19 +1,27 @@
-//! Region, credentials and endpoints from the environment that Lambda and ECS always set.
+//! Region, credentials and endpoints from the environment that Lambda, ECS and EKS set.
 //!
-//! The AWS configuration chain (profiles, SSO, IMDS) is not used: on a Lambda's start path it costs more than the
-//! program itself, and a function's credentials are always in its environment.
+//! The SDK's configuration chain (profiles, SSO, IMDS) is not used: on a Lambda's start path it costs more than the
+//! program itself, and a function's credentials are always in its environment. Where they are not, as in a task or a
+//! pod, [`CredentialSource`] fetches them when they are first needed.
+
+mod container;
+mod credentials;
+mod fetched;
+mod web_identity;
 
 use identity::secret::Secret;
 
 use crate::env::{EnvError, Reader};
+
+pub use credentials::{CredentialError, CredentialSource};
 
 /// What is needed to call or to sign for AWS.
 #[derive(Clone, Debug)]
 pub struct AwsConfig {
     /// `AWS_REGION`.
     pub region: String,
-    /// `AWS_ACCESS_KEY_ID` and its secret.
-    pub credentials: Credentials,
+    /// Where the access key comes from.
+    pub credentials: CredentialSource,
     /// `AWS_ENDPOINT_URL_DYNAMODB`, else `AWS_ENDPOINT_URL`: for a local stand-in of the service.
     pub dynamodb_endpoint: Option<String>,
     /// `AWS_ENDPOINT_URL_SECRETS_MANAGER`, else `AWS_ENDPOINT_URL`.
@@ -34,30 +42,37 @@ pub struct Credentials {
 impl AwsConfig {
     /// Reads the variables; each one that is missing is named.
     pub fn from_env(env: &Reader<'_>) -> Result<Self, EnvError> {
-        let hint = "Lambda and ECS set it; elsewhere, export it";
+        let hint = "Lambda, ECS and EKS set it; elsewhere, export it";
         let common = env.optional("AWS_ENDPOINT_URL")?;
+        let region = env.required("AWS_REGION", hint)?;
         Ok(Self {
-            region: env.required("AWS_REGION", hint)?,
-            credentials: Credentials {
-                access_key_id: env.required("AWS_ACCESS_KEY_ID", hint)?,
-                secret_access_key: Secret::new(env.required("AWS_SECRET_ACCESS_KEY", hint)?),
-                session_token: env.secret("AWS_SESSION_TOKEN")?,
-            },
+            credentials: CredentialSource::from_env(env, &region)?,
+            region,
             dynamodb_endpoint: env.optional("AWS_ENDPOINT_URL_DYNAMODB")?.or_else(|| common.clone()),
             secretsmanager_endpoint: env.optional("AWS_ENDPOINT_URL_SECRETS_MANAGER")?.or(common),
         })
     }
+}
 
-    #[cfg(any(feature = "apigateway", feature = "dynamodb", feature = "secrets"))]
-    pub(crate) fn sdk_credentials(&self) -> aws_credential_types::Credentials {
-        aws_credential_types::Credentials::new(
-            self.credentials.access_key_id.clone(),
-            self.credentials.secret_access_key.expose().clone(),
-            self.credentials.session_token.as_ref().map(|token| token.expose().clone()),
-            None,
-            "environment",
-        )
+/// The endpoint of a service in `region`. The domains are those of the SDK's table of partitions.
+///
+/// # Errors
+/// `region` is not the name of a Region.
+pub(crate) fn endpoint(service: &str, region: &str) -> Result<String, String> {
+    let is_label = region.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    if region.is_empty() || !is_label {
+        return Err(format!("AWS_REGION={region:?} is not the name of a Region"));
     }
+    const DOMAINS: [(&str, &str); 6] = [
+        ("cn-", "amazonaws.com.cn"),
+        ("eusc-", "amazonaws.eu"),
+        ("us-iso-", "c2s.ic.gov"),
+        ("us-isob-", "sc2s.sgov.gov"),
+        ("eu-isoe-", "cloud.adc-e.uk"),
+        ("us-isof-", "csp.hci.ic.gov"),
+    ];
+    let domain = DOMAINS.iter().find(|(prefix, _)| region.starts_with(prefix)).map_or("amazonaws.com", |found| found.1);
+    Ok(format!("https://{service}.{region}.{domain}/"))
 }
 
 /// The time limits of every AWS call: an authorizer has 10 s in all, and a caller is waiting. What the SDK sets by

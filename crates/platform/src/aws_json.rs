@@ -12,7 +12,7 @@ use std::time::Duration;
 use identity::Secret;
 use serde::Deserialize;
 
-use crate::aws::AwsConfig;
+use crate::aws::{AwsConfig, CredentialError, endpoint};
 use crate::clock::Clock;
 use crate::https::{Client, ClientOptions, Exchange, FetchError, Header};
 use crate::sigv4;
@@ -65,6 +65,8 @@ pub(crate) enum CallError {
     Late,
     #[error("the request cannot be built: {0}")]
     Request(String),
+    #[error(transparent)]
+    Credentials(#[from] CredentialError),
 }
 
 impl CallError {
@@ -76,7 +78,7 @@ impl CallError {
             }
             // A connection that was kept over a freeze is often dead.
             Self::Fetch(FetchError::Unreachable { .. }) => true,
-            Self::Fetch(_) | Self::Late | Self::Request(_) | Self::Condition { .. } => false,
+            Self::Fetch(_) | Self::Late | Self::Request(_) | Self::Credentials(_) | Self::Condition { .. } => false,
         }
     }
 }
@@ -133,7 +135,8 @@ impl AwsJson {
             ("x-amz-target".to_owned(), format!("{}.{operation}", service.target)),
         ];
         let request = sigv4::Request { method: "POST", url: url.as_str(), headers: &headers, body };
-        let signed = sigv4::sign(request, &self.aws.credentials, &self.aws.region, service.name, self.clock.now())
+        let credentials = self.aws.credentials.get().await?;
+        let signed = sigv4::sign(request, &credentials, &self.aws.region, service.name, self.clock.now())
             .map_err(|error| CallError::Request(error.to_string()))?;
         headers.extend(signed);
         let headers: Vec<Header> = headers.into_iter().map(|(name, value)| (name, value.into())).collect();
@@ -149,7 +152,7 @@ impl AwsJson {
         };
         let text = match configured {
             Some(endpoint) => endpoint.clone(),
-            None => endpoint(service.name, &self.aws.region)?,
+            None => endpoint(service.name, &self.aws.region).map_err(CallError::Request)?,
         };
         reqwest::Url::parse(&text).map_err(|error| CallError::Request(format!("the endpoint {text:?}: {error}")))
     }
@@ -161,24 +164,6 @@ impl AwsJson {
         let client = Client::with(ClientOptions { keep_alive: true, ..ClientOptions::new(ATTEMPT, MAX_ANSWER) })?;
         Ok(self.client.get_or_init(|| client))
     }
-}
-
-/// The public endpoint of a service. The domains are those of the SDK's table of partitions.
-fn endpoint(service: &str, region: &str) -> Result<String, CallError> {
-    let is_label = region.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-    if region.is_empty() || !is_label {
-        return Err(CallError::Request(format!("AWS_REGION={region:?} is not the name of a Region")));
-    }
-    const DOMAINS: [(&str, &str); 6] = [
-        ("cn-", "amazonaws.com.cn"),
-        ("eusc-", "amazonaws.eu"),
-        ("us-iso-", "c2s.ic.gov"),
-        ("us-isob-", "sc2s.sgov.gov"),
-        ("eu-isoe-", "cloud.adc-e.uk"),
-        ("us-isof-", "csp.hci.ic.gov"),
-    ];
-    let domain = DOMAINS.iter().find(|(prefix, _)| region.starts_with(prefix)).map_or("amazonaws.com", |found| found.1);
-    Ok(format!("https://{service}.{region}.{domain}/"))
 }
 
 /// `{"__type": "com.amazonaws.dynamodb.v20120810#ResourceNotFoundException", "message": "…"}`

@@ -222,6 +222,11 @@ impl Bundle {
         Ok(Self { file: Arc::new(file) })
     }
 
+    /// The whole file.
+    pub fn bytes(&self) -> &[u8] {
+        &self.file
+    }
+
     /// When the bundle was made, in seconds since 1970, if it says so: how old the key sets in it are.
     pub fn made_at(&self) -> Option<u64> {
         let section = self.section(Section::Made).ok()?;

@@ -13,7 +13,7 @@ use authz::{
 use crate::api_keys::{ApiKeySource, ApiKeyStore, KeyAnswer};
 use crate::clock::Clock;
 use crate::decision_line::{Line, Seen};
-use crate::jwks::JwksSource;
+use crate::jwks::{JwksCounters, JwksSource};
 use crate::key_sets::KeySetSource;
 use crate::log::Log;
 use crate::metrics::{StateMetrics, Totals};
@@ -53,6 +53,19 @@ impl Deps {
     }
 }
 
+/// Numbers of a front.
+#[derive(Clone, Copy, Debug)]
+pub struct Gauges<'a> {
+    /// How often each state of a key set was met.
+    pub jwks: &'a JwksCounters,
+    /// What was counted since the start, or since the policies were replaced.
+    pub totals: Totals,
+    /// API keys whose record, or that there is none, is held now.
+    pub api_keys: usize,
+    /// Tokens that are known to be good now.
+    pub verified_tokens: usize,
+}
+
 /// A front cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum FrontError {
@@ -66,14 +79,15 @@ pub enum FrontError {
 
 /// The gate with its surroundings.
 pub struct Front {
-    api_keys: ApiKeySource,
+    api_keys: Arc<ApiKeySource>,
     clock: Arc<dyn Clock>,
+    jwks: Arc<JwksSource>,
     key_sets: Arc<KeySetSource>,
     log: Log,
     policies: Arc<Policies>,
-    rate_limiter: Option<RateLimiter>,
+    rate_limiter: Option<Arc<RateLimiter>>,
     revocations: Option<Arc<RevocationSource>>,
-    states: StateMetrics,
+    states: Arc<StateMetrics>,
     verified: VerifiedTokens,
 }
 
@@ -85,19 +99,49 @@ impl Front {
     pub fn new(policies: Policies, deps: Deps) -> Result<Self, FrontError> {
         let Deps { api_keys, jwks, revocations, rate_limits, clock, log } = deps;
         let policies = Arc::new(policies);
-        let states = StateMetrics::new(jwks.clone());
-        let key_sets = Arc::new(KeySetSource::new(&policies, jwks, clock.clone(), log.clone())?);
+        let states = Arc::new(StateMetrics::new(jwks.clone()));
+        let key_sets = Arc::new(KeySetSource::new(&policies, jwks.clone(), clock.clone(), log.clone())?);
         let revocations =
             RevocationSource::new(revocations, policies.clone(), key_sets.clone(), clock.clone(), log.clone())?;
         Ok(Self {
             states,
-            api_keys: ApiKeySource::new(api_keys, clock.clone(), log.clone()),
+            api_keys: Arc::new(ApiKeySource::new(api_keys, clock.clone(), log.clone())),
+            jwks,
             key_sets,
-            rate_limiter: rate_limits.map(|limits| RateLimiter::new(limits, clock.clone(), log.clone())),
+            rate_limiter: rate_limits.map(|limits| Arc::new(RateLimiter::new(limits, clock.clone(), log.clone()))),
             clock,
             log,
             policies,
             revocations: revocations.map(Arc::new),
+            verified: VerifiedTokens::default(),
+        })
+    }
+
+    /// A front for other policies in the same surroundings. It has what this one knows of API keys and key sets, and
+    /// the revocation list that it holds; what was verified by the policies of this one it verifies anew. This one goes
+    /// on for whoever has it.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn successor(&self, policies: Policies, revocations: RevocationsSetup) -> Result<Self, FrontError> {
+        let policies = Arc::new(policies);
+        let (clock, log) = (self.clock.clone(), self.log.clone());
+        let key_sets = Arc::new(KeySetSource::new(&policies, self.jwks.clone(), clock.clone(), log.clone())?);
+        let revocations =
+            RevocationSource::new(revocations, policies.clone(), key_sets.clone(), clock.clone(), log.clone())?;
+        if let (Some(new), Some(old)) = (&revocations, &self.revocations) {
+            new.inherit(old);
+        }
+        Ok(Self {
+            api_keys: self.api_keys.clone(),
+            clock,
+            jwks: self.jwks.clone(),
+            key_sets,
+            log,
+            policies,
+            rate_limiter: self.rate_limiter.clone(),
+            revocations: revocations.map(Arc::new),
+            states: self.states.clone(),
             verified: VerifiedTokens::default(),
         })
     }
@@ -245,6 +289,16 @@ impl Front {
         self.states.write(self.totals(), &self.log, now);
     }
 
+    /// Numbers for a metrics writer.
+    pub fn gauges(&self) -> Gauges<'_> {
+        Gauges {
+            jwks: self.jwks.counters(),
+            totals: self.totals(),
+            api_keys: self.api_keys.len(),
+            verified_tokens: self.verified.len(),
+        }
+    }
+
     fn totals(&self) -> Totals {
         let keys = self.api_keys.counters();
         Totals {
@@ -255,8 +309,8 @@ impl Front {
             api_key_unavailable: keys.unavailable(),
             token_hits: self.verified.hits(),
             token_misses: self.verified.misses(),
-            rate_limit_updates: self.rate_limiter.as_ref().map_or(0, RateLimiter::updates),
-            rate_limit_unavailable: self.rate_limiter.as_ref().map_or(0, RateLimiter::unavailable),
+            rate_limit_updates: self.rate_limiter.as_ref().map_or(0, |limiter| limiter.updates()),
+            rate_limit_unavailable: self.rate_limiter.as_ref().map_or(0, |limiter| limiter.unavailable()),
         }
     }
 }

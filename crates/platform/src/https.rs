@@ -79,6 +79,9 @@ pub enum FetchError {
     Setup(String),
 }
 
+/// A root certificate to trust.
+pub type Root = CertificateDer<'static>;
+
 /// A client with bounds: no redirects, no proxy, a time limit for the whole exchange and a size limit for the answer.
 #[derive(Clone, Debug)]
 pub struct Client {

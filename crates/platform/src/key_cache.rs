@@ -64,6 +64,11 @@ impl KeyCache {
         Self { records: LruCache::unbounded(), negatives: LruCache::unbounded() }
     }
 
+    /// How many answers there are.
+    pub(crate) fn len(&self) -> usize {
+        self.records.len() + self.negatives.len()
+    }
+
     /// The answer for `id`, unless the store has to be asked. A record counts as fresh for `fresh_for`.
     pub(crate) fn get(&mut self, id: &str, now: u64, fresh_for: Duration) -> Option<Cached> {
         if let Some(held) = self.records.get(id) {

@@ -11,6 +11,8 @@
 mod decisions;
 #[cfg(feature = "jwks")]
 mod directives;
+pub mod prometheus;
+pub mod scrape;
 #[cfg(feature = "jwks")]
 mod states;
 
@@ -62,6 +64,43 @@ impl Emf {
         Ok(match metrics.unwrap_or(default) {
             Metrics::Emf => Some(Self::new(service, environment)),
             Metrics::Off => None,
+        })
+    }
+}
+
+/// The metrics of a program that stays up.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum Output {
+    /// None.
+    #[default]
+    Off,
+    /// In the log.
+    Emf(Emf),
+    /// At this port, in Prometheus' text format.
+    Prometheus(u16),
+}
+
+impl Output {
+    /// `CAUSEWAY_METRICS`: `off` (the default), `emf` or `prometheus`; `CAUSEWAY_METRICS_PORT` is the port for the last.
+    ///
+    /// # Errors
+    /// Another word, or no port.
+    pub fn from_env(
+        env: &Reader<'_>,
+        service: &'static str,
+        environment: Option<&str>,
+        port: u16,
+    ) -> Result<Self, EnvError> {
+        let output = env.checked("CAUSEWAY_METRICS", |word| match word {
+            "off" => Ok(Self::Off),
+            "emf" => Ok(Self::Emf(Emf::new(service, environment))),
+            "prometheus" => Ok(Self::Prometheus(port)),
+            _ => Err("expected prometheus (a port of its own), emf (CloudWatch's, in the log) or off".to_owned()),
+        })?;
+        let port = env.number("CAUSEWAY_METRICS_PORT", u64::from(port), 1, u64::from(u16::MAX))?;
+        Ok(match output.unwrap_or_default() {
+            Self::Prometheus(default) => Self::Prometheus(u16::try_from(port).unwrap_or(default)),
+            other => other,
         })
     }
 }
@@ -174,6 +213,13 @@ pub(crate) mod tests {
         assert_eq!(read(&MapEnv::default(), Metrics::Off), Ok(None));
         assert_eq!(read(&MapEnv::from([("CAUSEWAY_METRICS", "emf")]), Metrics::Off), Ok(emf));
         assert_eq!(read(&MapEnv::from([("CAUSEWAY_METRICS", "off")]), Metrics::Emf), Ok(None));
+        let output =
+            |env: &MapEnv| Output::from_env(&Reader::new(env), "adapter", None, 9_192).map_err(|e| e.to_string());
+        assert_eq!(output(&MapEnv::default()), Ok(Output::Off));
+        let prometheus = MapEnv::from([("CAUSEWAY_METRICS", "prometheus")]);
+        assert_eq!(output(&prometheus), Ok(Output::Prometheus(9_192)));
+        assert_eq!(output(&prometheus.clone().with("CAUSEWAY_METRICS_PORT", "1")), Ok(Output::Prometheus(1)));
+        assert!(output(&prometheus.with("CAUSEWAY_METRICS_PORT", "0")).unwrap_err().contains("CAUSEWAY_METRICS_PORT"));
         let error = read(&MapEnv::from([("CAUSEWAY_METRICS", "on")]), Metrics::Emf).unwrap_err();
         assert!(error.starts_with("CAUSEWAY_METRICS=\"on\" is not valid: expected emf"), "{error}");
     }

@@ -158,7 +158,8 @@ fn source(address: SocketAddr) -> (ApiKeySource, Arc<FixedClock>, Lines) {
             access_key_id: "AKIDLOCAL".to_owned(),
             secret_access_key: Secret::new("local-secret".to_owned()),
             session_token: None,
-        },
+        }
+        .into(),
         dynamodb_endpoint: endpoint.clone(),
         secretsmanager_endpoint: endpoint,
     };

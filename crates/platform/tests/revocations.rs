@@ -485,3 +485,31 @@ async fn without_a_credential_nobody_is_asked() {
     let error = front(&issuer, RevocationsSetup { config: Some(config), embedded: None }).0.err().unwrap();
     assert!(error.to_string().starts_with("CAUSEWAY_REVOCATIONS_ISSUER=\"https://other.example\": "), "{error}");
 }
+
+/// A front whose policies are replaced must not forget what was revoked, nor take the older list of a bundle for it.
+#[tokio::test]
+async fn the_list_in_force_outlives_the_policies() {
+    let (issuer, server) = (Issuer::new(), Server::start());
+    let config = RevocationsConfig {
+        url: format!("http://{}/", server.address),
+        issuer: ISSUER.to_owned(),
+        max_age: Duration::from_secs(900),
+    };
+    let token = issuer.token(&issuer::with(reader(), "exp", json!(NOW + 10_000)));
+    server.serve(list(&issuer, NOW, &["t1"]));
+    let (first, clock, _) = front(&issuer, RevocationsSetup { config: Some(config.clone()), embedded: None });
+    let first = first.unwrap();
+    // The first request may give the fetch up; whoever asks then has the list.
+    while ask(&first, Some(&token)).await.reason() != Reason::TokenRevoked {
+        clock.advance(Duration::from_secs(2));
+    }
+    let visits = server.visits();
+    *server.body.lock().unwrap() = None;
+    let older = Some(shared(list(&issuer, NOW - 60, &["t2"])));
+    let setup = RevocationsSetup { config: Some(config), embedded: older };
+    let second = first.successor(policies(&issuer), setup).unwrap();
+    assert_eq!(ask(&second, Some(&token)).await.reason(), Reason::TokenRevoked);
+    assert_eq!(server.visits(), visits);
+    clock.set(NOW + 900);
+    assert_eq!(ask(&second, Some(&token)).await.reason(), Reason::RevocationsUnavailable);
+}

@@ -718,7 +718,8 @@ pub fn egress(issuer: &str, mesh_server: SocketAddr) -> Egress {
                 access_key_id: "AKIDREVIEWS".to_owned(),
                 secret_access_key: "reviews-secret".to_owned().into(),
                 session_token: None,
-            },
+            }
+            .into(),
             dynamodb_endpoint: None,
             secretsmanager_endpoint: None,
         },

@@ -125,7 +125,7 @@ async fn with_failures(run: &mut Run) -> Result {
     let endpoint = Some(format!("http://{}", run.address));
     let aws = AwsConfig {
         region: "eu-central-1".to_owned(),
-        credentials,
+        credentials: credentials.into(),
         dynamodb_endpoint: endpoint.clone(),
         secretsmanager_endpoint: endpoint,
     };

@@ -167,6 +167,21 @@ impl RevocationSource {
         Ok(Some(Self { clock, client, config, key_sets, log, max_wait: MAX_WAIT, policies, state, changes }))
     }
 
+    /// Takes over what `other`, a source with the same configuration, has fetched: the policies have been replaced, and
+    /// a list that is in force must not be lost, nor an older one follow it.
+    pub(crate) fn inherit(&self, other: &Self) {
+        if self.config.is_none() || self.config != other.config {
+            return;
+        }
+        let now = self.clock.unix();
+        let (mut state, others) = (self.state(), other.state());
+        state.failures = others.failures;
+        if let Some(list) = other.usable(&others, now) {
+            state.list = Some(list);
+            (state.fetched_at, state.said, state.embedded) = (others.fetched_at, others.said, None);
+        }
+    }
+
     /// The list for a request that carries a credential. A list that is due is asked for, and this or a later request
     /// finishes that; only without a list that may be relied on is it waited for, [`MAX_WAIT`] at most.
     pub async fn for_request(self: &Arc<Self>) -> Held {

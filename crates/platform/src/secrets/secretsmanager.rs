@@ -28,7 +28,7 @@ impl SecretsManager {
             let mut config = Config::builder()
                 .behavior_version(BehaviorVersion::latest())
                 .region(Region::new(self.aws.region.clone()))
-                .credentials_provider(self.aws.sdk_credentials())
+                .credentials_provider(self.aws.credentials.clone())
                 .timeout_config(crate::aws::timeouts())
                 .retry_config(crate::aws::retries());
             if let Some(endpoint) = &self.aws.secretsmanager_endpoint {

@@ -18,12 +18,15 @@ const SCRAPE: Duration = Duration::from_secs(5);
 const MAX_HEAD: usize = 8 * 1024;
 
 /// Binds the port that Prometheus asks at; loopback, so that who asks is in the same task.
-pub(crate) async fn bind(port: u16) -> std::io::Result<TcpListener> {
+///
+/// # Errors
+/// The port cannot be had.
+pub async fn bind(port: u16) -> std::io::Result<TcpListener> {
     TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], port))).await
 }
 
 /// Answers scrapes, until it is dropped.
-pub(crate) async fn serve(listener: TcpListener, text: impl Fn() -> String + Clone + Send + 'static) {
+pub async fn serve(listener: TcpListener, text: impl Fn() -> String + Clone + Send + 'static) {
     let places = Arc::new(Semaphore::new(MAX_SCRAPES));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
@@ -65,6 +68,7 @@ async fn answer(mut stream: TcpStream, text: impl Fn() -> String) -> std::io::Re
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[tokio::test]
