@@ -79,7 +79,8 @@ async fn start_extension(resources: &Resources, issuer: SocketAddr) -> Result<So
                 access_key_id: "AKIDEXAMPLE".to_owned(),
                 secret_access_key: "not-looked-at".to_owned().into(),
                 session_token: None,
-            },
+            }
+            .into(),
             dynamodb_endpoint: None,
             secretsmanager_endpoint: None,
         },
