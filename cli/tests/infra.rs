@@ -60,10 +60,11 @@ fn peers_and_ports_are_told_apart() {
     let gateway = "cluster.local/ns/istio-system/sa/istio-ingressgateway-service-account";
     let reviews = "cluster.local/ns/bookinfo/sa/bookinfo-reviews";
     let alias = "old.bookinfo.example/ns/istio-system/sa/istio-ingressgateway-service-account";
+    let scraper = "cluster.local/ns/monitoring/sa/prometheus";
     let (prometheus, other) = ("10.0.48.7", "10.0.49.7");
     /// Workload, port, path, address, peer, and whether it passes.
     type Row<'a> = (&'a Value, u16, &'a str, &'a str, Option<&'a str>, bool);
-    let rows: [Row<'_>; 10] = [
+    let rows: [Row<'_>; 17] = [
         (&ratings, 9091, "/metrics", prometheus, None, true),
         (&ratings, 9091, "/metrics", other, None, false),
         (&ratings, 9091, "/ratings/0", prometheus, None, false),
@@ -73,6 +74,13 @@ fn peers_and_ports_are_told_apart() {
         (&adapter, 9191, "/envoy.service.auth.v3.Authorization/Check", other, Some(alias), true),
         (&adapter, 9191, "/envoy.service.auth.v3.Authorization/Check", other, Some(reviews), false),
         (&adapter, 9191, "/envoy.service.auth.v3.Authorization/Check", other, None, false),
+        (&adapter, 9191, "/envoy.service.auth.v3.Authorization/Check", other, Some(scraper), false),
+        (&adapter, 9191, "/metrics", other, Some(scraper), false),
+        (&adapter, 9192, "/metrics", other, Some(scraper), true),
+        (&adapter, 9192, "/", other, Some(scraper), false),
+        (&adapter, 9192, "/metrics", other, Some(gateway), false),
+        (&adapter, 9192, "/metrics", other, Some(reviews), false),
+        (&adapter, 9192, "/metrics", prometheus, None, false),
         (&adapter, 9090, "/", other, Some(gateway), false),
     ];
     let mut lines = String::new();

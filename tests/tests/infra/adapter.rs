@@ -3,8 +3,12 @@
 
 use serde_json::{Value, json};
 
-/// Who asks the adapter, by namespace and labels.
+/// Who asks the adapter, by namespace and label.
 const GATEWAY: (&str, &str, &str) = ("istio-system", "istio", "ingressgateway");
+/// Who reads its metrics.
+const PROMETHEUS: (&str, &str, &str) = ("monitoring", "app.kubernetes.io/name", "prometheus");
+/// Where Istio's agent gives the metrics of the sidecar and of the adapter.
+const MERGED_METRICS: u64 = 15020;
 /// The kinds that an adapter consists of. A role or a secret would be a new privilege.
 const KINDS: [&str; 6] =
     ["Deployment", "HorizontalPodAutoscaler", "NetworkPolicy", "PodDisruptionBudget", "Service", "ServiceAccount"];
@@ -41,7 +45,14 @@ pub fn findings(documents: &[Value]) -> Vec<String> {
     found.unless(selects(&budget["selector"]["matchLabels"], labels), "the disruption budget is of other pods");
     found.unless(budget["maxUnavailable"] == 1, "the disruption budget lets everything go at once");
     found.unless(of("ServiceAccount")["automountServiceAccountToken"] == false, "the account's token is mounted");
-    found.network(&of("NetworkPolicy")["spec"], labels, &port["containerPort"]);
+    found.unless(
+        service["ports"].as_array().is_some_and(|all| all.len() == 2) && service["ports"][1]["targetPort"] == "metrics",
+        "the Service's ports are not those of questions and metrics",
+    );
+    let metrics = &template["spec"]["containers"][0]["ports"][1]["containerPort"];
+    found.network(&of("NetworkPolicy")["spec"], labels, &port["containerPort"], metrics);
+    let account = &of("ServiceAccount")["metadata"]["annotations"]["eks.amazonaws.com/role-arn"];
+    found.api_keys(&template["spec"]["containers"][0], account);
     found.0
 }
 
@@ -77,6 +88,7 @@ impl Found {
         }
         self.unless(spec["containers"].as_array().is_some_and(|all| all.len() == 1), "the pod has another container");
         self.container(&spec["containers"][0]);
+        self.metrics(&spec["containers"][0], &template["metadata"]["annotations"]);
         let grace = spec["terminationGracePeriodSeconds"].as_u64().unwrap_or(0);
         let pause = spec["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"].as_u64().unwrap_or(0);
         // The adapter's own drain takes 5 seconds.
@@ -117,7 +129,36 @@ impl Found {
         self.unless(mount["subPath"].is_null(), "Kubernetes does not update a file that is mounted by subPath");
     }
 
-    fn network(&mut self, policy: &Value, labels: &Value, port: &Value) {
+    fn metrics(&mut self, container: &Value, annotations: &Value) {
+        let port = &container["ports"][1];
+        let number = port["containerPort"].to_string();
+        self.unless(
+            port["name"] == "metrics" && container["ports"].as_array().is_some_and(|all| all.len() == 2),
+            "the ports are not those of questions and metrics",
+        );
+        let served = variable(container, "CAUSEWAY_METRICS") == "prometheus"
+            && variable(container, "CAUSEWAY_METRICS_PORT") == number;
+        self.unless(served, "metrics are served elsewhere");
+        let scraped = json!({
+            "prometheus.io/scrape": "true", "prometheus.io/port": number, "prometheus.io/path": "/metrics",
+        });
+        self.unless(*annotations == scraped, &format!("the pods' annotations are {annotations}"));
+    }
+
+    /// API keys need a role; without them a role is a privilege that nobody uses.
+    fn api_keys(&mut self, container: &Value, role: &Value) {
+        let set = |name: &str| !variable(container, name).is_empty();
+        let all = ["CAUSEWAY_API_KEYS_TABLE", "CAUSEWAY_PEPPER_SECRET", "AWS_REGION"];
+        let (some, every) = (all.iter().any(|name| set(name)), all.iter().all(|name| set(name)));
+        self.unless(some == every && every == role.is_string(), "API keys have no role, or the role has no use");
+        self.unless(every || !set("CAUSEWAY_ISSUER_URL"), "there is nothing to exchange");
+        let names = container["env"].as_array().into_iter().flatten().filter_map(|one| one["name"].as_str());
+        for name in names.filter(|name| name.starts_with("AWS_") && *name != "AWS_REGION") {
+            self.0.push(format!("{name} is written down"));
+        }
+    }
+
+    fn network(&mut self, policy: &Value, labels: &Value, port: &Value, metrics: &Value) {
         self.unless(selects(&policy["podSelector"]["matchLabels"], labels), "the network policy is of other pods");
         self.unless(
             policy["policyTypes"] == json!(["Ingress", "Egress"]),
@@ -130,21 +171,29 @@ impl Found {
                 let all = rule[peers].as_array().map(Vec::as_slice).unwrap_or_default();
                 let closed = !all.is_empty() && all.iter().all(narrow) && rule["ports"].as_array().is_some();
                 self.unless(closed, &format!("{direction} is open: {rule}"));
-                let (namespace, label, value) = GATEWAY;
-                let from_gateway = json!([{
-                    "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
-                    "podSelector": {"matchLabels": {label: value}},
-                }]);
-                if direction == "ingress" && rule["ports"][0]["port"] == *port {
-                    self.unless(rule["from"] == from_gateway, "others than the gateway may ask");
-                }
             }
-            let asked = rules.iter().filter(|rule| rule["ports"][0]["port"] == *port).count();
-            self.unless(
-                asked == usize::from(direction == "ingress"),
-                &format!("{asked} ways to the port in {direction}"),
-            );
         }
+        let out = policy["egress"].as_array().into_iter().flatten();
+        for port in out.flat_map(|rule| rule["ports"].as_array().into_iter().flatten()) {
+            // Names, istiod, the issuer and AWS.
+            self.unless([53, 15012, 443].iter().any(|known| port["port"] == *known), &format!("a way out to {port}"));
+        }
+        let ways = policy["ingress"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let from = |(namespace, label, value): (&str, &str, &str)| {
+            json!([{
+                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
+                "podSelector": {"matchLabels": {label: value}},
+            }])
+        };
+        let ports = |numbers: &[&Value]| {
+            let all = numbers.iter().map(|number| json!({"port": number, "protocol": "TCP"}));
+            Value::Array(all.collect())
+        };
+        let questions = json!({"from": from(GATEWAY), "ports": ports(&[port])});
+        self.unless(ways.first() == Some(&questions), "others than the gateway may ask");
+        let read = json!({"from": from(PROMETHEUS), "ports": ports(&[&json!(MERGED_METRICS), metrics])});
+        self.unless(ways.get(1) == Some(&read), "others than Prometheus may read metrics");
+        self.unless(ways.len() == 2, &format!("{} ways in", ways.len()));
     }
 }
 

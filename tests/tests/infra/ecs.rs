@@ -219,7 +219,7 @@ async fn the_sidecar_starts_as_the_template_says() -> Outcome {
         command.env(name, value);
     }
     // What ECS sets, and what cannot be the same here.
-    command.envs([("AWS_REGION", "eu-central-1"), ("AWS_ACCESS_KEY_ID", "AKID"), ("AWS_SECRET_ACCESS_KEY", "hunter2")]);
+    command.env("AWS_REGION", "eu-central-1").env("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "/v2/credentials/1");
     command.env("CAUSEWAY_BUNDLE", bundle(folder.path())?).env("CAUSEWAY_PROXY_PORT", port.to_string());
     let mut extension = Process::start("extension", &mut command)?;
     extension.listening(ports::loopback(port)).await?;

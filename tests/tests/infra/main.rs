@@ -23,7 +23,7 @@ use crate::tools::{documents, helm, kustomize, read, run, schema_findings, tool}
 pub(crate) type Outcome = Result<(), String>;
 
 /// What goes wrong with the adapter's manifests (file, text, its replacement), and how it is found.
-const MISTAKES: [(&str, &str, &str, &str); 30] = [
+const MISTAKES: [(&str, &str, &str, &str); 43] = [
     ("deployment", "automountServiceAccountToken: false", "automountServiceAccountToken: true", "Kubernetes' token"),
     ("deployment", "enableServiceLinks: false", "enableServiceLinks: true", "service links become variables"),
     ("deployment", "sidecar.istio.io/inject: \"true\"", "other: \"true\"", "no sidecar"),
@@ -55,8 +55,41 @@ const MISTAKES: [(&str, &str, &str, &str); 30] = [
     ("deployment", "terminationGracePeriodSeconds: 30", "terminationGracePeriodSeconds: 10", "drain has no time"),
     ("deployment", "topology.kubernetes.io/zone", "topology.kubernetes.io/region", "not spread over"),
     ("deployment", "  revisionHistoryLimit", "  replicas: 1\n  revisionHistoryLimit", "has replicas"),
+    ("deployment", "name: metrics", "name: stats", "the ports are not those"),
+    ("deployment", "containerPort: 9192", "containerPort: 9193", "metrics are served elsewhere"),
+    ("deployment", "value: prometheus", "value: emf", "metrics are served elsewhere"),
+    ("deployment", "prometheus.io/port: \"9192\"", "prometheus.io/port: \"9191\"", "annotations are"),
+    ("deployment", "prometheus.io/scrape: \"true\"", "prometheus.io/scrape: \"false\"", "annotations are"),
+    (
+        "deployment",
+        "          env:\n",
+        "          env:\n            - name: AWS_REGION\n              value: x\n",
+        "no role",
+    ),
+    (
+        "deployment",
+        "          env:\n",
+        "          env:\n            - name: CAUSEWAY_ISSUER_URL\n              value: https://x\n",
+        "nothing to exchange",
+    ),
+    (
+        "deployment",
+        "          env:\n",
+        "          env:\n            - name: AWS_SECRET_ACCESS_KEY\n              value: x\n",
+        "is written down",
+    ),
+    (
+        "serviceaccount",
+        "  name: causeway-adapter\n",
+        "  name: causeway-adapter\n  annotations:\n    eks.amazonaws.com/role-arn: arn:aws:iam::123456789012:role/x\n",
+        "the role has no use",
+    ),
+    ("network", "name: prometheus", "name: grafana", "others than Prometheus"),
+    ("network", "- port: 15012", "- port: 15010", "a way out to"),
+    ("network", "- port: 9192", "- port: 9193", "others than Prometheus"),
     ("service", "instance: causeway-adapter", "instance: other", "the Service selects other pods"),
     ("service", "targetPort: grpc", "targetPort: http", "leads to another port"),
+    ("service", "targetPort: metrics", "targetPort: other", "the Service's ports are not"),
     ("service", "ClusterIP", "LoadBalancer", "outside of the cluster"),
     ("disruptions", "maxUnavailable: 1", "maxUnavailable: 100%", "everything go at once"),
     ("autoscaler", "minReplicas: 3", "minReplicas: 1", "one pod that ends"),
@@ -70,6 +103,9 @@ const MISTAKES: [(&str, &str, &str, &str); 30] = [
     ("network", "policyTypes: [Ingress, Egress]", "policyTypes: [Ingress]", "leaves a direction open"),
     ("kustomization", "  - network.yaml\n", "", "the kinds are"),
 ];
+
+/// The annotation that gives a service account a role of IAM.
+const ROLE: &str = "eks.amazonaws.com/role-arn";
 
 fn infra(path: &str) -> PathBuf {
     root().join("infra").join(path)
@@ -184,6 +220,17 @@ fn the_chart_refuses_values_that_it_does_not_have() -> Outcome {
         ("env.causeway_environment=dev", "causeway_environment"),
         ("serviceAccount.roleArn=admin", "/serviceAccount/roleArn"),
         ("port=80", "/port"),
+        ("metricsPort=80", "/metricsPort"),
+        ("env.CAUSEWAY_METRICS=off", "CAUSEWAY_METRICS"),
+        ("env.CAUSEWAY_METRICS_PORT=9193", "CAUSEWAY_METRICS_PORT"),
+        ("env.CAUSEWAY_API_KEYS_TABLE=keys", "CAUSEWAY_API_KEYS_TABLE"),
+        ("apiKeys.table=keys", "/apiKeys/pepperSecret"),
+        ("apiKeys.pepperSecret=pepper", "/apiKeys/pepperSecret"),
+        ("apiKeys.issuerUrl=https://issuer.bookinfo.example", "/apiKeys/issuerUrl"),
+        ("apiKeys.issuerUrl=http://issuer.bookinfo.example", "/apiKeys/issuerUrl"),
+        ("apiKeys.tokenAudience=bookinfo", "/apiKeys/tokenAudience"),
+        ("apiKeys.table=keys,apiKeys.pepperSecret=pepper", "AWS_REGION"),
+        ("apiKeys.table=keys,apiKeys.pepperSecret=pepper,env.AWS_REGION=eu-central-1", "CAUSEWAY_ENVIRONMENT"),
     ] {
         match helm(&chart, &["--set-string", value]) {
             Ok(_) => return Err(format!("{value} is accepted")),
@@ -241,7 +288,12 @@ fn the_mesh_asks_this_adapter_and_fails_closed() -> Outcome {
     // What `causeway` is told of the Service is what it is.
     let told = read(&infra("istio/causeway.yaml"))?;
     let told = told.iter().find(|document| document["metadata"] == *metadata(&name("name"), &name("namespace")));
-    assert_eq!(told.ok_or("causeway is not told of the adapter")?["spec"]["selector"], service["spec"]["selector"]);
+    let told = &told.ok_or("causeway is not told of the adapter")?["spec"];
+    assert_eq!(told["selector"], service["spec"]["selector"]);
+    let numbers = |spec: &Value| -> Vec<Value> {
+        spec["ports"].as_array().into_iter().flatten().map(|port| port["port"].clone()).collect()
+    };
+    assert_eq!(numbers(told), numbers(&service["spec"]));
     Ok(())
 }
 
@@ -263,6 +315,12 @@ pub(crate) fn bundle(folder: &Path) -> Result<PathBuf, String> {
     Ok(path)
 }
 
+/// An annotation of the adapter's pods.
+fn annotation<'a>(documents: &'a [Value], name: &str) -> Option<&'a str> {
+    let pods = documents.iter().find_map(|document| document.pointer("/spec/template/metadata/annotations"));
+    pods.and_then(|annotations| annotations[name].as_str())
+}
+
 /// The adapter starts with the manifests' own variables and the manifests' policies, and answers the manifests' probes.
 /// A misspelt variable, and a workload without policies, would stop it.
 #[tokio::test(flavor = "multi_thread")]
@@ -276,13 +334,22 @@ async fn the_adapter_starts_as_the_manifests_say() -> Outcome {
         let container = documents.iter().find_map(|document| document.pointer("/spec/template/spec/containers/0"));
         let container = container.ok_or("no container")?;
         let port = ports::free().map_err(|error| error.to_string())?;
+        let metrics = ports::free().map_err(|error| error.to_string())?;
         let mut command = tokio::process::Command::new(program("adapter"));
         command.env_clear();
+        // What EKS sets for an account with a role.
+        let role = documents.iter().find_map(|one| one["metadata"]["annotations"][ROLE].as_str());
+        if let Some(role) = role {
+            let token = folder.path().join("token");
+            std::fs::write(&token, "hunter2").map_err(|error| error.to_string())?;
+            command.env("AWS_ROLE_ARN", role).env("AWS_WEB_IDENTITY_TOKEN_FILE", token);
+        }
         for variable in container["env"].as_array().into_iter().flatten() {
             let text = |field: &str| variable[field].as_str().unwrap_or_default().to_owned();
             command.env(text("name"), text("value"));
         }
         command.env("CAUSEWAY_BUNDLE", &bundle).env("CAUSEWAY_ADAPTER_ADDRESS", format!("127.0.0.1:{port}"));
+        command.env("CAUSEWAY_METRICS_PORT", metrics.to_string());
         let mut adapter = Process::start("adapter", &mut command)?;
         adapter.listening(ports::loopback(port)).await.map_err(|error| format!("{source}: {error}"))?;
         for probe in ["readinessProbe", "livenessProbe"] {
@@ -291,6 +358,10 @@ async fn the_adapter_starts_as_the_manifests_say() -> Outcome {
             command.args(container[probe]["grpc"]["service"].as_str());
             run(&mut command, "").map_err(|error| format!("{source}: {probe}: {error}"))?;
         }
+        let path = annotation(&documents, "prometheus.io/path").ok_or("no path of metrics")?;
+        let mut curl = Command::new("curl");
+        let read = run(curl.args(["-sSf", "--max-time", "10"]).arg(format!("http://127.0.0.1:{metrics}{path}")), "")?;
+        assert!(read.contains("\ncauseway_bundle_generation 1\n"), "{source}: {read}");
         assert!(adapter.stop().await?.success(), "{source}");
     }
     Ok(())
