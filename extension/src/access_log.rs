@@ -73,6 +73,8 @@ pub(crate) struct Line {
     started: SystemTime,
     /// Counts the request when it has ended, too.
     pub(crate) metrics: Option<Arc<Metrics>>,
+    /// How long it took until a connection was there for bytes: what metrics count of it.
+    opened: Option<Duration>,
 }
 
 impl std::fmt::Debug for Line {
@@ -104,7 +106,12 @@ impl Line {
             reason: None,
             detail: None,
         };
-        Line { entry, log: log.clone(), clock: Arc::clone(clock), started: clock.now(), metrics: None }
+        Line { entry, log: log.clone(), clock: Arc::clone(clock), started: clock.now(), metrics: None, opened: None }
+    }
+
+    /// The connection is there, and what follows is no request: how long it lasts says nothing about the service.
+    pub(crate) fn opened(&mut self) {
+        self.opened = self.clock.now().duration_since(self.started).ok();
     }
 }
 
@@ -159,7 +166,7 @@ impl Drop for Line {
                 status: entry.response_code,
                 reason: entry.reason,
                 attempts: entry.attempts,
-                duration,
+                duration: self.opened.unwrap_or(duration),
                 overflow: entry.flags.has(Flags::UO),
             });
         }

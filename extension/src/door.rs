@@ -63,7 +63,8 @@ impl Door {
     /// target is changed to it: a service has no use for `127.0.0.1` as its host.
     ///
     /// # Errors
-    /// When the routes cannot be used, or when the target is not the one that TLS was spoken for.
+    /// When the routes cannot be used, when the target is not the one that TLS was spoken for, or when it is another
+    /// service than the one of this port.
     pub(crate) fn find(&self, hosts: &Hosts, target: &mut Target) -> Result<Option<Arc<Routes>>, Refusal> {
         let listener = match self {
             Door::Service(listener) => listener,
@@ -78,14 +79,21 @@ impl Door {
             }
             Door::Proxy | Door::Tunnel(_) | Door::Secure(_) => return hosts.find(&target.host, target.port),
         };
-        if let [only] = listener.names.as_slice()
-            && is_this_machine(&target.host)
+        if let [only] = listener.names.as_slice() {
             // A wildcard is no name that anybody has.
-            && !only.host.is_empty()
-            && !only.host.starts_with('.')
-            && let Ok(authority) = format!("{}:{}", only.host, only.port).parse::<Authority>()
-        {
-            (target.host, target.port, target.authority) = (only.host.clone(), only.port, authority);
+            let is_name = !only.host.is_empty() && !only.host.starts_with('.');
+            if is_this_machine(&target.host) {
+                if is_name && let Ok(authority) = format!("{}:{}", only.host, only.port).parse::<Authority>() {
+                    (target.host, target.port, target.authority) = (only.host.clone(), only.port, authority);
+                }
+            } else if hosts.is_of_another(&target.host, target.port, only.virtual_host, &only.host) {
+                // What was meant for somebody else, and a credential in it, is not for this one.
+                let detail = format!(
+                    "found the host {} and port {} at port {}, which is for {} and port {}",
+                    target.host, target.port, listener.port, only.host, only.port
+                );
+                return Err(Refusal::new(Reason::UnknownHost, detail));
+            }
         }
         match listener.find(&target.host, target.port) {
             Some(index) => hosts.at(index).map(Some),

@@ -8,7 +8,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -179,15 +179,7 @@ async fn connection<S: Duplex + 'static>(stream: S, proxy: Arc<Proxy>, link: Lin
 
 async fn answer(proxy: Arc<Proxy>, link: Link, request: Request<Incoming>) -> Result<Response<Answer>, Infallible> {
     let guard = link.busy.begin();
-    let response = match request.headers().len() > MAX_HEADERS {
-        // HTTP/1.1 has been counted before.
-        true => {
-            let mut response = Response::new(Answer::text(String::new()));
-            *response.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-            response
-        }
-        false => proxy.handle(request, &link).await,
-    };
+    let response = proxy.handle(request, &link).await;
     Ok(response.map(|body| body.keeping(guard)))
 }
 
@@ -314,10 +306,12 @@ mod tests {
             }
             let answer = sender.send_request(request.body(empty()).unwrap()).await.unwrap();
             assert_eq!(answer.status().as_u16(), expected, "{fields} fields");
+            let reason = if expected == 431 { "request_invalid" } else { "configuration_invalid" };
+            assert_eq!(answer.headers()[reason::HEADER], reason, "{fields} fields");
         }
         let long = request().header("x", "y".repeat(MAX_HEAD_BYTES)).body(empty()).unwrap();
         let refused = sender.send_request(long).await;
-        assert!(refused.is_err() || refused.unwrap().status() == StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+        assert!(refused.is_err() || refused.unwrap().status().as_u16() == 431);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use http_body::Body;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 use traffic::route::{Line as RequestLine, Picked, Routes};
-use traffic::table::{AbortStatus, Action, Cluster, Direct, Forward, Redirect, Resolution, RetryPolicy};
+use traffic::table::{AbortStatus, Action, Cluster, Direct, Forward, Redirect, Resolution, RetryPolicy, Tls};
 use traffic::{fault, rewrite, weighted};
 
 use crate::access_log::Entry;
@@ -169,6 +169,13 @@ impl Passage {
         let destination = forward.destinations.get(index);
         let cluster = destination.and_then(|destination| parts.clusters.get(destination.cluster));
         let cluster = cluster.ok_or_else(|| wrong_route("it has no destination".to_owned()))?;
+        if !self.may_go_to(cluster) {
+            let detail = format!(
+                "found https, which ends here, and the destination {} without TLS: a DestinationRule gives it some (tls.mode SIMPLE), or the application calls http://",
+                cluster.table.name
+            );
+            return Err(Refusal::new(Reason::DestinationForbidden, detail));
+        }
         let changes = picked.route.changes(index);
         changes.request(&mut self.head.headers, line);
         // What a route takes out is not put in again: in Envoy its changes come last.
@@ -195,6 +202,7 @@ impl Passage {
         for mirror in mirrors {
             if fault::is_in(mirror.share, self.draws.next())
                 && let Some(cluster) = parts.clusters.get(mirror.cluster)
+                && self.may_go_to(cluster)
             {
                 let shadow = Shadow {
                     cluster: Arc::clone(cluster),
@@ -235,6 +243,11 @@ impl Passage {
             response.headers_mut().append(SET_COOKIE, cookie);
         }
         Ok(response)
+    }
+
+    /// What came in TLS does not go on in the clear.
+    fn may_go_to(&self, cluster: &ClusterState) -> bool {
+        self.scheme != "https" || cluster.table.tls != Tls::Plaintext
     }
 
     /// Forwards a request for a host that nobody has named as it is: in plaintext, without identity and token.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::header::{HOST, HeaderName, HeaderValue};
-use http::{Method, Request, Response, Version, request};
+use http::{Method, Request, Response, StatusCode, Version, request};
 use hyper::body::Incoming;
 use platform::clock::Clock;
 use platform::log::Log;
@@ -12,6 +12,7 @@ use crate::access_log::{Entry, Line};
 use crate::answer::Answer;
 use crate::door::Link;
 use crate::headers::{has_unknown_coding, join_cookies, remove_hop_by_hop};
+use crate::listener::MAX_HEADERS;
 use crate::local;
 use crate::parts::Parts;
 use crate::passage::Passage;
@@ -25,6 +26,7 @@ use crate::upgrade::Upgrading;
 use crate::wishes::Wishes;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// Answers requests.
@@ -50,7 +52,10 @@ impl Proxy {
         let mut line = Box::new(Line::begin(&self.log, &self.clock, &request));
         line.metrics = self.parts.as_ref().ok().and_then(|parts| parts.metrics.clone());
         let grpc = local::is_grpc(request.headers());
+        // HTTP/1.1 has been counted before.
+        let too_many = request.headers().len() > MAX_HEADERS;
         let answered = match *request.method() == Method::CONNECT {
+            _ if too_many => Err(invalid(&format!("found more than {MAX_HEADERS} header fields, expected fewer"))),
             true => tunnel::connect(self, request, link, &mut line.entry).await,
             false => self.forward(request, link, &mut line.entry).await,
         };
@@ -58,7 +63,11 @@ impl Proxy {
             Ok(response) => response,
             Err(refusal) => {
                 line.entry.refused(&refusal);
-                local::refuse(&refusal, grpc)
+                let mut response = local::refuse(&refusal, grpc);
+                if too_many && !grpc {
+                    *response.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+                }
+                response
             }
         };
         line.entry.response_code = response.status().as_u16();
@@ -114,6 +123,9 @@ impl Proxy {
         let (mut target, upgrade) = (target?, upgrade?);
         let routes = link.door.find(&parts.hosts, &mut target)?;
         target.authority.as_str().clone_into(&mut entry.authority);
+        if let Some(upgrade) = &upgrade {
+            upgrade.check(routes.as_ref().map(|routes| routes.protocol()))?;
+        }
         if has_unknown_coding(&head.headers) {
             return Err(invalid("found another Transfer-Encoding than chunked"));
         }
@@ -121,11 +133,14 @@ impl Proxy {
         // Before the token, which is for requests that go on without one: `Connection` may name Authorization too.
         remove_hop_by_hop(&mut head.headers);
         let wishes = Wishes::take(&mut head.headers);
+        // Who called whom is what a proxy says that has seen the certificate, and this one has seen none: Envoy's
+        // `forward_client_cert_details: SANITIZE`.
+        head.headers.remove(FORWARDED_CLIENT_CERT);
         let mut draws = Draws::new();
         entry.request_id = request_id(&mut head, &mut draws);
         // As Istio's sidecars: without it the one of the service would say https, which is the mesh's and not the
         // application's.
-        head.headers.entry(FORWARDED_PROTO).or_insert(HeaderValue::from_static("http"));
+        head.headers.entry(FORWARDED_PROTO).or_insert(HeaderValue::from_static(link.door.scheme()));
         entry.span = trace::carry(&mut head.headers, parts.invocation.tracing().as_deref(), &mut draws);
         // RFC 9112 3.2.2: a proxy "MUST ignore the received Host header field (if any) and instead replace it with the
         // host information of the request-target".

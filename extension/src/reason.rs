@@ -20,9 +20,12 @@ pub enum Reason {
     HttpsUnsupported,
     /// The service is spoken to in HTTP/2, where there is no switch to another protocol.
     WebsocketUnsupported,
+    /// A switch to another protocol than WebSocket, which is passed on to ports of TCP alone.
+    UpgradeUnsupported,
     /// The host and port are not in the configuration (REGISTRY_ONLY).
     UnknownHost,
-    /// The host is forwarded as it is (ALLOW_ANY), but leads to this machine or to its link.
+    /// The host is forwarded as it is (ALLOW_ANY), but is of the mesh or leads to this machine or to its link; or the
+    /// application's TLS ends here, and the destination has none.
     DestinationForbidden,
     /// No route of the host's VirtualService matches.
     NoRoute,
@@ -68,6 +71,7 @@ impl Reason {
             Reason::ConnectUnsupported => "connect_unsupported",
             Reason::HttpsUnsupported => "https_unsupported",
             Reason::WebsocketUnsupported => "websocket_unsupported",
+            Reason::UpgradeUnsupported => "upgrade_unsupported",
             Reason::UnknownHost => "unknown_host",
             Reason::DestinationForbidden => "destination_forbidden",
             Reason::NoRoute => "no_route",
@@ -98,7 +102,7 @@ impl Reason {
                 StatusCode::NOT_IMPLEMENTED
             }
             Reason::TokenRefused => StatusCode::UNAUTHORIZED,
-            Reason::DestinationForbidden => StatusCode::FORBIDDEN,
+            Reason::DestinationForbidden | Reason::UpgradeUnsupported => StatusCode::FORBIDDEN,
             Reason::NoRoute => StatusCode::NOT_FOUND,
             Reason::Redirect => StatusCode::MOVED_PERMANENTLY,
             Reason::DirectResponse => StatusCode::OK,

@@ -1,6 +1,7 @@
 //! What this workload may call, and by which routes: the bundle's rules as its namespace and labels see them.
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
 use http::HeaderMap;
@@ -20,12 +21,12 @@ pub(crate) struct Hosts {
     rules: Rules,
     pub(crate) view: View,
     labels: Vec<(String, String)>,
-    /// The hosts of the view, where others are forwarded.
-    known: Known,
+    /// What belongs to somebody; gathered when it is first asked for.
+    known: OnceLock<Known>,
     opened: Vec<OnceLock<Result<Arc<Routes>, String>>>,
 }
 
-/// The names of the mesh.
+/// The names and addresses of the mesh, whether or not this workload sees them, and the hosts that it sees.
 #[derive(Debug, Default)]
 struct Known {
     hosts: HashSet<String>,
@@ -35,27 +36,50 @@ struct Known {
 }
 
 impl Known {
-    fn of(view: &View) -> Known {
-        let hosts: HashSet<String> = view.names().into_iter().map(|(host, _)| host).collect();
+    fn of(rules: &Rules, view: &View) -> Known {
+        let seen = view.names().into_iter().chain(view.wildcards()).map(|(host, _)| host);
+        let listeners = view.listeners().into_iter().flat_map(|listener| listener.names);
+        // A listener's wildcards are suffixes.
+        let listened = listeners.map(|name| match name.host {
+            suffix if suffix.is_empty() || suffix.starts_with('.') => format!("*{suffix}"),
+            host => host,
+        });
+        let all = rules.mesh().map(str::to_owned).chain(seen).chain(listened);
+        let (wildcards, hosts): (HashSet<String>, HashSet<String>) = all.partition(|host| host.starts_with('*'));
+        let hosts: HashSet<String> = hosts.into_iter().map(|host| spelt(&host)).collect();
         let namespaces = hosts.iter().filter_map(|host| host.strip_suffix(CLUSTER)?.split_once('.'));
         let namespaces = namespaces.map(|(_, namespace)| namespace.to_owned()).collect();
-        let wildcards = view.wildcards().into_iter().map(|(host, _)| host).collect();
-        Known { hosts, wildcards, namespaces }
+        Known { hosts, wildcards: wildcards.into_iter().collect(), namespaces }
     }
 
     /// Whether a host is of the mesh, whatever its port and whether or not the bundle leads there. Kubernetes' short
     /// names (`reviews`, `reviews.bookinfo`) mean nothing outside of a cluster.
     fn covers(&self, host: &str) -> bool {
-        let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
-        if host.starts_with('[') || host.parse::<std::net::IpAddr>().is_ok() {
+        let host = spelt(host);
+        if host.parse::<IpAddr>().is_ok() {
             return self.hosts.contains(&host);
         }
         let Some((_, rest)) = host.split_once('.') else { return true };
-        host.ends_with(".svc")
+        // No name ends so (RFC 3696 2: a top-level domain is "not all-numeric"): it is an old spelling of an address,
+        // such as `0x0a.1`, which the system's resolver understands.
+        let last = host.rsplit('.').next().unwrap_or_default();
+        last.bytes().all(|byte| byte.is_ascii_digit())
+            || last.starts_with("0x")
+            || host.ends_with(".svc")
             || host.ends_with(CLUSTER)
             || self.namespaces.contains(rest)
             || self.hosts.contains(&host)
             || self.wildcards.iter().any(|wildcard| traffic::covers(wildcard, &host))
+    }
+}
+
+/// A host as it is compared: in lower case, without dots at its end; of an address its usual form.
+fn spelt(host: &str) -> String {
+    let host = host.trim_end_matches('.');
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    match bare.parse::<IpAddr>() {
+        Ok(address) => address.to_canonical().to_string(),
+        Err(_) => host.to_ascii_lowercase(),
     }
 }
 
@@ -67,11 +91,7 @@ impl Hosts {
     pub(crate) fn new(rules: Rules, namespace: Option<&str>, labels: Vec<(String, String)>) -> Result<Hosts, String> {
         let view = rules.view(namespace, &labels)?;
         let opened = std::iter::repeat_with(OnceLock::new).take(rules.virtual_hosts()).collect();
-        let known = match view.outbound() {
-            Outbound::AllowAny => Known::of(&view),
-            Outbound::RegistryOnly => Known::default(),
-        };
-        Ok(Hosts { rules, view, labels, known, opened })
+        Ok(Hosts { rules, view, labels, known: OnceLock::new(), opened })
     }
 
     /// The routes of a host and port; `None` when nobody has named it.
@@ -124,13 +144,25 @@ impl Hosts {
             );
             return Err(Refusal::new(Reason::UnknownHost, detail));
         }
-        if !self.known.covers(host) {
+        if !self.known().covers(host) {
             return Ok(());
         }
         let detail = format!(
-            "found the host {host} and port {port}, a name of the mesh or of its cluster that no ServiceEntry gives an address: ALLOW_ANY is for hosts outside of it, and nothing goes to the mesh in the clear"
+            "found the host {host} and port {port}, a name or an address of the mesh or of its cluster that this workload may not call so: ALLOW_ANY is for hosts outside of it, and nothing goes to the mesh in the clear"
         );
         Err(Refusal::new(Reason::DestinationForbidden, detail))
+    }
+
+    /// Whether a host and port are somebody else's than those of the virtual host `own`, whose name is `name`.
+    pub(crate) fn is_of_another(&self, host: &str, port: u16, own: u32, name: &str) -> bool {
+        match self.view.find(host, port) {
+            Some(found) => found != own,
+            None => !self.view.means(host, name) && self.known().covers(host),
+        }
+    }
+
+    fn known(&self) -> &Known {
+        self.known.get_or_init(|| Known::of(&self.rules, &self.view))
     }
 
     /// How many hosts and ports can be called.
@@ -157,7 +189,13 @@ mod tests {
     #[test]
     fn names_of_the_mesh_are_known_in_every_form() {
         let known = Known {
-            hosts: ["reviews.bookinfo.svc.cluster.local".into(), "api.partner.example".into()].into(),
+            hosts: [
+                "reviews.bookinfo.svc.cluster.local".into(),
+                "api.partner.example".into(),
+                "10.0.1.7".into(),
+                "fd00::7".into(),
+            ]
+            .into(),
             wildcards: vec!["*.mesh.example".into()],
             namespaces: ["bookinfo".into()].into(),
         };
@@ -169,6 +207,15 @@ mod tests {
             "details.other.svc.cluster.local.",
             "api.partner.example",
             "a.mesh.example",
+            "a.mesh.example..",
+            "details.bookinfo.svc..",
+            "10.0.1.7",
+            "10.0.1.7.",
+            "[::ffff:10.0.1.7]",
+            "[FD00:0::7]",
+            "0x0a.1",
+            "10.0.263",
+            "www.example.0x7f",
         ] {
             assert!(known.covers(host), "{host}");
         }

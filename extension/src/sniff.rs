@@ -3,9 +3,13 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::time::timeout;
+
+use crate::keepalive::GRACE;
 
 /// RFC 9113 3.4: "In HTTP/2, each endpoint is required to send a connection preface".
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -24,6 +28,8 @@ pub(crate) enum Spoken {
     Tls,
     /// None of these.
     Bytes,
+    /// Nothing at all for as long as one waits: the server is to begin.
+    Silence,
 }
 
 /// What the first bytes of a tunnel say; `None` when it takes more of them.
@@ -32,6 +38,9 @@ pub(crate) fn of_tunnel(first: &[u8]) -> Option<Spoken> {
         [] | [TLS_HANDSHAKE] => return None,
         // The record's version is 3.x in every version of TLS.
         [TLS_HANDSHAKE, 3, ..] => return Some(Spoken::Tls),
+        // RFC 9112 2.2: "a server that is expecting to receive and parse a request-line SHOULD ignore at least one empty
+        // line (CRLF) received prior to the request-line".
+        [b'\r' | b'\n', ..] => return Some(Spoken::Http1),
         _ => {}
     }
     if first.starts_with(PREFACE) {
@@ -86,11 +95,46 @@ pub(crate) async fn look<T: AsyncRead + Unpin>(
     }
 }
 
+/// As [`look`] for a limited time. Whoever has said nothing by then is silent; `None` for somebody who has begun.
+pub(crate) async fn look_for<T: AsyncRead + Unpin>(
+    stream: T,
+    judge: fn(&[u8]) -> Option<Spoken>,
+    limit: Duration,
+) -> io::Result<(Option<Spoken>, Rewound<T>)> {
+    let mut stream = Rewound { first: Bytes::new(), stream };
+    let mut first = [0];
+    // No byte is lost: a read that is given up has read nothing.
+    let mut read = timeout(limit, stream.read(&mut first)).await;
+    if read.is_err() {
+        // After a freeze the timer is over at once, and the bytes are just behind it.
+        read = timeout(GRACE, stream.read(&mut first)).await;
+    }
+    match read {
+        Err(_) => return Ok((Some(Spoken::Silence), stream)),
+        Ok(Err(error)) => return Err(error),
+        Ok(Ok(0)) => return Ok((None, stream)),
+        Ok(Ok(_)) => stream.first = Bytes::copy_from_slice(&first),
+    }
+    match timeout(limit, look(stream, judge)).await {
+        Ok(looked) => looked.map(|(spoken, outer)| (spoken, outer.flat())),
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
+
 /// A stream whose first bytes have been read, and are read again.
 #[derive(Debug)]
 pub(crate) struct Rewound<T> {
     first: Bytes,
     stream: T,
+}
+
+impl<T> Rewound<Rewound<T>> {
+    /// One instead of two.
+    fn flat(self) -> Rewound<T> {
+        let Rewound { first: inner, stream } = self.stream;
+        let first = if inner.is_empty() { self.first } else { [self.first, inner].concat().into() };
+        Rewound { first, stream }
+    }
 }
 
 impl<T> Rewound<T> {
@@ -165,7 +209,8 @@ mod tests {
             (b"GET key\r\n", Some(Spoken::Bytes)),
             (b"*1\r\n$4\r\nPING\r\n", Some(Spoken::Bytes)),
             (b"\x00\x00\x00\x08", Some(Spoken::Bytes)),
-            (b"\r\nGET / HTTP/1.1", Some(Spoken::Bytes)),
+            (b"\r\nGET / HTTP/1.1", Some(Spoken::Http1)),
+            (b"\n", Some(Spoken::Http1)),
             (&[b'A'; MAX_METHOD], None),
             (&[b'A'; MAX_METHOD + 1], Some(Spoken::Bytes)),
         ] {
@@ -173,6 +218,36 @@ mod tests {
         }
         assert_eq!(of_http(b"\x16\x03"), Some(Spoken::Http1));
         assert_eq!((of_http(b"PRI"), of_http(PREFACE)), (None, Some(Spoken::Http2)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_says_nothing_is_silent_and_whoever_stops_is_not_waited_for() {
+        let limit = Duration::from_secs(10);
+        let (mut client, ours) = duplex(64);
+        let (spoken, mut rewound) = look_for(ours, of_tunnel, limit).await.unwrap();
+        assert_eq!(spoken, Some(Spoken::Silence));
+        client.write_all(b"late").await.unwrap();
+        drop(client);
+        let mut read = String::new();
+        rewound.read_to_string(&mut read).await.unwrap();
+        assert_eq!(read, "late");
+
+        let (mut client, ours) = duplex(64);
+        client.write_all(b"GET").await.unwrap();
+        let stopped = look_for(ours, of_tunnel, limit).await;
+        assert_eq!(stopped.err().map(|error| error.kind()), Some(io::ErrorKind::TimedOut));
+
+        let (client, ours) = duplex(64);
+        drop(client);
+        assert_eq!(look_for(ours, of_tunnel, limit).await.unwrap().0, None);
+
+        let (mut client, ours) = duplex(64);
+        client.write_all(b"\x00\x01rest").await.unwrap();
+        drop(client);
+        let (spoken, mut rewound) = look_for(ours, of_tunnel, limit).await.unwrap();
+        let mut read = Vec::new();
+        rewound.read_to_end(&mut read).await.unwrap();
+        assert_eq!((spoken, read.as_slice()), (Some(Spoken::Bytes), &b"\x00\x01rest"[..]));
     }
 
     #[tokio::test]

@@ -57,6 +57,7 @@ impl Target {
         {
             return Err(invalid("found a Host header that differs from :authority, expected the same"));
         }
+        named(&authority)?;
         let path = path(&head.uri)?;
         let port = port(&authority)?.unwrap_or(default_port);
         Ok(Target { host: authority.host().to_owned(), port, path, authority })
@@ -73,6 +74,7 @@ impl Target {
         if authority.as_str().contains('@') || authority.host().is_empty() {
             return Err(wrong());
         }
+        named(&authority)?;
         let port = port(&authority)?.ok_or_else(wrong)?;
         let (host, path) = (authority.host().to_owned(), PathAndQuery::from_static("/"));
         Ok(Target { host, port, path, authority })
@@ -107,6 +109,17 @@ fn path(uri: &Uri) -> Result<PathAndQuery, Refusal> {
         }
         Some(path) => Ok(path.clone()),
     }
+}
+
+/// RFC 1035 2.3.1: a label has at least one character. One dot may end a name; with two of them it would be another
+/// name to whoever compares names, and the same one to the DNS.
+fn named(authority: &Authority) -> Result<(), Refusal> {
+    let host = authority.host();
+    let host = host.strip_suffix('.').unwrap_or(host);
+    if !host.starts_with('[') && host.split('.').any(str::is_empty) {
+        return Err(invalid("found a host with an empty label, expected a name such as host.example"));
+    }
+    Ok(())
 }
 
 fn port(authority: &Authority) -> Result<Option<u16>, Refusal> {
@@ -179,6 +192,11 @@ mod tests {
             ("GET", "/", &["a:+80"], Reason::RequestInvalid),
             ("GET", "/", &["me@a"], Reason::RequestInvalid),
             ("GET", "/", &[""], Reason::RequestInvalid),
+            ("GET", "http://a.example../", &[], Reason::RequestInvalid),
+            ("GET", "http://a..example/", &[], Reason::RequestInvalid),
+            ("GET", "http://.a.example/", &[], Reason::RequestInvalid),
+            ("GET", "/", &["."], Reason::RequestInvalid),
+            ("GET", "/", &["a..:80"], Reason::RequestInvalid),
         ] {
             assert_eq!(target(method, uri, hosts), Err(expected), "{method} {uri} {hosts:?}");
         }
@@ -203,7 +221,18 @@ mod tests {
         };
         assert_eq!(of("a.example:443"), Some(("a.example".to_owned(), 443)));
         assert_eq!(of("[::1]:9080"), Some(("[::1]".to_owned(), 9080)));
-        for wrong in ["a.example", "a.example:", "a.example:0", "a.example:65536", "me@a.example:443", "a:+443", "/x"] {
+        assert_eq!(of("a.example.:443"), Some(("a.example.".to_owned(), 443)));
+        for wrong in [
+            "a.example",
+            "a.example..:443",
+            ".:443",
+            "a.example:",
+            "a.example:0",
+            "a.example:65536",
+            "me@a.example:443",
+            "a:+443",
+            "/x",
+        ] {
             assert_eq!(of(wrong), None, "{wrong}");
         }
     }

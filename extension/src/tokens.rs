@@ -131,6 +131,11 @@ impl Tokens {
         }
     }
 
+    /// Whether `Authorization` is looked at or taken out on the way to `host`: then somebody has to read the requests.
+    pub(crate) fn change(&self, host: &str) -> bool {
+        matches!(self.rule(host), Some(TokenMode::Exchange(_) | TokenMode::None))
+    }
+
     async fn own_unless(&self, brought: bool, grant: &Grant, wait: Duration) -> Result<Bearer, Refusal> {
         if brought {
             return Ok(Bearer::Keep);

@@ -5,6 +5,7 @@
 //! client speaks in a tunnel to a service of HTTP is looked at, so that routes, identity and token are as for a request
 //! without a tunnel; gRPC's clients come this way.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use traffic::route::{Line as RequestLine, Routes};
-use traffic::table::{Action, Protocol, RetryPolicy, Tls};
+use traffic::table::{Action, Cluster, Forward, HeaderOps, Protocol, RetryPolicy, Rewrite, Route, Tls, Weighted};
 use traffic::weighted;
 
 use crate::access_log::{Entry, Line};
@@ -69,7 +70,8 @@ pub(crate) enum Then {
 pub(crate) struct Look {
     parts: Arc<Parts>,
     named: (String, u16),
-    /// Where bytes go that are not HTTP: to the service itself, if its routes make no difference between requests.
+    routes: Arc<Routes>,
+    /// Where bytes go that are not HTTP, if they may.
     bytes: Option<Arc<ClusterState>>,
 }
 
@@ -127,10 +129,10 @@ pub(crate) async fn connect(
     let parts = proxy.ready().await?;
     let then = match parts.hosts.find(&target.host, target.port)? {
         Some(routes) => match cluster_of(parts, &routes, &target)? {
-            Some(cluster) if cluster.table.protocol == Protocol::Tcp => {
+            Some(cluster) if routes.protocol() == Protocol::Tcp => {
                 Then::Relay(open(parts, &cluster, (&target.host, target.port), entry).await?)
             }
-            bytes => Then::Look(Look { parts: Arc::clone(parts), named: (target.host, target.port), bytes }),
+            bytes => Then::Look(Look { parts: Arc::clone(parts), named: (target.host, target.port), routes, bytes }),
         },
         None => {
             parts.hosts.may_pass(&target)?;
@@ -141,15 +143,23 @@ pub(crate) async fn connect(
     Ok(Response::new(Answer::switched(Switched::new(on, then))))
 }
 
-/// The cluster of bytes for a host. A port without HTTP has one; a port with HTTP has one as far as a route takes every
-/// request.
+/// The cluster of bytes for a host. A port of TCP has one; one that is declared to be HTTP has none, since nobody would
+/// read what goes there; one without a declared protocol has one where reading would make no difference.
 fn cluster_of(parts: &Parts, routes: &Routes, target: &Target) -> Result<Option<Arc<ClusterState>>, Refusal> {
+    let is_tcp = match routes.protocol() {
+        Protocol::Tcp => true,
+        Protocol::Client => false,
+        Protocol::Http1 | Protocol::Http2 => return Ok(None),
+    };
     let head = blank();
     // There is no path to compare.
     let line =
         RequestLine { method: &head.method, scheme: "http", authority: target.authority.as_str(), path_and_query: "" };
     let Some(picked) = routes.pick(&routes::head(&line, &head.headers)) else { return Ok(None) };
     let (None, Action::Forward(forward)) = (picked.matched, &picked.route.route.action) else { return Ok(None) };
+    if !is_tcp && (routes.len() != 1 || !is_plain_way(parts, &picked.route.route, forward)) {
+        return Ok(None);
+    }
     let index = weighted::pick_index(&forward.destinations, Draws::new().next()).unwrap_or_default();
     let destination = forward.destinations.get(index);
     let cluster = destination.and_then(|destination| parts.clusters.get(destination.cluster));
@@ -160,6 +170,22 @@ fn cluster_of(parts: &Parts, routes: &Routes, target: &Target) -> Result<Option<
             Err(Refusal::new(Reason::ConfigurationInvalid, detail))
         }
     }
+}
+
+/// Whether a route leads every request on as it is, with nothing changed, copied or looked at.
+fn is_plain_way(parts: &Parts, route: &Route, forward: &Forward) -> bool {
+    let is_plain = |destination: &Weighted| {
+        let cluster = parts.clusters.get(destination.cluster).map(|cluster| &cluster.table);
+        let reads_nothing = |cluster: &Arc<Cluster>| {
+            matches!(cluster.protocol, Protocol::Tcp | Protocol::Client) && !parts.tokens.change(&cluster.host)
+        };
+        destination.headers == HeaderOps::default() && cluster.is_some_and(reads_nothing)
+    };
+    route.headers == HeaderOps::default()
+        && forward.rewrite == Rewrite::default()
+        && route.fault.is_none()
+        && route.mirrors.is_empty()
+        && forward.destinations.iter().all(is_plain)
 }
 
 /// A connection to a cluster, with our identity if it is of the mesh. There is no place for a token in bytes.
@@ -212,6 +238,7 @@ pub(crate) fn idle(cluster: &ClusterState) -> Duration {
 /// Bytes both ways until the end, and the log line.
 async fn pass<S: AsyncRead + AsyncWrite>(application: S, opened: Opened, mut line: Box<Line>, link: &Link) {
     let Opened { tunnel, held, idle } = opened;
+    line.opened();
     let counts = Counts::default();
     let mut stop = link.stop.clone();
     let told = async {
@@ -235,21 +262,43 @@ async fn pass<S: AsyncRead + AsyncWrite>(application: S, opened: Opened, mut lin
 
 impl Look {
     async fn go_on(self, upgraded: Upgraded, mut line: Box<Line>, proxy: Arc<Proxy>, link: &Link) {
-        let looking = sniff::look(TokioIo::new(upgraded), sniff::of_tunnel);
-        let (spoken, stream) = match tokio::time::timeout(HEAD, looking).await {
-            Ok(Ok((Some(spoken), stream))) => (spoken, stream),
-            // It says nothing, or has gone.
-            Ok(Ok((None, _)) | Err(_)) | Err(_) => return,
-        };
         let host = &self.named.0;
+        let (spoken, stream) = match sniff::look_for(TokioIo::new(upgraded), sniff::of_tunnel, HEAD).await {
+            Ok((Some(spoken), stream)) => (spoken, stream),
+            Err(error) if error.kind() == ErrorKind::TimedOut => {
+                let detail = format!("found a few bytes in a tunnel to {host} and no more of them in time");
+                return line.entry.refused(&Refusal::new(Reason::RequestInvalid, detail));
+            }
+            // It has gone.
+            Ok((None, _)) | Err(_) => return,
+        };
         let refused = match (spoken, &self.bytes) {
             (Spoken::Http1 | Spoken::Http2, _) => {
+                // The requests in it are counted, and the tunnel is none.
+                line.metrics = None;
+                drop(line);
                 let link = Link { door: Door::Tunnel(self.named.1), ..link.clone() };
                 return listener::inside(Box::new(stream), proxy, link).await;
             }
+            // The application's own TLS, from it to a host outside of the mesh.
+            (Spoken::Tls, Some(cluster)) if cluster.table.tls == Tls::Plaintext => {
+                match open(&self.parts, cluster, (host, self.named.1), &mut line.entry).await {
+                    Ok(opened) => return pass(stream, opened, line, link).await,
+                    Err(refusal) => refusal,
+                }
+            }
             (Spoken::Tls, _) => match &self.parts.intercept {
+                Some(_) if self.is_in_the_clear() => {
+                    intercept::deny(stream).await;
+                    let detail = format!(
+                        "found TLS in a tunnel to {host}, whose destinations have none: what ended here would go on in the clear; a DestinationRule gives them some (tls.mode SIMPLE), or the application calls http://"
+                    );
+                    Refusal::new(Reason::HttpsUnsupported, detail)
+                }
                 Some(intercept) => match intercept.accept(stream, host).await {
                     Ok(stream) => {
+                        line.metrics = None;
+                        drop(line);
                         let door = Door::Secure(Arc::new(Origin { host: self.named.0, port: self.named.1 }));
                         return listener::inside(Box::new(stream), proxy, Link { door, ..link.clone() }).await;
                     }
@@ -264,18 +313,34 @@ impl Look {
                     Refusal::new(Reason::HttpsUnsupported, detail)
                 }
             },
-            (Spoken::Bytes, Some(cluster)) => {
+            // Without a word of the client's the server is to begin, which no server of HTTP does.
+            (Spoken::Bytes | Spoken::Silence, Some(cluster)) => {
                 match open(&self.parts, cluster, (host, self.named.1), &mut line.entry).await {
                     Ok(opened) => return pass(stream, opened, line, link).await,
                     Err(refusal) => refusal,
                 }
             }
-            (Spoken::Bytes, None) => {
-                let detail = format!("found no HTTP in a tunnel to {host}, whose routes look at requests of HTTP");
+            (Spoken::Bytes | Spoken::Silence, None) => {
+                let detail = format!(
+                    "found no HTTP in a tunnel to {host}, a service of HTTP or with rules for requests: bytes go to ports of TCP"
+                );
                 Refusal::new(Reason::RequestInvalid, detail)
             }
         };
         line.entry.refused(&refused);
+    }
+}
+
+impl Look {
+    /// Whether no destination has TLS.
+    fn is_in_the_clear(&self) -> bool {
+        let forwards = self.routes.iter().filter_map(|route| match &route.route.action {
+            Action::Forward(forward) => Some(&forward.destinations),
+            Action::Redirect(_) | Action::Direct(_) => None,
+        });
+        let clusters = forwards.flatten().filter_map(|destination| self.parts.clusters.get(destination.cluster));
+        let mut plain = clusters.map(|cluster| cluster.table.tls == Tls::Plaintext).peekable();
+        plain.peek().is_some() && plain.all(|plain| plain)
     }
 }
 
@@ -292,7 +357,7 @@ pub(crate) fn bytes_of(proxy: &Proxy, door: &Door) -> Option<Bytes> {
     let target = Target::named(&only.host, only.port)?;
     let routes = parts.hosts.at(only.virtual_host).ok()?;
     let cluster = cluster_of(parts, &routes, &target).ok()??;
-    let is_tcp = cluster.table.protocol == Protocol::Tcp;
+    let is_tcp = routes.protocol() == Protocol::Tcp;
     is_tcp.then_some(Bytes { cluster, named: (target.host, target.port) })
 }
 
@@ -304,6 +369,7 @@ impl Bytes {
         *request.method_mut() = Method::CONNECT;
         let mut line = Box::new(Line::begin(&proxy.log, &proxy.clock, &request));
         line.entry.authority = format!("{host}:{port}");
+        line.metrics = proxy.parts().ok().and_then(|parts| parts.metrics.clone());
         let opened = match proxy.ready().await {
             Ok(parts) => open(parts, &self.cluster, (host, *port), &mut line.entry).await,
             Err(refusal) => Err(refusal),

@@ -4,6 +4,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValu
 use http::{Method, Request, Response, Version};
 use http_body::Body;
 use hyper::upgrade::OnUpgrade;
+use traffic::table::Protocol;
 
 use crate::answer::Answer;
 use crate::headers::remove_hop_by_hop;
@@ -22,7 +23,8 @@ impl Upgrading {
     /// What a request asks for, if it is to be passed on.
     ///
     /// # Errors
-    /// When it wants a WebSocket, but not as RFC 6455 4.1 has it: its client would take no other answer.
+    /// When it wants a WebSocket, but not as RFC 6455 4.1 has it: its client would take no other answer. When it wants
+    /// something else in a request with a body, or one of several.
     pub(crate) fn asked<B: Body>(request: &mut Request<B>) -> Result<Option<Upgrading>, Refusal> {
         // RFC 9110 7.8: "A server MUST ignore an Upgrade header field that is received in an HTTP/1.0 request". HTTP/2
         // has none.
@@ -37,12 +39,28 @@ impl Upgrading {
                 let detail = "found Upgrade: websocket, expected it in a GET without a body, and Connection: upgrade";
                 return Err(Refusal::new(Reason::RequestInvalid, detail));
             }
-        } else if !good {
+        } else if !named {
             // RFC 9110 7.8: "A server MAY ignore a received Upgrade header field".
             return Ok(None);
+        } else if !good || protocol.contains(',') {
+            return Err(unsupported(&protocol));
         }
         let Ok(protocol) = HeaderValue::from_str(&protocol) else { return Ok(None) };
         Ok(Some(Upgrading { protocol, on: hyper::upgrade::on(request) }))
+    }
+
+    /// Whether it may go on to a port that speaks `protocol`; `None` is that of a host that nobody has named. Istio's
+    /// proxies pass WebSocket alone on (`upgrade_configs`), and Envoy answers 403 to everything else: what is switched
+    /// to another protocol is past the routes. Where the port is TCP there are none.
+    ///
+    /// # Errors
+    /// When it may not.
+    pub(crate) fn check(&self, protocol: Option<Protocol>) -> Result<(), Refusal> {
+        let asked = self.protocol.to_str().unwrap_or_default();
+        if asked.eq_ignore_ascii_case(WEBSOCKET) || protocol == Some(Protocol::Tcp) {
+            return Ok(());
+        }
+        Err(unsupported(asked))
     }
 
     /// Puts the wish into the request that goes on: a connection's fields are each hop's own.
@@ -77,12 +95,17 @@ impl Upgrading {
     }
 }
 
+fn unsupported(asked: &str) -> Refusal {
+    let detail = format!("found Upgrade: {asked}, expected websocket: nothing else is passed on, but to a port of TCP");
+    Refusal::new(Reason::UpgradeUnsupported, detail)
+}
+
 fn tokens(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
     let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).map(str::trim).filter(|token| !token.is_empty())
 }
 
-/// The protocol that is passed on: WebSocket, or another one if it is the only one. Some clients offer HTTP/2 with
+/// The protocol that is asked for: WebSocket, or all others. Some clients offer HTTP/2 with
 /// every request, which is between them and this proxy, and TLS as well.
 fn protocol(headers: &HeaderMap) -> Option<String> {
     let of_this_hop = |token: &&str| {
@@ -91,10 +114,9 @@ fn protocol(headers: &HeaderMap) -> Option<String> {
     };
     let offered: Vec<&str> = tokens(headers, UPGRADE).filter(|token| !of_this_hop(token)).collect();
     let websocket = offered.iter().find(|token| token.eq_ignore_ascii_case(WEBSOCKET));
-    match (websocket, offered.as_slice()) {
-        (Some(websocket), _) => Some((*websocket).to_owned()),
-        (None, [only]) => Some((*only).to_owned()),
-        _ => None,
+    match websocket {
+        Some(websocket) => Some((*websocket).to_owned()),
+        None => (!offered.is_empty()).then(|| offered.join(", ")),
     }
 }
 
@@ -127,14 +149,32 @@ mod tests {
             ("HTTP/2.0", None),
             ("TLS/1.0", None),
             ("spdy/3.1", Some("spdy/3.1")),
-            ("a, b", None),
             ("", None),
         ] {
             let found = asked(&[("connection", "Upgrade, HTTP2-Settings"), ("upgrade", upgrade)]);
             assert_eq!(found, Ok(expected.map(str::to_owned)), "{upgrade}");
         }
+        assert_eq!(asked(&[("connection", "upgrade"), ("upgrade", "a, b")]), Err(Reason::UpgradeUnsupported));
         assert_eq!(asked(&[("upgrade", "spdy/3.1")]), Ok(None));
         assert_eq!(asked(&[]), Ok(None));
+    }
+
+    #[test]
+    fn only_a_websocket_and_what_a_port_of_tcp_speaks_go_on() {
+        for (upgrade, protocol, expected) in [
+            ("websocket", None, true),
+            ("WebSocket", Some(Protocol::Http1), true),
+            ("spdy/3.1", None, false),
+            ("spdy/3.1", Some(Protocol::Http1), false),
+            ("spdy/3.1", Some(Protocol::Http2), false),
+            ("spdy/3.1", Some(Protocol::Client), false),
+            ("spdy/3.1", Some(Protocol::Tcp), true),
+        ] {
+            let request = Request::get("http://a.example/").header("connection", "upgrade").header("upgrade", upgrade);
+            let mut request = request.body(Empty::<Bytes>::new()).unwrap();
+            let asked = Upgrading::asked(&mut request).unwrap().unwrap();
+            assert_eq!(asked.check(protocol).is_ok(), expected, "{upgrade} {protocol:?}");
+        }
     }
 
     #[test]

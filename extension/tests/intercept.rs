@@ -79,7 +79,11 @@ impl Scene {
         all.extend(places);
         let ca_file = folder.path().join("ca.pem");
         let yaml = format!("{YAML}{RULES}{more}");
-        let stage = Stage::ruled_with(&mesh, &yaml, &all, |egress| egress.https = Https::Intercept { ca_file }).await;
+        let stage = Stage::ruled_with(&mesh, &yaml, &all, |egress| {
+            egress.https = Https::Intercept { ca_file };
+            egress.bundle = BundleSource::Bytes(bundle_without(&yaml, Some("web")));
+        })
+        .await;
         Scene { server, stage, folder }
     }
 
@@ -159,8 +163,8 @@ async fn requests_in_tls_are_routed_as_https() {
     for seen in &seen {
         assert_eq!(seen.peer.as_deref(), Some(REVIEWS));
         assert_eq!(
-            (&seen.headers["authorization"], &seen.headers["x-seen"]),
-            (&"Bearer token-1".parse().unwrap(), &"https".parse().unwrap())
+            (&seen.headers["authorization"], &seen.headers["x-seen"], &seen.headers["x-forwarded-proto"]),
+            (&"Bearer token-1".parse().unwrap(), &"https".parse().unwrap(), &"https".parse().unwrap())
         );
     }
     assert_eq!(scene.logged_with("/ratings/3").await["route_name"], "secure");
@@ -270,6 +274,85 @@ async fn hosts_that_nobody_names_are_never_read() {
         stream.read_to_string(&mut read).await.unwrap();
         assert_eq!(read, "secret", "{target}");
     }
+}
+
+/// What the application has encrypted goes on encrypted, or not at all.
+#[tokio::test]
+async fn https_never_goes_on_in_plaintext() {
+    let rules = "---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: { name: partner, namespace: bookinfo }
+spec:
+  hosts: [api.partner.example]
+  location: MESH_EXTERNAL
+  resolution: DNS
+  ports: [{ number: 443, name: web, protocol: HTTP }, { number: 8443, name: http, protocol: HTTP }]
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: { name: plain, namespace: bookinfo }
+spec:
+  hosts: [plain.partner.example]
+  location: MESH_EXTERNAL
+  resolution: DNS
+  ports: [{ number: 80, name: http, protocol: HTTP }]
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: { name: shop, namespace: bookinfo }
+spec:
+  hosts: [shop.bookinfo.svc.cluster.local]
+  location: MESH_INTERNAL
+  resolution: DNS
+  ports: [{ number: 9080, name: http, protocol: HTTP }]
+  endpoints: [{ address: eastwest.mesh.example, ports: { http: 15443 } }]
+  subjectAltNames: [spiffe://cluster.local/ns/bookinfo/sa/bookinfo-ratings]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: { name: shop, namespace: bookinfo }
+spec:
+  hosts: [shop.bookinfo.svc.cluster.local]
+  http:
+  - match: [{ uri: { prefix: /out } }]
+    route: [{ destination: { host: plain.partner.example, port: { number: 80 } } }]
+  - route: [{ destination: { host: shop.bookinfo.svc.cluster.local } }]
+    mirrors: [{ destination: { host: plain.partner.example, port: { number: 80 } } }]
+";
+    let (partner, root, _task) = stranger("api.partner.example").await;
+    let plain = PlainServer::start().await;
+    let places = [
+        ("api.partner.example:443", partner),
+        ("api.partner.example:8443", plain.address),
+        ("plain.partner.example:80", plain.address),
+    ];
+    let scene = Scene::with(rules, &places).await;
+    // A port without a declared protocol: the application's TLS is the partner's, as beside a sidecar of Istio.
+    let roots = scene.folder.path().join("root.pem");
+    std::fs::write(&roots, root).unwrap();
+    let stream = tunnel(scene.stage.address, "api.partner.example:443").await.unwrap();
+    let mut stream = speak_tls(stream, &roots, "api.partner.example", &[]).await.unwrap();
+    let mut read = String::new();
+    stream.read_to_string(&mut read).await.unwrap();
+    assert_eq!(read, "secret");
+    // One that is declared to be HTTP.
+    let refused = scene.secure("api.partner.example:8443", "api.partner.example", &[]).await.unwrap_err();
+    assert!(refused.to_string().contains("AccessDenied"), "{refused}");
+    let line = scene.logged_with("https_unsupported").await;
+    assert!(line["detail"].as_str().unwrap().contains("in the clear"), "{line}");
+
+    let (target, name) = ("shop.bookinfo.svc.cluster.local:9080", "shop.bookinfo.svc.cluster.local");
+    let stream = scene.secure(target, name, &[]).await.unwrap();
+    let answer = call_on(stream, get("/out", target)).await;
+    assert!(answer.is(403, "destination_forbidden") && answer.body.contains("plain.partner"), "{answer:?}");
+    let stream = scene.secure(target, name, &[]).await.unwrap();
+    assert_eq!(call_on(stream, get("/in?secure", target)).await.status, 200);
+    // Without TLS the copy goes out, and it is the first one.
+    let request = Request::get(format!("http://{target}/in?clear")).body(text("")).unwrap();
+    assert_eq!(scene.stage.call(request).await.status, 200);
+    until("the copy", || !plain.seen().is_empty()).await;
+    assert_eq!(plain.seen()[0].uri, "/in?clear");
 }
 
 fn config(egress: Egress, lambda: Option<LambdaApi>) -> Config {

@@ -361,7 +361,130 @@ data:
         let answer = stage.call(request).await;
         assert!(answer.is(403, "destination_forbidden"), "{host}: {answer:?}");
     }
+    for host in ["ratings.bookinfo.svc.cluster.local..:9080", "details.bookinfo.svc..", "outside.example..", "a..b"] {
+        let request = Request::get(format!("http://{host}/")).body(text("")).unwrap();
+        let answer = stage.call(request).await;
+        assert!(answer.is(400, "request_invalid"), "{host}: {answer:?}");
+    }
     assert_eq!(plain.seen().len(), 1);
+}
+
+const ALLOW_ANY: &str = "---
+apiVersion: v1
+kind: ConfigMap
+metadata: { name: istio, namespace: istio-system }
+data:
+  mesh: |-
+    outboundTrafficPolicy: { mode: ALLOW_ANY }
+";
+
+/// A `Sidecar` and an `exportTo` hide a service; they do not take it out of the mesh.
+#[tokio::test]
+async fn what_is_of_the_mesh_is_never_called_in_the_clear_whoever_sees_it() {
+    let mesh = Arc::new(Mesh::new());
+    let plain = PlainServer::start().await;
+    let port = nobody().await.port();
+    let listener = format!(
+        "---
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {{ name: default, namespace: bookinfo }}
+spec:
+  egress:
+  - port: {{ number: {port}, protocol: HTTP, name: own }}
+    bind: 127.0.0.1
+    hosts: [bookinfo/partner.test, bookinfo/listed.mesh.test]
+"
+    );
+    let hidden = "
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: { name: hidden, namespace: other }
+spec:
+  hosts: [hidden.mesh.test]
+  location: MESH_INTERNAL
+  resolution: STATIC
+  exportTo: [.]
+  ports: [{ number: 9080, name: http, protocol: HTTP }]
+  endpoints: [{ address: 10.0.1.7 }, { address: 'fd00::7' }]
+  subjectAltNames: [spiffe://cluster.local/ns/other/sa/hidden]
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: { name: nobody, namespace: other }
+spec:
+  hosts: [nobody.mesh.test, '*.wild.mesh.test']
+  location: MESH_INTERNAL
+  resolution: DNS
+  exportTo: ['~']
+  ports: [{ number: 9080, name: http, protocol: HTTP }]
+  endpoints: [{ address: gateway.mesh.test }]
+  subjectAltNames: [spiffe://cluster.local/ns/other/sa/hidden]
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: { name: listed, namespace: bookinfo }
+spec:
+  hosts: [listed.mesh.test]
+  location: MESH_INTERNAL
+  resolution: DNS
+  ports: [{ number: 9080, name: http, protocol: HTTP }]
+  endpoints: [{ address: v1.mesh.example, ports: { http: 15443 } }]
+  subjectAltNames: [spiffe://cluster.local/ns/bookinfo/sa/bookinfo-ratings]
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: { name: partner, namespace: bookinfo }
+spec:
+  hosts: [partner.test]
+  resolution: DNS
+  ports: [{ number: 80, name: http, protocol: HTTP }, { number: PORT, name: own, protocol: HTTP }]
+---"
+    .replace("PORT", &port.to_string());
+    let refused = [
+        "hidden.mesh.test:9080",
+        "HIDDEN.mesh.test.:81",
+        "a.wild.mesh.test:9080",
+        "nobody.mesh.test:9080",
+        "gateway.mesh.test:9080",
+        "listed.mesh.test:81",
+        "10.0.1.7:9080",
+        "[::ffff:10.0.1.7]:9080",
+        "[fd00:0::7]:9080",
+        "0x0a.0.1.7:9080",
+        "10.0.263:9080",
+        "v1.mesh.example:15443",
+        "partner.test:81",
+    ];
+    // Wherever it would go.
+    let places: Vec<_> = refused.iter().map(|host| (*host, plain.address)).collect();
+    for sidecar in ["", &listener] {
+        let yaml = format!("{hidden}{}\n{ALLOW_ANY}{sidecar}", services());
+        let stage = Stage::ruled(&mesh, &yaml, &places).await;
+        for host in refused {
+            let request = Request::get(format!("http://{host}/")).body(text("")).unwrap();
+            let answer = stage.call(request).await;
+            assert!(answer.is(403, "destination_forbidden"), "{host} {sidecar:?}: {answer:?}");
+        }
+        let visible = stage.call(Request::get("http://listed.mesh.test:9080/").body(text("")).unwrap()).await;
+        let expected = if sidecar.is_empty() { (503, "tls_failed") } else { (403, "destination_forbidden") };
+        assert!(visible.is(expected.0, expected.1), "{visible:?}");
+    }
+    assert!(plain.seen().is_empty());
+}
+
+#[tokio::test]
+async fn who_called_is_not_for_the_application_to_say() {
+    let scene = scene(&services()).await;
+    let request = get("/").header("x-forwarded-client-cert", "URI=spiffe://cluster.local/ns/admin/sa/root");
+    let request = request.header("x-forwarded-for", "192.0.2.1").body(text("")).unwrap();
+    assert_eq!(scene.stage.call(request).await.status, 200);
+    let seen = &scene.v1.seen()[0].headers;
+    assert!(!seen.contains_key("x-forwarded-client-cert"), "{seen:?}");
+    assert_eq!(
+        (seen["x-forwarded-for"].as_bytes(), seen["x-forwarded-proto"].as_bytes()),
+        (&b"192.0.2.1"[..], &b"http"[..])
+    );
 }
 
 /// A destination without endpoints is reached at its own host, not in the clear at the one that was named.

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use common::*;
+use extension::config::{Metrics, TokenMode, TokenRule};
 use extension::{BundleSource, Config, Deps, Egress, Extension, LambdaApi, ServiceListener};
 use http::{Request, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -122,6 +123,14 @@ async fn converse(mut stream: TcpStream, question: &str) -> String {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     answer
+}
+
+/// Sends bytes that are not passed on: the end is all there is, or a reset for what nobody reads.
+async fn refused(mut stream: TcpStream, bytes: &str) {
+    stream.write_all(bytes.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    assert!(answer.is_empty(), "{bytes:?}: {}", answer.escape_ascii());
 }
 
 /// HTTP at `ratings`, bytes at `db`.
@@ -273,6 +282,155 @@ async fn tls_in_a_tunnel_to_http_is_refused() {
     assert_eq!(ratings.connections(), 0);
 }
 
+/// `guess`, a service whose port says nothing of its protocol, with these documents more.
+async fn guessing(more: &str, change: impl FnOnce(&mut Egress)) -> (Bytes, Stage) {
+    let guess = "---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: { name: guess, namespace: bookinfo }
+spec:
+  hosts: [guess.bookinfo.svc.cluster.local]
+  location: MESH_INTERNAL
+  resolution: DNS
+  ports: [{ number: 7000, name: some, protocol: HTTP }]
+  endpoints: [{ address: db.mesh.example, ports: { some: 15443 } }]
+  subjectAltNames: [spiffe://cluster.local/ns/bookinfo/sa/bookinfo-ratings]
+";
+    let mesh = Arc::new(Mesh::new());
+    let server = Bytes::start(&mesh, RATINGS, Plays::Echo).await;
+    let yaml = format!("{}{guess}{more}", services());
+    let stage = Stage::ruled_with(&mesh, &yaml, &[(DB_ENDPOINT, server.address)], |egress| {
+        egress.bundle = BundleSource::Bytes(bundle_without(&yaml, Some("some")));
+        change(egress);
+    })
+    .await;
+    (server, stage)
+}
+
+const GUESS: &str = "guess.bookinfo.svc.cluster.local:7000";
+
+#[tokio::test]
+async fn bytes_do_not_go_to_a_service_of_http() {
+    let (ratings, _db, stage) = scene().await;
+    let target = format!("{HOST}:9080");
+    for bytes in ["\x00\x01question", "PING\r\n", "GET key\r\n"] {
+        let (_, stream) = connect(&stage, &target).await;
+        refused(stream, bytes).await;
+    }
+    let line = logged_with(&stage, "request_invalid").await;
+    assert!(line["detail"].as_str().unwrap().contains(HOST), "{line}");
+    assert_eq!(ratings.connections(), 0);
+    // An empty line is skipped by many servers of HTTP, and so it is here.
+    let (_, mut stream) = connect(&stage, &target).await;
+    let head = format!("\r\nGET /a/../ratings/1 HTTP/1.1\r\nhost: {target}\r\nconnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let answer = head_of(&mut stream).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let seen = &ratings.seen()[0];
+    assert_eq!((seen.uri.as_str(), seen.headers["authorization"].to_str().unwrap()), ("/ratings/1", "Bearer token-1"));
+}
+
+#[tokio::test]
+async fn bytes_go_to_a_port_without_a_protocol_where_no_rule_is_passed_by() {
+    let (server, stage) = guessing("", |_| ()).await;
+    let (_, stream) = connect(&stage, GUESS).await;
+    assert_eq!(converse(stream, "\x00question").await, "echo:\x00question");
+    assert_eq!(server.heard.lock().unwrap().peers, [REVIEWS]);
+
+    let routes = |http: &str| {
+        format!(
+            "---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{ name: guess, namespace: bookinfo }}
+spec:
+  hosts: [guess.bookinfo.svc.cluster.local]
+  http:
+{http}"
+        )
+    };
+    let to = "route: [{ destination: { host: guess.bookinfo.svc.cluster.local } }]";
+    for http in [
+        format!("  - {to}\n    headers: {{ request: {{ remove: [x-secret] }} }}"),
+        "  - route: [{ destination: { host: guess.bookinfo.svc.cluster.local }, headers: { request: { remove: [x] } } }]"
+            .to_owned(),
+        format!("  - {to}\n    rewrite: {{ uri: /b }}"),
+        format!("  - {to}\n    fault: {{ abort: {{ httpStatus: 503, percentage: {{ value: 100 }} }} }}"),
+        format!("  - {to}\n    mirror: {{ host: {HOST} }}"),
+        format!("  - match: [{{ uri: {{ prefix: /admin }} }}]\n    directResponse: {{ status: 403 }}\n  - {to}"),
+    ] {
+        let (server, stage) = guessing(&routes(&http), |_| ()).await;
+        let (_, stream) = connect(&stage, GUESS).await;
+        refused(stream, "\x00question").await;
+        assert!(server.heard.lock().unwrap().peers.is_empty(), "{http}");
+    }
+    let (server, stage) = guessing("", |egress| {
+        let rule = TokenRule { host: "guess.bookinfo.svc.cluster.local".to_owned(), mode: TokenMode::None };
+        egress.tokens = vec![rule];
+    })
+    .await;
+    let (_, stream) = connect(&stage, GUESS).await;
+    refused(stream, "\x00question").await;
+    assert!(server.heard.lock().unwrap().peers.is_empty());
+}
+
+/// A port of HTTP whose route leads to a port of bytes is one of HTTP.
+#[tokio::test]
+async fn the_port_that_was_called_says_what_is_spoken() {
+    let mesh = Arc::new(Mesh::new());
+    let server = Bytes::start(&mesh, RATINGS, Plays::Echo).await;
+    let yaml = format!(
+        "{}---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{ name: ratings, namespace: bookinfo }}
+spec:
+  hosts: [{HOST}]
+  http: [{{ route: [{{ destination: {{ host: {DB}, port: {{ number: 5432 }} }} }}] }}]
+",
+        services()
+    );
+    let stage = Stage::ruled(&mesh, &yaml, &[(DB_ENDPOINT, server.address)]).await;
+    let (_, stream) = connect(&stage, &format!("{HOST}:9080")).await;
+    refused(stream, "\x00question").await;
+    assert!(server.heard.lock().unwrap().peers.is_empty());
+}
+
+#[tokio::test]
+async fn metrics_count_requests_and_what_opened_but_not_how_long_a_tunnel_lasts() {
+    let mesh = Arc::new(Mesh::new());
+    let ratings = MeshServer::start(&mesh, RATINGS).await;
+    let db = Bytes::start(&mesh, RATINGS, Plays::Echo).await;
+    let places = [(RATINGS_ENDPOINT, ratings.address), (DB_ENDPOINT, db.address)];
+    let stage = Stage::ruled_with(&mesh, &services(), &places, |egress| {
+        let port = ServiceListener { port: 0, host: DB.to_owned(), service_port: 5432 };
+        (egress.listeners, egress.life.metrics) = (vec![port], Metrics::Prometheus(0));
+    })
+    .await;
+    let opened = TcpStream::connect(stage.services[0]).await.unwrap();
+    until("the connection", || !db.heard.lock().unwrap().peers.is_empty()).await;
+    let target = format!("{HOST}:9080");
+    let (_, stream) = connect(&stage, &target).await;
+    let request = Request::get("/ratings/1").header("host", &target).body(text("")).unwrap();
+    assert_eq!(call_on(stream, request).await.status, 200);
+    // An hour of a tunnel.
+    stage.clock.advance(std::time::Duration::from_secs(3_600));
+    assert_eq!(converse(opened, "question").await, "echo:question");
+    logged_with(&stage, DB).await;
+    let listening = stage.lines.all().into_iter().find(|line| line.contains("metrics_listening")).unwrap();
+    let listening: serde_json::Value = serde_json::from_str(&listening).unwrap();
+    let address: SocketAddr = listening["address"].as_str().unwrap().parse().unwrap();
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    let mut metrics = String::new();
+    stream.read_to_string(&mut metrics).await.unwrap();
+    assert!(metrics.contains(DB) && metrics.contains(HOST), "{metrics}");
+    assert!(!metrics.contains(r#"service="-""#), "{metrics}");
+    let sums = metrics.lines().filter(|line| line.contains("_sum")).filter(|line| line.contains(DB));
+    let sums: Vec<f64> = sums.filter_map(|line| line.rsplit(' ').next()?.parse().ok()).collect();
+    assert!(!sums.is_empty() && sums.iter().all(|sum| *sum < 3_000.0), "{metrics}");
+}
+
 #[tokio::test]
 async fn a_tunnel_that_cannot_be_is_refused_by_name() {
     let (_ratings, db, stage) = scene().await;
@@ -366,6 +524,38 @@ async fn a_websocket_goes_through_with_identity_and_token() {
 }
 
 #[tokio::test]
+async fn other_protocols_are_switched_to_at_ports_of_tcp_alone() {
+    const SWITCHED: &str = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: other/1\r\n\r\n";
+    let asking = |url: &str, upgrade: &str| {
+        format!("GET {url}/chat HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: {upgrade}\r\n\r\n")
+    };
+    let (server, stage) = upgrading(SWITCHED).await;
+    for upgrade in ["other/1", "h2c, other/1", "a, b"] {
+        let (answer, _) = say(stage.address, &asking(URL, upgrade)).await;
+        assert!(answer.starts_with("HTTP/1.1 403 ") && answer.contains("upgrade_unsupported"), "{upgrade}: {answer}");
+    }
+    assert!(server.heard.lock().unwrap().peers.is_empty());
+
+    let mesh = Arc::new(Mesh::new());
+    let server = Bytes::start(&mesh, RATINGS, Plays::Head(SWITCHED)).await;
+    let stage = Stage::ruled(&mesh, &services(), &[(DB_ENDPOINT, server.address)]).await;
+    let (answer, stream) = say(stage.address, &asking(&format!("http://{DB}:5432"), "other/1")).await;
+    assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
+    assert_eq!(converse(stream, "frames").await, "echo:frames");
+}
+
+/// What is said of this connection alone is no wish: HTTP/2 in the clear is not switched to behind the routes.
+#[tokio::test]
+async fn a_switch_to_http2_is_left_out() {
+    let (ratings, _db, stage) = scene().await;
+    let request = Request::get(format!("{URL}/ratings/1")).header("connection", "Upgrade, HTTP2-Settings");
+    let request = request.header("upgrade", "h2c").header("http2-settings", "AAMAAABk").body(text("")).unwrap();
+    assert_eq!(stage.call(request).await.status, 200);
+    let seen = &ratings.seen()[0].headers;
+    assert!(!seen.contains_key("upgrade") && !seen.contains_key("http2-settings"), "{seen:?}");
+}
+
+#[tokio::test]
 async fn a_service_that_does_not_switch_is_heard_as_any_other() {
     let (_server, stage) = upgrading("HTTP/1.1 418 Teapot\r\ncontent-length: 3\r\n\r\ntea").await;
     let head = format!("GET {URL}/chat HTTP/1.1\r\nhost: x\r\n{UPGRADE}\r\n");
@@ -416,14 +606,27 @@ async fn a_service_can_have_a_port_of_its_own() {
     let (ratings, db, stage) = scene().await;
     let [http, tcp] = stage.services[..] else { panic!("{:?}", stage.services) };
     assert!(http.ip().is_loopback() && tcp.ip().is_loopback());
-    for (host, expected) in
-        [(http.to_string(), format!("{HOST}:9080")), ("any.example".to_owned(), "any.example".into())]
-    {
+    for (host, expected) in [
+        (http.to_string(), format!("{HOST}:9080")),
+        ("any.example".to_owned(), "any.example".to_owned()),
+        (HOST.to_owned(), HOST.to_owned()),
+        ("ratings:9080".to_owned(), "ratings:9080".to_owned()),
+        ("RATINGS.bookinfo.svc.".to_owned(), "RATINGS.bookinfo.svc.".to_owned()),
+    ] {
         let request = Request::get("/ratings/1").header("host", &host).body(text("")).unwrap();
         assert_eq!(call(http, request).await.status, 200, "{host}");
         assert_eq!(ratings.seen().last().unwrap().headers["host"], expected);
     }
     assert_eq!(ratings.seen()[0].headers["authorization"], "Bearer token-1");
+    // What is meant for another service, as the token in it.
+    let asked = ratings.count();
+    for host in [&format!("{DB}:5432"), DB, "db", "details.bookinfo", "details.other.svc.cluster.local:9080"] {
+        let request =
+            Request::get("/").header("host", host).header("authorization", "Bearer x").body(text("")).unwrap();
+        let answer = call(http, request).await;
+        assert!(answer.is(503, "unknown_host"), "{host}: {answer:?}");
+    }
+    assert_eq!(ratings.count(), asked);
     let (answer, _) = say(http, &format!("CONNECT {DB}:5432 HTTP/1.1\r\nhost: x\r\n\r\n")).await;
     assert!(answer.contains("connect_unsupported"), "{answer}");
 

@@ -52,7 +52,7 @@ fuzz_target!(|input: Input<'_>| {
     let with_changes = HeaderOps { request, response: HeaderChanges::default() };
     for headers in [HeaderOps::default(), with_changes] {
         let route = Route { matches: vec![found.clone()], action: action.clone(), headers, ..Route::default() };
-        let host = VirtualHost { host: "fuzz".to_owned(), port: 80, routes: vec![route] };
+        let host = VirtualHost { host: "fuzz".to_owned(), port: 80, routes: vec![route], ..VirtualHost::default() };
         let Ok(routes) = Routes::new(host, &[]) else { continue };
         let mut headers = HeaderMap::from_iter([(CONTENT_LENGTH, HeaderValue::from_static("3"))]);
         if let Ok(value) = HeaderValue::from_bytes(value) {

@@ -85,7 +85,7 @@ fn route(found: Match) -> Route {
 }
 
 fn routes(routes: Vec<Route>) -> Routes {
-    Routes::new(VirtualHost { host: "reviews".to_owned(), port: 9080, routes }, &[]).unwrap()
+    Routes::new(VirtualHost { host: "reviews".to_owned(), port: 9080, routes, ..VirtualHost::default() }, &[]).unwrap()
 }
 
 /// Nanoseconds of one call.

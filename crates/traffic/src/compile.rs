@@ -12,6 +12,7 @@ mod hostname;
 mod hosts;
 mod labels;
 mod matches;
+mod members;
 mod policy;
 mod pool;
 mod registry;
@@ -78,6 +79,7 @@ pub fn table(resources: &Resources) -> Result<(Table, Vec<String>), Vec<String>>
         ));
     }
     let warnings = report.finish()?;
+    let clusters = clusters.into_table();
     let table = Table {
         version: VERSION,
         trust_domain: resources.mesh.trust_domain.clone(),
@@ -89,7 +91,8 @@ pub fn table(resources: &Resources) -> Result<(Table, Vec<String>), Vec<String>>
         },
         views,
         virtual_hosts: hosts.into_table(),
-        clusters: clusters.into_table(),
+        mesh: members::names(&registry, &clusters),
+        clusters,
     };
     Ok((table, warnings))
 }

@@ -175,6 +175,11 @@ impl Rules {
         self.table().clusters.len()
     }
 
+    /// What belongs to the mesh, whoever may see it: hosts (`*.` may lead one), addresses and names of endpoints.
+    pub fn mesh(&self) -> impl Iterator<Item = &str> {
+        self.table().mesh.iter().map(|name| name.as_str())
+    }
+
     fn table(&self) -> &ArchivedTable {
         self.table.get()
     }
@@ -192,6 +197,18 @@ impl View {
 
     fn exact(&self, view: &ArchivedView, host: &str, port: u16) -> Option<u32> {
         exact(&view.names, host, port).or_else(|| exact(&view.names, &full_name(host, &self.namespace)?, port))
+    }
+
+    /// Whether a host, in any of the spellings that [`find`](Self::find) takes, is this name of a [`Listener`]: an exact
+    /// one, or the suffix of a wildcard.
+    pub fn means(&self, host: &str, name: &str) -> bool {
+        let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+        let is = |host: &str| match name {
+            "" => true,
+            name if name.starts_with('.') => host.len() > name.len() && host.ends_with(name),
+            name => host == name,
+        };
+        is(&host) || full_name(&host, &self.namespace).is_some_and(|full| is(&full))
     }
 
     /// What becomes of other hosts.

@@ -6,7 +6,7 @@ use http::{Method, StatusCode};
 use crate::headers::RouteChanges;
 use crate::rewrite::{self, PathRegex};
 use crate::string_match::Matcher;
-use crate::table::{Action, Match, Route, StringMatch, VirtualHost};
+use crate::table::{Action, Match, Protocol, Route, StringMatch, VirtualHost};
 
 /// What a route can look at.
 #[derive(Clone, Copy, Debug)]
@@ -55,7 +55,10 @@ impl<'a> Head<'a> {
 
 /// The routes of a virtual host, ready to use.
 #[derive(Clone, Debug)]
-pub struct Routes(Vec<PreparedRoute>);
+pub struct Routes {
+    routes: Vec<PreparedRoute>,
+    protocol: Protocol,
+}
 
 /// One of them.
 #[derive(Clone, Debug)]
@@ -94,7 +97,7 @@ impl Routes {
     /// # Errors
     /// When a part of a route cannot be used; the message names the route.
     pub fn new(host: VirtualHost, labels: &[(String, String)]) -> Result<Routes, String> {
-        let port = host.port;
+        let (port, protocol) = (host.port, host.protocol);
         let mut routes = Vec::with_capacity(host.routes.len());
         for route in host.routes {
             let name = route.name.clone();
@@ -105,7 +108,7 @@ impl Routes {
                 routes.push(prepared);
             }
         }
-        Ok(Routes(routes))
+        Ok(Routes { routes, protocol })
     }
 
     /// The first route that matches; `None` is Envoy's 404.
@@ -116,7 +119,7 @@ impl Routes {
         if !path.is_empty() && !path.starts_with('/') {
             return None;
         }
-        self.0.iter().find_map(|route| {
+        self.routes.iter().find_map(|route| {
             let matched = match &route.matches {
                 None => None,
                 Some(matches) => Some(matches.iter().find(|found| found.matches(head, path))?.index),
@@ -127,12 +130,22 @@ impl Routes {
 
     /// How many routes there are for this workload.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.routes.len()
     }
 
     /// True when every request is answered 404.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.routes.is_empty()
+    }
+
+    /// In order.
+    pub fn iter(&self) -> impl Iterator<Item = &PreparedRoute> {
+        self.routes.iter()
+    }
+
+    /// What the port is declared to speak.
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
     }
 }
 

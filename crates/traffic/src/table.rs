@@ -6,7 +6,7 @@
 use rkyv::{Archive, Deserialize, Serialize};
 
 /// The version of the types in this file. Another one is refused.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 
 /// Everything.
 #[derive(Archive, Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -23,6 +23,9 @@ pub struct Table {
     pub virtual_hosts: Vec<VirtualHost>,
     /// Named by routes and listeners.
     pub clusters: Vec<Cluster>,
+    /// The hosts of every service of the mesh (`*.` may lead one) and the addresses and names of their endpoints, whoever
+    /// may see them: none is ever called in plaintext. In lower case, sorted.
+    pub mesh: Vec<String>,
 }
 
 /// `pathNormalization.normalization` of the mesh.
@@ -95,6 +98,8 @@ pub struct VirtualHost {
     pub host: String,
     /// The port.
     pub port: u16,
+    /// What the port's document says is spoken there: [`Protocol::Tcp`] is bytes, and [`Protocol::Client`] nothing.
+    pub protocol: Protocol,
     /// In order: the first that matches is taken. For a port of another protocol than HTTP there is one, without
     /// matches, whose action is a forward.
     pub routes: Vec<Route>,

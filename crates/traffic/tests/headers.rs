@@ -135,7 +135,10 @@ fn host_becomes_the_authority() {
 }
 
 fn routes(route: Route) -> Result<Routes, String> {
-    Routes::new(VirtualHost { host: "reviews".to_owned(), port: 80, routes: vec![route] }, &[])
+    Routes::new(
+        VirtualHost { host: "reviews".to_owned(), port: 80, routes: vec![route], ..VirtualHost::default() },
+        &[],
+    )
 }
 
 /// A route with these changes and destinations with those.

@@ -25,7 +25,7 @@ fn regex(text: &str) -> Option<StringMatch> {
 fn prepare(uri: Option<StringMatch>, ignore_uri_case: bool, action: Action) -> Result<Routes, String> {
     let matches = vec![Match { uri, ignore_uri_case, ..Match::default() }];
     let routes = vec![Route { name: "only".to_owned(), matches, action, ..Route::default() }];
-    Routes::new(VirtualHost { host: "reviews".to_owned(), port: 9080, routes }, &[])
+    Routes::new(VirtualHost { host: "reviews".to_owned(), port: 9080, routes, ..VirtualHost::default() }, &[])
 }
 
 fn forward(rewrite: Rewrite) -> Action {

@@ -41,7 +41,12 @@ fn route(name: &str, matches: &[Match]) -> Route {
 
 fn prepare(routes: &[Route], labels: &[(&str, &str)]) -> Result<Routes, String> {
     let labels: Vec<_> = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    let host = VirtualHost { host: "reviews.default.svc.cluster.local".to_owned(), port: 80, routes: routes.to_vec() };
+    let host = VirtualHost {
+        host: "reviews.default.svc.cluster.local".to_owned(),
+        port: 80,
+        routes: routes.to_vec(),
+        ..VirtualHost::default()
+    };
     Routes::new(host, &labels)
 }
 

@@ -688,8 +688,19 @@ pub fn bundle_bytes() -> Vec<u8> {
 }
 
 pub fn bundle_of(yaml: &str) -> Vec<u8> {
+    bundle_without(yaml, None)
+}
+
+/// One in which ports with this name say nothing of their protocol.
+pub fn bundle_without(yaml: &str, undeclared: Option<&str>) -> Vec<u8> {
     let file = SourceFile { name: "mesh.yaml".to_owned(), text: yaml.to_owned() };
-    let rules = traffic::compile(&istio::parse(&[file]).unwrap()).unwrap();
+    let mut resources = istio::parse(&[file]).unwrap();
+    for port in resources.service_entries.iter_mut().flat_map(|entry| &mut entry.ports) {
+        if Some(port.name.as_str()) == undeclared {
+            port.protocol.clear();
+        }
+    }
+    let rules = traffic::compile(&resources).unwrap();
     bundle::write(&[(Section::Egress, &rules.section)]).unwrap()
 }
 

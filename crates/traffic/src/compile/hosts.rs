@@ -10,7 +10,7 @@ use super::report::Report;
 use super::route::{self, Made, Place, World};
 use super::{hostname, matches, retry};
 use crate::route::Routes;
-use crate::table::{Action, Forward, Name, RetryPolicy, Route, VirtualHost, Weighted};
+use crate::table::{Action, Forward, Name, Protocol, RetryPolicy, Route, VirtualHost, Weighted};
 
 /// The port of hosts that are no service (Istio's `BuildSidecarOutboundVirtualHosts`).
 const HTTP_PORT: u16 = 80;
@@ -248,7 +248,8 @@ impl<'a, 'r> Hosts<'a, 'r> {
             at.report.warn(&service.meta, KIND, &text);
         }
         at.taken.insert(host.to_owned(), &service.meta);
-        let virtual_host = VirtualHost { host: host.to_owned(), port: at.port, routes: made.routes.clone() };
+        let protocol = at.protocol(self.registry, host);
+        let virtual_host = VirtualHost { host: host.to_owned(), port: at.port, protocol, routes: made.routes.clone() };
         Some(Name { host: host.to_owned(), port: at.port, virtual_host: self.intern(virtual_host) })
     }
 
@@ -278,7 +279,8 @@ impl<'a, 'r> Hosts<'a, 'r> {
             ..Forward::default()
         };
         let route = Route { name: host.to_owned(), action: Action::Forward(forward), retry, ..Route::default() };
-        let virtual_host = VirtualHost { host: host.to_owned(), port: at.port, routes: vec![route] };
+        let protocol = at.protocol(self.registry, host);
+        let virtual_host = VirtualHost { host: host.to_owned(), port: at.port, protocol, routes: vec![route] };
         Some(Name { host: host.to_owned(), port: at.port, virtual_host: self.intern(virtual_host) })
     }
 
@@ -321,6 +323,13 @@ impl<'a, 'r> AtOnePort<'_, 'a, 'r> {
     fn is_http(&self, registry: &Registry<'_>, host: &str) -> bool {
         let service = self.services.get(host).map(|service| &registry.services[*service]);
         service.and_then(|service| service.ports.get(&self.port)).is_some_and(super::registry::Port::is_http)
+    }
+
+    /// What is spoken to a host at this port; HTTP to what is no service.
+    fn protocol(&self, registry: &Registry<'_>, host: &str) -> Protocol {
+        let service = self.services.get(host).map(|service| &registry.services[*service]);
+        let port = service.and_then(|service| service.ports.get(&self.port));
+        port.map_or(Protocol::Http1, |port| port.protocol)
     }
 
     /// The hosts of a `VirtualService` that are no service at this port, and the services that it speaks for (Istio's
