@@ -1,6 +1,7 @@
 //! The environment of the extension, read once and checked whole.
 
 mod https;
+mod inbound;
 mod life;
 
 use std::net::SocketAddr;
@@ -15,6 +16,7 @@ use platform::https::checked_url;
 use traffic::table::Locality;
 
 pub use https::{DEFAULT_CA_FILE, Https};
+pub use inbound::{HEALTH_PORT, Inbound, InboundPort, MAX_INBOUND_PORTS};
 pub use life::{Grant, Life, MAX_TOKEN_RULES, METRICS_PORT, Metrics, TokenMode, TokenRule};
 
 /// Where the wrapper script points `HTTP_PROXY` when nothing else is configured.
@@ -81,6 +83,8 @@ pub struct Egress {
     pub life: Life,
     /// `https://` calls of the application.
     pub https: Https,
+    /// The application's own ports, where this process guards them: never in Lambda.
+    pub inbound: Option<Inbound>,
 }
 
 /// A loopback port that leads to one service, for clients that know no proxy.
@@ -133,7 +137,7 @@ impl Config {
         let lambda = LambdaApi::read(&reader);
         let port = reader.number("CAUSEWAY_PROXY_PORT", u64::from(DEFAULT_PORT), 1, u64::from(u16::MAX));
         let port = port.map(|port| u16::try_from(port).unwrap_or(DEFAULT_PORT));
-        let egress = Egress::read(&reader);
+        let egress = Egress::read(&reader, !matches!(lambda, Ok(None)));
         // The wrapper script reads this one; it is named here so that it is not taken for a misspelt variable.
         reader.known("CAUSEWAY_NEXT_WRAPPER");
         let known = reader.finish();
@@ -168,7 +172,7 @@ impl LambdaApi {
 }
 
 impl Egress {
-    fn read(reader: &Reader<'_>) -> Result<Egress, EnvError> {
+    fn read(reader: &Reader<'_>, in_lambda: bool) -> Result<Egress, EnvError> {
         // Every name is asked for before the first error leaves, or `finish` would call the rest unknown.
         let bundle = reader.optional("CAUSEWAY_BUNDLE");
         let trust_domain = reader.parsed("CAUSEWAY_TRUST_DOMAIN");
@@ -179,6 +183,7 @@ impl Egress {
         let tokens = life::tokens(reader);
         let life = Life::read(reader);
         let https = Https::read(reader);
+        let inbound = Inbound::read(reader, in_lambda);
         let wait = reader.number("CAUSEWAY_IDENTITY_WAIT_MS", 3_000, 0, 10_000);
         let response = reader.number("CAUSEWAY_RESPONSE_TIMEOUT_MS", 15_000, 100, 900_000);
         let connect_to = reader.checked("CAUSEWAY_CONNECT_TO", connect_to);
@@ -208,6 +213,7 @@ impl Egress {
             listeners: listeners?.unwrap_or_default(),
             life: life?,
             https: https?,
+            inbound: inbound?,
         };
         if egress.workload.locality == Locality::default() {
             egress.workload.locality.region.clone_from(&egress.aws.region);

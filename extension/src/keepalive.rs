@@ -90,6 +90,8 @@ pub(crate) struct Timed<T> {
     phase: Phase,
     /// Bytes are not the begin of a request: in HTTP/2 most of them are of the connection itself.
     shared: bool,
+    /// How long it may wait for the next request.
+    idle: Duration,
     timer: Pin<Box<Sleep>>,
 }
 
@@ -103,14 +105,20 @@ enum Phase {
 impl<T> Timed<T> {
     /// Watches `inner`, whose requests hold a guard of `busy`.
     pub(crate) fn new(inner: T, busy: Busy) -> Timed<T> {
-        Timed { inner, busy, begun: 0, phase: Phase::Idle, shared: false, timer: Box::pin(tokio::time::sleep(IDLE)) }
+        Timed::idle_for(inner, busy, IDLE)
+    }
+
+    /// The same with another limit than [`IDLE`].
+    pub(crate) fn idle_for(inner: T, busy: Busy, idle: Duration) -> Timed<T> {
+        let timer = Box::pin(tokio::time::sleep(idle));
+        Timed { inner, busy, begun: 0, phase: Phase::Idle, shared: false, idle, timer }
     }
 
     /// From here on requests share the connection (HTTP/2): what comes between them counts as life, and not as the head
     /// of a request.
     pub(crate) fn share(&mut self) {
         self.shared = true;
-        self.enter(Phase::Idle, IDLE);
+        self.enter(Phase::Idle, self.idle);
     }
 
     fn enter(&mut self, phase: Phase, limit: Duration) {
@@ -128,14 +136,14 @@ impl<T: AsyncRead + Unpin> AsyncRead for Timed<T> {
         }
         if this.begun != this.busy.begun() {
             this.begun = this.busy.begun();
-            this.enter(Phase::Idle, IDLE);
+            this.enter(Phase::Idle, this.idle);
         }
         let before = buf.filled().len();
         // Bytes first: what has arrived is served, however late it is.
         if let Poll::Ready(read) = Pin::new(&mut this.inner).poll_read(cx, buf) {
             if buf.filled().len() > before {
                 match this.phase {
-                    _ if this.shared => this.enter(Phase::Idle, IDLE),
+                    _ if this.shared => this.enter(Phase::Idle, this.idle),
                     Phase::Head => {}
                     Phase::Idle | Phase::Grace => this.enter(Phase::Head, HEAD),
                 }

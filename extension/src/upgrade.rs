@@ -51,6 +51,11 @@ impl Upgrading {
         headers.insert(UPGRADE, self.protocol.clone());
     }
 
+    /// The protocol, and the connection once it has been switched.
+    pub(crate) fn into_parts(self) -> (HeaderValue, OnUpgrade) {
+        (self.protocol, self.on)
+    }
+
     /// The service has switched, and so does the application's connection.
     ///
     /// # Errors

@@ -731,6 +731,7 @@ pub fn egress(issuer: &str, mesh_server: SocketAddr) -> Egress {
         listeners: Vec::new(),
         life: Life::default(),
         https: Https::default(),
+        inbound: None,
     }
 }
 
