@@ -95,6 +95,20 @@ async fn exchange(inbound: &Inbound, caller: &Caller, mut request: Request<Incom
         Err(refusal) => return Outcome::Failed(refusal),
     };
     let (mut head, body) = request.into_parts();
+    if let Err(deny) = judge::framing(&head) {
+        let decision = Decision::from(deny);
+        record(inbound, &decision, None, "", tokio::time::Instant::now());
+        return Outcome::Denied(Box::new(decision));
+    }
+    // First of all: `Connection: x-forwarded-client-cert` must take nothing away that is put in here.
+    let trailers = head.headers.get_all(TE).iter().any(|value| value.as_bytes().eq_ignore_ascii_case(b"trailers"));
+    remove_hop_by_hop(&mut head.headers);
+    if trailers {
+        head.headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+    if let Some(upgrading) = &upgrading {
+        upgrading.ask(&mut head.headers);
+    }
     proof::stamp(&mut head.headers, caller.proven.as_deref());
     if head.version == Version::HTTP_2 {
         join_cookies(&mut head.headers);
@@ -111,7 +125,7 @@ async fn exchange(inbound: &Inbound, caller: &Caller, mut request: Request<Incom
         return Outcome::Failed(Refusal::new(Reason::WebsocketUnsupported, detail));
     }
     let body = Upload::new(body, Arc::clone(&line.received));
-    match forwarded(allowed, body, caller, upgrading.as_ref()) {
+    match forwarded(allowed, body, caller) {
         Ok(request) => match application.send(request).await {
             Ok(response) => Outcome::Answered(response, upgrading),
             Err(refusal) => Outcome::Failed(refusal),
@@ -135,23 +149,18 @@ async fn judged(
 ) -> Result<Allowed, Box<Decision>> {
     let started = tokio::time::Instant::now();
     let front = &inbound.front;
-    let record = |decision: &Decision, request: Option<&authz::Request>, request_id: &str| {
-        let status = if decision.is_allowed() { 200 } else { judge::coarse(decision).0.as_u16() };
-        let (api_id, stage, latency) = ("", "", started.elapsed());
-        front.record(decision, &Seen { request, status, api_id, stage, request_id, latency });
-    };
     // A panic is a denial for this call, and costs the others nothing.
     let read = unpanicked(async { judge::read(&head, caller, front.policies()) }).await;
     let asked = match read {
         Ok(Ok(asked)) => asked,
         Ok(Err(deny)) => {
             let decision = Decision::from(deny);
-            record(&decision, None, &line.request_id);
+            record(inbound, &decision, None, &line.request_id, started);
             return Err(Box::new(decision));
         }
         Err(Panicked) => {
             let decision = front::fault();
-            record(&decision, None, &line.request_id);
+            record(inbound, &decision, None, &line.request_id, started);
             return Err(Box::new(decision));
         }
     };
@@ -164,37 +173,37 @@ async fn judged(
     };
     match outcome {
         Ok(()) => {
-            record(&decision, Some(&asked.request), &line.request_id);
+            record(inbound, &decision, Some(&asked.request), &line.request_id, started);
             Ok(Allowed { head, asked })
         }
         Err(refused) => {
-            record(&refused, Some(&asked.request), &line.request_id);
+            record(inbound, &refused, Some(&asked.request), &line.request_id, started);
             Err(refused)
         }
     }
 }
 
+/// Writes the line of a decision.
+fn record(
+    inbound: &Inbound,
+    decision: &Decision,
+    request: Option<&authz::Request>,
+    request_id: &str,
+    started: tokio::time::Instant,
+) {
+    let status = if decision.is_allowed() { 200 } else { judge::coarse(decision).0.as_u16() };
+    let (api_id, stage, latency) = ("", "", started.elapsed());
+    inbound.front.record(decision, &Seen { request, status, api_id, stage, request_id, latency });
+}
+
 /// The request as the application gets it.
-fn forwarded(
-    allowed: Allowed,
-    body: Upload,
-    caller: &Caller,
-    upgrading: Option<&Upgrading>,
-) -> Result<Request<Upload>, Refusal> {
+fn forwarded(allowed: Allowed, body: Upload, caller: &Caller) -> Result<Request<Upload>, Refusal> {
     let Allowed { head: request::Parts { method, mut headers, .. }, asked } = allowed;
-    let trailers = headers.get_all(TE).iter().any(|value| value.as_bytes().eq_ignore_ascii_case(b"trailers"));
-    remove_hop_by_hop(&mut headers);
     // A caller that waits for "100 Continue" gets it from us as soon as the application reads.
     headers.remove(EXPECT);
-    if trailers {
-        headers.insert(TE, HeaderValue::from_static("trailers"));
-    }
     if !headers.contains_key(FORWARDED_PROTO) {
         let scheme = if caller.proven.is_some() { "https" } else { "http" };
         headers.insert(FORWARDED_PROTO, HeaderValue::from_static(scheme));
-    }
-    if let Some(upgrading) = upgrading {
-        upgrading.ask(&mut headers);
     }
     let bad = |_| Refusal::new(Reason::RequestInvalid, "the host is none that a request may have".to_owned());
     let mut request = Request::new(body);

@@ -82,7 +82,7 @@ async fn answer(mut stream: TcpStream, inbound: &Inbound) -> std::io::Result<()>
 ///
 /// # Errors
 /// The answer that is not 200, or why there is none.
-pub fn ask(port: u16) -> Result<(), String> {
+pub(crate) fn ask(port: u16) -> Result<(), String> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let mut said = String::new();
     let mut asked = || -> std::io::Result<()> {

@@ -17,26 +17,32 @@ pub(crate) struct Asked {
     pub(crate) path: PathAndQuery,
 }
 
-/// Reads a call. `headers` are those of `head` after the caller's own claims about who it is were taken out.
+/// What is said about the connection, and must not leave two readers room for two opinions.
 ///
 /// # Errors
-/// What two readers could read differently, or no policy can be about, is denied as a whole.
-pub(crate) fn read(head: &request::Parts, caller: &Caller, policies: &Policies) -> Result<Asked, Deny> {
-    if head.headers.len() > MAX_HEADERS {
+/// As [`read`].
+pub(crate) fn framing(head: &request::Parts) -> Result<(), Deny> {
+    let headers = &head.headers;
+    if headers.len() > MAX_HEADERS {
         return Err(Deny::new(Reason::RequestTooLarge, Hop::Request, format!("more than {MAX_HEADERS} headers")));
     }
     if head.method == http::Method::CONNECT {
         return Err(invalid("CONNECT is not answered here"));
     }
-    let headers = &head.headers;
-    // RFC 9112 6.3: a message with both "might indicate an attempt to perform request smuggling ... and ought to be
-    // handled as an error".
-    if headers.contains_key("transfer-encoding") && headers.contains_key("content-length") {
-        return Err(invalid("Transfer-Encoding and Content-Length stand together"));
-    }
+    // A Content-Length beside a Transfer-Encoding is gone already: the library takes the chunks alone, and closes the
+    // connection after the answer (RFC 9112 6.3).
     if has_unknown_coding(headers) {
         return Err(invalid("the transfer coding is not chunked"));
     }
+    Ok(())
+}
+
+/// Reads a call, without the fields of its connection and without the caller's own claims about who it is.
+///
+/// # Errors
+/// What two readers could read differently, or no policy can be about, is denied as a whole.
+pub(crate) fn read(head: &request::Parts, caller: &Caller, policies: &Policies) -> Result<Asked, Deny> {
+    let headers = &head.headers;
     let authority = authority(head)?;
     let path = path(head, policies)?;
     let mut lines = Vec::with_capacity(headers.len());
