@@ -3,7 +3,6 @@
 //! What was left idle before may be dead since, without a sign. Reports disagree on whether the monotonic clock runs
 //! through a freeze, so that three clocks are compared.
 #![allow(clippy::disallowed_types, reason = "the clock that may stand still is one of those that are compared")]
-#![allow(clippy::disallowed_types, reason = "the clock that may stand still is compared here with those that do not")]
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};

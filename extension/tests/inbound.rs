@@ -426,6 +426,40 @@ async fn what_would_leave_everything_open_does_not_start() {
 }
 
 #[tokio::test]
+async fn one_sidecar_s_way_out_leads_into_another_s_way_in() {
+    let app = App::start().await;
+    let side = Side::start(&app, &format!("{POLICIES}{}", peers("mtls: {mode: STRICT}")), |_| ()).await;
+    for (protocol, expected) in [("HTTP", "HTTP/1.1"), ("HTTP2", "HTTP/2")] {
+        let yaml = format!(
+            "
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{ name: other, namespace: bookinfo }}
+spec:
+  hosts: [other.bookinfo.svc.cluster.local]
+  location: MESH_INTERNAL
+  resolution: DNS
+  ports: [{{ number: 9080, name: web, protocol: {protocol} }}]
+  endpoints: [{{ address: other.example, ports: {{ web: 15006 }} }}]
+  subjectAltNames: [{REVIEWS}]
+"
+        );
+        let out = Stage::ruled(&side.mesh, &yaml, &[("other.example:15006", side.address)]).await;
+        let call = |path: &str| {
+            let url = format!("http://other.bookinfo.svc.cluster.local:9080{path}");
+            out.call(Request::get(url).body(text("")).unwrap())
+        };
+        let answer = call("/public").await;
+        assert_eq!((answer.status.as_u16(), answer.body.as_str()), (200, "ok"), "{protocol} {answer:?}");
+        let said = app.last().into_iter().find(|(name, _)| name == "x-forwarded-client-cert").unwrap().1;
+        assert!(said.ends_with(&format!("URI={REVIEWS}")), "{said}");
+        assert_eq!(call("/known").await.status, 403, "{protocol}");
+        let line = side.events("inbound").pop().unwrap();
+        assert_eq!((&line["protocol"], &line["peer"]), (&expected.into(), &REVIEWS.into()));
+    }
+}
+
+#[tokio::test]
 async fn the_end_loses_no_request_under_load() {
     let app = App::start().await;
     let side = Side::start(&app, POLICIES, |inbound| {

@@ -251,7 +251,8 @@ pub struct Side {
     pub issuer: FakeIssuer,
     pub clock: Arc<FixedClock>,
     pub lines: Lines,
-    address: SocketAddr,
+    /// Where others call.
+    pub address: SocketAddr,
     health: SocketAddr,
     stop: Mutex<Option<oneshot::Sender<()>>>,
     task: Mutex<Option<JoinHandle<Result<(), extension::Error>>>>,
