@@ -222,7 +222,9 @@ async fn the_sidecar_starts_as_the_template_says() -> Outcome {
     command.envs([("AWS_REGION", "eu-central-1"), ("AWS_ACCESS_KEY_ID", "AKID"), ("AWS_SECRET_ACCESS_KEY", "hunter2")]);
     command.env("CAUSEWAY_BUNDLE", bundle(folder.path())?).env("CAUSEWAY_PROXY_PORT", port.to_string());
     let [inbound, health] = [ports::free(), ports::free()].map(|port| port.unwrap_or_default());
-    command.env("CAUSEWAY_INBOUND", format!("{inbound}=127.0.0.1:9080")).env("CAUSEWAY_HEALTH_PORT", health.to_string());
+    command
+        .env("CAUSEWAY_INBOUND", format!("{inbound}=127.0.0.1:9080"))
+        .env("CAUSEWAY_HEALTH_PORT", health.to_string());
     // Nobody calls.
     command.env("CAUSEWAY_DRAIN_ACCEPT_SECONDS", "0");
     let mut extension = Process::start("extension", &mut command)?;
