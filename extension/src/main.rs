@@ -5,10 +5,11 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use extension::{Config, Deps, config, run, terminated};
-use platform::env::{ProcessEnv, Reader};
+use platform::env::{Env, ProcessEnv, Reader};
 
 fn main() -> ExitCode {
-    if let Some(argument) = std::env::args().nth(1) {
+    // Lambda starts extensions without arguments; whatever comes there, the function must live.
+    if let (Some(argument), Ok(None)) = (std::env::args().nth(1), ProcessEnv.get("AWS_LAMBDA_RUNTIME_API")) {
         return asked(&argument);
     }
     // One thread: the function needs the rest of the machine.

@@ -89,7 +89,8 @@ pub(crate) fn ask(port: u16) -> Result<(), String> {
         let mut stream = std::net::TcpStream::connect_timeout(&address, CHECK)?;
         stream.set_read_timeout(Some(CHECK))?;
         stream.set_write_timeout(Some(CHECK))?;
-        write!(stream, "GET {PATH} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n")?;
+        let request = format!("GET {PATH} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes())?;
         stream.take(MAX_HEAD as u64).read_to_string(&mut said)?;
         Ok(())
     };
