@@ -457,6 +457,21 @@ mod tests {
     }
 
     #[test]
+    fn only_a_plain_process_guards_the_application_s_ports() {
+        let env = good().with("CAUSEWAY_NAMESPACE", "bookinfo").with("CAUSEWAY_LABELS", "app=reviews");
+        let guarded =
+            env.clone().with("CAUSEWAY_INBOUND", "15006=127.0.0.1:9080").with("CAUSEWAY_HEALTH_PORT", "15020");
+        let inbound = Config::from_env(&guarded).egress.unwrap().inbound.unwrap();
+        assert_eq!((inbound.ports[0].port, inbound.health_port), (15006, 15020));
+        assert!(Config::from_env(&env).egress.unwrap().inbound.is_none());
+        let in_lambda = Config::from_env(&guarded.with("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9001"));
+        assert!(in_lambda.egress.unwrap_err().to_string().contains("CAUSEWAY_INBOUND"));
+        // Without a port to guard they would say that there is one.
+        let alone = Config::from_env(&env.with("CAUSEWAY_HEALTH_PORT", "15020")).egress.unwrap_err().to_string();
+        assert!(alone.contains("CAUSEWAY_HEALTH_PORT is not a variable"), "{alone}");
+    }
+
+    #[test]
     fn a_workload_has_namespace_labels_and_locality() {
         let locality = |region: &str, zone: &str| Locality {
             region: region.to_owned(),

@@ -347,6 +347,18 @@ async fn bodies_stream_both_ways_and_connections_switch() {
     assert!(answer.body == large, "{} bytes", answer.body.len());
     let said = side.switched(KNOWN, "/ws", "hello").await;
     assert_eq!(said, "hello");
+    // Another protocol than WebSocket could hold requests that nobody has judged.
+    let client = Some(side.mesh.certificate(params(KNOWN)));
+    let other = Request::get("/echo").header("host", "reviews");
+    let other = other.header("connection", "upgrade").header("upgrade", "other/1").body(text("")).unwrap();
+    assert_eq!(side.shown(client, &[], other).await.unwrap().status, 200);
+    assert!(!app.last().iter().any(|(name, _)| name == "upgrade"), "{:?}", app.last());
+    // Nor is anything said of the caller behind the body.
+    let body = "1\r\nx\r\n0\r\nx-causeway-principal: forged\r\nx-other: kept\r\n\r\n";
+    let head = "POST /public HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n";
+    let head = format!("{head}trailer: x-causeway-principal, x-other\r\nconnection: close\r\n\r\n");
+    assert!(side.raw(&format!("{head}{body}")).await.starts_with("HTTP/1.1 200"));
+    assert_eq!(app.trailers(), ["x-other"]);
     // Nobody switches who may not come in.
     assert_eq!(side.switched(UNKNOWN, "/ws", "hello").await, "403");
 }

@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::line::Line;
+use super::proof;
 use crate::body::BoxError;
 use crate::keepalive::BusyGuard;
 
@@ -47,9 +48,12 @@ impl Body for Upload {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let Upload::Streamed { body, received } = self.get_mut() else { return Poll::Ready(None) };
-        let polled = ready!(Pin::new(body).poll_frame(cx));
-        if let Some(Ok(frame)) = &polled {
+        let mut polled = ready!(Pin::new(body).poll_frame(cx));
+        if let Some(Ok(frame)) = &mut polled {
             received.fetch_add(frame.data_ref().map_or(0, |part| part.len() as u64), Ordering::Relaxed);
+            if let Some(trailers) = frame.trailers_mut() {
+                proof::strip(trailers);
+            }
         }
         Poll::Ready(polled.map(|frame| frame.map_err(BoxError::from)))
     }

@@ -91,7 +91,8 @@ pub(crate) async fn answer(
 
 async fn exchange(inbound: &Inbound, caller: &Caller, mut request: Request<Incoming>, line: &mut Line) -> Outcome {
     let upgrading = match Upgrading::asked(&mut request) {
-        Ok(upgrading) => upgrading,
+        // As in Istio's listeners: in another protocol there could be requests that nobody has judged.
+        Ok(upgrading) => upgrading.filter(Upgrading::is_websocket),
         Err(refusal) => return Outcome::Failed(refusal),
     };
     let (mut head, body) = request.into_parts();

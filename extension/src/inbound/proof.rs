@@ -20,15 +20,20 @@ pub(crate) const CLIENT_ID: HeaderName = HeaderName::from_static("x-causeway-cli
 
 /// Takes out every header that only we set, and says who has proven what.
 pub(crate) fn stamp(headers: &mut HeaderMap, proven: Option<&Proven>) {
-    let ours: Vec<HeaderName> = headers.keys().filter(|name| is_ours(name.as_str())).cloned().collect();
-    for name in ours {
-        headers.remove(name);
-    }
+    strip(headers);
     // A SPIFFE ID has no character that a header may not have.
     if let Some(proven) = proven
         && let Ok(value) = HeaderValue::from_str(&xfcc(proven))
     {
         headers.insert(XFCC, value);
+    }
+}
+
+/// Takes out every header that only we set; also of trailers, which some servers put among the headers.
+pub(crate) fn strip(headers: &mut HeaderMap) {
+    let ours: Vec<HeaderName> = headers.keys().filter(|name| is_ours(name.as_str())).cloned().collect();
+    for name in ours {
+        headers.remove(name);
     }
 }
 

@@ -102,6 +102,7 @@ type Headers = Vec<(String, String)>;
 pub struct App {
     pub address: SocketAddr,
     seen: Arc<Mutex<Vec<(String, Headers)>>>,
+    trailers: Arc<Mutex<Vec<String>>>,
     busy: Arc<AtomicUsize>,
     connections: Arc<AtomicUsize>,
     released: watch::Sender<bool>,
@@ -124,6 +125,7 @@ impl App {
         let app = App {
             address,
             seen: Arc::default(),
+            trailers: Arc::default(),
             busy: Arc::default(),
             connections: Arc::default(),
             released: watch::Sender::new(false),
@@ -185,6 +187,12 @@ impl App {
                 let frames = VecDeque::from([Frame::data(body), Frame::trailers(trailers)]);
                 Ok(Response::new(Frames(frames).boxed()))
             }
+            "/public" if request.headers().contains_key("trailer") => {
+                let body = request.into_body().collect().await.unwrap();
+                let names = body.trailers().into_iter().flatten().map(|(name, _)| name.to_string()).collect();
+                *self.trailers.lock().unwrap() = names;
+                Ok(Response::new(text("ok")))
+            }
             _ => Ok(Response::builder().header("x-causeway-reason", "forged").body(text("ok")).unwrap()),
         }
     }
@@ -195,6 +203,11 @@ impl App {
 
     pub fn last(&self) -> Headers {
         self.seen.lock().unwrap().last().unwrap().1.clone()
+    }
+
+    /// The names of the trailers that came last.
+    pub fn trailers(&self) -> Vec<String> {
+        self.trailers.lock().unwrap().clone()
     }
 
     pub fn last_path(&self) -> String {
