@@ -172,8 +172,8 @@ pub(crate) struct Serving {
 }
 
 impl Serving {
-    /// Ends, and loses nothing on the way: says that it is not ready, serves until the others have seen it, takes no more
-    /// connections, and finishes the requests in hand. False where these took longer than they may.
+    /// Ends, and loses nothing on the way: says that it is not ready, serves until the others have seen it, takes no
+    /// more connections, and finishes the requests in hand. False where these took longer than they may.
     pub(crate) async fn drained(mut self) -> bool {
         let ends = tokio::time::Instant::now() + self.drain;
         self.phase.send_replace(Phase::Draining);
@@ -214,8 +214,8 @@ fn open(config: &config::Inbound, egress: &Egress, deps: &Deps) -> Result<(Front
     if !policies.is_guarded(&namespace, &labels) {
         let labels: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
         return Err(format!(
-            "no AuthorizationPolicy of the bundle applies to the workload {} of namespace {namespace}, so everything would \
-             be allowed: correct CAUSEWAY_NAMESPACE and CAUSEWAY_LABELS, or write a policy that says so",
+            "no AuthorizationPolicy of the bundle applies to the workload {} of namespace {namespace}, so everything \
+             would be allowed: correct CAUSEWAY_NAMESPACE and CAUSEWAY_LABELS, or write a policy that says so",
             labels.join(",")
         ));
     }

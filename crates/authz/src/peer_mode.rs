@@ -9,9 +9,9 @@ impl Policies {
     /// What the workload with these labels asks of who connects to its `port`.
     ///
     /// "The narrowest scope wins": workload, namespace, mesh; unset inherits, and PERMISSIVE is what nobody says
-    /// (`ComposePeerAuthentication`). A port has its own mode only by a resource with a selector, and one with a selector
-    /// in the root namespace is for nobody. Of several that select the workload Istio takes the oldest; files have no age,
-    /// so here the strictest counts.
+    /// (`ComposePeerAuthentication`). A port has its own mode only by a resource with a selector, and one with a
+    /// selector in the root namespace is for nobody. Of several that select the workload Istio takes the oldest; files
+    /// have no age, so here the strictest counts.
     pub fn peer_mode(&self, namespace: &str, labels: &[(String, String)], port: u16) -> PeerMode {
         let root = self.root_namespace();
         let mesh = self.namespace(root).and_then(wide);

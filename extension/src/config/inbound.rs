@@ -121,7 +121,8 @@ fn ports(text: &str) -> Result<Vec<InboundPort>, String> {
 fn one(item: &str) -> Result<InboundPort, String> {
     let wrong = || {
         format!(
-            "found {item:?}, expected port=ip:port or port=ip:port/h2c with a loopback address, such as 15006=127.0.0.1:9080"
+            "found {item:?}, expected port=ip:port or port=ip:port/h2c with a loopback address, such as \
+             15006=127.0.0.1:9080"
         )
     };
     let (port, application) = item.split_once('=').ok_or_else(wrong)?;

@@ -46,8 +46,8 @@ impl Application {
         self.h2c
     }
 
-    /// Asks the application. A request that met a connection that was just closed is sent once more, if nothing of it was
-    /// sent, or if it may be sent twice (RFC 9110 9.2.2) and has no body.
+    /// Asks the application. A request that met a connection that was just closed is sent once more, if nothing of it
+    /// was sent, or if it may be sent twice (RFC 9110 9.2.2) and has no body.
     pub(crate) async fn send(self: &Arc<Self>, mut request: Request<Upload>) -> Result<Response<Incoming>, Refusal> {
         *request.version_mut() = if self.h2c { Version::HTTP_2 } else { Version::HTTP_11 };
         let spare = (request.body().is_empty() && is_idempotent(request.method())).then(|| again(&request));
@@ -96,7 +96,7 @@ impl Application {
         let sent = sender.try_send_request(request).await;
         if sent.is_ok() {
             let application = Arc::clone(self);
-            // Ready again when the answer has been read to its end; never, when it was cut off or the connection switched.
+            // Ready again when the answer has been read to its end; never, when it was cut off or switched.
             tokio::spawn(async move {
                 if sender.ready().await.is_ok() {
                     application.put(sender);

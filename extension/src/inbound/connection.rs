@@ -21,8 +21,8 @@ use crate::listener::{Duplex, MAX_HEAD_BYTES, MAX_HEADERS};
 use crate::reason::{self, Reason};
 use crate::sniff::{self, Spoken};
 
-/// How long a connection may wait for the next request: longer than load balancers keep theirs (60 s by default), so that
-/// they, who know what they are about to send, end it.
+/// How long a connection may wait for the next request: longer than load balancers keep theirs (60 s by default), so
+/// that they, who know what they are about to send, end it.
 const IDLE: Duration = Duration::from_secs(600);
 
 /// The pause after a connection could not be accepted, as when there is no file descriptor left.

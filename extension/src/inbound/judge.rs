@@ -93,8 +93,8 @@ fn authority(head: &request::Parts) -> Result<Authority, Deny> {
                 false => return Err(invalid("Host and :authority differ")),
             }
         }
-        // RFC 9112 3.2.2: "the proxy MUST ignore the received Host header field (if any) and instead replace it with the
-        // host information of the request-target".
+        // RFC 9112 3.2.2: "the proxy MUST ignore the received Host header field (if any) and instead replace it with
+        // the host information of the request-target".
         (Some(authority), _) => authority.clone(),
         (None, Some(host)) => host
             .to_str()
@@ -151,8 +151,8 @@ pub(crate) fn apply(headers: &mut HeaderMap, allow: &Allow, request: &Request) -
     Ok(())
 }
 
-/// What the caller learns: whether to come with another credential, or another request. The reason is for the operator's
-/// log, since it would tell whoever tries keys which of them exist.
+/// What the caller learns: whether to come with another credential, or another request. The reason is for the
+/// operator's log, since it would tell whoever tries keys which of them exist.
 pub(crate) fn coarse(decision: &Decision) -> (StatusCode, &'static str) {
     match decision.status() {
         400 => (StatusCode::BAD_REQUEST, "invalid"),

@@ -1,24 +1,19 @@
 //! A sidecar with an application behind it, and callers in front of it.
 #![allow(dead_code, missing_docs, unreachable_pub)]
 
-use std::collections::VecDeque;
+mod app;
+mod signer;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
-use bytes::Bytes;
 use extension::config::{Inbound, InboundPort};
 use extension::{BundleSource, Config, Deps, Extension};
-use http::{HeaderMap, Request, Response};
-use http_body::Frame;
+use http::{Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use identity::Leaf;
 use identity::verify::SpiffeServerVerifier;
@@ -30,15 +25,16 @@ use platform::log::{Lines, Log};
 use rustls::version::{TLS12, TLS13};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{oneshot, watch};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::common::*;
 
-pub const ISSUER: &str = "https://issuer.example";
+pub use app::App;
+pub use signer::{ISSUER, Signer};
 
 /// No test waits that long.
 const LONG: Duration = Duration::from_secs(30);
@@ -94,169 +90,6 @@ spec:
   provider: {name: other}
   rules: [{to: [{operation: {paths: [/custom]}}]}]
 ";
-
-type Headers = Vec<(String, String)>;
-
-/// The application.
-#[derive(Clone)]
-pub struct App {
-    pub address: SocketAddr,
-    seen: Arc<Mutex<Vec<(String, Headers)>>>,
-    trailers: Arc<Mutex<Vec<String>>>,
-    busy: Arc<AtomicUsize>,
-    connections: Arc<AtomicUsize>,
-    released: watch::Sender<bool>,
-    _task: Arc<Task>,
-}
-
-impl App {
-    pub async fn start() -> App {
-        App::serve(false).await
-    }
-
-    /// One that speaks HTTP/2, and echoes.
-    pub async fn http2() -> App {
-        App::serve(true).await
-    }
-
-    async fn serve(http2: bool) -> App {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let app = App {
-            address,
-            seen: Arc::default(),
-            trailers: Arc::default(),
-            busy: Arc::default(),
-            connections: Arc::default(),
-            released: watch::Sender::new(false),
-            _task: Arc::new(Task::spawn(async {})),
-        };
-        let answering = app.clone();
-        let task = Task::spawn(async move {
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                answering.connections.fetch_add(1, Ordering::SeqCst);
-                let (app, before) = (answering.clone(), Arc::new(AtomicUsize::new(0)));
-                let service = service_fn(move |request: Request<Incoming>| {
-                    app.clone().answer(request, before.fetch_add(1, Ordering::SeqCst))
-                });
-                tokio::spawn(async move {
-                    let io = TokioIo::new(stream);
-                    if http2 {
-                        let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-                        let _ = builder.serve_connection(io, service).await;
-                    } else {
-                        let builder = hyper::server::conn::http1::Builder::new();
-                        let _ = builder.serve_connection(io, service).with_upgrades().await;
-                    }
-                });
-            }
-        });
-        App { _task: Arc::new(task), ..app }
-    }
-
-    async fn answer(self, mut request: Request<Incoming>, before: usize) -> Result<Response<Body>, Silence> {
-        let path = request.uri().path_and_query().unwrap().as_str().to_owned();
-        let headers = request.headers().iter();
-        let headers = headers.map(|(n, v)| (n.to_string(), String::from_utf8_lossy(v.as_bytes()).into_owned()));
-        self.seen.lock().unwrap().push((path.clone(), headers.collect()));
-        let _busy = Guard::new(&self.busy);
-        match path.as_str() {
-            "/once" if before > 0 => Err(Silence),
-            "/slow" => {
-                self.released.subscribe().wait_for(|released| *released).await.unwrap();
-                Ok(Response::new(text("slow")))
-            }
-            "/echo" => Ok(Response::new(request.into_body().map_err(Into::into).boxed())),
-            "/ws" => {
-                let on = hyper::upgrade::on(&mut request);
-                tokio::spawn(async move {
-                    let mut stream = TokioIo::new(on.await.unwrap());
-                    let mut said = [0; 5];
-                    stream.read_exact(&mut said).await.unwrap();
-                    stream.write_all(&said).await.unwrap();
-                    let _ = stream.shutdown().await;
-                });
-                let switching = Response::builder().status(101).header("connection", "upgrade");
-                Ok(switching.header("upgrade", "websocket").body(text("")).unwrap())
-            }
-            "/known" if request.headers().contains_key("te") => {
-                let body = request.into_body().collect().await.unwrap().to_bytes();
-                let mut trailers = HeaderMap::new();
-                trailers.insert("grpc-status", http::HeaderValue::from_static("0"));
-                let frames = VecDeque::from([Frame::data(body), Frame::trailers(trailers)]);
-                Ok(Response::new(Frames(frames).boxed()))
-            }
-            "/public" if request.headers().contains_key("trailer") => {
-                let body = request.into_body().collect().await.unwrap();
-                let names = body.trailers().into_iter().flatten().map(|(name, _)| name.to_string()).collect();
-                *self.trailers.lock().unwrap() = names;
-                Ok(Response::new(text("ok")))
-            }
-            _ => Ok(Response::builder().header("x-causeway-reason", "forged").body(text("ok")).unwrap()),
-        }
-    }
-
-    pub fn count(&self) -> usize {
-        self.seen.lock().unwrap().len()
-    }
-
-    pub fn last(&self) -> Headers {
-        self.seen.lock().unwrap().last().unwrap().1.clone()
-    }
-
-    /// The names of the trailers that came last.
-    pub fn trailers(&self) -> Vec<String> {
-        self.trailers.lock().unwrap().clone()
-    }
-
-    pub fn last_path(&self) -> String {
-        self.seen.lock().unwrap().last().unwrap().0.clone()
-    }
-
-    pub fn last_two(&self) -> [Headers; 2] {
-        let seen = self.seen.lock().unwrap();
-        [seen[seen.len() - 2].1.clone(), seen[seen.len() - 1].1.clone()]
-    }
-
-    pub fn busy(&self) -> usize {
-        self.busy.load(Ordering::SeqCst)
-    }
-
-    pub fn connections(&self) -> usize {
-        self.connections.load(Ordering::SeqCst)
-    }
-
-    pub fn release(&self) {
-        self.released.send_replace(true);
-    }
-}
-
-struct Guard(Arc<AtomicUsize>);
-
-impl Guard {
-    fn new(count: &Arc<AtomicUsize>) -> Guard {
-        count.fetch_add(1, Ordering::SeqCst);
-        Guard(Arc::clone(count))
-    }
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-struct Frames(VecDeque<Frame<Bytes>>);
-
-impl http_body::Body for Frames {
-    type Data = Bytes;
-    type Error = Box<dyn std::error::Error + Send + Sync>;
-
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        Poll::Ready(self.0.pop_front().map(Ok))
-    }
-}
 
 /// The sidecar.
 pub struct Side {
@@ -627,57 +460,4 @@ async fn whole(response: Response<Incoming>) -> Result<Answer, String> {
     }
     let body = String::from_utf8(body.to_bytes().to_vec()).map_err(|error| error.to_string())?;
     Ok(Answer { status: head.status, headers, body })
-}
-
-/// An issuer of tokens.
-pub struct Signer(EcdsaKeyPair);
-
-impl Signer {
-    pub fn new() -> Signer {
-        Signer(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap())
-    }
-
-    pub fn token(&self, subject: &str, seconds: i64) -> String {
-        let now = i64::try_from(real_now()).unwrap();
-        let header = serde_json::json!({"alg": "ES256", "kid": "k", "typ": "JWT"}).to_string();
-        let claims =
-            serde_json::json!({"iss": ISSUER, "sub": subject, "iat": now - 700, "exp": now + seconds}).to_string();
-        let signed = format!("{}.{}", b64(header.as_bytes()), b64(claims.as_bytes()));
-        let signature = self.0.sign(&SystemRandom::new(), signed.as_bytes()).unwrap();
-        format!("{signed}.{}", b64(signature.as_ref()))
-    }
-
-    pub fn request_authentication(&self) -> String {
-        let point = self.0.public_key().as_ref();
-        let (x, y) = (b64(&point[1..33]), b64(&point[33..65]));
-        let key = serde_json::json!({"kty": "EC", "crv": "P-256", "kid": "k", "alg": "ES256", "x": x, "y": y});
-        let keys = serde_json::json!({ "keys": [key] });
-        format!(
-            "
----
-apiVersion: security.istio.io/v1
-kind: RequestAuthentication
-metadata: {{name: tokens, namespace: bookinfo}}
-spec:
-  selector: {{matchLabels: {{app: reviews}}}}
-  jwtRules:
-  - issuer: {ISSUER}
-    jwks: '{keys}'
-    outputClaimToHeaders: [{{header: x-sub, claim: sub}}]
-"
-        )
-    }
-}
-
-/// RFC 4648 5, without padding.
-fn b64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let mut text = String::new();
-    for chunk in bytes.chunks(3) {
-        let bits = chunk.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
-        for place in 0..=chunk.len() {
-            text.push(char::from(ALPHABET[(bits >> (18 - 6 * place) & 63) as usize]));
-        }
-    }
-    text
 }
