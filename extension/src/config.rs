@@ -1,6 +1,7 @@
 //! The environment of the extension, read once and checked whole.
 
 mod https;
+mod inbound;
 mod life;
 
 use std::net::SocketAddr;
@@ -15,6 +16,7 @@ use platform::https::checked_url;
 use traffic::table::Locality;
 
 pub use https::{DEFAULT_CA_FILE, Https};
+pub use inbound::{HEALTH_PORT, Inbound, InboundPort, MAX_INBOUND_PORTS};
 pub use life::{Grant, Life, MAX_TOKEN_RULES, METRICS_PORT, Metrics, TokenMode, TokenRule};
 
 /// Where the wrapper script points `HTTP_PROXY` when nothing else is configured.
@@ -81,6 +83,8 @@ pub struct Egress {
     pub life: Life,
     /// `https://` calls of the application.
     pub https: Https,
+    /// The application's own ports, where this process guards them: never in Lambda.
+    pub inbound: Option<Inbound>,
 }
 
 /// A loopback port that leads to one service, for clients that know no proxy.
@@ -133,7 +137,7 @@ impl Config {
         let lambda = LambdaApi::read(&reader);
         let port = reader.number("CAUSEWAY_PROXY_PORT", u64::from(DEFAULT_PORT), 1, u64::from(u16::MAX));
         let port = port.map(|port| u16::try_from(port).unwrap_or(DEFAULT_PORT));
-        let egress = Egress::read(&reader);
+        let egress = Egress::read(&reader, !matches!(lambda, Ok(None)));
         // The wrapper script reads this one; it is named here so that it is not taken for a misspelt variable.
         reader.known("CAUSEWAY_NEXT_WRAPPER");
         let known = reader.finish();
@@ -168,7 +172,7 @@ impl LambdaApi {
 }
 
 impl Egress {
-    fn read(reader: &Reader<'_>) -> Result<Egress, EnvError> {
+    fn read(reader: &Reader<'_>, in_lambda: bool) -> Result<Egress, EnvError> {
         // Every name is asked for before the first error leaves, or `finish` would call the rest unknown.
         let bundle = reader.optional("CAUSEWAY_BUNDLE");
         let trust_domain = reader.parsed("CAUSEWAY_TRUST_DOMAIN");
@@ -179,6 +183,7 @@ impl Egress {
         let tokens = life::tokens(reader);
         let life = Life::read(reader);
         let https = Https::read(reader);
+        let inbound = Inbound::read(reader, in_lambda);
         let wait = reader.number("CAUSEWAY_IDENTITY_WAIT_MS", 3_000, 0, 10_000);
         let response = reader.number("CAUSEWAY_RESPONSE_TIMEOUT_MS", 15_000, 100, 900_000);
         let connect_to = reader.checked("CAUSEWAY_CONNECT_TO", connect_to);
@@ -208,6 +213,7 @@ impl Egress {
             listeners: listeners?.unwrap_or_default(),
             life: life?,
             https: https?,
+            inbound: inbound?,
         };
         if egress.workload.locality == Locality::default() {
             egress.workload.locality.region.clone_from(&egress.aws.region);
@@ -448,6 +454,21 @@ mod tests {
         let found = Config::from_env(&env).egress.unwrap().listeners;
         assert_eq!((found[0].port, found[0].service_port), (15011, 9080));
         assert_eq!((found[0].host.as_str(), found[1].host.as_str()), ("ratings.bookinfo.svc.cluster.local", "db"));
+    }
+
+    #[test]
+    fn only_a_plain_process_guards_the_application_s_ports() {
+        let env = good().with("CAUSEWAY_NAMESPACE", "bookinfo").with("CAUSEWAY_LABELS", "app=reviews");
+        let guarded =
+            env.clone().with("CAUSEWAY_INBOUND", "15006=127.0.0.1:9080").with("CAUSEWAY_HEALTH_PORT", "15020");
+        let inbound = Config::from_env(&guarded).egress.unwrap().inbound.unwrap();
+        assert_eq!((inbound.ports[0].port, inbound.health_port), (15006, 15020));
+        assert!(Config::from_env(&env).egress.unwrap().inbound.is_none());
+        let in_lambda = Config::from_env(&guarded.with("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9001"));
+        assert!(in_lambda.egress.unwrap_err().to_string().contains("CAUSEWAY_INBOUND"));
+        // Without a port to guard they would say that there is one.
+        let alone = Config::from_env(&env.with("CAUSEWAY_HEALTH_PORT", "15020")).egress.unwrap_err().to_string();
+        assert!(alone.contains("CAUSEWAY_HEALTH_PORT is not a variable"), "{alone}");
     }
 
     #[test]

@@ -92,6 +92,8 @@ pub(crate) struct Timed<T> {
     shared: bool,
     /// The end of the phase.
     until: Instant,
+    /// How long it may wait for the next request.
+    idle: Duration,
     /// Wakes at `until` or before, see [`Timed::poll_end`].
     timer: Pin<Box<Sleep>>,
 }
@@ -106,16 +108,21 @@ enum Phase {
 impl<T> Timed<T> {
     /// Watches `inner`, whose requests hold a guard of `busy`.
     pub(crate) fn new(inner: T, busy: Busy) -> Timed<T> {
-        let until = Instant::now() + IDLE;
+        Timed::idle_for(inner, busy, IDLE)
+    }
+
+    /// The same with another limit than [`IDLE`].
+    pub(crate) fn idle_for(inner: T, busy: Busy, idle: Duration) -> Timed<T> {
+        let until = Instant::now() + idle;
         let timer = Box::pin(tokio::time::sleep_until(until));
-        Timed { inner, busy, begun: 0, phase: Phase::Idle, shared: false, until, timer }
+        Timed { inner, busy, begun: 0, phase: Phase::Idle, shared: false, until, idle, timer }
     }
 
     /// From here on requests share the connection (HTTP/2): what comes between them counts as life, and not as the head
     /// of a request.
     pub(crate) fn share(&mut self) {
         self.shared = true;
-        self.enter(Phase::Idle, IDLE);
+        self.enter(Phase::Idle, self.idle);
     }
 
     fn enter(&mut self, phase: Phase, limit: Duration) {
@@ -148,14 +155,14 @@ impl<T: AsyncRead + Unpin> AsyncRead for Timed<T> {
         }
         if this.begun != this.busy.begun() {
             this.begun = this.busy.begun();
-            this.enter(Phase::Idle, IDLE);
+            this.enter(Phase::Idle, this.idle);
         }
         let before = buf.filled().len();
         // Bytes first: what has arrived is served, however late it is.
         if let Poll::Ready(read) = Pin::new(&mut this.inner).poll_read(cx, buf) {
             if buf.filled().len() > before {
                 match this.phase {
-                    _ if this.shared => this.enter(Phase::Idle, IDLE),
+                    _ if this.shared => this.enter(Phase::Idle, this.idle),
                     Phase::Head => {}
                     Phase::Idle | Phase::Grace => this.enter(Phase::Head, HEAD),
                 }

@@ -1,5 +1,6 @@
 //! The egress proxy of a legacy Lambda or ECS task: plain HTTP comes in on a loopback port, mutual TLS with the
-//! workload's own SPIFFE identity and an access token goes out to the mesh.
+//! workload's own SPIFFE identity and an access token goes out to the mesh. In ECS it also guards the application's own
+//! ports: `inbound`.
 //!
 //! Whatever cannot be done is answered with a reason word in the header `x-causeway-reason`, and nothing is ever sent
 //! to the mesh in the clear. In Lambda the function lives on whatever happens here.
@@ -19,6 +20,7 @@ mod drain;
 mod exchange;
 mod grpc_time;
 mod headers;
+mod inbound;
 mod intercept;
 mod issuer;
 mod json;
@@ -130,6 +132,14 @@ pub enum Error {
         /// What the operating system says.
         source: std::io::Error,
     },
+    /// A port of the inbound side cannot be bound.
+    #[error("cannot listen on {address}: {source}; set CAUSEWAY_INBOUND and CAUSEWAY_HEALTH_PORT to free ports")]
+    InboundPort {
+        /// The address.
+        address: SocketAddr,
+        /// What the operating system says.
+        source: std::io::Error,
+    },
     /// The Extensions API failed.
     #[error(transparent)]
     Lifecycle(#[from] LifecycleError),
@@ -139,7 +149,9 @@ impl Error {
     /// The exit status of the program: 64 for what the operator has to change, 1 otherwise.
     pub fn exit_status(&self) -> u8 {
         match self {
-            Error::Configuration(_) | Error::Port { .. } | Error::ServicePort { .. } => platform::EXIT_USAGE,
+            Error::Configuration(_) | Error::Port { .. } | Error::ServicePort { .. } | Error::InboundPort { .. } => {
+                platform::EXIT_USAGE
+            }
             Error::Lifecycle(_) => 1,
         }
     }
@@ -190,6 +202,13 @@ impl Extension {
                 }
             }
         }
+        let inbound = match (&parts, &config.egress, &config.lambda) {
+            (Ok(parts), Ok(egress), None) => match &egress.inbound {
+                Some(inbound) => Some(inbound::Bound::new(inbound, egress, parts, &deps).await?),
+                None => None,
+            },
+            _ => None,
+        };
         deps.log.write(&serde_json::json!({
             "event": "start",
             "address": address.to_string(),
@@ -199,7 +218,7 @@ impl Extension {
             "error": parts.as_ref().err(),
         }));
         let proxy = Arc::new(Proxy { parts, clock: deps.clock, log: deps.log });
-        Ok(Bound { listeners, address, services, proxy, lambda: config.lambda })
+        Ok(Bound { listeners, address, services, proxy, lambda: config.lambda, inbound })
     }
 }
 
@@ -210,6 +229,7 @@ pub struct Bound {
     services: Vec<SocketAddr>,
     proxy: Arc<Proxy>,
     lambda: Option<LambdaApi>,
+    inbound: Option<inbound::Bound>,
 }
 
 impl Bound {
@@ -224,6 +244,16 @@ impl Bound {
         &self.services
     }
 
+    /// Where others call the application, in the order of [`config::Inbound::ports`].
+    pub fn inbound(&self) -> &[SocketAddr] {
+        self.inbound.as_ref().map_or(&[], |inbound| &inbound.addresses)
+    }
+
+    /// Where the health check of the inbound side is.
+    pub fn health(&self) -> Option<SocketAddr> {
+        self.inbound.as_ref().map(|inbound| inbound.health_address)
+    }
+
     /// Serves until `shutdown` or, in Lambda, the SHUTDOWN event; then finishes the requests in hand, bounded.
     ///
     /// # Errors
@@ -231,6 +261,7 @@ impl Bound {
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
         let (stop, stopped) = watch::channel(false);
         let serving = tokio::spawn(listener::serve(self.listeners, Arc::clone(&self.proxy), stopped));
+        let inbound = self.inbound.map(inbound::Bound::serve);
         let life = Arc::new(Living { proxy: Arc::clone(&self.proxy), bypasses: bypass::Seen::default() });
         let _scrapes = life.scraped().await;
         // What outlives a freeze is written by events, the rest by a timer.
@@ -249,9 +280,14 @@ impl Bound {
                 Ok(())
             }
         };
+        // Before the way out is closed: what is in hand may still have calls to make.
+        let answered = match inbound {
+            Some(inbound) => inbound.drained().await,
+            None => true,
+        };
         let drain = if self.lambda.is_some() { drain::LAMBDA } else { drain::PROCESS };
         stop.send_replace(true);
-        let finished = drain::ends_within(serving, drain).await;
+        let finished = drain::ends_within(serving, drain).await && answered;
         if self.lambda.is_some() {
             life.bypasses.look();
             life.bypasses.report(&self.proxy.log);
@@ -353,6 +389,15 @@ pub async fn run(config: Config, deps: Deps, shutdown: impl Future<Output = ()>)
             }
         }
     }
+}
+
+/// Asks the health check of a process on this machine, at `port`: what the argument `--health` does. Blocks for some
+/// seconds at most.
+///
+/// # Errors
+/// Why it is not ready, or does not answer.
+pub fn health(port: u16) -> Result<(), String> {
+    inbound::health::ask(port)
 }
 
 /// Ends with SIGTERM or SIGINT.

@@ -76,7 +76,7 @@ pub(crate) async fn serve(listeners: Vec<(TcpListener, Door)>, proxy: Arc<Proxy>
 
 /// The connections for which this process has the file descriptors: each may need a second one, to the service. Lambda
 /// gives 1,024, and with all of them taken by connections nothing could be answered any more.
-fn connections_within(limits: &str) -> u32 {
+pub(crate) fn connections_within(limits: &str) -> u32 {
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
     let descriptors = line.and_then(|line| line.split_whitespace().next()?.parse::<u32>().ok());
     let room = descriptors.map(|descriptors| descriptors.saturating_sub(OTHER_DESCRIPTORS) / 2);

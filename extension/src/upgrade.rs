@@ -69,6 +69,16 @@ impl Upgrading {
         headers.insert(UPGRADE, self.protocol.clone());
     }
 
+    /// Whether it is a WebSocket that is asked for.
+    pub(crate) fn is_websocket(&self) -> bool {
+        self.protocol.as_bytes().eq_ignore_ascii_case(WEBSOCKET.as_bytes())
+    }
+
+    /// The protocol, and the connection once it has been switched.
+    pub(crate) fn into_parts(self) -> (HeaderValue, OnUpgrade) {
+        (self.protocol, self.on)
+    }
+
     /// The service has switched, and so does the application's connection.
     ///
     /// # Errors

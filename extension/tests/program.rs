@@ -7,7 +7,8 @@ mod common;
 use std::process::Stdio;
 
 use common::FakeLambda;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use platform::bundle::{self, Section};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
 
@@ -113,5 +114,116 @@ async fn too_many_connections_do_not_take_the_function_down() {
         lambda.polled().await;
     }
     lambda.shut_down();
+    assert_eq!(child.wait().await.unwrap().code(), Some(0));
+}
+
+/// What says 200 is healthy, and nothing else.
+#[tokio::test]
+async fn the_program_asks_the_health_check_itself() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let answers = ["200 OK\r\n\r\nready\n", "503 Service Unavailable\r\n\r\ndraining\n"];
+    let serving = tokio::spawn(async move {
+        for answer in answers {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut asked = Vec::new();
+            // To its end: what is left unread would turn the answer into a reset.
+            while !asked.ends_with(b"\r\n\r\n") {
+                assert!(stream.read_buf(&mut asked).await.unwrap() > 0);
+            }
+            assert!(asked.starts_with(b"GET /healthz/ready HTTP/1.1\r\n"));
+            stream.write_all(format!("HTTP/1.1 {answer}").as_bytes()).await.unwrap();
+        }
+    });
+    let ask = |argument: &'static str| program(&[("CAUSEWAY_HEALTH_PORT", &port)]).arg(argument).output();
+    assert_eq!(ask("--health").await.unwrap().status.code(), Some(0));
+    let not_ready = ask("--health").await.unwrap();
+    assert_eq!(not_ready.status.code(), Some(1));
+    assert_eq!(String::from_utf8(not_ready.stderr).unwrap(), "extension: not ready: draining\n");
+    serving.await.unwrap();
+    let nobody = ask("--health").await.unwrap();
+    assert!(nobody.status.code() == Some(1) && String::from_utf8(nobody.stderr).unwrap().contains("no answer"));
+    assert_eq!(ask("--heath").await.unwrap().status.code(), Some(64));
+}
+
+/// The inbound side from the environment: its ports open, its limits hold, and it is not ready without an identity.
+#[tokio::test]
+async fn a_sidecar_guards_the_ports_that_it_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mesh.bundle");
+    let policy = "
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: own, namespace: bookinfo}
+spec: {selector: {matchLabels: {app: reviews}}, rules: [{to: [{operation: {paths: [/public]}}]}]}
+";
+    let file = istio::SourceFile { name: "mesh.yaml".to_owned(), text: format!("{}{policy}", common::YAML) };
+    let resources = istio::parse(&[file]).unwrap();
+    let policies = authz::compile(&resources, &authz::CompileOptions::default()).unwrap();
+    let rules = traffic::compile(&resources).unwrap();
+    let sections = [(Section::Access, &policies.section[..]), (Section::Egress, &rules.section[..])];
+    std::fs::write(&path, bundle::write(&sections).unwrap()).unwrap();
+    let mut taken = Vec::new();
+    for _ in 0..3 {
+        taken.push(TcpListener::bind("127.0.0.1:0").await.unwrap());
+    }
+    let ports: Vec<u16> = taken.iter().map(|listener| listener.local_addr().unwrap().port()).collect();
+    drop(taken);
+    let [proxy, inbound, health] = [ports[0], ports[1], ports[2]].map(|port| port.to_string());
+    let guarded = format!("{inbound}=127.0.0.1:1");
+    let more = [
+        ("CAUSEWAY_BUNDLE", path.to_str().unwrap()),
+        ("CAUSEWAY_PROXY_PORT", &proxy),
+        ("CAUSEWAY_INBOUND", &guarded),
+        ("CAUSEWAY_HEALTH_PORT", &health),
+        ("CAUSEWAY_NAMESPACE", "bookinfo"),
+        ("CAUSEWAY_LABELS", "app=reviews"),
+        ("CAUSEWAY_DRAIN_ACCEPT_SECONDS", "0"),
+    ];
+    let mut child = Command::new("sh")
+        .args(["-c", "ulimit -n 256; exec \"$0\"", PROGRAM])
+        .env_clear()
+        .envs(GOOD)
+        .envs(more)
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let listening = lines.next_line().await.unwrap().unwrap();
+    assert!(listening.contains("inbound_listening") && listening.contains(r#""mtls":"PERMISSIVE""#), "{listening}");
+    while !lines.next_line().await.unwrap().unwrap().contains(r#""state":"failed""#) {}
+
+    let ready = program(&[("CAUSEWAY_HEALTH_PORT", &health)]).arg("--health").output().await.unwrap();
+    let said = String::from_utf8(ready.stderr).unwrap();
+    assert_eq!((ready.status.code(), said.as_str()), (Some(1), "extension: not ready: identity_unavailable\n"));
+
+    let address = format!("127.0.0.1:{inbound}");
+    let mut open = Vec::new();
+    for _ in 0..64 {
+        open.push(TcpStream::connect(&address).await.unwrap());
+    }
+    let mut answer = String::new();
+    open.last_mut().unwrap().read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("too_many_connections"), "{answer}");
+    drop(open);
+
+    // One that is let in, and one that is not.
+    for (path, expected) in [("/public", "upstream_connect_failed"), ("/", "denied")] {
+        let mut answer = String::new();
+        // The places of those before are free in a moment.
+        while answer.is_empty() || answer.contains("too_many_connections") {
+            let mut stream = TcpStream::connect(&address).await.unwrap();
+            let request = format!("GET {path} HTTP/1.1\r\nhost: reviews\r\nconnection: close\r\n\r\n");
+            answer.clear();
+            stream.write_all(request.as_bytes()).await.unwrap();
+            // One that is turned away may be reset for what it has sent.
+            let _ = stream.read_to_string(&mut answer).await;
+        }
+        assert!(answer.contains(expected), "{path}: {answer}");
+    }
+    let pid = child.id().unwrap().to_string();
+    assert!(std::process::Command::new("sh").args(["-c", &format!("kill -TERM {pid}")]).status().unwrap().success());
     assert_eq!(child.wait().await.unwrap().code(), Some(0));
 }

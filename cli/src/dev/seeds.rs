@@ -210,6 +210,7 @@ impl Seeds {
             listeners: Vec::new(),
             life: extension::config::Life::default(),
             https: extension::config::Https::default(),
+            inbound: None,
         };
         let config = extension::Config { port, lambda: None, egress: Ok(egress) };
         let deps = extension::Deps { clock: Arc::new(SystemClock), log };

@@ -11,6 +11,7 @@ mod gateway;
 mod index;
 mod key_source;
 mod lookup;
+mod peers;
 mod plaintext;
 mod policy;
 mod protocol;
@@ -196,6 +197,11 @@ impl<'a> Compiler<'a> {
             let namespace = namespaces.entry(authentication.meta.namespace.clone()).or_default();
             namespace.api_key_authentications.push(compiled);
         }
+        for authentication in &resources.peer_authentications {
+            self.check_attachment(&authentication.meta, authentication.selector.as_ref(), &[]);
+            let namespace = namespaces.entry(authentication.meta.namespace.clone()).or_default();
+            namespace.peer_authentications.push(peers::compiled(authentication));
+        }
         // Sorted by name, as the lookup needs it.
         let namespaces = namespaces
             .into_iter()
@@ -216,6 +222,7 @@ impl<'a> Compiler<'a> {
             mode: self.options.mode,
             root_namespace: resources.mesh.root_namespace.clone(),
             trust_domain: resources.mesh.trust_domain.clone(),
+            trust_domain_aliases: resources.mesh.trust_domain_aliases.clone(),
             path_normalization: match resources.mesh.path_normalization {
                 istio::PathNormalization::None => PathNormalization::None,
                 istio::PathNormalization::Base => PathNormalization::Base,

@@ -13,7 +13,7 @@ use crate::matchers::{
 };
 
 /// Version of this form. A set of another version is not opened.
-pub const VERSION: u32 = 7;
+pub const VERSION: u32 = 8;
 
 /// How strictly tokens are read.
 #[derive(Archive, Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -47,6 +47,8 @@ pub struct PolicySet {
     pub root_namespace: String,
     /// The mesh's own trust domain.
     pub trust_domain: String,
+    /// Its other names: peers of these are of the mesh too.
+    pub trust_domain_aliases: Vec<String>,
     /// What becomes of a path before it is judged.
     pub path_normalization: PathNormalization,
     /// What CUSTOM policies ask.
@@ -106,6 +108,8 @@ pub struct Namespace {
     pub request_authentications: Vec<RequestAuthentication>,
     /// `ApiKeyAuthentication`.
     pub api_key_authentications: Vec<ApiKeyAuthentication>,
+    /// `PeerAuthentication`.
+    pub peer_authentications: Vec<PeerAuthentication>,
     /// How to find the few policies that a request can match.
     pub index: NamespaceIndex,
 }
@@ -525,6 +529,38 @@ pub struct ApiKeyAuthentication {
     pub header_name: String,
     /// Whether the destination sees the key.
     pub forward_original_key: bool,
+}
+
+/// One `PeerAuthentication`.
+#[derive(Archive, Clone, Debug, Deserialize, Serialize)]
+pub struct PeerAuthentication {
+    /// Labels that a workload must have; without any it is for all of its namespace, or of the mesh.
+    pub selector: Vec<Label>,
+    /// `mtls.mode`; absent inherits.
+    pub mode: Option<PeerMode>,
+    /// `portLevelMtls`, sorted by port; absent inherits.
+    pub ports: Vec<PortMode>,
+}
+
+/// One port of `portLevelMtls`.
+#[derive(Archive, Clone, Copy, Debug, Deserialize, Serialize)]
+pub struct PortMode {
+    /// The workload's port.
+    pub port: u16,
+    /// Its mode.
+    pub mode: Option<PeerMode>,
+}
+
+/// What a workload asks of who connects to it. The stricter one is the greater one.
+#[derive(Archive, Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[rkyv(derive(Debug, Clone, Copy, PartialEq))]
+pub enum PeerMode {
+    /// `DISABLE`: plaintext.
+    Disable,
+    /// `PERMISSIVE`: plaintext or mutual TLS.
+    Permissive,
+    /// `STRICT`: mutual TLS alone.
+    Strict,
 }
 
 /// One `ApiGateway`, with the routes of the Istio gateway that it plays.

@@ -29,6 +29,7 @@ mod index;
 pub mod jwk;
 pub mod jwt;
 pub mod matchers;
+mod peer_mode;
 pub mod policies;
 pub mod read_set;
 pub mod reason;
@@ -41,7 +42,7 @@ pub mod verified;
 pub use api_key::{ApiKey, ApiKeyRecord, KeyRecordLookup, KeyState};
 pub use claims::{Claims, Json};
 pub use compile::{CompileError, CompileOptions, Compiled, compile};
-pub use compiled::Mode;
+pub use compiled::{Mode, PeerMode};
 pub use decision::{Allow, Decision, Deny, DryRunAllow, HeaderChanges, Hop, Shadow};
 pub use gate::{
     Credentials, Given, KeysNeeded, PresentedKey, ProviderAnswer, credentials, credentials_with, decide, explain,

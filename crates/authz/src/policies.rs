@@ -124,6 +124,15 @@ impl Policies {
         self.set().trust_domain.as_str()
     }
 
+    /// The other names of the mesh's trust domain: peers of these are of the mesh too.
+    pub fn trust_domain_aliases(&self) -> impl Iterator<Item = &str> {
+        self.set().trust_domain_aliases.iter().map(|alias| alias.as_str())
+    }
+
+    pub(crate) fn root_namespace(&self) -> &str {
+        self.set().root_namespace.as_str()
+    }
+
     /// Where the keys of the JWT rules come from.
     pub fn key_sources(&self) -> impl Iterator<Item = KeySourceInfo<'_>> {
         self.set().key_sources.iter().map(KeySourceInfo::from)
@@ -205,7 +214,7 @@ impl Policies {
     }
 
     /// What becomes of a path before it is judged.
-    pub(crate) fn path_normalization(&self) -> istio::PathNormalization {
+    pub fn path_normalization(&self) -> istio::PathNormalization {
         match self.set().path_normalization {
             ArchivedPathNormalization::None => istio::PathNormalization::None,
             ArchivedPathNormalization::Base => istio::PathNormalization::Base,
@@ -247,7 +256,7 @@ impl Policies {
         Applicable { set: self.set(), namespaces: [root, own], workload, gateway, is_waypoint }
     }
 
-    fn namespace(&self, name: &str) -> Option<&ArchivedNamespace> {
+    pub(crate) fn namespace(&self, name: &str) -> Option<&ArchivedNamespace> {
         let namespaces = &self.set().namespaces;
         let index = namespaces.binary_search_by(|namespace| namespace.name.as_str().cmp(name)).ok()?;
         namespaces.get(index)

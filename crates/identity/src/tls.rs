@@ -19,7 +19,7 @@ use rustls_pki_types::{CertificateDer, TrustAnchor};
 use crate::bundle::TrustBundle;
 use crate::error::{PeerError, TlsError};
 use crate::names::NamesVerifier;
-use crate::spiffe_id::SpiffeId;
+use crate::spiffe_id::{SpiffeId, TrustDomain};
 use crate::svid::Svid;
 use crate::verify::{SpiffeClientVerifier, SpiffeServerVerifier};
 
@@ -108,7 +108,20 @@ fn root_store(roots: Roots<'_>) -> Result<RootCertStore, TlsError> {
 /// # Errors
 /// When rustls refuses the parts.
 pub fn server_config(svid: &Svid, bundle: &TrustBundle, alpn: &[&str]) -> Result<Arc<ServerConfig>, TlsError> {
-    let verifier = SpiffeClientVerifier::new(bundle.clone());
+    server_config_with_aliases(svid, bundle, &[], alpn)
+}
+
+/// As [`server_config`]; clients may also be of the trust domains in `aliases`, which are other names of the mesh.
+///
+/// # Errors
+/// When rustls refuses the parts.
+pub fn server_config_with_aliases(
+    svid: &Svid,
+    bundle: &TrustBundle,
+    aliases: &[TrustDomain],
+    alpn: &[&str],
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let verifier = SpiffeClientVerifier::with_aliases(bundle.clone(), aliases.to_vec());
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13, &TLS12])
         .map_err(|error| TlsError::Rustls(error.to_string()))?

@@ -15,7 +15,7 @@ use webpki::{EndEntityCert, KeyUsage};
 use crate::bundle::TrustBundle;
 use crate::error::PeerError;
 use crate::leaf::{Leaf, parse_certificate};
-use crate::spiffe_id::SpiffeId;
+use crate::spiffe_id::{SpiffeId, TrustDomain};
 use crate::tls;
 
 /// Checks a server: the chain, the profile, the trust domain and that it is one of the expected identities.
@@ -69,13 +69,20 @@ impl SpiffeServerVerifier {
 #[derive(Debug)]
 pub struct SpiffeClientVerifier {
     bundle: TrustBundle,
+    aliases: Vec<TrustDomain>,
     provider: Arc<CryptoProvider>,
 }
 
 impl SpiffeClientVerifier {
     /// A verifier that accepts every workload of the bundle's trust domain, and nobody without a certificate.
     pub fn new(bundle: TrustBundle) -> SpiffeClientVerifier {
-        SpiffeClientVerifier { bundle, provider: tls::provider() }
+        SpiffeClientVerifier::with_aliases(bundle, Vec::new())
+    }
+
+    /// The same, and it accepts the workloads of other trust domains that are names of this mesh too, with its roots:
+    /// Istio's `trustDomainAliases`.
+    pub fn with_aliases(bundle: TrustBundle, aliases: Vec<TrustDomain>) -> SpiffeClientVerifier {
+        SpiffeClientVerifier { bundle, aliases, provider: tls::provider() }
     }
 
     /// The check itself, outside of a handshake. `now` is Unix seconds.
@@ -90,7 +97,9 @@ impl SpiffeClientVerifier {
     ) -> Result<SpiffeId, PeerError> {
         let usage = KeyUsage::client_auth();
         let found = check_svid(&self.bundle, &self.provider, leaf, intermediates, usage, now)?;
-        check_trust_domain(&self.bundle, &found)?;
+        if !self.aliases.iter().any(|alias| alias.as_str() == found.trust_domain()) {
+            check_trust_domain(&self.bundle, &found)?;
+        }
         Ok(found)
     }
 }
@@ -320,6 +329,13 @@ mod tests {
 
         let (foreign, _) = authority.leaf("spiffe://other.example/ns/bookinfo/sa/bookinfo-reviews");
         assert!(matches!(verifier.check(&foreign, &[], NOW), Err(PeerError::TrustDomain { .. })));
+
+        let aliases = vec!["other.example".parse().unwrap()];
+        let aliased = SpiffeClientVerifier::with_aliases(authority.bundle(), aliases);
+        assert!(aliased.check(&foreign, &[], NOW).is_ok());
+        let (third, _) = authority.leaf("spiffe://third.example/ns/bookinfo/sa/bookinfo-reviews");
+        assert!(matches!(aliased.check(&third, &[], NOW), Err(PeerError::TrustDomain { .. })));
+        assert!(matches!(aliased.check(&stranger, &[], NOW), Err(PeerError::Chain(_))));
 
         let (twice, _) = authority.leaf_with(REVIEWS, |p| {
             p.subject_alt_names.push(SanType::URI(RATINGS.try_into().unwrap()));

@@ -743,6 +743,7 @@ pub fn egress(issuer: &str, mesh_server: SocketAddr) -> Egress {
         listeners: Vec::new(),
         life: Life::default(),
         https: Https::default(),
+        inbound: None,
     }
 }
 

@@ -92,6 +92,7 @@ async fn start_extension(resources: &Resources, issuer: SocketAddr) -> Result<So
         connect_to: Vec::new(),
         listeners: Vec::new(),
         https: extension::config::Https::default(),
+        inbound: None,
         life: Life::default(),
     };
     let (log, _) = Log::memory();

@@ -32,7 +32,7 @@ const MISTAKES: [(&str, &str, &str); 24] = [
     ("Value: 127.0.0.1:9080", "Value: 0.0.0.0:9080", "app listens for others"),
     ("http_proxy, Value: http://127.0.0.1:15001", "http_proxy, Value: http://127.0.0.1:15002", "http_proxy"),
     ("127.0.0.1,169.254.170.2\" }\n            - { Name: NO", "127.0.0.1\" }\n            - { Name: NO", "no_proxy"),
-    ("          StopTimeout: 10\n", "          StopTimeout: 3\n", "cut off"),
+    ("          StopTimeout: 40\n", "          StopTimeout: 35\n", "cut off"),
     ("AssignPublicIp: DISABLED", "AssignPublicIp: ENABLED", "public address"),
     ("EnableExecuteCommand: false", "EnableExecuteCommand: true", "shell"),
     ("SourceSecurityGroupId: !GetAtt LinkSecurityGroup.GroupId", "CidrIp: 10.0.0.0/8", "ways in"),
@@ -87,8 +87,8 @@ fn findings(template: &Value) -> Vec<String> {
     let waits = json!([{"ContainerName": sidecar["Name"], "Condition": "HEALTHY"}]);
     unless(app["DependsOn"] == waits, "app starts before its identity".to_owned());
     unless(sidecar["HealthCheck"]["Command"].is_array(), "no health check".to_owned());
-    // The sidecar gives requests in hand 5 seconds.
-    unless(sidecar["StopTimeout"].as_u64() > Some(5), "requests in hand are cut off".to_owned());
+    // The sidecar gives requests in hand 30 seconds, and the calls that they make 5.
+    unless(sidecar["StopTimeout"].as_u64() > Some(35), "requests in hand are cut off".to_owned());
     unless(app["PortMappings"].is_null(), "app is reached past the sidecar".to_owned());
     let inbound = &sidecar["PortMappings"][0]["ContainerPort"];
     let value = |name: &str| variable(app, name);
@@ -221,6 +221,12 @@ async fn the_sidecar_starts_as_the_template_says() -> Outcome {
     // What ECS sets, and what cannot be the same here.
     command.env("AWS_REGION", "eu-central-1").env("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "/v2/credentials/1");
     command.env("CAUSEWAY_BUNDLE", bundle(folder.path())?).env("CAUSEWAY_PROXY_PORT", port.to_string());
+    let [inbound, health] = [ports::free(), ports::free()].map(|port| port.unwrap_or_default());
+    command
+        .env("CAUSEWAY_INBOUND", format!("{inbound}=127.0.0.1:9080"))
+        .env("CAUSEWAY_HEALTH_PORT", health.to_string());
+    // Nobody calls.
+    command.env("CAUSEWAY_DRAIN_ACCEPT_SECONDS", "0");
     let mut extension = Process::start("extension", &mut command)?;
     extension.listening(ports::loopback(port)).await?;
     let check = sidecar["HealthCheck"]["Command"].as_array().cloned().unwrap_or_default();

@@ -14,6 +14,7 @@ mod grants_properties;
 mod hops;
 mod jwt_attacks;
 mod modes;
+mod peer_mode;
 mod properties;
 mod read_set;
 mod revocations;

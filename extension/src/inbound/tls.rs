@@ -1,0 +1,92 @@
+//! TLS of callers: the workload's SVID, and a client certificate of the mesh.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use identity::{Credentials, SpiffeId, TrustDomain, tls, verify};
+use rustls::ServerConfig;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::refresh::Refresh;
+use crate::renewal::SvidSource;
+
+/// How long a handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// What a mesh's clients offer. Istio's sidecars choose of `h2` and `http/1.1`, and older clients offer their own names
+/// alone. The choice says nothing about what is spoken then: the first bytes do.
+const ALPN: [&str; 7] =
+    ["h2", "http/1.1", "istio-h2", "istio-http/1.1", "istio-http/1.0", "istio", "istio-peer-exchange"];
+
+/// Who has proven what in a handshake.
+#[derive(Debug)]
+pub(crate) struct Proven {
+    /// The caller.
+    pub(crate) id: SpiffeId,
+    /// SHA-256 of its certificate in DER.
+    pub(crate) hash: [u8; 32],
+    /// Who it was proven to: ourselves.
+    pub(crate) own: SpiffeId,
+    /// The server name that was asked for; empty for none.
+    pub(crate) sni: String,
+}
+
+/// Makes the server's side of handshakes.
+pub(crate) struct Tls {
+    identity: Arc<Refresh<SvidSource>>,
+    wait: Duration,
+    aliases: Vec<TrustDomain>,
+    /// Of the newest credentials: a new SVID has a configuration of its own, and connections live on with theirs.
+    made: Mutex<Option<(u64, Arc<ServerConfig>)>>,
+}
+
+impl Tls {
+    pub(crate) fn new(identity: Arc<Refresh<SvidSource>>, wait: Duration, aliases: Vec<TrustDomain>) -> Tls {
+        Tls { identity, wait, aliases, made: Mutex::new(None) }
+    }
+
+    /// Whether there is an identity. Renews it where that is due.
+    pub(crate) async fn is_ready(&self) -> bool {
+        self.identity.get(Duration::ZERO).await.is_ok()
+    }
+
+    /// Shakes hands: without an identity of ours, and without a certificate of the mesh, there is no connection.
+    pub(crate) async fn accept(&self, stream: TcpStream) -> Result<(TlsStream<TcpStream>, Proven), String> {
+        let credentials =
+            self.identity.get(self.wait).await.map_err(|why| format!("there is no valid SVID to show: {why}"))?;
+        let config = self.config(&credentials)?;
+        let handshake = tokio::time::timeout(HANDSHAKE, TlsAcceptor::from(config).accept(stream)).await;
+        let stream = handshake.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(|error| {
+            // The library's own words for it would be "invalid peer certificate".
+            tls::peer_error(&error).map_or_else(|| error.to_string(), ToString::to_string)
+        })?;
+        let session = stream.get_ref().1;
+        let certificates = session.peer_certificates();
+        let leaf =
+            certificates.and_then(<[_]>::first).ok_or("found no client certificate, expected one of the mesh")?;
+        let id = verify::peer_id(certificates).ok_or("found no SPIFFE ID in the client certificate, expected one")?;
+        let mut hash = [0; 32];
+        hash.copy_from_slice(digest(&SHA256, leaf).as_ref());
+        let sni = session.server_name().unwrap_or_default().to_owned();
+        let own = credentials.svid().id().clone();
+        Ok((stream, Proven { id, hash, own, sni }))
+    }
+
+    fn config(&self, credentials: &Credentials) -> Result<Arc<ServerConfig>, String> {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        match made.as_ref() {
+            Some((generation, config)) if *generation == credentials.generation() => Ok(Arc::clone(config)),
+            _ => {
+                let (svid, bundle) = (credentials.svid(), credentials.bundle());
+                let config = tls::server_config_with_aliases(svid, bundle, &self.aliases, &ALPN)
+                    .map_err(|error| error.to_string())?;
+                *made = Some((credentials.generation(), Arc::clone(&config)));
+                Ok(config)
+            }
+        }
+    }
+}
