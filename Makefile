@@ -3,7 +3,7 @@
 CARGO ?= cargo
 PROGRAMS := authorizer key-issuer extension adapter
 
-.PHONY: help test unit e2e differential programs tools bench fmt lint sam clean-tools
+.PHONY: help test unit e2e differential programs tools bench supply fmt lint sam clean-tools
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -38,6 +38,11 @@ bench: tools ## what policies, authorizer, issuer and egress proxy cost beside t
 	$(CARGO) bench --locked -p e2e --bench issuer
 	tests/tools/install-peers
 	$(CARGO) bench --locked -p e2e --bench egress
+
+# What goes with a release: one SBOM and one text of licences for each program, in target/supply.
+supply: ## advisories, licences and sources of the dependencies; SBOMs (CycloneDX) and licence texts of the programs
+	tests/tools/install-supply
+	PATH="$(CURDIR)/.tools/supply/bin:$$PATH" tests/tools/supply $(PROGRAMS)
 
 fmt: ## format the code
 	$(CARGO) fmt --all
