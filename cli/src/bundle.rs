@@ -70,7 +70,9 @@ pub struct BundleCommand {
 pub(crate) fn run(command: BundleCommand) -> ExitCode {
     if command.output.is_dir() {
         let folder = command.output.display();
-        return terminal::refused(&[format!("--output {folder} is a folder, expected a file such as mesh.bundle in it")]);
+        return terminal::refused(&[format!(
+            "--output {folder} is a folder, expected a file such as mesh.bundle in it"
+        )]);
     }
     let (bundle, resources, warnings) = match make(&command) {
         Ok(made) => made,

@@ -102,7 +102,10 @@ pub(crate) fn load(arguments: &ConfigurationArgs) -> Result<Loaded, Vec<String>>
         [path] if is_bundle(path) => (None, open_bundle(path, &arguments.reading)?),
         paths => {
             if let Some(bundle) = paths.iter().find(|path| is_bundle(path)) {
-                return Err(vec![format!("{} is a bundle, which is read alone; leave out the other paths", bundle.display())]);
+                return Err(vec![format!(
+                    "{} is a bundle, which is read alone; leave out the other paths",
+                    bundle.display()
+                )]);
             }
             let read = read(paths, &arguments.reading, Purpose::Ask)?;
             (warnings, idle_files) = (read.warnings, read.idle_files);

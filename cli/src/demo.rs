@@ -8,10 +8,10 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::Value;
 
+use crate::dev;
 use crate::dev::http::{Answer, send};
 use crate::dev::stack::{API_DOMAIN, DETAILS_URL, OTHER_DOMAIN, Ports, RATINGS_URL, Stack};
 use crate::terminal::{self, Progress};
-use crate::dev;
 use report::{Outcome, Report};
 use watch::Watch;
 

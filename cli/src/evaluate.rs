@@ -110,7 +110,9 @@ pub(crate) fn run(command: Evaluate) -> ExitCode {
         Ok(first) => {
             if let Some(content) = Content::of(first).filter(|content| *content != Content::Requests) {
                 let (name, found) = (command.requests.display(), content.said());
-                return terminal::refused(&[format!("--requests {name}: expected one JSON object a line, found {found}")]);
+                return terminal::refused(&[format!(
+                    "--requests {name}: expected one JSON object a line, found {found}"
+                )]);
             }
         }
         Err(error) => return terminal::failed(&format!("cannot read the requests: {error}")),

@@ -28,7 +28,9 @@ pub(crate) fn unreadable(path: &Path, error: &Error) -> String {
             Some(near) => format!("cannot read {name}: it is not there; did you mean `{near}`?"),
             None => format!("cannot read {name}: it is not there"),
         },
-        ErrorKind::IsADirectory => format!("cannot read {name}: it is a folder, expected a file; name one of its files"),
+        ErrorKind::IsADirectory => {
+            format!("cannot read {name}: it is a folder, expected a file; name one of its files")
+        }
         _ => format!("cannot read {name}: {error}"),
     }
 }
@@ -38,7 +40,8 @@ fn beside(path: &Path) -> Option<String> {
     const MOST: usize = 1_000;
     let wanted = path.file_name()?.to_str()?.to_lowercase();
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let names = std::fs::read_dir(folder).ok()?.take(MOST).filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let names =
+        std::fs::read_dir(folder).ok()?.take(MOST).filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     let far = |name: &String| strsim::damerau_levenshtein(&name.to_lowercase(), &wanted);
     let stem = |name: &str| name.rsplit_once('.').map_or(name, |(stem, _)| stem).to_lowercase();
     // A letter or two, or another ending.

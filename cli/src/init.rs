@@ -131,7 +131,9 @@ fn write(folder: &Path, files: &[File], force: bool) -> Result<(), String> {
     let found: Vec<&str> = files.iter().filter(there).map(|(name, _)| *name).collect();
     if !force && !found.is_empty() {
         let (found, folder) = (found.join(", "), folder.display());
-        return Err(format!("{folder} has {found} already, and nothing was written; name another folder, or use --force"));
+        return Err(format!(
+            "{folder} has {found} already, and nothing was written; name another folder, or use --force"
+        ));
     }
     std::fs::create_dir_all(folder).map_err(|error| wrong(folder, error))?;
     for (name, text) in files {

@@ -78,7 +78,8 @@ pub(crate) fn pages(command: &Pages) -> ExitCode {
     for name in &command.command {
         let Some(next) = found.find_subcommand(name) else {
             let known: Vec<&str> = found.get_subcommands().map(Command::get_name).collect();
-            let expected = if known.is_empty() { "no command".to_owned() } else { format!("one of {}", known.join(", ")) };
+            let expected =
+                if known.is_empty() { "no command".to_owned() } else { format!("one of {}", known.join(", ")) };
             let below = found.get_bin_name().unwrap_or("causeway");
             return terminal::refused(&[format!("{below} has no command `{name}`; expected {expected}")]);
         };

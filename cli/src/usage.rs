@@ -40,7 +40,9 @@ pub(crate) fn said(error: &Error) -> ExitCode {
         _ => None,
     };
     if let Some(path) = word.filter(|word| Path::new(word).exists()) {
-        terminal::note(&format!("{path} is a file or a folder: say with an option what it is, such as --config {path}"));
+        terminal::note(&format!(
+            "{path} is a file or a folder: say with an option what it is, such as --config {path}"
+        ));
     }
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }

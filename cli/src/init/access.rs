@@ -25,18 +25,22 @@ fn head(service: &Service) -> String {
              # client, and the service, which sees the gateway as its peer. gateway.yaml says which API plays the\n\
              # gateway.\n"
         ),
-        None => "# The service is called inside the mesh alone: there is one hop, the service's own sidecar.\n".to_owned(),
+        None => {
+            "# The service is called inside the mesh alone: there is one hop, the service's own sidecar.\n".to_owned()
+        }
     };
+    let without = if service.host.is_some() { "403 of Envoy, for which API Gateway answers 401" } else { "403" };
     format!(
         "# Who may call {name}. Everything that no ALLOW policy here allows is denied.\n\
          #\n\
          {hops}\
          #\n\
-         # without a credential                        401\n\
-         # a credential without the scope {scope}: 403\n\
-         # with that scope, GET of a path below:       200\n\
+         # no credential: {without}\n\
+         # a token or an API key that is not good: 401\n\
+         # a good one without the scope {scope}, another method, another path: 403\n\
+         # a good one with that scope, GET of a path below: 200\n\
          #\n\
-         # requests.jsonl asks these.\n"
+         # requests.jsonl has a request of each kind, and `causeway evaluate` answers them.\n"
     )
 }
 
@@ -97,7 +101,8 @@ fn at_service(service: &Service) -> String {
         "\
 # The service: the tokens that it accepts. The same again, so that no hop relies on another one.
 {authentication}---
-# The service is closed. This policy allows nothing, and it stays when the others go.
+# Whatever is allowed below or later: nobody calls the service without a credential of the issuer. A slip in an ALLOW
+# policy does not open it to everyone.
 apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy
 metadata:
@@ -107,6 +112,11 @@ spec:
   selector:
     matchLabels:
       app: {quoted_name}
+  action: DENY
+  rules:
+    - from:
+        - source:
+            notRequestPrincipals: [{principals}]
 ---
 # What is open: reading, for callers with the scope. Another method or another scope is another policy like this one;
 # do not add methods here that the scope is not meant for.
@@ -153,11 +163,7 @@ fn authentication(service: &Service, workload: &str, forwards: bool) -> String {
     let (namespace, name) = (quoted(&service.namespace), quoted(workload));
     let (issuer, audience) = (quoted(&service.issuer), quoted(&service.audience));
     let forward = |field: &str| {
-        if forwards {
-            format!("{field}: true")
-        } else {
-            format!("# {field}: true   # if the service itself reads it")
-        }
+        if forwards { format!("{field}: true") } else { format!("# {field}: true   # if the service itself reads it") }
     };
     let (token, key) = (forward("forwardOriginalToken"), forward("forwardOriginalKey"));
     let hop = if forwards { "They are forwarded, so that the next hop checks them too.\n" } else { "" };

@@ -19,7 +19,8 @@ pub(super) fn text(service: &Service) -> String {
     let scope = service.scope();
     let with = |scope: &str| Some(scope.to_owned());
     let mut lines = vec![
-        ("no-credential", "GET", path.clone(), None, 401, "nobody is let in without a credential"),
+        ("no-credential", "GET", path.clone(), None, 403, "no credential; API Gateway answers its client 401"),
+        ("bad-token", "GET", path.clone(), None, 401, "a credential that is not good is worse than none"),
         ("wrong-scope", "GET", path.clone(), with("something.else"), 403, "a credential alone opens nothing"),
         ("reader", "GET", path.clone(), with(&scope), 200, "the scope opens reading"),
         ("writer", "POST", path, with(&scope), 403, "and nothing but reading"),
@@ -47,6 +48,9 @@ fn request(
     let mut request = json!({"id": id, "method": method, "host": host, "path": path, "expect": status, "note": note});
     if service.host.is_none() {
         request["workload"] = json!({"namespace": service.namespace, "labels": {"app": service.name}});
+    }
+    if status == 401 {
+        request["headers"] = json!([["authorization", "Bearer not.a.token"]]);
     }
     if let Some(scope) = scope {
         request["headers"] = json!([["x-api-key", EXAMPLE_KEY]]);

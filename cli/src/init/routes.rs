@@ -64,8 +64,8 @@ metadata:
   name: {name}
   namespace: {namespace}
 spec:
-  apiId: replace-me   # REPLACE with the API's id, such as a1b2c3d4e5; until then the domain alone finds this document
-  stage: $default     # REPLACE for a REST API, such as prod
+  apiId: replaceme   # REPLACE with the API's id, such as a1b2c3d4e5; until then the domain alone finds this document
+  stage: $default    # REPLACE for a REST API, such as prod
   domain: {host}
   gateway: {of_namespace}
   workload:
@@ -73,7 +73,7 @@ spec:
     labels:
       app: {gateway}
     serviceAccount: {gateway}
-  environment: dev    # REPLACE: an API key of another environment never opens this API
+  environment: dev   # REPLACE: an API key of another environment never opens this API
 ---
 # Where the gateway sends requests. What no route takes is denied, whatever the policies say: a path that is to be
 # opened stands here and in access.yaml.

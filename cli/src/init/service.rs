@@ -59,7 +59,11 @@ impl Service {
             refuse("--service", &name, &expected);
         }
         if !is_label(&namespace) {
-            refuse("--namespace", &namespace, "a DNS label: at most 63 of a to z, 0 to 9 and `-`, no `-` at either end");
+            refuse(
+                "--namespace",
+                &namespace,
+                "a DNS label: at most 63 of a to z, 0 to 9 and `-`, no `-` at either end",
+            );
         }
         if let Some(host) = host.as_deref().filter(|host| !is_host(host)) {
             refuse("--host", host, "a host name such as api.shop.example, without scheme, port and path");

@@ -4,7 +4,8 @@ use std::process::Command;
 
 use super::{checkout, finished, has, program};
 
-const EXPLAIN: [&str; 5] = ["explain", "--config", "examples/bookinfo", "--curl", "curl https://api.bookinfo.example/admin"];
+const EXPLAIN: [&str; 5] =
+    ["explain", "--config", "examples/bookinfo", "--curl", "curl https://api.bookinfo.example/admin"];
 
 fn is_coloured(text: &str) -> bool {
     text.contains("\u{1b}[")

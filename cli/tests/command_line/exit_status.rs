@@ -50,7 +50,8 @@ fn every_code_means_what_it_says() {
     }
     // A finding that is an error.
     let folder = tempfile::tempdir().unwrap();
-    let open = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: a, namespace: b}\nspec: {}\n";
+    let open =
+        "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: a, namespace: b}\nspec: {}\n";
     std::fs::write(folder.path().join("p.yaml"), open).unwrap();
     assert_eq!(causeway_in(folder.path(), &["lint", "p.yaml", "--deny", "all"], "").code, 1);
 }

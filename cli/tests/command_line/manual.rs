@@ -12,7 +12,9 @@ fn every_page_is_written_and_formats_without_a_warning() {
     let mut pages: Vec<_> = std::fs::read_dir(folder.path().join("man1")).unwrap().map(|e| e.unwrap().path()).collect();
     pages.sort();
     let names: Vec<_> = pages.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
-    for name in ["causeway.1", "causeway-init.1", "causeway-keys.1", "causeway-keys-create.1", "causeway-token-inspect.1"] {
+    for name in
+        ["causeway.1", "causeway-init.1", "causeway-keys.1", "causeway-keys-create.1", "causeway-token-inspect.1"]
+    {
         assert!(names.contains(&name), "{name}: {names:?}");
     }
     assert!(!names.iter().any(|name| name.contains("help")), "{names:?}");
