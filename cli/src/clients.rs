@@ -82,10 +82,10 @@ struct Create {
     /// The client's id; the issuer makes one if it is not given
     id: Option<String>,
     /// A scope that it may have; may be given several times
-    #[arg(long = "scope")]
+    #[arg(long = "scope", value_name = "SCOPE")]
     scopes: Vec<String>,
     /// An audience that it may ask for; may be given several times, and the first is the default
-    #[arg(long = "audience")]
+    #[arg(long = "audience", value_name = "AUDIENCE")]
     audiences: Vec<String>,
     /// A file with everything else, a JSON object
     #[arg(long, value_name = "FILE")]

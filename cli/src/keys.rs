@@ -92,10 +92,10 @@ struct Create {
     #[arg(long, value_name = "ID")]
     client: String,
     /// A scope of the client; may be given several times
-    #[arg(long = "scope")]
+    #[arg(long = "scope", value_name = "SCOPE")]
     scopes: Vec<String>,
     /// An audience of the client; may be given several times
-    #[arg(long = "audience")]
+    #[arg(long = "audience", value_name = "AUDIENCE")]
     audiences: Vec<String>,
     /// What people call it
     #[arg(long)]

@@ -38,7 +38,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 struct Arguments {
     #[command(subcommand)]
     command: Command,
-    /// Whether the output has colours
+    /// When the output has colours; `auto`: where it is a terminal, and NO_COLOR is not set
     #[arg(long, global = true, value_enum, value_name = "WHEN", default_value = "auto")]
     color: terminal::Color,
 }

@@ -23,12 +23,10 @@ static MANNERS: OnceLock<(Color, bool)> = OnceLock::new();
 /// `--color`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
 pub(crate) enum Color {
-    /// Where standard output is a terminal and NO_COLOR is not set
+    // Sentences here would stretch every help text.
     #[default]
     Auto,
-    /// Into files and pipes as well
     Always,
-    /// Nowhere
     Never,
 }
 

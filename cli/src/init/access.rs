@@ -40,7 +40,7 @@ fn head(service: &Service) -> String {
          # a good one without the scope {scope}, another method, another path: 403\n\
          # a good one with that scope, GET of a path below: 200\n\
          #\n\
-         # requests.jsonl has a request of each kind, and `causeway evaluate` answers them.\n"
+         # requests.jsonl has a request of each kind, and `causeway evaluate` answers them.\n\n"
     )
 }
 

@@ -44,8 +44,6 @@ impl Service {
         audience: Option<String>,
         paths: Vec<String>,
     ) -> Result<Self, Vec<String>> {
-        let audience = audience.unwrap_or_else(|| name.clone());
-        let paths = if paths.is_empty() { vec![format!("/{name}"), format!("/{name}/*")] } else { paths };
         let longest = LONGEST_LABEL - if host.is_some() { GATEWAY_SUFFIX.len() } else { 0 };
         let mut wrong: Vec<String> = Vec::new();
         let mut refuse = |option: &str, value: &str, expected: &str| {
@@ -71,8 +69,8 @@ impl Service {
         if !is_issuer(&issuer) {
             refuse("--issuer", &issuer, "an https URL such as https://issuer.example, without query and `*`");
         }
-        if audience.is_empty() || audience.len() > LONGEST || !audience.chars().all(|c| c.is_ascii_graphic()) {
-            refuse("--audience", &audience, "a word of visible ASCII characters");
+        if let Some(audience) = audience.as_deref().filter(|audience| !is_audience(audience)) {
+            refuse("--audience", audience, "a word of visible ASCII characters");
         }
         for path in paths.iter().filter(|path| !is_path(path)) {
             refuse("--path", path, "a path such as /orders or /orders/*, as the mesh normalises it");
@@ -83,7 +81,12 @@ impl Service {
         if let Some(twice) = paths.iter().enumerate().find(|(at, path)| paths.iter().take(*at).any(|p| p == *path)) {
             wrong.push(format!("--path {:?} is given twice", twice.1));
         }
-        if wrong.is_empty() { Ok(Self { name, namespace, host, issuer, audience, paths }) } else { Err(wrong) }
+        if !wrong.is_empty() {
+            return Err(wrong);
+        }
+        let audience = audience.unwrap_or_else(|| name.clone());
+        let paths = if paths.is_empty() { vec![format!("/{name}"), format!("/{name}/*")] } else { paths };
+        Ok(Self { name, namespace, host, issuer, audience, paths })
     }
 
     /// The workload, the service account and the Gateway in front of the service.
@@ -120,6 +123,10 @@ fn is_issuer(text: &str) -> bool {
         && text.len() <= LONGEST
         && text.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '"' | '\\' | '*' | '?' | '#' | '@'))
         && checked_url(text).is_ok()
+}
+
+fn is_audience(text: &str) -> bool {
+    (1..=LONGEST).contains(&text.len()) && text.chars().all(|c| c.is_ascii_graphic())
 }
 
 /// A path that is what the mesh makes of it, and no template; `*` stands alone in the last segment.

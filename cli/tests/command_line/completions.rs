@@ -12,7 +12,7 @@ fn bash(words: &[&str]) -> Vec<String> {
     // As bash itself calls it.
     let ask = format!(
         "source {} || exit 9; f=$(complete -p causeway | sed 's/.*-F \\([^ ]*\\) .*/\\1/')
-         COMP_WORDS=({}); COMP_CWORD={}; $f causeway \"${{COMP_WORDS[COMP_CWORD]}}\" x
+         COMP_WORDS=({}); COMP_CWORD={}; $f causeway \"${{COMP_WORDS[COMP_CWORD]}}\" \"${{COMP_WORDS[COMP_CWORD-1]}}\"
          printf '%s\\n' \"${{COMPREPLY[@]}}\"",
         script.display(),
         words.iter().map(|word| format!("'{word}' ")).collect::<String>(),

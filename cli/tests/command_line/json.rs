@@ -104,7 +104,7 @@ fn explain() {
 fn explain_egress() {
     let url = "http://ratings.bookinfo.svc.cluster.local:9080/ratings/1";
     let [said] = lines(&["explain-egress", "--config", "examples/bookinfo", "--json", url], "", 0).try_into().unwrap();
-    assert_eq!((&said["outcome"], &said["destinations"][0]["percent"]), (&json!("forward"), &json!(100)), "{said}");
+    assert_eq!((&said["outcome"], &said["destinations"][0]["percent"]), (&json!("forward"), &json!(100.0)), "{said}");
 }
 
 #[test]

@@ -190,7 +190,13 @@ fn each_slip_has_its_sentence() {
                 "bare.yaml:1:13: apiVersion: the kind `AuthorizationPolicy` belongs to another group; expected `security.istio.io/v1`",
             ],
         ),
-        (&["lint", "none.yaml"], 2, &["none.yaml:1:1: the field `apiVersion` is missing"]),
+        (
+            &["lint", "none.yaml"],
+            2,
+            &[
+                "none.yaml:1:1: the field `apiVersion` is missing; expected `security.istio.io/v1` or `security.istio.io/v1beta1`",
+            ],
+        ),
         (&["lint", "tab.yaml"], 2, &["tab.yaml:5:1: not valid YAML: a tab; indent with spaces"]),
         (&["lint", "utf16.yaml"], 2, &["utf16.yaml: expected text in UTF-8, found text in UTF-16; save it as UTF-8"]),
     ];
