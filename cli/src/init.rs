@@ -4,6 +4,8 @@ mod access;
 mod requests;
 mod routes;
 mod service;
+#[cfg(test)]
+mod tests;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};

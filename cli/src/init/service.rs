@@ -131,12 +131,15 @@ fn is_audience(text: &str) -> bool {
 
 /// A path that is what the mesh makes of it, and no template; `*` stands alone in the last segment.
 fn is_path(text: &str) -> bool {
-    let exact = text.strip_suffix("/*").map_or(text, |below| if below.is_empty() { "/" } else { below });
-    let inside = |c: char| c.is_ascii_graphic() && !matches!(c, '*' | '{' | '}' | '?' | '#' | '%' | '\\' | '"' | ';');
-    let segments = |path: &str| path == "/" || path.split('/').skip(1).all(|part| !matches!(part, "" | "." | ".."));
-    // An exact path may end with a slash.
-    let whole = exact.strip_suffix('/').filter(|rest| !rest.is_empty() && !text.ends_with('*')).unwrap_or(exact);
-    text.len() <= LONGEST && exact.starts_with('/') && exact.chars().all(inside) && segments(whole)
+    let whole = text.strip_suffix('*').unwrap_or(text);
+    // RFC 3986, section 3.3, without what is encoded and without parameters, which backends read in different ways.
+    let inside = |c: char| c.is_ascii_alphanumeric() || "-._~!$&'()+,=:@/".contains(c);
+    text.len() <= LONGEST
+        && whole.starts_with('/')
+        && (whole == text || whole.ends_with('/'))
+        && whole.chars().all(inside)
+        && !whole.contains("//")
+        && whole.split('/').all(|part| !matches!(part, "." | ".."))
 }
 
 #[cfg(test)]
@@ -174,6 +177,10 @@ mod tests {
             ("//a", false, false, false),
             ("/a//*", false, false, false),
             ("/a//", false, false, false),
+            ("//", false, false, false),
+            ("/a/./b", false, false, false),
+            ("/a;b", false, false, false),
+            ("/a|b", false, false, false),
             ("/a?b", false, false, false),
             ("/a%2f", false, false, false),
             ("/{*}", false, false, false),
