@@ -118,7 +118,7 @@ fn page(command: &Command) -> std::io::Result<String> {
         commands(command, &mut more);
     }
     if let Some(help) = command.get_after_help() {
-        sections(&help.to_string(), &mut more);
+        examples(&help.to_string(), &mut more);
     }
     exit_status(&mut more);
     environment(&mut more);
@@ -136,8 +136,8 @@ fn commands(command: &Command, page: &mut Roff) {
     }
 }
 
-/// The text below the options: each part that is indented stands as it is, and `Exit status:` has a section of its own.
-fn sections(help: &str, page: &mut Roff) {
+/// The text below the options, line by line as it stands in the help.
+fn examples(help: &str, page: &mut Roff) {
     page.control("SH", ["EXAMPLES"]);
     page.control("nf", []);
     for line in help.lines().filter(|line| !line.starts_with("Examples:")) {

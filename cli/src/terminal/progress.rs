@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::{is_dumb, is_for_machines};
 
@@ -41,20 +41,21 @@ impl Progress {
     fn on(what: &str, mut out: impl Write + Send + 'static, beat: Duration) -> Self {
         let done = Arc::new(AtomicU64::new(0));
         let (stop, stopped) = channel();
-        let (counted, what, began) = (Arc::clone(&done), what.to_owned(), Instant::now());
+        let (counted, what) = (Arc::clone(&done), what.to_owned());
         let show = move || {
-            let mut shown = false;
+            let mut beats = 0;
             while stopped.recv_timeout(beat) == Err(RecvTimeoutError::Timeout) {
-                shown = true;
+                beats += 1;
+                let seconds = beat.saturating_mul(beats).as_secs();
                 let count = match counted.load(Ordering::Relaxed) {
                     0 => String::new(),
                     count => format!(", {count} done"),
                 };
                 // Whoever does not see it, misses nothing.
-                let _ = write!(out, "\r\x1b[Kcauseway: {what}{count} ({} s)", began.elapsed().as_secs());
+                let _ = write!(out, "\r\x1b[Kcauseway: {what}{count} ({seconds} s)");
                 let _ = out.flush();
             }
-            if shown {
+            if beats > 0 {
                 let _ = write!(out, "\r\x1b[K");
                 let _ = out.flush();
             }

@@ -1,5 +1,5 @@
 //! The habits of a command line: help, completions, manual, JSON, exit status, colours, and a word about each slip.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, clippy::disallowed_methods)]
 
 mod colour;
 mod completions;
