@@ -43,7 +43,7 @@ fn every_combination_lints_bundles_and_answers_as_it_says() {
         (&["--service", "null", "--namespace", "0x1", "--host", "no.yes"], &[403, 401, 403, 200, 403, 403]),
         (&["--service", &long, "--host", "api.shop.example"], &[403, 401, 403, 200, 403, 403]),
         (
-            &["--path", "/a'b", "--path", "/a:b", "--path", "/&a,[b]", "--audience", "a\"]\u{7d}#"],
+            &["--path", "/a'b", "--path", "/a:b", "--path", "/&a,(b)", "--audience", "a\"]\u{7d}#"],
             &[403, 401, 403, 200, 403, 403],
         ),
     ];
