@@ -1,6 +1,7 @@
 //! `causeway bundle`: Istio YAML in, one versioned, checksummed file out.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -18,6 +19,9 @@ use crate::terminal;
 
 pub(crate) const EXAMPLES: &str = "Examples:
   causeway bundle examples/bookinfo -o mesh.bundle
+  causeway bundle examples/bookinfo --template template.yaml -o mesh.bundle --json
+
+Examples with files of yours, and a network:
   causeway bundle policies/ --jwks https://issuer.bookinfo.example=jwks.json -o mesh.bundle
   causeway bundle policies/ --fetch --revocations revocations.jwt -o mesh.bundle
   causeway bundle policies/ --fetch --template template.yaml -o mesh.bundle
@@ -30,7 +34,9 @@ What `causeway lint` calls an error, with --template what `causeway lint --templ
 
 --template reads AWS::Serverless::HttpApi and Api with the events of functions, AWS::ApiGatewayV2::*, AWS::ApiGateway::* and
 OpenAPI documents in Body or DefinitionBody. A route without an authorizer is a warning where its API has a Lambda authorizer, or stands in
-another stack. What may write routes and cannot be read (Fn::Transform, Fn::ForEach, DefinitionUri) is an error.";
+another stack. What may write routes and cannot be read (Fn::Transform, Fn::ForEach, DefinitionUri) is an error.
+
+Exit status: 0 written; 1 the file cannot be written; 2 something is refused, and nothing is written.";
 
 /// Lint errors that are shown, at most.
 const MOST_LINT_ERRORS: usize = 20;
@@ -55,10 +61,19 @@ pub struct BundleCommand {
     /// Where to write the bundle
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
 }
 
 /// Runs `causeway bundle`.
 pub(crate) fn run(command: BundleCommand) -> ExitCode {
+    if command.output.is_dir() {
+        let folder = command.output.display();
+        return terminal::refused(&[format!(
+            "--output {folder} is a folder, expected a file such as mesh.bundle in it"
+        )]);
+    }
     let (bundle, resources, warnings) = match make(&command) {
         Ok(made) => made,
         Err(errors) => return terminal::refused(&errors),
@@ -74,7 +89,19 @@ pub(crate) fn run(command: BundleCommand) -> ExitCode {
     if let Err(error) = write(&command.output, &bundle) {
         return terminal::failed(&format!("cannot write {}: {error}", command.output.display()));
     }
-    terminal::line(&format!("wrote {} ({} bytes, {})", command.output.display(), bundle.len(), contents(&resources)));
+    let (file, bytes, contents) = (command.output.display(), bundle.len(), Contents::of(&resources));
+    if command.json {
+        let skipped: Vec<serde_json::Value> = resources.skipped.iter().map(json_of).collect();
+        let written = serde_json::json!({
+            "file": file.to_string(), "bytes": bytes, "mode": command.reading.mode().as_str(),
+            "access_policies": contents.access_policies, "authentications": contents.authentications,
+            "routes": contents.routes, "egress_hosts": contents.egress_hosts,
+            "warnings": warnings, "skipped": skipped,
+        });
+        terminal::line(&written.to_string());
+    } else {
+        terminal::line(&format!("wrote {file} ({bytes} bytes, {contents})"));
+    }
     ExitCode::SUCCESS
 }
 
@@ -83,6 +110,11 @@ fn said_of(skipped: &istio::Skipped) -> String {
     let istio::Skipped { file, line, kind, name } = skipped;
     let name = if name.is_empty() { String::new() } else { format!(" {name}") };
     format!("{file}:{line}: skipped {kind}{name}: a document of this kind is not read")
+}
+
+fn json_of(skipped: &istio::Skipped) -> serde_json::Value {
+    let istio::Skipped { file, line, kind, name } = skipped;
+    serde_json::json!({"file": file, "line": line, "kind": kind, "name": name})
 }
 
 /// The bundle, what it was made of, and what is likely not what was meant.
@@ -209,12 +241,32 @@ fn write(path: &Path, bundle: &[u8]) -> std::io::Result<()> {
     Ok(())
 }
 
-fn contents(resources: &Resources) -> String {
-    format!(
-        "{} access policies, {} authentications, {} routes, {} egress hosts",
-        resources.authorization_policies.len(),
-        resources.request_authentications.len() + resources.api_key_authentications.len(),
-        resources.virtual_services.iter().map(|service| service.http.len()).sum::<usize>(),
-        resources.service_entries.iter().map(|entry| entry.hosts.len()).sum::<usize>(),
-    )
+/// How much is in a bundle.
+struct Contents {
+    access_policies: usize,
+    authentications: usize,
+    routes: usize,
+    egress_hosts: usize,
+}
+
+impl Contents {
+    fn of(resources: &Resources) -> Self {
+        Self {
+            access_policies: resources.authorization_policies.len(),
+            authentications: resources.request_authentications.len() + resources.api_key_authentications.len(),
+            routes: resources.virtual_services.iter().map(|service| service.http.len()).sum(),
+            egress_hosts: resources.service_entries.iter().map(|entry| entry.hosts.len()).sum(),
+        }
+    }
+}
+
+impl fmt::Display for Contents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { access_policies, authentications, routes, egress_hosts } = self;
+        write!(
+            f,
+            "{access_policies} access policies, {authentications} authentications, {routes} routes, {egress_hosts} \
+             egress hosts"
+        )
+    }
 }

@@ -12,13 +12,15 @@ use clap::{Args, ValueEnum};
 use istio::{Resources, SourceFile};
 use platform::bundle::{self, Bundle, Section};
 
+use crate::files::{Content, open, unreadable};
+use crate::terminal::Progress;
+
 mod fetch;
 mod idle_file;
+mod paths;
 
 pub(crate) use idle_file::{Idle, IdleFile};
-
-/// The most configuration files of one run.
-const MAX_FILES: usize = 10_000;
+use paths::files;
 
 /// `--config`, and how it is read.
 #[derive(Args, Debug)]
@@ -99,7 +101,10 @@ pub(crate) fn load(arguments: &ConfigurationArgs) -> Result<Loaded, Vec<String>>
         [path] if is_bundle(path) => (None, open_bundle(path, &arguments.reading)?),
         paths => {
             if let Some(bundle) = paths.iter().find(|path| is_bundle(path)) {
-                return Err(vec![format!("{} is a bundle, which is read alone", bundle.display())]);
+                return Err(vec![format!(
+                    "{} is a bundle, which is read alone; leave out the other paths",
+                    bundle.display()
+                )]);
             }
             let read = read(paths, &arguments.reading, Purpose::Ask)?;
             (warnings, idle_files) = (read.warnings, read.idle_files);
@@ -132,7 +137,7 @@ pub(crate) fn egress(
         return Ok((rules, Vec::new()));
     }
     if let Some(bundle) = paths.iter().find(|path| is_bundle(path)) {
-        return Err(vec![format!("{} is a bundle, which is read alone", bundle.display())]);
+        return Err(vec![format!("{} is a bundle, which is read alone; leave out the other paths", bundle.display())]);
     }
     let sources = files(paths).and_then(|files| sources(files.read)).map_err(|error| vec![error])?;
     let compiled = traffic::compile(&parse(&sources, allow_ignored)?)?;
@@ -164,9 +169,11 @@ pub(crate) struct Read {
 /// # Errors
 /// Every reason why they are refused, a line each.
 pub(crate) fn read(paths: &[PathBuf], reading: &ReadingArgs, purpose: Purpose) -> Result<Read, Vec<String>> {
+    let progress = Progress::of("reading the policies");
     let files = files(paths).map_err(|error| vec![error])?;
     let sources = sources(files.read).map_err(|error| vec![error])?;
     let resources = parse(&sources, &reading.allow_ignored)?;
+    drop(progress);
     let nothing = resources == Resources::default();
     if nothing && purpose == Purpose::Bundle {
         return Err(vec![format!("no document in {}: a bundle of it would open every workload", names(&sources))]);
@@ -192,6 +199,7 @@ pub(crate) fn read(paths: &[PathBuf], reading: &ReadingArgs, purpose: Purpose) -
         warnings.extend(fetched.errors);
         jwks.extend(fetched.documents);
     }
+    let _progress = Progress::of("compiling the policies");
     let allow_waypoint_policies = reading.allow_ignored.iter().any(|name| name == WAYPOINT_POLICIES);
     let mut options = CompileOptions { jwks, mode: reading.mode(), allow_waypoint_policies };
     let compiled = compile(&resources, &options)?;
@@ -223,34 +231,6 @@ fn sources(files: Vec<PathBuf>) -> Result<Vec<SourceFile>, String> {
     files.into_iter().map(source).collect()
 }
 
-/// The files of a configuration.
-#[derive(Default)]
-struct Files {
-    /// Those that are read, in the order of their names.
-    read: Vec<PathBuf>,
-    /// Those of a folder whose names are not those of YAML, and which `kubectl` or a careless editor could have meant.
-    passed_over: Vec<PathBuf>,
-    /// Files and folders that were seen, by their real paths: links may lead in a circle.
-    seen: BTreeSet<PathBuf>,
-}
-
-/// The files at `paths`, and the YAML files in the folders among them. A file that is reached by several ways is read
-/// once: a mounted ConfigMap has each under two names.
-fn files(paths: &[PathBuf]) -> Result<Files, String> {
-    let mut files = Files::default();
-    for path in paths {
-        if path.as_os_str() == "-" {
-            return Err("--config reads files and folders, not standard input; give it a file".to_owned());
-        }
-        collect(path, &mut files)?;
-    }
-    if files.read.is_empty() {
-        let paths: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
-        return Err(format!("no .yaml or .yml file in {}", paths.join(", ")));
-    }
-    Ok(files)
-}
-
 /// Without a policy every workload lets every request pass, which is seldom what was meant by files that are there.
 fn nothing_asked(resources: &Resources) -> Option<String> {
     let nothing = "the files hold no AuthorizationPolicy: every workload lets every request pass";
@@ -259,10 +239,12 @@ fn nothing_asked(resources: &Resources) -> Option<String> {
 
 /// The text of a file, and one byte more than `limit` at most: whoever parses it refuses that.
 pub(crate) fn read_text(path: &Path, limit: usize) -> Result<String, String> {
-    let unreadable = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
     let limit = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
     let mut bytes = Vec::new();
-    std::fs::File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes)).map_err(unreadable)?;
+    open(path)?.take(limit).read_to_end(&mut bytes).map_err(|error| unreadable(path, &error))?;
+    if let Some(content @ (Content::Bundle | Content::Utf16)) = Content::of(bytes.get(..64).unwrap_or(&bytes)) {
+        return Err(format!("{}: expected text in UTF-8, found {}", path.display(), content.said()));
+    }
     if bytes.len() as u64 == limit {
         // The cut may lie inside a character.
         return Ok(String::from_utf8_lossy(&bytes).into_owned());
@@ -277,44 +259,26 @@ pub(crate) fn read_text(path: &Path, limit: usize) -> Result<String, String> {
     })
 }
 
-fn collect(path: &Path, files: &mut Files) -> Result<(), String> {
-    let unreadable = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
-    let is_folder = std::fs::metadata(path).map_err(unreadable)?.is_dir();
-    // What has no real path, such as a pipe, is what it is called.
-    let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    if !files.seen.insert(real) {
-        return Ok(());
-    }
-    if !is_folder {
-        files.read.push(path.to_owned());
-    } else {
-        let entries: Result<Vec<_>, _> =
-            std::fs::read_dir(path).map_err(unreadable)?.map(|entry| entry.map(|e| e.path())).collect();
-        let mut entries = entries.map_err(unreadable)?;
-        entries.sort();
-        for entry in entries {
-            if idle_file::is_read(&entry) || entry.is_dir() {
-                collect(&entry, files)?;
-            } else if idle_file::is_meant(&entry) {
-                files.passed_over.push(entry);
-            }
-        }
-    }
-    if files.read.len().max(files.passed_over.len()) > MAX_FILES {
-        return Err(format!("more than {MAX_FILES} files in the paths given"));
-    }
-    Ok(())
-}
-
 /// Parses `sources`; every error of every file is in the result. Documents of the kinds `allow_ignored` are skipped.
 pub(crate) fn parse(sources: &[SourceFile], allow_ignored: &[String]) -> Result<Resources, Vec<String>> {
     let options = istio::ParseOptions { allow_ignored: allow_ignored.to_vec() };
     istio::parse_with(sources, &options).map_err(|errors| {
-        let mut said: Vec<String> = errors.iter().map(ToString::to_string).collect();
-        let refused = |source: &&SourceFile| errors.iter().any(|error| error.to_string().starts_with(&source.name));
+        let misplaced: Vec<(&str, String)> = sources.iter().filter_map(misplaced).collect();
+        // Of a file that is something else altogether, one line says all.
+        let is_said = |error: &&istio::ConfigError| misplaced.iter().all(|(name, _)| *name != error.file);
+        let mut said: Vec<String> = errors.iter().filter(is_said).map(ToString::to_string).collect();
+        let refused = |source: &&SourceFile| errors.iter().any(|error| error.file == source.name);
         said.extend(sources.iter().filter(refused).filter_map(unrendered));
+        said.extend(misplaced.into_iter().map(|(_, why)| why));
         said
     })
+}
+
+/// A file that has another place: it would be refused, for it has no document, and for more than that.
+fn misplaced(source: &SourceFile) -> Option<(&str, String)> {
+    let content = Content::of(source.text.as_bytes()).filter(|content| *content != Content::Documents)?;
+    let why = format!("{}: expected documents of Istio or Kubernetes, found {}", source.name, content.said());
+    Some((&source.name, why))
 }
 
 /// A chart's template is no YAML yet, and what a reader of YAML says of it helps nobody.

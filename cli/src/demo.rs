@@ -8,17 +8,18 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::Value;
 
+use crate::dev;
 use crate::dev::http::{Answer, send};
 use crate::dev::stack::{API_DOMAIN, DETAILS_URL, OTHER_DOMAIN, Ports, RATINGS_URL, Stack};
-use crate::{dev, terminal};
+use crate::terminal::{self, Progress};
 use report::{Outcome, Report};
 use watch::Watch;
 
 pub(crate) const EXAMPLES: &str = "Examples:
-  causeway demo            walk through the requests, for a person
-  causeway demo --json     the same, one JSON object a line
+  causeway demo
+  causeway demo --json     # the same, one JSON object a line
 
-The exit status is 0 only if every request came out as it must.";
+Exit status: 0 only if every request came out as it must, otherwise 1; 2 wrong usage.";
 
 /// The options of `causeway demo`.
 #[derive(Args, Debug)]
@@ -31,7 +32,10 @@ pub struct Demo {
 /// Runs `causeway demo`.
 pub(crate) async fn run(command: Demo) -> ExitCode {
     let watch = Watch::default();
-    let stack = match Stack::start(Ports::default(), watch.lines()).await {
+    let progress = Progress::of("starting every part");
+    let stack = Stack::start(Ports::default(), watch.lines()).await;
+    drop(progress);
+    let stack = match stack {
         Ok(stack) => stack,
         Err(error) => return terminal::failed(&error.to_string()),
     };

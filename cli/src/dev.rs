@@ -17,9 +17,12 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use crate::terminal::{self, Style};
 use stack::{API_DOMAIN, Ports, RATINGS_URL, Stack};
 
-pub(crate) const EXAMPLES: &str = "Examples:
-  causeway dev             start the stack, print curl lines, log decisions until ctrl-c
-  causeway dev --any-port  the same on free ports, beside another one";
+pub(crate) const EXAMPLES: &str = "Examples that run until ctrl-c:
+  causeway dev              # start the stack, print curl lines, log decisions
+  causeway dev --any-port   # the same on free ports, beside another one
+  causeway dev --json       # both as JSON, one object a line
+
+Exit status: 0 ended by ctrl-c; 1 a port is taken, or a part has ended; 2 wrong usage.";
 
 /// The options of `causeway dev`.
 #[derive(Args, Debug)]
@@ -27,13 +30,16 @@ pub struct Dev {
     /// Take any free ports instead of the fixed ones
     #[arg(long)]
     any_port: bool,
+    /// Print one JSON object a line: the curl lines, then the decisions
+    #[arg(long)]
+    json: bool,
 }
 
 /// Runs `causeway dev`.
 pub(crate) async fn run(command: Dev) -> ExitCode {
     let style = Style::detect();
-    let lines: stack::Lines =
-        Arc::new(move |part, line| terminal::line(&format!("{} {line}", style.dim(&format!("{part:>15}")))));
+    let json = command.json;
+    let lines: stack::Lines = Arc::new(move |part, line| terminal::line(&logged(part, line, json, style)));
     let ports = if command.any_port { Ports::default() } else { Ports::FIXED };
     let mut stack = match Stack::start(ports, lines).await {
         Ok(stack) => stack,
@@ -42,14 +48,23 @@ pub(crate) async fn run(command: Dev) -> ExitCode {
         }
         Err(error) => return terminal::failed(&error.to_string()),
     };
-    print_curl_lines(&stack, style);
+    print_curl_lines(&stack, json, style);
     tokio::select! {
         _ = tokio::signal::ctrl_c() => ExitCode::SUCCESS,
         () = stack.ended() => terminal::failed("a part of the stack has ended"),
     }
 }
 
-fn print_curl_lines(stack: &Stack, style: Style) {
+/// A line that a part logs; most are JSON.
+fn logged(part: &str, line: &str, json: bool, style: Style) -> String {
+    if !json {
+        return format!("{} {line}", style.dim(&format!("{part:>15}")));
+    }
+    let entry: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|_| line.into());
+    serde_json::json!({"part": part, "entry": entry}).to_string()
+}
+
+fn print_curl_lines(stack: &Stack, json: bool, style: Style) {
     let Stack { api, issuer, proxy, ingress, .. } = stack;
     let (secret, key, revoked) = (stack.reader_secret.expose(), stack.partner_key.text(), stack.revoked_key.text());
     let sections = [
@@ -103,7 +118,14 @@ fn print_curl_lines(stack: &Stack, style: Style) {
         ),
     ];
     for (what, line) in sections {
+        if json {
+            terminal::line(&serde_json::json!({"shows": what, "command": line}).to_string());
+            continue;
+        }
         terminal::line(&format!("{}\n  {line}\n", style.bold(&format!("# {what}"))));
+    }
+    if json {
+        return;
     }
     terminal::line(&style.bold("# decisions, as they happen (ctrl-c ends it)"));
 }

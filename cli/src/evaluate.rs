@@ -9,14 +9,20 @@ use authz::{Decision, DryRunAllow};
 use clap::Args;
 use serde::Serialize;
 
+use crate::files::{self, Content};
 use crate::request_line::{LineError, MAX_LINE_BYTES, RequestLine, too_long};
 use crate::session::{Session, SessionArgs};
-use crate::terminal;
+use crate::terminal::{self, Progress};
 
 pub(crate) const EXAMPLES: &str = r#"Examples:
-  causeway evaluate --config policies/ --requests requests.jsonl
-  causeway evaluate --mode istio --config policies.yaml mesh.yaml --requests - < requests.jsonl
-  causeway evaluate --config mesh.bundle --requests - --now 1795176000 --revocations revoked.txt
+  causeway init orders --service orders --namespace shop --host api.shop.example
+  causeway evaluate --config orders --requests orders/requests.jsonl
+  causeway evaluate --mode istio --config orders examples/bookinfo/mesh.yaml --requests - < orders/requests.jsonl
+  causeway bundle orders -o orders.bundle
+  causeway evaluate --config orders.bundle --requests - --now 1795176000 < orders/requests.jsonl
+
+Examples with files of yours:
+  causeway evaluate --config mesh.bundle --requests requests.jsonl --revocations revoked.txt
 
 A request is one line:
   {"id":"1","method":"GET","scheme":"http","host":"b.ns1.svc.cluster.local","path":"/a?x=1",
@@ -93,18 +99,29 @@ pub(crate) fn run(command: Evaluate) -> ExitCode {
     let input: Box<dyn Read> = if command.requests.as_os_str() == "-" {
         Box::new(io::stdin().lock())
     } else {
-        match std::fs::File::open(&command.requests) {
+        match files::open(&command.requests) {
             Ok(file) => Box::new(file),
-            Err(error) => {
-                return terminal::refused(&[format!("cannot read {}: {error}", command.requests.display())]);
-            }
+            Err(why) => return terminal::refused(&[why]),
         }
     };
+    let mut input = BufReader::with_capacity(64 * 1024, input);
+    // What is no list of requests from its first byte on is a slip, and no line of it has an answer.
+    match input.fill_buf() {
+        Ok(first) => {
+            if let Some(content) = Content::of(first).filter(|content| *content != Content::Requests) {
+                let (name, found) = (command.requests.display(), content.said());
+                return terminal::refused(&[format!(
+                    "--requests {name}: expected one JSON object a line, found {found}"
+                )]);
+            }
+        }
+        Err(error) => return terminal::failed(&format!("cannot read the requests: {error}")),
+    }
     for warning in &session.loaded.warnings {
         terminal::warn(warning);
     }
     let mut output = BufWriter::with_capacity(64 * 1024, io::stdout().lock());
-    match answer_all(&session, BufReader::with_capacity(64 * 1024, input), &mut output) {
+    match answer_all(&session, input, &mut output) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         // Whoever read the answers has seen enough.
@@ -128,6 +145,7 @@ enum Broken {
 fn answer_all(session: &Session, mut input: impl BufRead, output: &mut impl Write) -> Result<bool, Broken> {
     let mut all = true;
     let mut line = Vec::with_capacity(4 * 1024);
+    let progress = Progress::beside_results("answering requests");
     while let Some(complete) = next_line(&mut input, &mut line).map_err(Broken::Input)? {
         if complete && line.iter().all(u8::is_ascii_whitespace) {
             continue;
@@ -142,6 +160,7 @@ fn answer_all(session: &Session, mut input: impl BufRead, output: &mut impl Writ
             }
         };
         written.and_then(|()| output.write_all(b"\n")).and_then(|()| output.flush()).map_err(Broken::Output)?;
+        progress.one_more();
     }
     Ok(all)
 }

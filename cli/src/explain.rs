@@ -29,17 +29,21 @@ use authz::{Decision, DryRunAllow, Hop, Reason, Request, Trace};
 use clap::Args;
 
 use crate::session::{Session, SessionArgs};
-use crate::terminal::{self, Style};
+use crate::terminal::{self, Progress, Style};
 use input::{Asked, InputArgs};
 use nearest::Change;
 use places::Places;
 use tokens::Presented;
 
 pub(crate) const EXAMPLES: &str = "Examples:
-  causeway explain --config policies/ --requests denied.json
+  causeway explain --config examples/bookinfo --event examples/events/http-2.0.json
+  causeway explain --config examples/bookinfo --curl 'curl https://api.bookinfo.example/admin' --json
+  causeway explain --config examples/bookinfo --workload bookinfo/app=reviews \\
+      --curl \"curl -X POST https://reviews.example/reviews/1 -H 'x-request-id: 1'\"
+
+Examples with files of yours:
+  causeway explain --config policies/ --requests denied.json --all
   causeway explain --config mesh.bundle --event event.json
-  causeway explain --config policies/ --workload bookinfo/app=reviews \\
-      --curl \"curl -X POST https://reviews.example/reviews/1 -H 'Authorization: Bearer …'\"
 
 Exit status: 0 explained, whatever the verdict; 1 a request could not be read; 2 a refused configuration or wrong usage.";
 
@@ -82,7 +86,9 @@ pub(crate) fn run(command: Explain) -> ExitCode {
     let places = session.loaded.resources.as_ref().map(Places::of).unwrap_or_default();
     let style = Style::detect();
     let mut exit = ExitCode::SUCCESS;
+    let progress = Progress::beside_results("explaining requests");
     for (index, asked) in asked.into_iter().enumerate() {
+        progress.one_more();
         let explained = match asked {
             Ok(asked) => explain(&session, &asked, &places, |explained| {
                 if json { json::line(explained) } else { render::page(explained, all, style) }

@@ -18,10 +18,11 @@ use crate::terminal;
 use question::{Question, QuestionArgs};
 
 pub(crate) const EXAMPLES: &str = "Examples:
-  causeway explain-egress --config examples/bookinfo http://ratings.bookinfo:9080/ratings/1
-  causeway explain-egress --config mesh.bundle --namespace bookinfo --labels app=reviews,version=v2 \\
+  causeway explain-egress --config examples/bookinfo http://ratings.bookinfo.svc.cluster.local:9080/ratings/1
+  causeway explain-egress --config examples/bookinfo --namespace bookinfo --labels app=reviews,version=v2 \\
       --header 'end-user: jason' http://reviews:9080/
-  causeway explain-egress --config policies/ --locality eu-central-1/euc1-az1 --json http://ratings:9080/
+  causeway explain-egress --config examples/bookinfo --locality eu-central-1/euc1-az1 --namespace bookinfo \\
+      --json http://ratings:9080/
 
 Nothing is sent and no name is looked up.
 

@@ -12,7 +12,7 @@ use platform::sigv4;
 use serde_json::Value;
 
 use crate::dev::basic_credentials;
-use crate::terminal;
+use crate::terminal::{self, Progress};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_ANSWER_BYTES: usize = 8 * 1024 * 1024;
@@ -102,6 +102,7 @@ impl Issuer {
             ("authorization".to_owned(), Secret::new(basic_credentials(id, secret.expose()))),
             ("content-type".to_owned(), Secret::new("application/x-www-form-urlencoded".to_owned())),
         ];
+        let _progress = Progress::of("asking the issuer for a token");
         let exchange = http.exchange("POST", &url, &headers, form.into_bytes()).await;
         let exchange = exchange.map_err(|error| error.to_string())?;
         let body: Value = serde_json::from_slice(&exchange.body).unwrap_or_default();
@@ -143,6 +144,7 @@ impl Session {
             }
         }
         secret_headers.extend(headers.into_iter().map(|(name, value)| (name, Secret::new(value))));
+        let _progress = Progress::of("asking the issuer");
         let exchange = self.http.exchange(method, &url, &secret_headers, bytes).await.map_err(|e| e.to_string())?;
         let answer: Value = serde_json::from_slice(&exchange.body).unwrap_or_default();
         match exchange.status {
@@ -220,7 +222,7 @@ fn secret(file: &Path) -> Result<Secret<String>, String> {
     use std::io::Read;
     let wrong = |why: &dyn std::fmt::Display| format!("cannot read {}: {why}", file.display());
     let mut text = String::new();
-    let opened = std::fs::File::open(file).map_err(|error| wrong(&error))?;
+    let opened = crate::files::open(file)?;
     opened.take(MAX_SECRET_BYTES + 1).read_to_string(&mut text).map_err(|error| wrong(&error))?;
     if text.len() as u64 > MAX_SECRET_BYTES {
         return Err(wrong(&"it is too long for a secret"));

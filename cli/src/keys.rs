@@ -11,18 +11,46 @@ use crate::issuer::{Issuer, encoded, print_secret, shown};
 use crate::terminal;
 
 pub(crate) const EXAMPLES: &str = "Examples:
+  echo cwk_dev_exampleREADM000000000000000000000000000000004PYycp | causeway keys check
+
+Examples with an issuer:
   export CAUSEWAY_ISSUER_URL=https://issuer.example CAUSEWAY_TOKEN=…
   causeway keys create --environment prod --client partner --scope orders.read --audience orders
   causeway keys list --client partner
   causeway keys rotate ID --overlap-seconds 86400
   causeway keys revoke ID
-  causeway keys check - < key.txt
   causeway keys status
 
 A new value goes to standard output, once, and nowhere else; what is said about it goes to standard error. `check` asks
 nobody: it says whether a text has the form and the checksum of a key.
 
 Exit status: 0 done; 1 the issuer refused or did not answer, or the text is no key; 2 wrong usage.";
+
+const CREATE: &str = "Examples with an issuer:
+  causeway keys create --environment prod --client partner --scope orders.read --audience orders
+  KEY=$(causeway keys create --environment dev --client partner --expires-at 1795176000)";
+
+const LIST: &str = "Examples with an issuer:
+  causeway keys list
+  causeway keys list --client partner --json";
+
+const ROTATE: &str = "Examples with an issuer:
+  causeway keys rotate ID --overlap-seconds 86400
+  causeway keys rotate ID --overlap-seconds 0    # the old value ends at once";
+
+const REVOKE: &str = "Examples with an issuer:
+  causeway keys revoke ID
+  causeway keys revoke ID --iam https://abc.lambda-url.eu-central-1.on.aws";
+
+const CHECK: &str = "Examples:
+  echo cwk_dev_exampleREADM000000000000000000000000000000004PYycp | causeway keys check
+  echo cwk_dev_mistyped | causeway keys check --json    # exit 1
+
+Exit status: 0 the text has the form and the checksum of a key; 1 it has not; 2 wrong usage.";
+
+const STATUS: &str = "Examples with an issuer:
+  causeway keys status
+  causeway keys status --issuer https://issuer.example --token-file token.txt --json";
 
 /// The options of `causeway keys`.
 #[derive(Args, Debug)]
@@ -34,16 +62,22 @@ pub(crate) struct Keys {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Make an API key, and print its value once
+    #[command(after_help = CREATE)]
     Create(Create),
     /// List API keys, without their values
+    #[command(after_help = LIST)]
     List(List),
     /// Give an API key a new value, and print it once; the old one ends after the overlap
+    #[command(after_help = ROTATE)]
     Rotate(Rotate),
     /// Revoke an API key for good
+    #[command(after_help = REVOKE)]
     Revoke(One),
     /// Say whether a text has the form and the checksum of an API key; asks nobody
+    #[command(after_help = CHECK)]
     Check(Check),
     /// Show where the rotation of the signing keys stands
+    #[command(after_help = STATUS)]
     Status(Status),
 }
 
@@ -58,10 +92,10 @@ struct Create {
     #[arg(long, value_name = "ID")]
     client: String,
     /// A scope of the client; may be given several times
-    #[arg(long = "scope")]
+    #[arg(long = "scope", value_name = "SCOPE")]
     scopes: Vec<String>,
     /// An audience of the client; may be given several times
-    #[arg(long = "audience")]
+    #[arg(long = "audience", value_name = "AUDIENCE")]
     audiences: Vec<String>,
     /// What people call it
     #[arg(long)]
@@ -114,6 +148,9 @@ struct Check {
     /// The key; `-`, or nothing, reads it from standard input
     #[arg(value_name = "KEY", default_value = "-", hide_default_value = true)]
     key: String,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Args, Debug)]
@@ -214,8 +251,18 @@ fn check(command: &Check) -> Result<(), String> {
         read.map_err(|error| format!("cannot read the key: {error}"))?;
         text = String::from_utf8_lossy(&bytes).into_owned();
     }
-    let key = ApiKey::parse(text.trim()).map_err(|error| error.to_string())?;
-    terminal::line(&format!("well-formed: id {}, environment {}", key.id(), key.environment()));
+    let key = ApiKey::parse(text.trim()).map_err(|error| error.to_string());
+    if command.json {
+        let said = match &key {
+            Ok(key) => json!({"well_formed": true, "id": key.id(), "environment": key.environment()}),
+            Err(why) => json!({"well_formed": false, "error": why}),
+        };
+        terminal::line(&said.to_string());
+    }
+    let key = key?;
+    if !command.json {
+        terminal::line(&format!("well-formed: id {}, environment {}", key.id(), key.environment()));
+    }
     Ok(())
 }
 

@@ -57,11 +57,13 @@ use finding::{Code, Findings};
 use template::Deployment;
 
 pub(crate) const EXAMPLES: &str = "Examples:
-  causeway lint policies/
-  causeway lint --config policies/ --template template.yaml
-  causeway lint --config policies/ --json --deny all --allow allow-anyone
+  causeway lint examples/bookinfo
+  causeway lint --config examples/bookinfo --template template.yaml
+  causeway lint --config examples/bookinfo --json --deny all --allow allow-anyone
   causeway lint --explain literal-star
-  causeway lint --list";
+  causeway lint --list --json
+
+Exit status: 0 no finding is an error; 1 one is; 2 the configuration is refused, or a code is unknown.";
 
 type Check = fn(&Context<'_>, &mut Findings);
 
@@ -116,10 +118,10 @@ pub(crate) struct Lint {
     #[arg(long, value_name = "CODE")]
     allow: Vec<String>,
     /// Say what a code finds, why, and what to write instead
-    #[arg(long, value_name = "CODE", conflicts_with_all = ["list", "json", "paths", "config"])]
+    #[arg(long, value_name = "CODE", conflicts_with_all = ["list", "paths", "config"])]
     explain: Option<String>,
     /// List every code
-    #[arg(long, conflicts_with_all = ["json", "paths", "config"])]
+    #[arg(long, conflicts_with_all = ["paths", "config"])]
     list: bool,
 }
 
@@ -169,6 +171,10 @@ pub(crate) fn run(command: Lint) -> ExitCode {
     let Lint { mut paths, config, reading, template, json, deny, allow, explain, list } = command;
     if list {
         for code in all() {
+            if json {
+                terminal::line(&codes::json(code));
+                continue;
+            }
             terminal::line(&format!("{:40} {:8} {}", code.name, code.severity.as_str(), code.what));
         }
         return ExitCode::SUCCESS;
@@ -176,7 +182,7 @@ pub(crate) fn run(command: Lint) -> ExitCode {
     if let Some(name) = explain {
         return match find(&name) {
             Some(code) => {
-                terminal::line(&explanation(code));
+                terminal::line(&if json { codes::json(code) } else { explanation(code) });
                 ExitCode::SUCCESS
             }
             None => terminal::refused(&[unknown_code(&name)]),

@@ -2,8 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
-    causeway::run(causeway::Arguments::parse())
+    causeway::run(std::env::args_os())
 }

@@ -10,10 +10,12 @@ use crate::terminal;
 
 pub(crate) const EXAMPLES: &str = "Examples:
   echo '/a/../b' | causeway normalize --mode BASE
-  causeway normalize --mode MERGE_SLASHES < paths.txt
+  printf '/a//b\\n/a%%2fb\\n' | causeway normalize --mode DECODE_AND_MERGE_SLASHES --json
 
 Reads raw request paths, one a line, and prints for each line the path that policies and the upstream see, or `400`
-where the request is refused. The modes are those of meshConfig.pathNormalization.normalization.";
+where the request is refused. The modes are those of meshConfig.pathNormalization.normalization.
+
+Exit status: 0 whatever the paths; 1 they cannot be read; 2 wrong usage.";
 
 /// The longest path, in bytes.
 const MAX_PATH_BYTES: usize = 64 * 1024;
@@ -24,6 +26,9 @@ pub(crate) struct Normalize {
     /// The mesh's path normalisation
     #[arg(long, value_name = "MODE")]
     mode: NormalizationName,
+    /// Print one JSON object a line
+    #[arg(long)]
+    json: bool,
 }
 
 /// `--mode`, in Istio's words.
@@ -74,8 +79,12 @@ pub(crate) fn run(command: Normalize) -> ExitCode {
         // What is not UTF-8 cannot stand in a request of ours.
         let path = std::str::from_utf8(&line).ok().filter(|path| path.len() <= MAX_PATH_BYTES);
         let normal = path.and_then(|path| istio::path::normalize(path, command.mode.into()).ok());
-        let normal = normal.as_deref().unwrap_or("400");
-        match writeln!(output, "{normal}").and_then(|()| output.flush()) {
+        let said = if command.json {
+            serde_json::json!({"path": String::from_utf8_lossy(&line), "normal": normal}).to_string()
+        } else {
+            normal.unwrap_or_else(|| "400".into()).into()
+        };
+        match writeln!(output, "{said}").and_then(|()| output.flush()) {
             Ok(()) => {}
             // Whoever read the paths has seen enough.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {

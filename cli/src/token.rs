@@ -18,8 +18,8 @@ use serde_json::Value;
 use crate::terminal::{self, Style};
 
 pub(crate) const EXAMPLES: &str = "Examples:
-  causeway token inspect - < token.txt
-  pbpaste | causeway token inspect --json
+  echo eyJhbGciOiJFUzI1NiJ9.eyJleHAiOjE3OTUxNzYwMDB9.c2ln | causeway token inspect
+  echo eyJhbGciOiJFUzI1NiJ9.eyJleHAiOjE3OTUxNzYwMDB9.c2ln | causeway token inspect --now 1795176000 --json
 
 Nothing is verified: anybody can write a token that says anything. The signature is never shown, so that the output
 cannot be used as the token. A token given as an argument stays in the shell's history; standard input leaves no trace.

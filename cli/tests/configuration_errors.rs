@@ -88,12 +88,13 @@ fn what_is_not_there_is_named() {
     let folder = tempfile::tempdir().unwrap();
     for (status, err) in said(folder.path()) {
         assert_eq!(status, Some(2));
-        assert!(err.starts_with("causeway: cannot read c: No such file or directory"), "{err}");
+        assert!(err.starts_with("causeway: cannot read c: it is not there"), "{err}");
     }
     std::fs::create_dir(folder.path().join("c")).unwrap();
     std::fs::write(folder.path().join("c/readme.txt"), "").unwrap();
     for (status, err) in said(folder.path()) {
-        assert_eq!((status, err.as_str()), (Some(2), "causeway: no .yaml or .yml file in c\n"));
+        assert_eq!(status, Some(2));
+        assert!(err.starts_with("causeway: no .yaml or .yml file in c; "), "{err}");
     }
 }
 

@@ -15,6 +15,25 @@ impl Drop for Dev {
 }
 
 #[test]
+fn json_is_an_object_a_line() {
+    let mut dev = Command::new(env!("CARGO_BIN_EXE_causeway"));
+    let mut dev = Dev(dev.args(["dev", "--any-port", "--json"]).stdout(Stdio::piped()).spawn().unwrap());
+    let said = BufReader::new(dev.0.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let mut commands = 0;
+    for line in said {
+        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+        match (line["shows"].as_str(), line["command"].as_str(), line["part"].as_str()) {
+            (Some(_), Some(_), None) => commands += 1,
+            (None, None, Some(_)) => assert!(line.get("entry").is_some(), "{line}"),
+            _ => panic!("{line}"),
+        }
+        if commands == 10 {
+            break;
+        }
+    }
+}
+
+#[test]
 fn every_printed_line_does_what_it_says() {
     if Command::new("curl").arg("--version").output().is_err() {
         assert!(!std::env::var("CAUSEWAY_REQUIRE_TIERS").is_ok_and(|value| value == "1"), "curl is not installed");

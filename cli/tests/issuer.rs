@@ -46,6 +46,23 @@ async fn keys_and_clients_from_the_command_line() {
     let again = admin(&["clients", "create", "partner"]).await;
     assert_eq!(again.code, 1);
     assert!(again.err.contains("409 already_exists"), "{}", again.err);
+    for (arguments, members) in [
+        (&["clients", "list", "--json"][..], &["client_id", "state", "scopes"][..]),
+        (&["clients", "show", "partner", "--json"], &["client_id", "state", "scopes"]),
+        (&["clients", "create", "other", "--scope", "a.b", "--json"], &["client_id", "client_secret"]),
+        (&["clients", "add-secret", "other", "--json"], &["client_secret", "secrets"]),
+        (&["keys", "create", "--environment", "dev", "--client", "other", "--json"], &["id", "api_key"]),
+        (&["keys", "list", "--client", "other", "--json"], &["id", "state"]),
+        (&["keys", "status", "--json"], &[]),
+        (&["clients", "delete", "other", "--json"], &["client_id", "deleted"]),
+    ] {
+        let said = admin(arguments).await;
+        assert_eq!(said.code, 0, "{arguments:?}: {}", said.err);
+        let first: serde_json::Value = serde_json::from_str(said.out.lines().next().unwrap()).unwrap();
+        for member in members {
+            assert!(first.get(member).is_some_and(|value| !value.is_null()), "{arguments:?}: {member}: {first}");
+        }
+    }
     let list = admin(&["clients", "list"]).await;
     assert!(list.out.lines().any(|line| line.starts_with("partner  active")), "{}", list.out);
 

@@ -7,6 +7,8 @@ use authz::{Jwks, KeyOrigin};
 use istio::Resources;
 use platform::https::{Client, checked_url};
 
+use crate::terminal::Progress;
+
 /// How long one document may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -123,10 +125,16 @@ pub(super) fn documents<'a>(urls: &BTreeSet<&'a str>) -> BTreeMap<&'a str, Resul
     if urls.len() > MAX_DOCUMENTS {
         return all(format!("more than {MAX_DOCUMENTS} documents to fetch"));
     }
+    let progress = Progress::of(&format!("fetching {} documents of issuers", urls.len()));
     let fetch = async |text: &str| {
         let url = checked_url(text).map_err(|error| error.to_string())?;
         let body = client.get(&url).await.map_err(|error| format!("{text}: {error}"))?;
         String::from_utf8(body).map_err(|_| format!("{text}: the answer is not UTF-8"))
     };
-    urls.iter().map(|url| (*url, runtime.block_on(fetch(url)))).collect()
+    let counted = |url| {
+        let fetched = runtime.block_on(fetch(url));
+        progress.one_more();
+        fetched
+    };
+    urls.iter().map(|url| (*url, counted(url))).collect()
 }

@@ -10,6 +10,7 @@ use clap::Args;
 use istio::Resources;
 
 use super::{curl, event};
+use crate::files::{Content, open};
 use crate::request_line::{Id, MAX_LINE_BYTES, NamedWorkload, RequestLine, StoredKey, StoredKeyState};
 use crate::session::{Case, Session};
 
@@ -97,10 +98,19 @@ pub(crate) fn read(arguments: &InputArgs, session: &Session) -> Result<Vec<Resul
     }
     if let Some(path) = event {
         let json = input(path)?;
+        is_meant("--event", &json, Content::Event, "the event of an authorizer")?;
         return Ok(vec![Ok(event::read(&json, session, key.as_ref()))]);
     }
     let text = match (requests, request) {
-        (Some(path), _) => input(path)?,
+        (Some(path), _) => {
+            let text = input(path)?;
+            is_meant("--requests", &text, Content::Requests, "one JSON object a line")?;
+            text
+        }
+        (None, Some(json)) if !json.trim_start().starts_with('{') && Path::new(json).is_file() => {
+            let why = format!("--request {json}: expected a JSON object, found a file; use --requests {json}");
+            return Err(Refused::Usage(why));
+        }
         (None, Some(json)) => json.clone(),
         (None, None) => return Err(Refused::Usage("there is no request to explain".to_owned())),
     };
@@ -150,14 +160,25 @@ fn input(path: &Path) -> Result<String, Refused> {
     let read = if path.as_os_str() == "-" {
         std::io::stdin().lock().take(limit).read_to_end(&mut bytes)
     } else {
-        std::fs::File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes))
+        open(path).map_err(Refused::Unreadable)?.take(limit).read_to_end(&mut bytes)
     };
     let name = if path.as_os_str() == "-" { "standard input".to_owned() } else { path.display().to_string() };
     read.map_err(|error| Refused::Unreadable(format!("cannot read {name}: {error}")))?;
+    if let Some(content @ (Content::Bundle | Content::Utf16)) = Content::of(bytes.get(..64).unwrap_or(&bytes)) {
+        return Err(Refused::Usage(format!("{name}: expected JSON, found {}", content.said())));
+    }
     if bytes.len() > MAX_INPUT {
         return Err(Refused::Unreadable(format!("{name} has more than {MAX_INPUT} bytes; pick its requests first")));
     }
     String::from_utf8(bytes).map_err(|_| Refused::Unreadable(format!("{name} is not UTF-8")))
+}
+
+/// Refuses what is plainly something else.
+fn is_meant(option: &str, text: &str, wanted: Content, expected: &str) -> Result<(), Refused> {
+    match Content::of(text.as_bytes()).filter(|content| *content != wanted) {
+        Some(found) => Err(Refused::Usage(format!("{option}: expected {expected}, found {}", found.said()))),
+        None => Ok(()),
+    }
 }
 
 /// Headers in which the configuration looks for credentials.

@@ -44,6 +44,16 @@ pub(super) fn find(name: &str) -> Option<&'static Code> {
     all().into_iter().find(|code| code.name == name)
 }
 
+/// The object of `--list --json` and `--explain --json`.
+pub(super) fn json(code: &Code) -> String {
+    let Code { name, severity, what, why, instead, wrong, right } = code;
+    let (severity, wrong, right) = (severity.as_str(), wrong.trim_end(), right.trim_end());
+    serde_json::json!({
+        "code": name, "severity": severity, "what": what, "why": why, "instead": instead, "wrong": wrong, "right": right,
+    })
+    .to_string()
+}
+
 /// The paragraph of `--explain`.
 pub(super) fn explanation(code: &Code) -> String {
     let Code { name, severity, what, why, instead, wrong, right } = code;

@@ -135,7 +135,9 @@ pub(super) fn identify(document: &At<'_>, allow_ignored: &[String]) -> Option<Id
     let field = |name: &str| {
         let at = document.child(name);
         if at.is_none() {
-            document.error(format!("the field `{name}` is missing"));
+            let expected = document.child("kind").filter(|_| name == "apiVersion").and_then(|kind| versions_of(&kind));
+            let expected = expected.map(|versions| format!("; expected {versions}")).unwrap_or_default();
+            document.error(format!("the field `{name}` is missing{expected}"));
         }
         let at = at?;
         Some((at.non_empty_string()?, at))
@@ -215,12 +217,16 @@ fn group_of(kind: &str) -> Option<&'static Group> {
 
 /// A kind of Istio's or ours, under the name of no group that could have it: passing it over would switch it off.
 fn wrong_group(kind: &str, api_version_at: &At<'_>) -> Option<Identified> {
-    if let Some(group) = group_of(kind) {
-        let known: Vec<_> = group.versions.iter().map(|version| format!("{}/{version}", group.name)).collect();
-        let known = one_of(known.iter().map(String::as_str));
+    if let Some(known) = group_of(kind).map(Group::api_versions) {
         api_version_at.error(format!("the kind `{kind}` belongs to another group; expected {known}"));
     }
     None
+}
+
+/// What `apiVersion` of a document with that kind has to be, if the kind is known.
+fn versions_of(kind: &At<'_>) -> Option<String> {
+    let Value::Scalar(Scalar { text, kind: ScalarKind::String, .. }) = &kind.node.value else { return None };
+    group_of(text).map(Group::api_versions)
 }
 
 /// The kind of the core group that was meant and misspelt. `ConfigMap` itself is somebody else's when it is not named
@@ -235,6 +241,12 @@ fn has_mesh(document: &At<'_>) -> bool {
 }
 
 impl Group {
+    /// Each `apiVersion` of the group, for a sentence.
+    fn api_versions(&self) -> String {
+        let versions: Vec<String> = self.versions.iter().map(|version| format!("{}/{version}", self.name)).collect();
+        one_of(versions.iter().map(String::as_str))
+    }
+
     fn identify(
         &self,
         version: &str,
