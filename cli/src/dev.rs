@@ -13,13 +13,18 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use platform::env::{ProcessEnv, Reader};
+use platform::shadow_mode;
 
 use crate::terminal::{self, Style};
 use stack::{API_DOMAIN, Ports, RATINGS_URL, Stack};
 
 pub(crate) const EXAMPLES: &str = "Examples:
   causeway dev             start the stack, print curl lines, log decisions until ctrl-c
-  causeway dev --any-port  the same on free ports, beside another one";
+  causeway dev --any-port  the same on free ports, beside another one
+
+CAUSEWAY_SHADOW_WORKLOADS and CAUSEWAY_SHADOW_UNTIL put authorizer and adapter into shadow mode, as they do on AWS: see
+docs/migration.md.";
 
 /// The options of `causeway dev`.
 #[derive(Args, Debug)]
@@ -35,7 +40,11 @@ pub(crate) async fn run(command: Dev) -> ExitCode {
     let lines: stack::Lines =
         Arc::new(move |part, line| terminal::line(&format!("{} {line}", style.dim(&format!("{part:>15}")))));
     let ports = if command.any_port { Ports::default() } else { Ports::FIXED };
-    let mut stack = match Stack::start(ports, lines).await {
+    let shadow = match shadow_mode::from_env(&Reader::new(&ProcessEnv)) {
+        Ok(shadow) => shadow,
+        Err(error) => return terminal::refused(&[error.to_string()]),
+    };
+    let mut stack = match Stack::start_in_shadow_mode(ports, lines, shadow).await {
         Ok(stack) => stack,
         Err(error @ stack::StackError::Bind { .. }) => {
             return terminal::failed(&format!("{error}; end what listens there, or use --any-port"));

@@ -15,6 +15,7 @@ mod issuer;
 mod keys;
 mod lint;
 mod normalize;
+mod report;
 mod request_line;
 mod revocations;
 mod session;
@@ -65,6 +66,9 @@ enum Command {
     Clients(clients::Clients),
     /// Look at tokens
     Token(token::Token),
+    /// Read decision lines, and say what would be denied or was, by policy and caller
+    #[command(after_help = report::EXAMPLES)]
+    Report(report::ReportCommand),
     /// Validate Istio YAML and compile it into the file that the Lambda programs read
     #[command(after_help = bundle::EXAMPLES)]
     Bundle(bundle::BundleCommand),
@@ -83,6 +87,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Keys(command) => keys::run(command),
         Command::Clients(command) => clients::run(command),
         Command::Token(command) => token::run(command),
+        Command::Report(command) => report::run(command),
         Command::Bundle(command) => bundle::run(command),
     })
 }
