@@ -101,7 +101,7 @@ async fn another_workload_and_what_cannot_be_judged_is_denied() {
     let elsewhere = world(&issuer, NOBODY, None, "bookinfo/app=reviews,orders").await;
     assert_eq!(elsewhere.ask(&[]).await.0.status, 403);
     let everywhere = world(&issuer, NOBODY, None, "*").await;
-    for path in ["/ratings/../0", "/ratings//0", "ratings", "*"] {
+    for path in ["/ratings/../0", "/ratings/%00", "ratings", "*"] {
         everywhere.lines.drain();
         let answer = Answer::from(everywhere.adapter.check(check(path, &[])).await);
         assert_ne!(answer.status, 200, "{path}: {}", decision(&everywhere.lines));

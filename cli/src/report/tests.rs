@@ -133,7 +133,7 @@ fn lines_are_found_in_what_collectors_put_around_them() {
 
 #[test]
 fn what_is_no_decision_is_skipped_and_counted() {
-    let deep = format!("{}{}{}", "{\"message\":".repeat(9), shadow("/a", ""), "}".repeat(9));
+    let deep = format!("{}{}{}", "{\"message\":".repeat(30), shadow("/a", ""), "}".repeat(30));
     let rows =
         ["START RequestId: 1", "{\"event\":\"metrics\"}", "{\"event\":\"decision\"", "{", "[[[[", "\u{0}", &deep];
     let report = report(&format!("{}\n\n  \n", rows.join("\n")));
