@@ -63,6 +63,23 @@ pub(crate) fn presentable(decision: Decision, request: &Request) -> Decision {
     Deny::new(Reason::TokenMalformed, allow.hop(), detail).into()
 }
 
+/// Under shadow mode, denies after all what would carry a refused token to the upstream: the answer to Envoy can take
+/// headers out, and not a part of the path.
+pub(crate) fn without_refused_tokens(decision: Decision, request: &Request) -> Decision {
+    let refused = match &decision {
+        Decision::Allow(allow) if is_of_nobody(&decision) && allow.upstream_path() != request.path => {
+            allow.would_deny()
+        }
+        _ => None,
+    };
+    refused.cloned().map_or(decision, Decision::Deny)
+}
+
+/// Whether shadow mode lets a request through of whose caller nothing is proven.
+pub(crate) fn is_of_nobody(decision: &Decision) -> bool {
+    matches!(decision, Decision::Allow(allow) if allow.would_deny().is_some() && allow.claims().is_none())
+}
+
 fn allowed(allow: &Allow, request: &Request, behind: &Behind<'_>) -> CheckResponse {
     let changes = allow.header_changes(request);
     let ours = |name: &str| name.starts_with(IDENTITY_PREFIX);

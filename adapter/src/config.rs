@@ -4,12 +4,14 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use authz::ShadowMode;
 use platform::api_keys::ApiKeysConfig;
 use platform::bundle;
 use platform::env::{Env, EnvError, Reader, environment_from_env};
 use platform::jwks::JwksSettings;
 use platform::metrics::Output;
 use platform::revocations::RevocationsConfig;
+use platform::shadow_mode;
 
 use crate::exchange::ExchangeConfig;
 use crate::reload;
@@ -47,6 +49,8 @@ pub struct Config {
     pub reload: Option<Duration>,
     /// Where the list of revoked credentials is fetched from; without it, there is none but the bundle's.
     pub revocations: Option<RevocationsConfig>,
+    /// `CAUSEWAY_SHADOW_WORKLOADS` and `CAUSEWAY_SHADOW_UNTIL`: where nothing is enforced yet.
+    pub shadow: Option<ShadowMode>,
 }
 
 /// A workload of the mesh, as policies select it.
@@ -96,6 +100,7 @@ impl Config {
         let metrics = Output::from_env(&env, "adapter", environment.as_deref(), METRICS_PORT)?;
         let reload = env.number("CAUSEWAY_RELOAD_SECONDS", reload::EVERY, 0, 3_600)?;
         let revocations = RevocationsConfig::from_env(&env)?;
+        let shadow = shadow_mode::from_env(&env)?;
         env.finish()?;
         Ok(Self {
             address: address.unwrap_or(DEFAULT_ADDRESS),
@@ -108,6 +113,7 @@ impl Config {
             metrics,
             reload: (reload > 0).then(|| Duration::from_secs(reload)),
             revocations,
+            shadow,
         })
     }
 }
@@ -165,6 +171,8 @@ mod tests {
             ("CAUSEWAY_PEPPER_SECRET", "pepper"),
             ("CAUSEWAY_REVOCATIONS_URL", "https://issuer.example/revocations"),
             ("CAUSEWAY_REVOCATIONS_ISSUER", "https://issuer.example"),
+            ("CAUSEWAY_SHADOW_WORKLOADS", "bookinfo/app=ratings"),
+            ("CAUSEWAY_SHADOW_UNTIL", "2026-01-01T12:00:00Z"),
             ("AWS_REGION", "eu-central-1"),
             ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"),
             ("AWS_SECRET_ACCESS_KEY", "hunter2"),
@@ -178,6 +186,9 @@ mod tests {
         assert_eq!(config.exchange.as_ref().unwrap().url, "https://issuer.example");
         assert_eq!(config.reload, None);
         assert_eq!(config.revocations.as_ref().unwrap().issuer, "https://issuer.example");
+        let shadow = config.shadow.as_ref().unwrap();
+        assert_eq!(shadow.workloads(), "bookinfo/app=ratings");
+        assert_eq!(Some(shadow.until()), platform::clock::parse_utc("2026-01-01T12:00:00Z"));
         assert!(!format!("{config:?}").contains("hunter2"));
     }
 
@@ -209,6 +220,7 @@ mod tests {
             ),
             (MapEnv::from([("CAUSEWAY_ISSUER_URL", "https://i.example")]), "CAUSEWAY_API_KEYS_TABLE is not set"),
             (MapEnv::from([("CAUSEWAY_TOKEN_AUDIENCE", "a")]), "CAUSEWAY_ISSUER_URL is not set"),
+            (MapEnv::from([("CAUSEWAY_SHADOW_WORKLOADS", "*")]), "CAUSEWAY_SHADOW_UNTIL is not set"),
             (MapEnv::from([("CAUSEWAY_RELOAD_SECONDS", "5s")]), "a whole number from 0 to 3600"),
             (MapEnv::from([("CAUSEWAY_METRICS_PORT", "0")]), "a whole number from 1 to 65535"),
             (MapEnv::from([("CAUSEWAY_METRICS", "EMF")]), "CAUSEWAY_METRICS=\"EMF\" is not valid"),

@@ -22,6 +22,8 @@
 //! | `CAUSEWAY_REVOCATIONS_URL` | where the issuer publishes its signed list of revoked credentials | no list but the bundle's | with the next |
 //! | `CAUSEWAY_REVOCATIONS_ISSUER` | the issuer that signs the list | no list but the bundle's | with the one before |
 //! | `CAUSEWAY_REVOCATIONS_MAX_AGE` | how old the list may be, in seconds from when it was signed; 120 to 86400 | 900 | no |
+//! | `CAUSEWAY_SHADOW_WORKLOADS` | [shadow mode](platform::shadow_mode): where nothing is denied but written down; `*`, or `NAMESPACE` and `NAMESPACE/LABEL=VALUE` with commas between | everything is enforced | with the next |
+//! | `CAUSEWAY_SHADOW_UNTIL` | its end, `2026-12-31T00:00:00Z`; 90 days ahead at most | everything is enforced | with the one before |
 //! | `AWS_REGION` | Region | | with the table |
 //! | `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN` | an access key | the next | one of the three, with the table |
 //! | `AWS_ROLE_ARN`, `AWS_WEB_IDENTITY_TOKEN_FILE`, `AWS_ROLE_SESSION_NAME` | a service account's role on EKS (IRSA), which EKS sets | the next | |
@@ -44,7 +46,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use authz::{Decision, Policies};
+use authz::{Decision, Policies, ShadowMode};
 use envoy_types::ext_authz::v3::pb::{CheckRequest, CheckResponse};
 use platform::bundle::{Bundle, BundleError, Section};
 use platform::decision_line::Seen;
@@ -54,6 +56,7 @@ use platform::log::Log;
 use platform::metrics::Output;
 use platform::panics;
 use platform::revocations::RevocationsSetup;
+use platform::shadow_mode;
 
 pub use answer::{CLIENT_ID_HEADER, IDENTITY_PREFIX, PRINCIPAL_HEADER};
 pub use config::Config;
@@ -158,6 +161,7 @@ struct Inner {
     log: Log,
     metrics: Metrics,
     place: Place,
+    shadow: Option<ShadowMode>,
     /// What checks are answered by; replaced as a whole.
     serving: RwLock<Arc<Serving>>,
 }
@@ -201,7 +205,7 @@ impl Adapter {
         let watch = config.reload.map(|every| Watch::new(config.bundle, bundle.bytes(), every, config.revocations));
         let deps = Deps { revocations, ..deps };
         let place = Place { workload: config.workload, environment: config.environment };
-        let adapter = Self::with_exchange(place, policies, deps, exchange)?;
+        let adapter = Self::with_shadow_mode(place, policies, deps, exchange, config.shadow)?;
         let bound = adapter.listen(config.address)?.with_watch(watch);
         match config.metrics {
             Output::Prometheus(port) => bound.with_prometheus(port),
@@ -227,10 +231,27 @@ impl Adapter {
         deps: Deps,
         exchange: Option<Exchange>,
     ) -> Result<Self, Error> {
+        Self::with_shadow_mode(place, policies, deps, exchange, None)
+    }
+
+    /// As [`with_exchange`](Self::with_exchange), in shadow mode where there is one.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with_shadow_mode(
+        place: Place,
+        policies: Policies,
+        deps: Deps,
+        exchange: Option<Exchange>,
+        shadow: Option<ShadowMode>,
+    ) -> Result<Self, Error> {
         guarded(&place, &policies)?;
         let (log, metrics) = (deps.log.clone(), Metrics::default());
+        if let Some(shadow) = &shadow {
+            log.write(&shadow_mode::announcement(shadow, deps.clock.unix()));
+        }
         let serving = RwLock::new(Serving::new(Front::new(policies, deps)?));
-        Ok(Self(Arc::new(Inner { exchange, log, metrics, place, serving })))
+        Ok(Self(Arc::new(Inner { exchange, log, metrics, place, shadow, serving })))
     }
 
     /// Puts other policies into the place of those in use. Checks that are under way end with the old ones.
@@ -289,7 +310,8 @@ impl Adapter {
         let mut behind = Behind::default();
         let (mut decision, asked) = match parsed {
             Ok(Ok(asked)) => {
-                let decision = front.decide(&asked.request, &asked.target).await;
+                let shadow = self.0.shadow.as_ref();
+                let (decision, _) = front.decide_and(&asked.request, &asked.target, shadow, |_, _, _| ()).await;
                 (answer::presentable(decision, &asked.request), Some(asked))
             }
             Ok(Err(deny)) => (deny.into(), None),
@@ -298,6 +320,13 @@ impl Adapter {
         if let (Some(exchange), Some(asked)) = (&self.0.exchange, &asked) {
             let exchanged = panics::unpanicked(exchanged(exchange, &serving, decision, asked)).await;
             (decision, behind) = exchanged.unwrap_or_else(|panics::Panicked| (front::fault(), Behind::default()));
+        }
+        if let Some(asked) = &asked {
+            decision = self.overlooked(front, decision, asked);
+            if answer::is_of_nobody(&decision) {
+                // Nobody is proven: nothing that looks like a credential stays for the mesh to find.
+                behind = Behind::default();
+            }
         }
         let request = asked.as_ref().map(|asked| &asked.request);
         let latency = started.elapsed();
@@ -314,6 +343,17 @@ impl Adapter {
         );
         self.0.metrics.decided(&decision, latency);
         answer::answer(&decision, request, &behind)
+    }
+}
+
+impl Adapter {
+    /// Shadow mode, also for what was denied behind the gate: a claim that is no header, an exchange that failed.
+    fn overlooked(&self, front: &Front, decision: Decision, asked: &Check) -> Decision {
+        let decision = match (decision, &self.0.shadow) {
+            (Decision::Deny(deny), Some(mode)) => front.overlook(deny, &asked.request, &asked.target, mode),
+            (decision, _) => decision,
+        };
+        answer::without_refused_tokens(decision, &asked.request)
     }
 }
 

@@ -74,6 +74,8 @@ impl ExchangeCounters {
 pub(crate) struct Metrics {
     /// By [`Reason::ALL`].
     decisions: Vec<AtomicU64>,
+    /// The same of those that shadow mode has let through.
+    shadowed: Vec<AtomicU64>,
     allowed: Histogram,
     denied: Histogram,
     /// Checks that were not looked at.
@@ -85,8 +87,10 @@ pub(crate) struct Metrics {
 
 impl Default for Metrics {
     fn default() -> Self {
+        let zeros = || Reason::ALL.iter().map(|_| AtomicU64::new(0)).collect();
         Self {
-            decisions: Reason::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
+            decisions: zeros(),
+            shadowed: zeros(),
             allowed: Histogram::default(),
             denied: Histogram::default(),
             overload: AtomicU64::new(0),
@@ -99,7 +103,8 @@ impl Default for Metrics {
 impl Metrics {
     pub(crate) fn decided(&self, decision: &Decision, latency: Duration) {
         let reason = decision.reason();
-        let counter = Reason::ALL.iter().position(|known| *known == reason).and_then(|at| self.decisions.get(at));
+        let counters = if decision.would_deny().is_some() { &self.shadowed } else { &self.decisions };
+        let counter = Reason::ALL.iter().position(|known| *known == reason).and_then(|at| counters.get(at));
         if let Some(counter) = counter {
             counter.fetch_add(1, Ordering::Relaxed);
         }
@@ -116,8 +121,12 @@ impl Metrics {
             .zip(&self.decisions)
             .map(|(reason, count)| ([("verdict", verdict(reason)), ("reason", reason.as_str())], load(count)))
             .collect();
-        let help = "Decisions by their reason.";
-        let rows = rows.iter().map(|(labels, count)| (&labels[..], *count));
+        let shadowed = Reason::ALL.iter().zip(&self.shadowed).filter(|(reason, _)| reason.status() != 200);
+        let shadowed = shadowed
+            .map(|(reason, count)| ([("verdict", "shadow"), ("reason", reason.as_str())], load(count)))
+            .collect::<Vec<_>>();
+        let help = "Decisions by their reason; with the verdict shadow, denials that shadow mode has let through.";
+        let rows = rows.iter().chain(&shadowed).map(|(labels, count)| (&labels[..], *count));
         text.metric("causeway_decisions_total", Kind::Counter, help, rows);
         let histograms = [(&[("verdict", "allow")][..], &self.allowed), (&[("verdict", "deny")][..], &self.denied)];
         text.histogram("causeway_decision_duration_seconds", "From Envoy's question to the answer.", histograms);

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use authz::ShadowMode;
 use platform::api_keys::ApiKeysConfig;
 use platform::bundle;
 use platform::env::{Env, EnvError, Reader, environment_from_env};
@@ -9,6 +10,7 @@ use platform::jwks::JwksSettings;
 use platform::metrics::{Emf, Metrics};
 use platform::rate_limit::RateLimitConfig;
 use platform::revocations::RevocationsConfig;
+use platform::shadow_mode;
 
 use crate::event::{ResponseKind, TOKEN_HEADER};
 
@@ -33,7 +35,14 @@ pub struct Config {
     pub revocations: Option<RevocationsConfig>,
     /// How clients are limited; without it, they are not.
     pub rate_limits: Option<RateLimitConfig>,
+    /// `CAUSEWAY_SHADOW_WORKLOADS` and `CAUSEWAY_SHADOW_UNTIL`: where nothing is enforced yet. It ends [`LONGEST_TTL`]
+    /// before the second that the variable names.
+    pub shadow: Option<ShadowMode>,
 }
+
+/// The longest time, in seconds, for which API Gateway keeps an answer (`AuthorizerResultTtlInSeconds`). Shadow mode ends
+/// this much earlier here, so that no answer that it gave lets anything pass after its end.
+pub const LONGEST_TTL: u64 = 3_600;
 
 impl Config {
     /// Reads the environment.
@@ -59,6 +68,7 @@ impl Config {
         let metrics = Emf::from_env(&env, Metrics::Emf, "authorizer", environment.as_deref())?;
         let revocations = RevocationsConfig::from_env(&env)?;
         let rate_limits = RateLimitConfig::from_env(&env)?;
+        let shadow = shadow_mode::from_env(&env)?.map(|mode| mode.ending_earlier(LONGEST_TTL));
         env.finish()?;
         Ok(Self {
             bundle: bundle.map_or_else(|| PathBuf::from(bundle::DEFAULT_PATH), PathBuf::from),
@@ -70,6 +80,7 @@ impl Config {
             metrics,
             revocations,
             rate_limits,
+            shadow,
         })
     }
 }
@@ -86,7 +97,7 @@ mod tests {
         assert_eq!(config.bundle, PathBuf::from("/opt/causeway/mesh.bundle"));
         assert_eq!(config.response, ResponseKind::Simple);
         assert_eq!(config.token_header, "authorization");
-        assert!(config.api_keys.is_none() && config.rate_limits.is_none());
+        assert!(config.api_keys.is_none() && config.rate_limits.is_none() && config.shadow.is_none());
         assert_eq!(config.metrics, Some(Emf::new("authorizer", None)));
     }
 
@@ -105,6 +116,8 @@ mod tests {
             ("CAUSEWAY_RATE_LIMITS_TABLE", "rate-limits"),
             ("CAUSEWAY_RATE_LIMIT", "50/s,100"),
             ("CAUSEWAY_RATE_LIMIT_OUTAGE", "deny"),
+            ("CAUSEWAY_SHADOW_WORKLOADS", "shop,bookinfo/app=reviews"),
+            ("CAUSEWAY_SHADOW_UNTIL", "2026-01-01T12:00:00Z"),
             ("AWS_REGION", "eu-central-1"),
             ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"),
             ("AWS_SECRET_ACCESS_KEY", "hunter2"),
@@ -121,6 +134,9 @@ mod tests {
         let limits = config.rate_limits.as_ref().unwrap();
         assert_eq!((limits.table.as_str(), limits.outage), ("rate-limits", platform::rate_limit::Outage::Deny));
         assert_eq!(limits.limit.to_string(), "50/s,100");
+        let shadow = config.shadow.as_ref().unwrap();
+        assert_eq!(shadow.workloads(), "shop,bookinfo/app=reviews");
+        assert_eq!(Some(shadow.until()), platform::clock::parse_utc("2026-01-01T11:00:00Z"));
         assert!(!format!("{config:?}").contains("hunter2"));
     }
 
@@ -141,6 +157,7 @@ mod tests {
                 "CAUSEWAY_REVOCATIONS_ISSUER is not set",
             ),
             (MapEnv::from([("CAUSEWAY_RATE_LIMITS_TABLE", "t")]), "CAUSEWAY_RATE_LIMIT is not set"),
+            (MapEnv::from([("CAUSEWAY_SHADOW_WORKLOADS", "*")]), "CAUSEWAY_SHADOW_UNTIL is not set"),
             (MapEnv::from([("CAUSEWAY_RATE_LIMIT", "fast")]), "CAUSEWAY_RATE_LIMIT=\"fast\" is not valid"),
             (MapEnv::from([("CAUSEWAY_BUNDEL", "x")]), "did you mean CAUSEWAY_BUNDLE?"),
         ] {

@@ -20,6 +20,8 @@
 //! | `CAUSEWAY_RATE_LIMITS_TABLE` | the DynamoDB table of [rate limits](platform::rate_limit) | clients are not limited | with the next |
 //! | `CAUSEWAY_RATE_LIMIT` | what each client may ask: `50/s,100` is 50 requests a second, and 100 at once; `/m` is a minute | clients are not limited | with the one before |
 //! | `CAUSEWAY_RATE_LIMIT_OUTAGE` | while that table cannot be used: `allow` (each sandbox limits by itself) or `deny` | `allow` | no |
+//! | `CAUSEWAY_SHADOW_WORKLOADS` | [shadow mode](platform::shadow_mode): where nothing is denied but written down; `*`, or `NAMESPACE` and `NAMESPACE/LABEL=VALUE` with commas between | everything is enforced | with the next |
+//! | `CAUSEWAY_SHADOW_UNTIL` | its end, `2026-12-31T00:00:00Z`; 90 days ahead at most. It ends an hour earlier here, the longest TTL of answers | everything is enforced | with the one before |
 //! | `AWS_REGION`, `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN` | Region and credentials; Lambda sets them | | with a table |
 //! | `AWS_ENDPOINT_URL`, `AWS_ENDPOINT_URL_DYNAMODB`, `AWS_ENDPOINT_URL_SECRETS_MANAGER` | stand-ins for the AWS services | AWS | no |
 
@@ -46,6 +48,7 @@ use platform::log::Log;
 use platform::panics;
 use platform::rate_limit::RateLimits;
 use platform::revocations::RevocationsSetup;
+use platform::shadow_mode;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -123,6 +126,9 @@ impl Authorizer {
         let outputs = policies.output_headers().into_iter().map(Output::new).collect();
         let clock = deps.clock.clone();
         let front = Front::new(policies, deps)?;
+        if let Some(shadow) = &config.shadow {
+            front.log().write(&shadow_mode::announcement(shadow, clock.unix()));
+        }
         Ok(Self(Arc::new(Inner { apis: KnownApis::new(apis), clock, config, front, outputs })))
     }
 
@@ -163,7 +169,8 @@ impl Authorizer {
                             }
                             apis.grants(&event, policies, given, decision, front.log())
                         };
-                        let (decision, found) = front.decide_and(&event.request, &event.target, then).await;
+                        let shadow = config.shadow.as_ref();
+                        let (decision, found) = front.decide_and(&event.request, &event.target, shadow, then).await;
                         also = found.unwrap_or_default();
                         decision
                     }
@@ -184,7 +191,16 @@ impl Authorizer {
                 (front::fault(), Asked { form, ..Asked::nothing() })
             }
         };
-        let (decision, context) = response::presentable(decision, &asked.form, &asked.seen.request_id, outputs);
+        let presentable = |decision| response::presentable(decision, &asked.form, &asked.seen.request_id, outputs);
+        let (decision, context) = presentable(decision);
+        let (decision, context, usage_plan_key) = match self.overlooked(&decision, &asked) {
+            None => (decision, context, asked.usage_plan_key.clone()),
+            // The claims could not be handed on, and the key that they come from is not vouched for either.
+            Some(overlooked) => {
+                let (decision, context) = presentable(overlooked);
+                (decision, context, None)
+            }
+        };
         front.record(
             &decision,
             &Seen {
@@ -196,7 +212,6 @@ impl Authorizer {
                 latency: started.elapsed(),
             },
         );
-        let Asked { usage_plan_key, .. } = asked;
         response::answer(&decision, &asked.form, context, usage_plan_key, &also)
     }
 
@@ -208,6 +223,15 @@ impl Authorizer {
         let answer = self.authorize(&event.to_string()).await?;
         // An answer is a plain structure of texts; should it ever not be one, nobody gets in.
         serde_json::to_value(&answer).map_err(|_| Unauthorized)
+    }
+
+    /// What shadow mode makes of an answer that could not be given.
+    fn overlooked(&self, decision: &Decision, asked: &Asked) -> Option<Decision> {
+        let Inner { config, front, .. } = &*self.0;
+        let (Decision::Deny(deny), Some(mode)) = (decision, &config.shadow) else { return None };
+        let (request, target) = (asked.request.as_ref()?, asked.target.as_ref()?);
+        let overlooked = front.overlook(deny.clone(), request, target, mode);
+        overlooked.is_allowed().then_some(overlooked)
     }
 
     fn parse(&self, event: &str) -> Result<Event, Box<Refused>> {
@@ -244,6 +268,7 @@ impl Authorizer {
 /// What was asked, as far as it could be read.
 struct Asked {
     request: Option<authz::Request>,
+    target: Option<Target>,
     form: Form,
     seen: event::Seen,
     usage_plan_key: Option<String>,
@@ -251,13 +276,14 @@ struct Asked {
 
 impl Asked {
     fn nothing() -> Self {
-        Self { request: None, form: Form::Simple, seen: event::Seen::default(), usage_plan_key: None }
+        Self { request: None, target: None, form: Form::Simple, seen: event::Seen::default(), usage_plan_key: None }
     }
 }
 
 impl From<Event> for Asked {
     fn from(event: Event) -> Self {
-        Self { request: Some(event.request), form: event.form, seen: event.seen, ..Self::nothing() }
+        let Event { request, target, form, seen } = event;
+        Self { request: Some(request), target: Some(target), form, seen, usage_plan_key: None }
     }
 }
 

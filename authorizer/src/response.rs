@@ -111,6 +111,9 @@ pub fn answer(
     usage_plan_key: Option<String>,
     also: &Resources,
 ) -> Result<Answer, Unauthorized> {
+    // What shadow mode overlooks is this request alone.
+    let nothing = Resources::default();
+    let also = if decision.would_deny().is_some() { &nothing } else { also };
     let authorized = match decision {
         Decision::Allow(_) => true,
         Decision::Deny(deny) if is_about_credentials(deny.reason) => return Err(Unauthorized),

@@ -65,6 +65,7 @@ fn world(response: ResponseKind, apis: Option<Vec<u8>>) -> (Authorizer, Issuer, 
         metrics: None,
         revocations: None,
         rate_limits: None,
+        shadow: None,
     };
     let apis = apis.map(|apis| Arc::new(apis) as SharedBytes);
     let authorizer = Authorizer::with_apis(config, support::policies(&issuer), apis, deps).unwrap();

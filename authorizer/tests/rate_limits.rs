@@ -63,6 +63,7 @@ impl World {
             metrics: None,
             revocations: None,
             rate_limits: None,
+            shadow: None,
         };
         let authorizer =
             Authorizer::with_apis(config, support::policies(&issuer), Some(Arc::new(routes())), deps).unwrap();

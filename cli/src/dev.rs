@@ -13,6 +13,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use platform::env::{ProcessEnv, Reader};
+use platform::shadow_mode;
 
 use crate::terminal::{self, Style};
 use stack::{API_DOMAIN, Ports, RATINGS_URL, Stack};
@@ -21,6 +23,9 @@ pub(crate) const EXAMPLES: &str = "Examples that run until ctrl-c:
   causeway dev              # start the stack, print curl lines, log decisions
   causeway dev --any-port   # the same on free ports, beside another one
   causeway dev --json       # both as JSON, one object a line
+
+CAUSEWAY_SHADOW_WORKLOADS and CAUSEWAY_SHADOW_UNTIL put authorizer and adapter into shadow mode, as they do on AWS: see
+docs/migration.md.
 
 Exit status: 0 ended by ctrl-c; 1 a port is taken, or a part has ended; 2 wrong usage.";
 
@@ -41,7 +46,11 @@ pub(crate) async fn run(command: Dev) -> ExitCode {
     let json = command.json;
     let lines: stack::Lines = Arc::new(move |part, line| terminal::line(&logged(part, line, json, style)));
     let ports = if command.any_port { Ports::default() } else { Ports::FIXED };
-    let mut stack = match Stack::start(ports, lines).await {
+    let shadow = match shadow_mode::from_env(&Reader::new(&ProcessEnv)) {
+        Ok(shadow) => shadow,
+        Err(error) => return terminal::refused(&[error.to_string()]),
+    };
+    let mut stack = match Stack::start_in_shadow_mode(ports, lines, shadow).await {
         Ok(stack) => stack,
         Err(error @ stack::StackError::Bind { .. }) => {
             return terminal::failed(&format!("{error}; end what listens there, or use --any-port"));

@@ -19,6 +19,7 @@ mod keys;
 mod lint;
 mod manual;
 mod normalize;
+mod report;
 mod request_line;
 mod revocations;
 mod session;
@@ -88,6 +89,9 @@ enum Command {
     /// Write a commented starter configuration for a service
     #[command(after_help = init::EXAMPLES)]
     Init(init::Init),
+    /// Read decision lines, and say what would be denied or was, by policy and caller
+    #[command(after_help = report::EXAMPLES)]
+    Report(report::ReportCommand),
     /// Validate Istio YAML and compile it into the file that the Lambda programs read
     #[command(after_help = bundle::EXAMPLES)]
     Bundle(bundle::BundleCommand),
@@ -129,6 +133,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Clients(command) => clients::run(command),
         Command::Token(command) => token::run(command),
         Command::Init(command) => init::run(command),
+        Command::Report(command) => report::run(command),
         Command::Bundle(command) => bundle::run(command),
         Command::Completions(command) => manual::completions(&command),
         Command::Man(command) => manual::pages(&command),

@@ -67,6 +67,7 @@ impl World {
             metrics: None,
             revocations: None,
             rate_limits: None,
+            shadow: None,
         };
         let authorizer = Authorizer::new(configure(config), policies, deps).unwrap();
         Self { authorizer, issuer, lines }

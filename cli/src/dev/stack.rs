@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use adapter::Adapter;
 use authorizer::Authorizer;
-use authz::Policies;
 use authz::api_key::ApiKey;
+use authz::{Policies, ShadowMode};
 use identity::Secret;
 use istio::{Resources, SourceFile};
 use key_issuer::{Administration, KeyIssuer};
@@ -140,6 +140,15 @@ pub struct Stack {
 impl Stack {
     /// Starts everything.
     pub async fn start(ports: Ports, lines: Lines) -> Result<Self, StackError> {
+        Self::start_in_shadow_mode(ports, lines, None).await
+    }
+
+    /// As [`start`](Self::start), with authorizer and adapter in shadow mode where there is one.
+    pub async fn start_in_shadow_mode(
+        ports: Ports,
+        lines: Lines,
+        shadow: Option<ShadowMode>,
+    ) -> Result<Self, StackError> {
         let logs = Logs(lines);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let mut tasks = JoinSet::new();
@@ -219,7 +228,8 @@ impl Stack {
 
         // The central API with its authorizer.
         let deps = credentials.front_deps(clock.clone(), logs.of("authorizer"));
-        let authorizer = Authorizer::new(authorizer_config(), policies()?, deps);
+        let config = authorizer::Config { shadow: shadow.clone(), ..authorizer_config() };
+        let authorizer = Authorizer::new(config, policies()?, deps);
         let authorizer = authorizer.map_err(|error| StackError::Part { part: "authorizer", why: error.to_string() })?;
         let api = central_api(InProcess::service(authorizer), proxy);
         let api = serve(&mut tasks, "API Gateway", Gateway::bind(api, loopback(ports.api)), ports.api).await?;
@@ -231,7 +241,8 @@ impl Stack {
         };
         let place = adapter::Place { workload: Some(workload), environment: Some(ENVIRONMENT.to_owned()) };
         let deps = credentials.front_deps(clock, logs.of("adapter"));
-        let bound = Adapter::new(place, policies()?, deps).and_then(|adapter| adapter.listen(loopback(ports.adapter)));
+        let adapter = Adapter::with_shadow_mode(place, policies()?, deps, None, shadow);
+        let bound = adapter.and_then(|adapter| adapter.listen(loopback(ports.adapter)));
         let bound = bound.map_err(|error| match error {
             adapter::Error::Bind { address, source } => {
                 StackError::Bind { part: "adapter", address, why: source.to_string() }
@@ -380,6 +391,7 @@ fn authorizer_config() -> authorizer::Config {
         metrics: None,
         revocations: None,
         rate_limits: None,
+        shadow: None,
     }
 }
 

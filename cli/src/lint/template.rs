@@ -7,6 +7,7 @@ pub(super) mod cache;
 mod cache_codes;
 pub(super) mod headers;
 pub(super) mod routes;
+mod shadow_mode;
 mod unseen;
 
 use authz::api::{Access, Api, ApiKind, Authorizer, AuthorizerKind, Route, Text};
@@ -30,6 +31,7 @@ pub(super) const TOPICS: &[(&[&Code], Check)] = &[
     (cache::CODES, cache::check),
     (headers::CODES, headers::check),
     (routes::CODES, routes::check),
+    (shadow_mode::CODES, shadow_mode::check),
     (unseen::CODES, unseen::check),
 ];
 

@@ -16,6 +16,12 @@ pub(crate) struct Function {
     pub(crate) response: Option<Text>,
     /// Whether it has `CAUSEWAY_RATE_LIMITS_TABLE`, be it under a condition.
     pub(crate) limits_rates: bool,
+    /// `CAUSEWAY_SHADOW_WORKLOADS`, be it under a condition, and `CAUSEWAY_SHADOW_UNTIL` where it is known.
+    pub(crate) shadow: Option<Text>,
+    /// The template.
+    pub(crate) file: String,
+    /// Line of its definition, counted from 1.
+    pub(crate) line: u32,
 }
 
 /// An integration that sends requests on over HTTP.
@@ -83,7 +89,18 @@ impl Reader<'_> {
             all.iter().find(|member| member.name == "CAUSEWAY_RESPONSE").map(|member| self.text(&member.node));
         let is_causeway = all.iter().any(|member| member.name.starts_with("CAUSEWAY_"));
         let limits_rates = all.iter().any(|member| member.name == "CAUSEWAY_RATE_LIMITS_TABLE");
-        self.functions.push(Function { name: resource.name.clone(), is_causeway, response, limits_rates });
+        let has_shadow = all.iter().any(|member| member.name == "CAUSEWAY_SHADOW_WORKLOADS");
+        let until = all.iter().find(|member| member.name == "CAUSEWAY_SHADOW_UNTIL");
+        let until = until.map_or_else(|| Text::Opaque("nobody".to_owned()), |member| self.text(&member.node));
+        self.functions.push(Function {
+            name: resource.name.clone(),
+            is_causeway,
+            response,
+            limits_rates,
+            shadow: has_shadow.then_some(until),
+            file: self.file.to_owned(),
+            line: resource.line,
+        });
     }
 
     pub(super) fn v2_integration(&mut self, resource: &Member) {

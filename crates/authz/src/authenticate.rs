@@ -5,11 +5,13 @@ mod output;
 mod query;
 mod read;
 mod repeated;
+mod strip;
 mod tokens;
 mod trace;
 
 pub(crate) use keys::{KeyContext, presented_key, same_client};
 pub(crate) use repeated::joined;
+pub(crate) use strip::strip;
 pub(crate) use trace::trace;
 
 use crate::claims::Claims;

@@ -61,6 +61,14 @@ impl Decision {
         }
     }
 
+    /// What would have been answered without shadow mode, where that let the request pass.
+    pub fn would_deny(&self) -> Option<&Deny> {
+        match self {
+            Self::Allow(allow) => allow.would_deny(),
+            Self::Deny(_) => None,
+        }
+    }
+
     /// The hop that decided.
     pub fn hop(&self) -> Hop {
         match self {
@@ -128,6 +136,7 @@ pub struct Allow {
     claim_headers: Vec<String>,
     by_api_key: bool,
     shadow: Shadow,
+    would_deny: Option<Box<Deny>>,
 }
 
 impl fmt::Debug for Allow {
@@ -143,6 +152,7 @@ impl fmt::Debug for Allow {
             claim_headers,
             by_api_key,
             shadow,
+            would_deny,
         } = self;
         f.debug_struct("Allow")
             .field("reason", reason)
@@ -156,6 +166,7 @@ impl fmt::Debug for Allow {
             .field("claim_headers", claim_headers)
             .field("by_api_key", by_api_key)
             .field("shadow", shadow)
+            .field("would_deny", would_deny)
             .finish()
     }
 }
@@ -171,6 +182,8 @@ pub(crate) struct AllowParts {
     pub(crate) claim_headers: Vec<String>,
     pub(crate) by_api_key: bool,
     pub(crate) shadow: Shadow,
+    /// The denial that shadow mode overlooks.
+    pub(crate) would_deny: Option<Box<Deny>>,
 }
 
 impl Allow {
@@ -186,6 +199,7 @@ impl Allow {
             claim_headers,
             by_api_key,
             shadow,
+            would_deny,
         } = parts;
         let principal = claims.as_ref().and_then(Claims::principal);
         Self {
@@ -199,10 +213,11 @@ impl Allow {
             claim_headers,
             by_api_key,
             shadow,
+            would_deny,
         }
     }
 
-    /// Why: [`Reason::AllowedByPolicy`] or [`Reason::AllowedNoPolicy`].
+    /// Why: [`Reason::AllowedByPolicy`] or [`Reason::AllowedNoPolicy`]; under shadow mode why it would have been denied.
     pub fn reason(&self) -> Reason {
         self.reason
     }
@@ -212,7 +227,8 @@ impl Allow {
         self.hop
     }
 
-    /// Istio's id of the ALLOW rule that matched; the destination's where both hops have one.
+    /// Istio's id of the ALLOW rule that matched; the destination's where both hops have one. Under shadow mode that of
+    /// the rule that would have denied.
     pub fn policy(&self) -> Option<&str> {
         self.policy.as_deref()
     }
@@ -255,6 +271,14 @@ impl Allow {
     /// What AUDIT and dry-run policies found.
     pub fn shadow(&self) -> &Shadow {
         &self.shadow
+    }
+
+    /// What would have been answered without [shadow mode](crate::shadow_mode): this is no allow of the policies then, but
+    /// their denial, overlooked. It vouches for what was proven before the denial and for nothing else: where a credential
+    /// was refused, there are no claims, no claim headers and no credentials among the
+    /// [`upstream_headers`](Self::upstream_headers).
+    pub fn would_deny(&self) -> Option<&Deny> {
+        self.would_deny.as_deref()
     }
 
     /// Whether an API key was presented, and proven.

@@ -1,5 +1,9 @@
 //! The one place that answers "allow".
 
+mod overlook;
+
+pub use overlook::overlook;
+
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -391,6 +395,7 @@ impl Passed {
             upstream_headers: self.visible.headers,
             claim_headers: self.visible.made,
             shadow: self.shadow,
+            would_deny: None,
         }
     }
 
@@ -436,22 +441,8 @@ impl<'a> Way<'a> {
         let visible = std::mem::take(&mut first.visible);
         let arrival = Arrival { area: self.area, ..Arrival::at_destination(gateway, route, request, &first) };
         let second = self.pass(&arrival, visible).map_err(|deny| first.denied_later(deny))?;
-        // A hop that reads the key alone and one that reads the token alone must not add up to more than either of the
-        // two clients may do.
-        if let (Some(one), Some(other)) = (&first.claims, &second.claims)
-            && (first.by_key || second.by_key)
-        {
-            authenticate::same_client(one, other)
-                .map_err(|refused| first.denied_later(Deny::new(refused.reason, Hop::Destination, refused.detail)))?;
-        } else if let (Some(one), Some(other)) = (&first.claims, &second.claims)
-            && self.policies.mode() == Mode::Strict
-            && ["iss", "sub"].iter().any(|name| one.get(name) != other.get(name))
-        {
-            // Nor a token that only the first hop reads and one that only the second does.
-            let detail =
-                "the token that the gateway reads and the one that the destination reads name different callers";
-            return Err(first.denied_later(Deny::new(Reason::CredentialMismatch, Hop::Destination, detail)));
-        }
+        let (one, other) = ((first.claims.as_ref(), first.by_key), (second.claims.as_ref(), second.by_key));
+        same_caller(self.policies, one, other).map_err(|deny| first.denied_later(deny))?;
         let reason = match (first.verdict_reason(), second.verdict_reason()) {
             (Reason::AllowedNoPolicy, Reason::AllowedNoPolicy) => Reason::AllowedNoPolicy,
             _ => Reason::AllowedByPolicy,
@@ -496,6 +487,27 @@ impl<'a> Way<'a> {
         trace.hops.push(hop);
         passed
     }
+}
+
+/// What both hops know of the caller must be about one.
+fn same_caller(
+    policies: &Policies,
+    (one, first_by_key): (Option<&Claims>, bool),
+    (other, second_by_key): (Option<&Claims>, bool),
+) -> Result<(), Deny> {
+    let (Some(one), Some(other)) = (one, other) else { return Ok(()) };
+    // A hop that reads the key alone and one that reads the token alone must not add up to more than either of the
+    // two clients may do.
+    if first_by_key || second_by_key {
+        return authenticate::same_client(one, other)
+            .map_err(|refused| Deny::new(refused.reason, Hop::Destination, refused.detail));
+    }
+    if policies.mode() == Mode::Strict && ["iss", "sub"].iter().any(|name| one.get(name) != other.get(name)) {
+        // Nor a token that only the first hop reads and one that only the second does.
+        let detail = "the token that the gateway reads and the one that the destination reads name different callers";
+        return Err(Deny::new(Reason::CredentialMismatch, Hop::Destination, detail));
+    }
+    Ok(())
 }
 
 /// The stages of Istio's listener, in its order: CUSTOM, then authentication, then AUDIT, DENY and ALLOW.

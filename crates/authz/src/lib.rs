@@ -35,6 +35,7 @@ pub mod read_set;
 pub mod reason;
 pub mod request;
 pub mod revocation;
+pub mod shadow_mode;
 pub mod trace;
 mod uncovered;
 pub mod verified;
@@ -46,6 +47,7 @@ pub use compiled::{Mode, PeerMode};
 pub use decision::{Allow, Decision, Deny, DryRunAllow, HeaderChanges, Hop, Shadow};
 pub use gate::{
     Credentials, Given, KeysNeeded, PresentedKey, ProviderAnswer, credentials, credentials_with, decide, explain,
+    overlook,
 };
 pub use grants::{Grants, grants};
 pub use istio::path;
@@ -55,5 +57,6 @@ pub use read_set::{ReadSet, read_set};
 pub use reason::Reason;
 pub use request::{Attribute, PathHandling, Peer, Request, Target, UNAVAILABLE_AT_API_GATEWAY, Unknown};
 pub use revocation::{RevocationList, RevocationListError, Revocations, RevokedId, UnverifiedRevocationList};
+pub use shadow_mode::ShadowMode;
 pub use trace::Trace;
 pub use verified::VerifiedTokens;

@@ -100,9 +100,66 @@ pub fn rfc3339(time: SystemTime) -> String {
     String::from_utf8(text).unwrap_or_default()
 }
 
+/// Seconds since 1970 of `2026-12-31T00:00:00Z`: RFC 3339 in whole seconds and UTC, and nothing else; `None` for a date
+/// that there is not.
+pub fn parse_utc(text: &str) -> Option<u64> {
+    let number = |from: usize, to: usize| -> Option<u64> {
+        let digits = text.get(from..to)?;
+        digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
+    };
+    let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
+    let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
+    // The way back of `rfc3339`: years begin in March, and 1970 does 719,468 days after the year 0.
+    let (shifted_year, shifted_month) = if month > 2 { (year, month - 3) } else { (year.checked_sub(1)?, month + 9) };
+    let leap_days = shifted_year / 4 - shifted_year / 100 + shifted_year / 400;
+    let days = shifted_year * 365 + leap_days + (153 * shifted_month + 2) / 5 + day.checked_sub(1)?;
+    let seconds = days.checked_sub(719_468)? * 86_400 + hour * 3_600 + minute * 60 + second;
+    // Written again it is the same text, unless it was no date, no time or of another form.
+    let written = rfc3339(UNIX_EPOCH + Duration::from_secs(seconds));
+    (written.strip_suffix(".000Z") == text.strip_suffix('Z')).then_some(seconds)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn dates_are_read() {
+        for (text, unix) in [
+            ("1970-01-01T00:00:00Z", Some(0)),
+            ("2000-02-29T00:00:00Z", Some(951_782_400)),
+            ("2026-11-20T12:00:00Z", Some(1_795_176_000)),
+            ("2100-03-01T00:00:00Z", Some(4_107_542_400)),
+            ("9999-12-31T23:59:59Z", Some(253_402_300_799)),
+            ("2100-02-29T00:00:00Z", None),
+            ("2026-02-30T00:00:00Z", None),
+            ("2026-00-10T00:00:00Z", None),
+            ("2026-13-01T00:00:00Z", None),
+            ("2026-01-00T00:00:00Z", None),
+            ("2026-01-01T24:00:00Z", None),
+            ("2026-01-01T23:60:00Z", None),
+            ("2026-01-01T23:59:60Z", None),
+            ("1969-12-31T23:59:59Z", None),
+            ("0000-01-01T00:00:00Z", None),
+            ("2026-01-01", None),
+            ("2026-01-01T00:00Z", None),
+            ("2026-01-01T00:00:00", None),
+            ("2026-01-01T00:00:00z", None),
+            ("2026-01-01 00:00:00Z", None),
+            ("2026-01-01T00:00:00+01:00", None),
+            ("2026-01-01T00:00:00.000Z", None),
+            ("+026-01-01T00:00:00Z", None),
+            ("12026-01-01T00:00:00Z", None),
+            ("２026-01-01T00:00:00Z", None),
+            ("", None),
+        ] {
+            assert_eq!(parse_utc(text), unix, "{text}");
+        }
+        for unix in (0..5_000_000_000).step_by(86_399 * 7) {
+            let text = rfc3339(UNIX_EPOCH + Duration::from_secs(unix)).replace(".000Z", "Z");
+            assert_eq!(parse_utc(&text), Some(unix), "{text}");
+        }
+    }
 
     #[test]
     fn dates() {

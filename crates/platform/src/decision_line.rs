@@ -33,6 +33,9 @@ pub(crate) struct Line<'a> {
     ts: String,
     event: &'static str,
     allowed: bool,
+    /// Allowed by shadow mode alone: `reason`, `policy` and `detail` say why it would have been denied.
+    #[serde(skip_serializing_if = "is_false")]
+    shadow: bool,
     status: u16,
     reason: &'static str,
     policy: Option<&'a str>,
@@ -69,20 +72,26 @@ impl<'a> Line<'a> {
         now: SystemTime,
         emf: Option<&'a Emf>,
     ) -> Self {
-        let detail = match decision {
-            Decision::Allow(_) => "",
-            Decision::Deny(deny) => &deny.detail,
+        let denial = match decision {
+            Decision::Allow(allow) => allow.would_deny(),
+            Decision::Deny(deny) => Some(deny),
+        };
+        // Who would have been denied may have been proven, and yet not vouched for.
+        let (principal, client_id) = match denial {
+            Some(deny) => (deny.principal.as_deref(), deny.client_id.as_deref()),
+            None => (decision.principal(), decision.client_id()),
         };
         let Shadow { audit, dry_run_deny, dry_run_allow } = decision.shadow();
         Self {
             ts: rfc3339(now),
             event: "decision",
             allowed: decision.is_allowed(),
+            shadow: decision.would_deny().is_some(),
             status: seen.status,
             reason: decision.reason().as_str(),
             policy: decision.policy().map(shortened),
-            principal: decision.principal().map(shortened),
-            client_id: decision.client_id().map(shortened),
+            principal: principal.map(shortened),
+            client_id: client_id.map(shortened),
             method: shortened(seen.request.map_or("", |request| &request.method)),
             // The query may hold a token.
             path: shortened(seen.request.map_or("", |request| before(&request.path, &['?', '#']))),
@@ -98,11 +107,16 @@ impl<'a> Line<'a> {
                 DryRunAllow::AllowedBy(rule) => shortened(rule),
                 DryRunAllow::Denied => "denied",
             }),
-            detail: shortened(detail),
+            detail: shortened(denial.map_or("", |deny| &deny.detail)),
             latency_us: micros(seen.latency),
-            metrics: emf.map(|emf| emf.decision(decision.is_allowed(), seen.latency, now)),
+            metrics: emf.map(|emf| emf.decision(decision, seen.latency, now)),
         }
     }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 fn before<'a>(text: &'a str, ends: &[char]) -> &'a str {

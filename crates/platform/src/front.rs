@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use authz::{
-    Allow, Decision, Deny, Given, Hop, JwksError, KeySets, Policies, Reason, Request, Revocations, Target,
+    Allow, Decision, Deny, Given, Hop, JwksError, KeySets, Policies, Reason, Request, Revocations, ShadowMode, Target,
     VerifiedTokens,
 };
 
@@ -163,18 +163,19 @@ impl Front {
 
     /// Decides about one request. A panic on the way is a denial for this request, and costs the others nothing.
     pub async fn decide(&self, request: &Request, target: &Target) -> Decision {
-        self.decide_and(request, target, |_, _, _| ()).await.0
+        self.decide_and(request, target, None, |_, _, _| ()).await.0
     }
 
-    /// As [`decide`](Self::decide); then something else is asked of the same policies with what was fetched for the
-    /// decision. There is no answer to that after a panic.
+    /// As [`decide`](Self::decide), in shadow mode where there is one; then something else is asked of the same policies
+    /// with what was fetched for the decision. There is no answer to that after a panic.
     pub async fn decide_and<T>(
         &self,
         request: &Request,
         target: &Target,
+        shadow: Option<&ShadowMode>,
         then: impl FnOnce(&Policies, &Given<'_>, &Decision) -> T,
     ) -> (Decision, Option<T>) {
-        match unpanicked(self.ask(request, target, then)).await {
+        match unpanicked(self.ask(request, target, shadow, then)).await {
             Ok((decision, found)) => (decision, Some(found)),
             Err(Panicked) => (fault(), None),
         }
@@ -202,10 +203,17 @@ impl Front {
         }
     }
 
+    /// What shadow mode makes of a denial that was found behind the gate, if it covers it: the request goes on as one of
+    /// nobody.
+    pub fn overlook(&self, deny: Deny, request: &Request, target: &Target, shadow: &ShadowMode) -> Decision {
+        authz::overlook(&self.policies, request, target, shadow, None, self.clock.unix(), deny)
+    }
+
     async fn ask<T>(
         &self,
         request: &Request,
         target: &Target,
+        shadow: Option<&ShadowMode>,
         then: impl FnOnce(&Policies, &Given<'_>, &Decision) -> T,
     ) -> (Decision, T) {
         // Each look at a token hashes it; a request looks at one four times, twice at each hop.
@@ -233,7 +241,16 @@ impl Front {
             answer = Some(again);
         }
         decision = self.limited(decision, target).await;
-        let found = then(&self.policies, &self.given(&keys, &verified, answer.as_ref(), &revoked), &decision);
+        let given = self.given(&keys, &verified, answer.as_ref(), &revoked);
+        if let Some(mode) = shadow {
+            decision = match decision {
+                Decision::Deny(deny) => {
+                    authz::overlook(&self.policies, request, target, mode, Some(&given), given.now, deny)
+                }
+                allow => allow,
+            };
+        }
+        let found = then(&self.policies, &given, &decision);
         (decision, found)
     }
 

@@ -48,6 +48,8 @@ mod outage_log;
 pub mod rate_limit;
 #[cfg(feature = "jwks")]
 pub mod revocations;
+#[cfg(feature = "jwks")]
+pub mod shadow_mode;
 #[cfg(feature = "aws")]
 pub mod sigv4;
 

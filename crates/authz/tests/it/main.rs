@@ -19,6 +19,7 @@ mod properties;
 mod read_set;
 mod revocations;
 mod rules;
+mod shadow_mode;
 mod support;
 mod token_walk;
 mod trace;

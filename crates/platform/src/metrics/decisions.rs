@@ -3,6 +3,7 @@
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
+use authz::Decision;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
@@ -10,23 +11,29 @@ use super::directives::{Aws, BY_SERVICE, Directive, Metric, milliseconds};
 use super::{Emf, NAMESPACE};
 
 const DIMENSIONS: &[&[&str]] = &[BY_SERVICE, &["service", "environment", "reason"]];
-const METRICS: [Metric; 3] = [
+const METRICS: [Metric; 4] = [
     Metric { name: "Decisions", unit: "Count" },
     Metric { name: "Denied", unit: "Count" },
     Metric { name: "Latency", unit: "Microseconds" },
+    // The last one, which stands in the lines of shadow mode alone: a metric costs where it has data.
+    Metric { name: "Shadowed", unit: "Count" },
 ];
+/// How many of them every line has.
+const ALWAYS: usize = 3;
 
 impl Emf {
     /// The members that make metrics of a decision line. The line itself has `reason`.
-    pub(crate) fn decision(&self, allowed: bool, latency: Duration, now: SystemTime) -> DecisionMetrics<'_> {
+    pub(crate) fn decision(&self, decision: &Decision, latency: Duration, now: SystemTime) -> DecisionMetrics<'_> {
+        let shadowed = decision.would_deny().is_some();
         DecisionMetrics {
-            aws: Aws { timestamp: milliseconds(now), cloud_watch_metrics: DecisionDirectives },
+            aws: Aws { timestamp: milliseconds(now), cloud_watch_metrics: DecisionDirectives { shadowed } },
             service: self.service,
             environment: &self.environment,
             decisions: 1,
             // Zero counts too: the average of `Denied` is the share of denials.
-            denied: u8::from(!allowed),
+            denied: u8::from(!decision.is_allowed()),
             latency: micros(latency),
+            shadowed: shadowed.then_some(1),
         }
     }
 }
@@ -43,24 +50,29 @@ pub(crate) struct DecisionMetrics<'a> {
     denied: u8,
     #[serde(rename = "Latency")]
     latency: u64,
+    #[serde(rename = "Shadowed", skip_serializing_if = "Option::is_none")]
+    shadowed: Option<u8>,
 }
 
-/// The directives of every decision line. They are always the same, and twenty texts: written once, they are copied.
-struct DecisionDirectives;
+/// The directives of a decision line. They are always the same, and twenty texts: written once, they are copied.
+struct DecisionDirectives {
+    shadowed: bool,
+}
 
 impl Serialize for DecisionDirectives {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         static WRITTEN: LazyLock<Option<Box<RawValue>>> =
-            LazyLock::new(|| serde_json::value::to_raw_value(&directives()).ok());
+            LazyLock::new(|| serde_json::value::to_raw_value(&directives(false)).ok());
         match WRITTEN.as_deref() {
-            Some(written) => written.serialize(serializer),
-            None => directives().serialize(serializer),
+            Some(written) if !self.shadowed => written.serialize(serializer),
+            _ => directives(self.shadowed).serialize(serializer),
         }
     }
 }
 
-fn directives() -> [Directive<'static>; 1] {
-    [Directive { namespace: NAMESPACE, dimensions: DIMENSIONS, metrics: &METRICS }]
+fn directives(shadowed: bool) -> [Directive<'static>; 1] {
+    let metrics = if shadowed { &METRICS[..] } else { METRICS.split_at(ALWAYS).0 };
+    [Directive { namespace: NAMESPACE, dimensions: DIMENSIONS, metrics }]
 }
 
 /// Microseconds, as far as they can be counted.

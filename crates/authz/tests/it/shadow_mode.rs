@@ -1,0 +1,280 @@
+//! Shadow mode: what is overlooked, what never is, and what goes on of a request.
+
+use authz::shadow_mode::MAX_AHEAD;
+use authz::{
+    Allow, Decision, Deny, Hop, KeyRecordLookup, KeyState, Mode, Reason, Request, ShadowMode, Target, overlook,
+};
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use crate::support::{NOW, World, api_key, bearer, claims_of, reader, request, token, token_of, with_header, workload};
+
+/// Tokens at every kind of place, and both credentials forwarded.
+const AUTHENTICATION: &str = "
+apiVersion: security.istio.io/v1
+kind: RequestAuthentication
+metadata: { name: tokens, namespace: ns1 }
+spec:
+  jwtRules:
+    - issuer: https://issuer.bookinfo.example
+      audiences: [bookinfo]
+      jwksUri: https://issuer.bookinfo.example/jwks.json
+      forwardOriginalToken: true
+      fromHeaders: [{ name: authorization, prefix: 'Bearer ' }, { name: x-token }]
+      fromParams: [access_token]
+      fromCookies: [session]
+      outputPayloadToHeader: x-payload
+      outputClaimToHeaders: [{ header: x-client, claim: client_id }]
+---
+apiVersion: causeway.dev/v1alpha1
+kind: ApiKeyAuthentication
+metadata: { name: keys, namespace: ns1 }
+spec: { issuer: https://issuer.bookinfo.example, forwardOriginalKey: true }
+---
+";
+
+const CLOSED: &str = "
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: { name: closed, namespace: ns1 }
+spec: {}
+";
+
+fn on() -> ShadowMode {
+    ShadowMode::new("ns1", NOW + 1).unwrap()
+}
+
+/// What shadow mode makes of the world's answer.
+fn shadowed(world: &World, mode: &ShadowMode, request: &Request, target: &Target) -> Decision {
+    match world.decide(request, target) {
+        Decision::Deny(deny) => overlook(&world.policies, request, target, mode, Some(&world.given()), world.now, deny),
+        allow => allow,
+    }
+}
+
+fn allow(decision: Decision) -> Allow {
+    match decision {
+        Decision::Allow(allow) => allow,
+        Decision::Deny(deny) => panic!("{deny:?}"),
+    }
+}
+
+#[test]
+fn each_verdict_with_and_without_shadow_mode() {
+    let world = World::new(&format!("{AUTHENTICATION}{CLOSED}"));
+    let get = || request("GET", "/a");
+    let expired = token(&claims_of("reader", "x").replace(&(NOW + 600).to_string(), &(NOW - 600).to_string()));
+    let rows = [
+        ("no credential", get(), Reason::NoCredential, true, None),
+        ("a good token", bearer(get(), &reader()), Reason::DeniedNoMatch, true, Some("reader")),
+        ("an expired token", bearer(get(), &expired), Reason::TokenExpired, true, None),
+        ("no token at all", bearer(get(), "x"), Reason::TokenMalformed, true, None),
+        ("an unknown key", with_header(get(), "x-api-key", &api_key("a").0), Reason::ApiKeyUnavailable, true, None),
+        ("no key at all", with_header(get(), "x-api-key", "x"), Reason::ApiKeyMalformed, true, None),
+        ("no path", request("GET", "a"), Reason::PathInvalid, false, None),
+        ("a control byte", request("GET", "/a%00"), Reason::PathInvalid, false, None),
+        ("no method", request("", "/a"), Reason::Internal, false, None),
+        (
+            "too many headers",
+            (0..200).fold(get(), |r, i| with_header(r, &i.to_string(), "")),
+            Reason::RequestTooLarge,
+            false,
+            None,
+        ),
+    ];
+    for (name, request, reason, overlooked, client) in rows {
+        let denied = world.decide(&request, &workload());
+        assert_eq!((denied.is_allowed(), denied.reason()), (false, reason), "{name}");
+        let decision = shadowed(&world, &on(), &request, &workload());
+        assert_eq!((decision.is_allowed(), decision.reason()), (overlooked, reason), "{name}: {decision:?}");
+        let Decision::Allow(allow) = decision else { continue };
+        let would = allow.would_deny().unwrap();
+        assert_eq!((would.reason, allow.hop(), allow.client_id()), (reason, Hop::Workload, client), "{name}");
+        // Off in time or place, nothing changes.
+        for mode in [
+            ShadowMode::new("ns2", NOW + 1).unwrap(),
+            ShadowMode::new("ns1/app=c", NOW + 1).unwrap(),
+            ShadowMode::new("*", NOW).unwrap(),
+            ShadowMode::new("*", NOW + MAX_AHEAD + 1).unwrap(),
+        ] {
+            assert!(!shadowed(&world, &mode, &request, &workload()).is_allowed(), "{name}: {mode:?}");
+        }
+    }
+}
+
+#[test]
+fn each_reason_is_overlooked_or_never() {
+    let world = World::new(CLOSED);
+    let never = [
+        Reason::AllowedByPolicy,
+        Reason::AllowedNoPolicy,
+        Reason::GatewayUnknown,
+        Reason::PathNotCanonical,
+        Reason::RequestInvalid,
+        Reason::PathInvalid,
+        Reason::RequestTooLarge,
+        Reason::ConfigurationInvalid,
+        Reason::Internal,
+    ];
+    for reason in Reason::ALL {
+        let deny = Deny::new(*reason, Hop::Workload, "");
+        let given = world.given();
+        for given in [Some(&given), None] {
+            let (get, to) = (request("GET", "/a"), workload());
+            let decision = overlook(&world.policies, &get, &to, &on(), given, NOW, deny.clone());
+            assert_eq!(decision.is_allowed(), !never.contains(reason), "{reason}");
+            assert_eq!(decision.reason(), *reason);
+        }
+    }
+}
+
+#[test]
+fn what_was_refused_does_not_go_on() {
+    let world = World::new(&format!("{AUTHENTICATION}{CLOSED}"));
+    let (good, bad) = (reader(), "e30.e30.e30");
+    let sent = [
+        ("authorization", format!("Bearer {bad}")),
+        ("x-token", good.clone()),
+        ("x-token", bad.to_owned()),
+        ("cookie", format!("a=1; session={bad}; b=2")),
+        ("cookie", format!("session=\"{good}\"; c=3")),
+        ("x-api-key", "cwk_x".to_owned()),
+        ("x-client", "admin".to_owned()),
+        ("x-payload", "e30".to_owned()),
+        ("accept", "*/*".to_owned()),
+    ];
+    let path = format!("/a?x=1&access_token={bad}&y=2&access_token={good}");
+    let request = sent.iter().fold(request("GET", &path), |request, (name, value)| with_header(request, name, value));
+    let allow = allow(shadowed(&world, &on(), &request, &workload()));
+    assert!(allow.claims().is_none() && allow.principal().is_none() && !allow.by_api_key());
+    assert_eq!(allow.claim_headers().count(), 0);
+    assert_eq!(allow.upstream_path(), "/a?x=1&y=2");
+    let mut headers = allow.upstream_headers().to_vec();
+    headers.sort();
+    let expected = [("accept", "*/*"), ("cookie", "a=1; b=2; c=3")].map(|(n, v)| (n.to_owned(), v.to_owned()));
+    assert_eq!(headers, expected);
+    // What is no token of the policies is not theirs to take.
+    let basic = with_header(crate::support::request("GET", "/a?access_token="), "authorization", "Basic YTpi");
+    let decision = shadowed(&world, &on(), &basic, &workload());
+    let allow = self::allow(decision);
+    assert!(allow.upstream_headers().contains(&("authorization".to_owned(), "Basic YTpi".to_owned())), "{allow:?}");
+}
+
+#[test]
+fn a_request_for_another_workload_is_enforced() {
+    let files = [
+        ("access.yaml", include_str!("../../../../examples/bookinfo/access.yaml")),
+        ("gateway.yaml", include_str!("../../../../examples/bookinfo/gateway.yaml")),
+        ("mesh.yaml", include_str!("../../../../examples/bookinfo/mesh.yaml")),
+        ("routes.yaml", include_str!("../../../../examples/bookinfo/routes.yaml")),
+        ("services.yaml", include_str!("../../../../examples/bookinfo/services.yaml")),
+    ];
+    let world = World::of_files(&files);
+    let api = |api_id: &str| Target::ApiGateway {
+        api_id: api_id.to_owned(),
+        stage: "$default".to_owned(),
+        domain: "api.bookinfo.example".to_owned(),
+    };
+    let get = |path: &str| Request { host: "api.bookinfo.example".to_owned(), ..request("GET", path) };
+    let known = "bookinfo";
+    let rows = [
+        // Who is denied by the gateway is looked at by where the request goes.
+        ("bookinfo/app=reviews", known, "/reviews/0", true),
+        ("bookinfo/app=reviews", known, "/productpage", false),
+        ("bookinfo/app=productpage", known, "/productpage", true),
+        ("bookinfo", known, "/productpage", true),
+        ("istio-system", known, "/productpage", false),
+        // Nothing routes it, so it is of no workload.
+        ("bookinfo", known, "/nowhere", false),
+        ("*", known, "/nowhere", true),
+        // Nobody knows what it is.
+        ("*", "other", "/productpage", false),
+    ];
+    for (workloads, api_id, path, overlooked) in rows {
+        let mode = ShadowMode::new(workloads, NOW + 1).unwrap();
+        for request in [get(path), bearer(get(path), "x"), bearer(get(path), &token(&claims_of("a", "other")))] {
+            let decision = shadowed(&world, &mode, &request, &api(api_id));
+            assert_eq!(decision.is_allowed(), overlooked, "{workloads} {api_id} {path}: {decision:?}");
+            assert_eq!(decision.would_deny().is_some(), overlooked);
+        }
+    }
+}
+
+/// A header of the request, and whether it is a place of credentials.
+fn any_header() -> impl Strategy<Value = (&'static str, String)> {
+    let stranger = token_of("EdDSA", r#"{"alg":"EdDSA","kid":"nobody","typ":"at+jwt"}"#, &claims_of("a", "x"));
+    let tokens = vec![
+        reader(),
+        token(&claims_of("other", "x")),
+        token(&claims_of("a", "x").replace("bookinfo\"", "else\"")),
+        token(&claims_of("a", "x").replace(&(NOW + 600).to_string(), &(NOW - 600).to_string())),
+        stranger,
+        "e30.e30.e30".to_owned(),
+        "opaque".to_owned(),
+    ];
+    let values = select(tokens);
+    prop_oneof![
+        3 => values.clone().prop_map(|token| ("authorization", format!("Bearer {token}"))),
+        1 => values.clone().prop_map(|token| ("x-token", token)),
+        1 => values.prop_map(|token| ("cookie", format!("k=v; session={token}"))),
+        1 => select(vec![api_key("reader").0, api_key("nobody-knows").0, "cwk_x".to_owned()])
+            .prop_map(|key| ("x-api-key", key)),
+        1 => Just(("x-client", "forged".to_owned())),
+        1 => Just(("x-payload", "forged".to_owned())),
+        1 => Just(("authorization", "Basic YTpi".to_owned())),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    /// Where policies deny everything, shadow mode sends on what policies that allow everything send on; and where those
+    /// deny, because of a credential, it sends on nothing that looks like one.
+    #[test]
+    fn a_caller_is_who_is_proven_or_nobody(
+        headers in proptest::collection::vec(any_header(), 0..5),
+        parameter in proptest::option::of(select(vec![reader(), "e30.e30.e30".to_owned()])),
+        method in select(vec!["GET", "OPTIONS"]), state in select(vec![KeyState::Active, KeyState::Revoked]),
+        strict in any::<bool>(), after in any::<bool>(),
+    ) {
+        let path = parameter.as_ref().map_or("/a?q=1".to_owned(), |token| format!("/a?access_token={token}&q=1"));
+        let request = headers.iter().fold(request(method, &path), |r, (name, value)| with_header(r, name, value));
+        let mode = if strict { Mode::Strict } else { Mode::Istio };
+        let world = |yaml: &str| {
+            let file = istio::SourceFile { name: "p.yaml".to_owned(), text: yaml.to_owned() };
+            let resources = istio::parse(&[file]).unwrap();
+            let (_, mut record) = api_key("reader");
+            record.state = state;
+            let keys = World::new(AUTHENTICATION).keys;
+            World { keys, lookup: Some(KeyRecordLookup::Found(record)), ..World::of_resources(&resources, mode) }
+        };
+        let (closed, open) = (world(&format!("{AUTHENTICATION}{CLOSED}")), world(AUTHENTICATION));
+        let denied = closed.decide(&request, &workload());
+        prop_assert!(!denied.is_allowed());
+        if after {
+            let ended = ShadowMode::new("*", NOW).unwrap();
+            let decision = shadowed(&closed, &ended, &request, &workload());
+            prop_assert!(matches!((&decision, &denied), (Decision::Deny(one), Decision::Deny(other)) if one == other));
+        }
+        let decision = shadowed(&closed, &on(), &request, &workload());
+        match (&decision, open.decide(&request, &workload())) {
+            (Decision::Allow(shadow), Decision::Allow(real)) => {
+                prop_assert_eq!(shadow.upstream_headers(), real.upstream_headers());
+                prop_assert_eq!(shadow.upstream_path(), real.upstream_path());
+                prop_assert_eq!(shadow.principal(), real.principal());
+                prop_assert_eq!(shadow.by_api_key(), real.by_api_key());
+                prop_assert!(shadow.claim_headers().eq(real.claim_headers()));
+                prop_assert!(shadow.would_deny().is_some() && real.would_deny().is_none());
+            }
+            (Decision::Allow(shadow), Decision::Deny(_)) => {
+                prop_assert!(shadow.claims().is_none() && shadow.principal().is_none() && !shadow.by_api_key());
+                for (name, value) in shadow.upstream_headers() {
+                    let harmless = value.split(',').all(|value| value == "Basic YTpi") || (name == "cookie" && !value.contains("session"));
+                    prop_assert!(harmless, "{name}: {value}");
+                }
+                prop_assert_eq!(shadow.upstream_path(), "/a?q=1");
+            }
+            (Decision::Deny(deny), _) => prop_assert_eq!(deny.reason, Reason::PathInvalid),
+        }
+    }
+}
