@@ -4,9 +4,9 @@ mod https;
 #[cfg_attr(not(feature = "inbound"), path = "config/no_inbound.rs")]
 mod inbound;
 // What the layer's build says is tested with the others.
+mod life;
 #[cfg(all(test, feature = "inbound"))]
 mod no_inbound;
-mod life;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -19,19 +19,12 @@ fn shells() -> Vec<&'static str> {
 fn command(shell: &str) -> Command {
     let mut words = shell.split(' ');
     let mut command = Command::new(words.next().unwrap_or_default());
-    command.args(words);
+    command.args(words).env_clear().env("PATH", "/usr/bin:/bin");
     command
 }
 
 fn run(shell: &str, variables: &[(&str, &str)], arguments: &[&str]) -> Output {
-    command(shell)
-        .arg(WRAPPER)
-        .args(arguments)
-        .env_clear()
-        .env("PATH", "/usr/bin:/bin")
-        .envs(variables.iter().copied())
-        .output()
-        .unwrap()
+    command(shell).arg(WRAPPER).args(arguments).envs(variables.iter().copied()).output().unwrap()
 }
 
 fn environment(output: &Output) -> BTreeMap<String, String> {
@@ -201,7 +194,7 @@ fn node_loads_the_script_beside_the_wrapper() {
         assert_eq!(set["NODE_OPTIONS"], format!("--require {script} --no-warnings"), "{shell}");
         // A script that is not there would stop Node.js.
         let mut command = command(shell);
-        command.arg(&copied).args(["printenv", "NODE_OPTIONS"]).env_clear().env("PATH", "/usr/bin:/bin");
+        command.arg(&copied).args(["printenv", "NODE_OPTIONS"]);
         let output = command.output().unwrap();
         assert!(output.stdout.is_empty(), "{shell}: {output:?}");
     }

@@ -15,7 +15,11 @@ fn script(arguments: &[&Path]) -> Result<Option<Output>, String> {
         return Ok(None);
     }
     let mut command = Command::new(tool("python3"));
-    command.arg(root().join("tests/tools/artefacts")).args(arguments).env("HOME", "/home/somebody").env_remove("CARGO_HOME");
+    command
+        .arg(root().join("tests/tools/artefacts"))
+        .args(arguments)
+        .env("HOME", "/home/somebody")
+        .env_remove("CARGO_HOME");
     command.output().map(Some).map_err(|error| error.to_string())
 }
 
@@ -79,7 +83,10 @@ fn a_program_that_would_not_start_in_lambda_is_refused() -> Result<(), String> {
     for (data, expected) in [
         (program("libc.so.6", &["GLIBC_2.2.5", "GLIBC_2.26"], ""), None),
         (program("libm.so.6", &["GCC_3.0", "GLIBC_2.17"], "/cargo/registry/src"), None),
-        (program("libc.so.6", &["GLIBC_2.26", "GLIBC_2.27"], ""), Some("wants GLIBC_2.27, expected at most GLIBC_2.26")),
+        (
+            program("libc.so.6", &["GLIBC_2.26", "GLIBC_2.27"], ""),
+            Some("wants GLIBC_2.27, expected at most GLIBC_2.26"),
+        ),
         (program("libc.so.6", &["GLIBC_2.100"], ""), Some("wants GLIBC_2.100")),
         (program("libc.so.6", &["GLIBC_3.0"], ""), Some("wants GLIBC_3.0")),
         (program("libc.so.6", &["GLIBC_2.17", "GLIBC_ABI_DT_RELR"], ""), Some("wants GLIBC_ABI_DT_RELR")),
