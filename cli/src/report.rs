@@ -17,7 +17,7 @@ use crate::terminal;
 use groups::{MAX_GROUPS, Report};
 use lines::Lines;
 
-pub(crate) const EXAMPLES: &str = "Examples:
+pub(crate) const EXAMPLES: &str = "Examples that need the logs of a deployment:
   causeway report decisions.log
   aws logs tail /aws/lambda/authorizer --since 7d | causeway report -
   kubectl logs deploy/adapter | causeway report --json -
@@ -25,8 +25,8 @@ pub(crate) const EXAMPLES: &str = "Examples:
 It reads the lines of authorizer and adapter, as they are or inside of what CloudWatch, Insights and container
 runtimes put around them. Lines that are no decision are skipped and counted.
 
-The exit status is 0 if nothing would be denied that is let through, by shadow mode or for a dry-run policy; 1 if
-something would be; 2 if a file cannot be read, or there is no decision in it.";
+Exit status: 0 nothing would be denied that is let through, by shadow mode or for a dry-run policy; 1 something would be;
+2 a file cannot be read, or there is no decision in it.";
 
 /// Exit status of something that would be denied.
 const WOULD_DENY: u8 = 1;

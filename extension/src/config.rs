@@ -1,8 +1,12 @@
 //! The environment of the extension, read once and checked whole.
 
 mod https;
+#[cfg_attr(not(feature = "inbound"), path = "config/no_inbound.rs")]
 mod inbound;
+// What the layer's build says is tested with the others.
 mod life;
+#[cfg(all(test, feature = "inbound"))]
+mod no_inbound;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -16,7 +20,9 @@ use platform::https::checked_url;
 use traffic::table::Locality;
 
 pub use https::{DEFAULT_CA_FILE, Https};
-pub use inbound::{HEALTH_PORT, Inbound, InboundPort, MAX_INBOUND_PORTS};
+pub use inbound::{HEALTH_PORT, Inbound};
+#[cfg(feature = "inbound")]
+pub use inbound::{InboundPort, MAX_INBOUND_PORTS};
 pub use life::{Grant, Life, MAX_TOKEN_RULES, METRICS_PORT, Metrics, TokenMode, TokenRule};
 
 /// Where the wrapper script points `HTTP_PROXY` when nothing else is configured.
@@ -456,6 +462,7 @@ mod tests {
         assert_eq!((found[0].host.as_str(), found[1].host.as_str()), ("ratings.bookinfo.svc.cluster.local", "db"));
     }
 
+    #[cfg(feature = "inbound")]
     #[test]
     fn only_a_plain_process_guards_the_application_s_ports() {
         let env = good().with("CAUSEWAY_NAMESPACE", "bookinfo").with("CAUSEWAY_LABELS", "app=reviews");

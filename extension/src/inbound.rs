@@ -81,10 +81,8 @@ pub(crate) struct Bound {
     phase: watch::Sender<Phase>,
     ports: Vec<(TcpListener, Arc<Port>)>,
     health: TcpListener,
-    /// Where others call.
-    pub(crate) addresses: Vec<SocketAddr>,
-    /// Where the health check is.
-    pub(crate) health_address: SocketAddr,
+    addresses: Vec<SocketAddr>,
+    health_address: SocketAddr,
     drain_accept: Duration,
     drain: Duration,
 }
@@ -134,6 +132,16 @@ impl Bound {
         });
         let (drain_accept, drain) = (config.drain_accept, config.drain);
         Ok(Bound { inbound, phase, ports, health, addresses, health_address, drain_accept, drain })
+    }
+
+    /// Where others call.
+    pub(crate) fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Where the health check is.
+    pub(crate) fn health_address(&self) -> SocketAddr {
+        self.health_address
     }
 
     /// Begins to serve.

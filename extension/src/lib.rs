@@ -20,6 +20,8 @@ mod drain;
 mod exchange;
 mod grpc_time;
 mod headers;
+// Without the feature: the same names, of which there is nothing.
+#[cfg_attr(not(feature = "inbound"), path = "no_inbound.rs")]
 mod inbound;
 mod intercept;
 mod issuer;
@@ -246,12 +248,12 @@ impl Bound {
 
     /// Where others call the application, in the order of [`config::Inbound::ports`].
     pub fn inbound(&self) -> &[SocketAddr] {
-        self.inbound.as_ref().map_or(&[], |inbound| &inbound.addresses)
+        self.inbound.as_ref().map_or(&[], inbound::Bound::addresses)
     }
 
     /// Where the health check of the inbound side is.
     pub fn health(&self) -> Option<SocketAddr> {
-        self.inbound.as_ref().map(|inbound| inbound.health_address)
+        self.inbound.as_ref().map(inbound::Bound::health_address)
     }
 
     /// Serves until `shutdown` or, in Lambda, the SHUTDOWN event; then finishes the requests in hand, bounded.

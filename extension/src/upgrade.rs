@@ -70,11 +70,13 @@ impl Upgrading {
     }
 
     /// Whether it is a WebSocket that is asked for.
+    #[cfg(feature = "inbound")]
     pub(crate) fn is_websocket(&self) -> bool {
         self.protocol.as_bytes().eq_ignore_ascii_case(WEBSOCKET.as_bytes())
     }
 
     /// The protocol, and the connection once it has been switched.
+    #[cfg(feature = "inbound")]
     pub(crate) fn into_parts(self) -> (HeaderValue, OnUpgrade) {
         (self.protocol, self.on)
     }

@@ -7,22 +7,24 @@ use std::process::{Command, Output};
 
 const WRAPPER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/layer/causeway-wrapper");
 
+/// Those that images call `sh`: bash in Amazon Linux (where it is POSIX's by that name), dash in Debian, ash in Alpine.
 fn shells() -> Vec<&'static str> {
-    let there = |shell: &&str| Command::new(shell).args(["-c", ":"]).status().is_ok();
-    let found: Vec<&str> = ["sh", "dash", "bash"].into_iter().filter(there).collect();
+    let there = |shell: &&str| command(shell).args(["-c", ":"]).output().is_ok_and(|output| output.status.success());
+    let known = ["sh", "dash", "bash", "bash --posix", "busybox ash", "mksh", "yash"];
+    let found: Vec<&str> = known.into_iter().filter(there).collect();
     assert!(!found.is_empty(), "found no shell");
     found
 }
 
-fn run(shell: &str, variables: &[(&str, &str)], command: &[&str]) -> Output {
-    Command::new(shell)
-        .arg(WRAPPER)
-        .args(command)
-        .env_clear()
-        .env("PATH", "/usr/bin:/bin")
-        .envs(variables.iter().copied())
-        .output()
-        .unwrap()
+fn command(shell: &str) -> Command {
+    let mut words = shell.split(' ');
+    let mut command = Command::new(words.next().unwrap_or_default());
+    command.args(words).env_clear().env("PATH", "/usr/bin:/bin");
+    command
+}
+
+fn run(shell: &str, variables: &[(&str, &str)], arguments: &[&str]) -> Output {
+    command(shell).arg(WRAPPER).args(arguments).envs(variables.iter().copied()).output().unwrap()
 }
 
 fn environment(output: &Output) -> BTreeMap<String, String> {
@@ -191,8 +193,8 @@ fn node_loads_the_script_beside_the_wrapper() {
         let script = WRAPPER.replace("causeway-wrapper", "causeway-preload.cjs");
         assert_eq!(set["NODE_OPTIONS"], format!("--require {script} --no-warnings"), "{shell}");
         // A script that is not there would stop Node.js.
-        let mut command = Command::new(shell);
-        command.arg(&copied).args(["printenv", "NODE_OPTIONS"]).env_clear().env("PATH", "/usr/bin:/bin");
+        let mut command = command(shell);
+        command.arg(&copied).args(["printenv", "NODE_OPTIONS"]);
         let output = command.output().unwrap();
         assert!(output.stdout.is_empty(), "{shell}: {output:?}");
     }

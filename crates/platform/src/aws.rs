@@ -2,11 +2,14 @@
 //!
 //! The SDK's configuration chain (profiles, SSO, IMDS) is not used: on a Lambda's start path it costs more than the
 //! program itself, and a function's credentials are always in its environment. Where they are not, as in a task or a
-//! pod, [`CredentialSource`] fetches them when they are first needed.
+//! pod, [`CredentialSource`] fetches them when they are first needed, with the feature `fetched-credentials`.
 
+#[cfg(feature = "fetched-credentials")]
 mod container;
 mod credentials;
+#[cfg(feature = "fetched-credentials")]
 mod fetched;
+#[cfg(feature = "fetched-credentials")]
 mod web_identity;
 
 use identity::secret::Secret;

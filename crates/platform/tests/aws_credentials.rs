@@ -1,5 +1,5 @@
 //! Credentials of ECS and EKS from endpoints on real sockets, and all that can go wrong with them.
-#![cfg(feature = "aws")]
+#![cfg(feature = "fetched-credentials")]
 #![allow(clippy::unwrap_used)]
 
 use std::io::{BufRead, BufReader, Read, Write};

@@ -1,16 +1,18 @@
 //! Where a program's access key comes from.
 
+#[cfg(feature = "fetched-credentials")]
 use std::sync::Arc;
 
+#[cfg(feature = "fetched-credentials")]
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::future::ProvideCredentials as Provided;
 use aws_credential_types::provider::{ProvideCredentials, Result as SdkResult};
 use identity::secret::Secret;
 
 use super::Credentials;
-use super::container::Container;
-use super::fetched::Fetched;
-use super::web_identity::WebIdentity;
+#[cfg(feature = "fetched-credentials")]
+use super::{container::Container, fetched::Fetched, web_identity::WebIdentity};
+#[cfg(feature = "fetched-credentials")]
 use crate::clock::{Clock, SystemClock};
 use crate::env::{EnvError, Reader};
 
@@ -27,6 +29,7 @@ pub struct CredentialSource(Kind);
 #[derive(Clone, Debug)]
 enum Kind {
     Fixed(Credentials),
+    #[cfg(feature = "fetched-credentials")]
     Fetched(Arc<Fetched>),
 }
 
@@ -37,28 +40,49 @@ impl From<Credentials> for CredentialSource {
 }
 
 impl CredentialSource {
-    /// Reads the variables in the order of AWS' own programs: an access key, then a web identity (IRSA on EKS), then a
-    /// container's endpoint (ECS, EKS Pod Identity). Reads no file and asks nobody.
+    /// Reads the variables in the order of AWS' own programs: an access key, then, with the feature
+    /// `fetched-credentials`, a web identity (IRSA on EKS) and a container's endpoint (ECS, EKS Pod Identity). Reads no
+    /// file and asks nobody.
     ///
     /// # Errors
     /// Nothing is configured, or half of something is.
+    #[cfg(feature = "fetched-credentials")]
     pub fn from_env(env: &Reader<'_>, region: &str) -> Result<Self, EnvError> {
         Self::from_env_with(env, region, Arc::new(SystemClock))
+    }
+
+    /// Reads the variables of an access key.
+    ///
+    /// # Errors
+    /// There is none, or half of one.
+    #[cfg(not(feature = "fetched-credentials"))]
+    pub fn from_env(env: &Reader<'_>, _region: &str) -> Result<Self, EnvError> {
+        Self::fixed(env)?.ok_or_else(|| EnvError::Missing {
+            name: "AWS_ACCESS_KEY_ID".to_owned(),
+            hint: "Lambda sets it; elsewhere, export it".to_owned(),
+        })
+    }
+
+    fn fixed(env: &Reader<'_>) -> Result<Option<Self>, EnvError> {
+        let pair = env.pair("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY");
+        let session_token = env.secret("AWS_SESSION_TOKEN");
+        let Some((access_key_id, secret)) = pair? else { return Ok(None) };
+        let secret_access_key = Secret::new(secret);
+        Ok(Some(Credentials { access_key_id, secret_access_key, session_token: session_token? }.into()))
     }
 
     /// As [`from_env`](Self::from_env), by another clock.
     ///
     /// # Errors
     /// As [`from_env`](Self::from_env).
+    #[cfg(feature = "fetched-credentials")]
     pub fn from_env_with(env: &Reader<'_>, region: &str, clock: Arc<dyn Clock>) -> Result<Self, EnvError> {
         // All are asked for, so that a misspelt one among them is found whichever counts.
-        let fixed = env.pair("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY");
-        let session_token = env.secret("AWS_SESSION_TOKEN");
+        let fixed = Self::fixed(env);
         let web_identity = WebIdentity::from_env(env, region);
         let container = Container::from_env(env);
-        if let Some((access_key_id, secret)) = fixed? {
-            let secret_access_key = Secret::new(secret);
-            return Ok(Credentials { access_key_id, secret_access_key, session_token: session_token? }.into());
+        if let Some(fixed) = fixed? {
+            return Ok(fixed);
         }
         if let Some(place) = web_identity? {
             return Ok(Self(Kind::Fetched(Fetched::new(place.into(), clock))));
@@ -82,6 +106,7 @@ impl CredentialSource {
     pub async fn get(&self) -> Result<Credentials, CredentialError> {
         match &self.0 {
             Kind::Fixed(credentials) => Ok(credentials.clone()),
+            #[cfg(feature = "fetched-credentials")]
             Kind::Fetched(fetched) => Ok(fetched.get().await?.credentials.clone()),
         }
     }
@@ -89,6 +114,7 @@ impl CredentialSource {
     async fn for_sdk(&self) -> SdkResult {
         let (credentials, expires_at) = match &self.0 {
             Kind::Fixed(credentials) => (credentials.clone(), None),
+            #[cfg(feature = "fetched-credentials")]
             Kind::Fetched(fetched) => {
                 let held = fetched.get().await.map_err(CredentialsError::provider_error)?;
                 // The SDK keeps them until shortly before this: what is renewed earlier here, it asks for in time.
