@@ -46,9 +46,10 @@ lint: ## formatting and clippy, as CI runs them
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 
-sam: tools ## check and build the SAM template
+sam: tools ## check and build the SAM template; ARCH=arm64 builds for Graviton
 	.tools/bin/sam validate --lint
-	.tools/bin/sam build
+	@if $(has_target); then .tools/bin/sam build --parameter-overrides Architecture=$(ARCH); \
+		else echo 'skipped the build for $(ARCH): $(no_target)' >&2; fi
 
 sam: export SAM_CLI_TELEMETRY := 0
 # Validation needs the name of a region; nothing is asked of it.
@@ -61,8 +62,15 @@ clean-tools: ## remove .tools/
 # Not SAM's own method rust-cargolambda: there cargo-lambda puts panic=abort and a CPU over our release profile, and SAM
 # cannot pass the flag that stops it.
 ROOT := $(patsubst %/,%,$(dir $(abspath $(lastword $(MAKEFILE_LIST)))))
+# The processor to build for, as in the template's parameter Architecture: x86_64 or arm64.
+ARCH ?= x86_64
+export ARCH
+$(if $(filter x86_64 arm64,$(ARCH)),,$(error ARCH is $(ARCH); expected x86_64 or arm64))
+RUST_TARGET := $(patsubst arm64,aarch64,$(ARCH))-unknown-linux-gnu
 # Amazon Linux 2 has glibc 2.26, Amazon Linux 2023 has 2.34: what needs no more than 2.26 runs on both.
-LAMBDA_TARGET := x86_64-unknown-linux-gnu.2.26
+LAMBDA_TARGET := $(RUST_TARGET).2.26
+has_target = [ -d "$$(rustc --print target-libdir --target $(RUST_TARGET))" ]
+no_target = Rust has no standard library for it; `rustup target add $(RUST_TARGET)` gets one
 # The arguments of `causeway bundle` but its output; paths are relative to the checkout.
 CAUSEWAY_POLICIES ?= examples/bookinfo
 
@@ -75,6 +83,7 @@ build-%: export AWS_LC_SYS_NO_JITTER_ENTROPY := 1
 define program
 	$(if $(ARTIFACTS_DIR),,$(error `sam build` runs this target, with ARTIFACTS_DIR set))
 	@command -v cargo-lambda >/dev/null || { echo 'cargo-lambda is missing; `make tools` installs it' >&2; exit 1; }
+	@$(has_target) || { echo 'cannot build for $(ARCH): $(no_target)' >&2; exit 1; }
 	cd "$(ROOT)" && $(CARGO) lambda build --release --locked --disable-optimizations \
 		--target $(LAMBDA_TARGET) --package $(1) --lambda-dir "$(CURDIR)/lambda"
 	install -D -m 755 "$(CURDIR)/lambda/$(1)/bootstrap" "$(ARTIFACTS_DIR)/$(2)"
