@@ -55,12 +55,14 @@ lint: ## formatting and clippy, as CI runs them
 	$(CARGO) clippy --package extension --no-default-features --locked -- -D warnings
 	$(CARGO) clippy --package authorizer --locked -- -D warnings
 
-sam: tools ## check and build the SAM template
+sam: tools ## check and build the SAM template; ARCH=arm64 builds for Graviton
 	.tools/bin/sam validate --lint
-	.tools/bin/sam build
-	tests/tools/artefacts check .aws-sam/build
+	@if $(has_target); then .tools/bin/sam build --parameter-overrides Architecture=$(ARCH) && \
+		tests/tools/artefacts check .aws-sam/build; \
+		else echo 'skipped the build for $(ARCH): $(no_target)' >&2; fi
 
 layers: sam ## the same as zips, with their sizes and checksums, in .aws-sam/zips
+	@$(has_target) || { echo 'cannot build for $(ARCH): $(no_target)' >&2; exit 1; }
 	tests/tools/artefacts pack .aws-sam/build .aws-sam/zips
 
 sam: export SAM_CLI_TELEMETRY := 0
@@ -74,8 +76,15 @@ clean-tools: ## remove .tools/
 # Not SAM's own method rust-cargolambda: there cargo-lambda puts panic=abort and a CPU over our release profile, and SAM
 # cannot pass the flag that stops it.
 ROOT := $(patsubst %/,%,$(dir $(abspath $(lastword $(MAKEFILE_LIST)))))
+# The processor to build for, as in the template's parameter Architecture: x86_64 or arm64.
+ARCH ?= x86_64
+export ARCH
+$(if $(filter x86_64 arm64,$(ARCH)),,$(error ARCH is $(ARCH); expected x86_64 or arm64))
+RUST_TARGET := $(patsubst arm64,aarch64,$(ARCH))-unknown-linux-gnu
 # Amazon Linux 2 has glibc 2.26, Amazon Linux 2023 has 2.34: what needs no more than 2.26 runs on both.
-LAMBDA_TARGET := x86_64-unknown-linux-gnu.2.26
+LAMBDA_TARGET := $(RUST_TARGET).2.26
+has_target = [ -d "$$(rustc --print target-libdir --target $(RUST_TARGET))" ]
+no_target = Rust has no standard library for it; `rustup target add $(RUST_TARGET)` gets one
 # The arguments of `causeway bundle` but its output; paths are relative to the checkout.
 CAUSEWAY_POLICIES ?= examples/bookinfo
 
@@ -94,6 +103,7 @@ LAMBDA_ENV += RUSTFLAGS='$(RUSTFLAGS) --remap-path-prefix=$(or $(CARGO_HOME),$(H
 define program
 	$(if $(ARTIFACTS_DIR),,$(error `sam build` runs this target, with ARTIFACTS_DIR set))
 	@command -v cargo-lambda >/dev/null || { echo 'cargo-lambda is missing; `make tools` installs it' >&2; exit 1; }
+	@$(has_target) || { echo 'cannot build for $(ARCH): $(no_target)' >&2; exit 1; }
 	cd "$(ROOT)" && $(LAMBDA_ENV) $(CARGO) lambda build --release --locked --disable-optimizations \
 		--target $(LAMBDA_TARGET) --package $(1) $(3) --lambda-dir "$(CURDIR)/lambda"
 	install -D -m 755 "$(CURDIR)/lambda/$(1)/bootstrap" "$(ARTIFACTS_DIR)/$(2)"

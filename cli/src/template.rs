@@ -7,6 +7,7 @@ mod parts;
 mod rest;
 mod sam;
 mod v2;
+mod ways;
 mod yaml;
 
 use std::path::Path;
@@ -14,6 +15,7 @@ use std::path::Path;
 use authz::api::{Access, Api, ApiKind, ApiSet, Authorizer, AuthorizerKind, Route, Text, VERSION};
 
 pub(crate) use self::parts::{Domain, Function, Integration};
+pub(crate) use self::ways::{Place, Ways};
 use self::yaml::{Member, Node, Value};
 use crate::configuration::read_text;
 
@@ -35,6 +37,7 @@ pub(crate) struct Templates {
     functions: Vec<Function>,
     integrations: Vec<Integration>,
     domains: Vec<Domain>,
+    ways: Ways,
     /// What is likely not what was meant; a line each.
     pub(crate) warnings: Vec<String>,
 }
@@ -63,6 +66,7 @@ impl Templates {
             functions: Vec::new(),
             integrations: Vec::new(),
             domains: Vec::new(),
+            ways: Ways::default(),
             errors: Vec::new(),
             warnings: Vec::new(),
         };
@@ -76,6 +80,7 @@ impl Templates {
         self.functions.append(&mut reader.functions);
         self.integrations.append(&mut reader.integrations);
         self.domains.append(&mut reader.domains);
+        self.ways.append(&mut reader.ways);
         Ok(())
     }
 
@@ -95,6 +100,10 @@ impl Templates {
         &self.domains
     }
 
+    pub(crate) fn ways(&self) -> &Ways {
+        &self.ways
+    }
+
     /// The APIs of all templates.
     pub(crate) fn finish(mut self) -> ApiSet {
         self.apis.sort_by(|a, b| (&a.reference, &a.file).cmp(&(&b.reference, &b.file)));
@@ -110,6 +119,7 @@ struct Reader<'a> {
     functions: Vec<Function>,
     integrations: Vec<Integration>,
     domains: Vec<Domain>,
+    ways: Ways,
     errors: Vec<String>,
     warnings: Vec<String>,
 }
@@ -167,6 +177,7 @@ impl<'a> Reader<'a> {
             }
         }
         self.parts();
+        self.ways();
     }
 
     /// Macros write templates: what they write is not there to be read.

@@ -3,6 +3,7 @@
 //! A template names its APIs by logical ids, and an `ApiGateway` document names its API by the id that AWS gives it. So an
 //! authorizer is judged by every document whose stage it can have.
 
+mod around;
 pub(super) mod cache;
 mod cache_codes;
 pub(super) mod headers;
@@ -28,6 +29,7 @@ pub(super) type Check = fn(&Deployment<'_>, &mut Findings);
 
 /// Each topic: what it can find, and how.
 pub(super) const TOPICS: &[(&[&Code], Check)] = &[
+    (around::CODES, around::check),
     (cache::CODES, cache::check),
     (headers::CODES, headers::check),
     (routes::CODES, routes::check),
@@ -47,6 +49,11 @@ impl<'a> Deployment<'a> {
     /// Whether an authorizer asks our function: one that the templates do not have, or one with a variable of ours.
     pub(super) fn is_ours(&self, authorizer: &Authorizer) -> bool {
         authorizer.kind != AuthorizerKind::Jwt && self.function(authorizer).is_none_or(|function| function.is_causeway)
+    }
+
+    /// Whether an API asks our authorizer. One of another stack is taken for the central API.
+    pub(super) fn has_ours(&self, api: &Api) -> bool {
+        api.kind.is_none() || api.authorizers.iter().any(|one| self.is_ours(one))
     }
 
     /// The function of an authorizer, if it is in the templates.

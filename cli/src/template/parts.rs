@@ -37,6 +37,8 @@ pub(crate) struct Integration {
     pub(crate) line: u32,
     /// `RequestParameters`.
     pub(crate) mappings: Vec<Mapping>,
+    /// Whether it goes by a VPC link, or only the deployment knows.
+    pub(crate) is_private: bool,
 }
 
 /// One of `RequestParameters`.
@@ -105,11 +107,12 @@ impl Reader<'_> {
 
     pub(super) fn v2_integration(&mut self, resource: &Member) {
         let Some(at) = properties(resource) else { return };
-        if at.get("IntegrationType").and_then(Node::scalar) != Some("HTTP_PROXY") {
-            return;
-        }
         let Some(api) = at.get("ApiId").map(|node| self.api_of(node)) else { return };
-        self.add_integration(api, &resource.name, resource.line, at.get("RequestParameters"));
+        if at.get("IntegrationType").and_then(Node::scalar) != Some("HTTP_PROXY") {
+            return self.call(api, &resource.name, resource.line, at.get("IntegrationUri"));
+        }
+        let connection = at.get("ConnectionType");
+        self.add_integration(api, &resource.name, resource.line, (at.get("RequestParameters"), connection));
     }
 
     pub(super) fn rest_integration(&mut self, api: usize, name: &str, integration: Option<&Node>) {
@@ -117,11 +120,21 @@ impl Reader<'_> {
         let kind = at.get("Type").or_else(|| at.get("type")).and_then(Node::scalar).unwrap_or_default();
         if matches!(kind.to_ascii_uppercase().as_str(), "HTTP" | "HTTP_PROXY") {
             let parameters = at.get("RequestParameters").or_else(|| at.get("requestParameters"));
-            self.add_integration(api, name, at.line, parameters);
+            let connection = at.get("ConnectionType").or_else(|| at.get("connectionType"));
+            self.add_integration(api, name, at.line, (parameters, connection));
+        } else {
+            self.call(api, name, at.line, at.get("Uri").or_else(|| at.get("uri")));
         }
     }
 
-    fn add_integration(&mut self, api: usize, name: &str, line: u32, parameters: Option<&Node>) {
+    /// With its `RequestParameters` and its `ConnectionType`.
+    fn add_integration(
+        &mut self,
+        api: usize,
+        name: &str,
+        line: u32,
+        (parameters, connection): (Option<&Node>, Option<&Node>),
+    ) {
         let Some(reference) = self.apis.get(api).map(|api| api.reference.clone()) else { return };
         let members = match parameters.map(|node| &node.value) {
             Some(Value::Mapping(members)) => members.as_slice(),
@@ -132,7 +145,9 @@ impl Reader<'_> {
             .map(|member| Mapping { target: member.name.clone(), value: self.text(&member.node), line: member.line })
             .collect();
         let (name, file) = (name.to_owned(), self.file.to_owned());
-        self.integrations.push(Integration { api: reference, name, file, line, mappings });
+        // "The default value is INTERNET."
+        let is_private = connection.is_some_and(|node| node.scalar() != Some("INTERNET"));
+        self.integrations.push(Integration { api: reference, name, file, line, mappings, is_private });
     }
 
     /// Functions, domains, and the integrations of plain resources.

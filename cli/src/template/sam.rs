@@ -125,17 +125,18 @@ impl Reader<'_> {
                 Some("Api") => ApiKind::Rest,
                 _ => continue,
             };
-            self.event(event, kind);
+            self.event(event, kind, &resource.name);
         }
     }
 
-    fn event(&mut self, event: &Member, kind: ApiKind) {
+    fn event(&mut self, event: &Member, kind: ApiKind, function: &str) {
         let at = event.node.get("Properties");
         let reference = at.and_then(|at| at.get(if kind == ApiKind::Http { "ApiId" } else { "RestApiId" }));
         let api = match reference {
             Some(node) => self.api_of(node),
             None => self.implicit_api(event.line, kind),
         };
+        self.call_of_event(api, function, event);
         let own = at.and_then(|at| at.get("Auth")?.get("Authorizer"));
         let access = match own {
             Some(node) => self.literal(node, "Authorizer").and_then(|name| self.sam_access(api, &name, node.line)),

@@ -97,7 +97,7 @@ static PUBLIC: Code = Code {
 
 pub(in crate::lint) fn check(deployment: &Deployment<'_>, findings: &mut Findings) {
     for api in deployment.templates.apis() {
-        let has_ours = api.kind.is_none() || api.authorizers.iter().any(|one| deployment.is_ours(one));
+        let has_ours = deployment.has_ours(api);
         // A WebSocket API asks when a client connects, and never again.
         let asked = |route: &&Route| api.kind != Some(ApiKind::WebSocket) || route.path == "$connect";
         for route in api.routes.iter().filter(|route| has_ours && route.access == Access::Open).filter(asked) {
