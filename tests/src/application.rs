@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -22,8 +23,8 @@ pub struct Application {
     pub address: SocketAddr,
     /// How many requests it is keeping.
     held: watch::Receiver<usize>,
-    /// Requests so far.
-    count: watch::Receiver<usize>,
+    /// Every request so far.
+    seen: Arc<Mutex<Vec<Value>>>,
     released: watch::Sender<bool>,
 }
 
@@ -36,27 +37,35 @@ impl Application {
         let listener = TcpListener::bind(ports::loopback(0)).await.map_err(|error| error.to_string())?;
         let address = listener.local_addr().map_err(|error| error.to_string())?;
         let (holding, held) = watch::channel(0);
-        let (counting, count) = watch::channel(0);
+        let seen = Arc::<Mutex<Vec<Value>>>::default();
+        let notes = Arc::clone(&seen);
         let released = watch::Sender::new(false);
         let let_go = released.subscribe();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (holding, counting, let_go) = (holding.clone(), counting.clone(), let_go.clone());
+                let (holding, notes, let_go) = (holding.clone(), Arc::clone(&notes), let_go.clone());
                 let service = service_fn(move |request| {
-                    counting.send_modify(|count| *count += 1);
-                    answer(request, holding.clone(), let_go.clone())
+                    let note = note(&request);
+                    notes.lock().unwrap_or_else(PoisonError::into_inner).push(note.clone());
+                    answer(note, holding.clone(), let_go.clone())
                 });
                 tokio::spawn(
                     hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service),
                 );
             }
         });
-        Ok(Self { address, held, count, released })
+        Ok(Self { address, held, seen, released })
     }
 
     /// How many requests have come.
     pub fn requests(&self) -> usize {
-        *self.count.borrow()
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// The first request for this path: `path` and `headers`, names in lower case.
+    pub fn seen(&self, path: &str) -> Option<Value> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.iter().find(|seen| seen["path"] == path).cloned()
     }
 
     /// Waits until it keeps so many requests.
@@ -75,18 +84,21 @@ impl Application {
     }
 }
 
+fn note(request: &Request<Incoming>) -> Value {
+    let headers = request.headers().iter();
+    let headers = headers.map(|(name, value)| (name.to_string(), json!(String::from_utf8_lossy(value.as_bytes()))));
+    json!({"path": request.uri().to_string(), "headers": Value::Object(headers.collect()), "ratings": {}})
+}
+
 async fn answer(
-    request: Request<Incoming>,
+    note: Value,
     holding: watch::Sender<usize>,
     mut let_go: watch::Receiver<bool>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
-    if request.uri().path().ends_with("/held") {
+    if note["path"].as_str().is_some_and(|path| path.ends_with("/held")) {
         holding.send_modify(|held| *held += 1);
         // The test that would let go is over.
         let _ = let_go.wait_for(|released| *released).await;
     }
-    let headers = request.headers().iter();
-    let headers = headers.map(|(name, value)| (name.to_string(), json!(String::from_utf8_lossy(value.as_bytes()))));
-    let seen = json!({"path": request.uri().to_string(), "headers": Value::Object(headers.collect())});
-    Ok(Response::new(Full::new(Bytes::from(seen.to_string()))))
+    Ok(Response::new(Full::new(Bytes::from(note.to_string()))))
 }
