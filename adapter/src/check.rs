@@ -24,7 +24,7 @@ const MAX_TEXT: usize = 2_048;
 pub(crate) struct Check {
     pub(crate) request: Request,
     pub(crate) target: Target,
-    /// Envoy's id of the request, for the log.
+    /// The id that the access logs of all sidecars have, or, without one, Envoy's own number; for the log.
     pub(crate) request_id: String,
 }
 
@@ -52,6 +52,7 @@ impl Check {
             return Err(Deny::new(Reason::PathInvalid, Hop::Request, "the path does not begin with /"));
         }
         let headers = headers(&http)?;
+        let known = headers.iter().find(|(name, _)| name == "x-request-id").map(|(_, id)| id.clone());
         Ok(Self {
             request: Request {
                 method: http.method,
@@ -72,7 +73,7 @@ impl Check {
                 unknown,
             },
             target,
-            request_id: http.id,
+            request_id: known.unwrap_or(http.id),
         })
     }
 }

@@ -391,7 +391,7 @@ async fn the_peer_and_the_port_count() {
     // What is about no peer is as for anybody; and a DENY rule about peers might mean this one.
     for (principal, path, status, reason) in [
         ("client.example", "/open", 200, "allowed_by_policy"),
-        ("client.example", "/open/kept-from-one", 403, "denied_by_policy"),
+        ("client.example", "/open/kept-from-one", 403, "no_credential"),
         ("", "/open/kept-from-one", 200, "allowed_by_policy"),
         ("spiffe://cluster.local/ns/bookinfo/sa/other", "/open/kept-from-one", 200, "allowed_by_policy"),
         ("spiffe://cluster.local/ns/bookinfo/sa/kept-out", "/open/kept-from-one", 403, "denied_by_policy"),
@@ -399,6 +399,19 @@ async fn the_peer_and_the_port_count() {
         let (answer, line) = world.ask(peer(principal, 9_080, path)).await;
         assert_eq!((read(&answer).0, line["reason"].as_str()), (status, Some(reason)), "{principal}: {line}");
     }
+}
+
+#[tokio::test]
+async fn a_decision_can_be_found_by_the_request_s_id_and_by_its_trace() {
+    let mut world = World::new().await;
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let asked = edited(|a| {
+        let headers = &mut http(a).headers;
+        headers.insert("x-request-id".to_owned(), "9f3c".to_owned());
+        headers.insert("traceparent".to_owned(), format!("00-{trace}-00f067aa0ba902b7-01"));
+    });
+    let (_, line) = world.ask(asked).await;
+    assert_eq!((&line["request_id"], &line["trace_id"]), (&json!("9f3c"), &json!(trace)), "{line}");
 }
 
 #[tokio::test]
