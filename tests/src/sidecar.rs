@@ -45,6 +45,16 @@ impl Sidecar {
     /// # Errors
     /// When it does not come up.
     pub async fn start(doors: &Doors, task: Task<'_>) -> Result<Self, String> {
+        let sidecar = Self::begin(doors, task).await?;
+        sidecar.until_health(200).await?;
+        Ok(sidecar)
+    }
+
+    /// The same, and waits for no more than its ports.
+    ///
+    /// # Errors
+    /// When they do not open.
+    pub async fn begin(doors: &Doors, task: Task<'_>) -> Result<Self, String> {
         let free = || ports::free().map_err(|error| error.to_string());
         let (proxy, health) = (free()?, free()?);
         let (bundle, labels) = (task.bundle.display().to_string(), format!("app={}", task.role));
@@ -65,9 +75,7 @@ impl Sidecar {
         let mut process = Process::start(task.role, &mut command)?;
         let [proxy, inbound, health] = [proxy, task.inbound, health].map(ports::loopback);
         process.listening(health).await?;
-        let sidecar = Self { process, proxy, inbound, health };
-        sidecar.until_health(200).await?;
-        Ok(sidecar)
+        Ok(Self { process, proxy, inbound, health })
     }
 
     /// A call of the application, through the proxy as `http_proxy` has it.

@@ -5,7 +5,6 @@
 
 mod sidecars;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -14,6 +13,7 @@ use e2e::application::Application;
 use e2e::doors::Doors;
 use e2e::envoy::Envoy;
 use e2e::local_issuer::new_authority;
+use e2e::process::Process;
 use e2e::sidecar::{Sidecar, Task};
 use e2e::{ports, program, tier, tool};
 use serde_json::Value;
@@ -119,7 +119,8 @@ struct World {
     billing_application: Application,
     /// The same for the calls of `billing` to `stock`.
     billing_out: Envoy,
-    folder: tempfile::TempDir,
+    /// Kept for as long as they run.
+    _folder: tempfile::TempDir,
 }
 
 impl World {
@@ -159,7 +160,7 @@ impl World {
         let stock = Sidecar::start(&doors, task("stock", stock, of_stock)).await?;
         let guest = Sidecar::start(&doors, task("guest", guest, of_guest)).await?;
         let billing_out = outbound(folder.path(), "billing-out", &billing_files, stock.inbound, &id("stock")).await?;
-        Ok(Self { orders, stock, guest, applications, billing, billing_application, billing_out, folder })
+        Ok(Self { orders, stock, guest, applications, billing, billing_application, billing_out, _folder: folder })
     }
 }
 
@@ -223,19 +224,27 @@ async fn services_in_ecs_call_each_other_and_the_mesh_in_both_directions() -> Ou
         let after: Vec<usize> = world.applications.iter().map(Application::requests).collect();
         assert_eq!((before, world.billing_application.requests()), (after, 1));
 
-        // Both ends of a call have a line with its id, and know each other.
-        let answer = orders.call(&url("stock", "/for-orders/9"), &[("x-request-id", "call-nine")]).await?;
-        assert_eq!(answer.status, 200);
-        for (process, event, peer) in [(&orders.process, "egress", "stock"), (&stock.process, "inbound", "orders")] {
+        // Both ends of a call have lines with its id, know each other, and name the trace that it is in.
+        let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+        let traceparent = format!("00-{trace}-00f067aa0ba902b7-01");
+        let headers = [("x-request-id", "call-nine"), ("traceparent", traceparent.as_str())];
+        assert_eq!(orders.call(&url("stock", "/for-orders/9"), &headers).await?.status, 200);
+        let line = async |process: &Process, event: &str| {
             let is_it = |line: &Value| line["event"] == event && line["request_id"] == "call-nine";
             let line = process.line(|line| serde_json::from_str(line).is_ok_and(|line| is_it(&line))).await?;
-            let line: Value = serde_json::from_str(&line).map_err(text)?;
-            assert_eq!(line["peer"], id(peer).as_str(), "{protocol}: {line}");
-        }
+            serde_json::from_str::<Value>(&line).map_err(text)
+        };
+        let [out, inside] = [line(&orders.process, "egress").await?, line(&stock.process, "inbound").await?];
+        assert_eq!(
+            [&out["peer"], &inside["peer"]],
+            [id("stock").as_str(), &id("orders")],
+            "{protocol}: {out} {inside}"
+        );
+        let decided = line(&stock.process, "decision").await?;
+        assert_eq!([&out["trace_id"], &decided["trace_id"]], [trace; 2], "{protocol}: {out} {decided}");
         let passed =
             world.billing.process().lines().into_iter().filter(|line| line.contains(r#""status":200"#)).count();
         assert_eq!(passed, 1, "{:?}", world.billing.process().lines());
-        assert!(Path::new(world.folder.path()).exists());
     }
     Ok(())
 }
@@ -256,7 +265,7 @@ async fn a_service_in_ecs_that_ends_loses_no_call() -> Outcome {
             ("CAUSEWAY_DRAIN_SECONDS", "120"),
             ("CAUSEWAY_RESPONSE_TIMEOUT_MS", "60000"),
         ];
-        let World { orders, stock, applications, folder, guest: _guest, .. } = World::start(protocol, &slow).await?;
+        let World { orders, stock, applications, _folder, guest: _guest, .. } = World::start(protocol, &slow).await?;
         let (orders, [_, application, _]) = (Arc::new(orders), applications);
         let (ending, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let calls = move |path: &'static str| {
@@ -313,7 +322,6 @@ async fn a_service_in_ecs_that_ends_loses_no_call() -> Outcome {
         let mut process = stock.process;
         assert_eq!(process.ended().await?.code(), Some(0), "{protocol}");
         assert!(application.requests() >= CALLERS + answered.load(Ordering::SeqCst));
-        drop(folder);
     }
     Ok(())
 }

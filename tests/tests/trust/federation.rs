@@ -156,6 +156,9 @@ async fn a_sidecar_believes_the_roots_that_the_issuer_names() -> Outcome {
     for (secret, out, back) in [(ours.cacerts(), REFUSED, 503), (ours.cacerts_with(&meshs), (200, None), 200)] {
         let folder = tempfile::tempdir().map_err(text)?;
         let doors = Doors::open(LEGACY, &secret, "shop", &["orders"]).await?;
+        // What it names is what it publishes, all of it as the legacy domain's.
+        let named = roots_of(&doors.spiffe_bundle().await?)?.matches("BEGIN CERTIFICATE").count();
+        assert_eq!(named, if back == 200 { 2 } else { 1 });
         let legacy = file(folder.path(), "legacy.pem", &legacys.pem)?;
         let mesh = Mesh::start(folder.path(), &billing, &yaml, |own| by_domain(own, &legacy)).await?;
         let port = mesh.billing.address.port();

@@ -94,26 +94,29 @@ async fn a_trust_domain_counts_where_it_is_an_alias() -> Outcome {
     let billing = istiods.workload(&id(MESH, "billing"))?;
     // What the legacy side knows: that it is `legacy.example` itself, and whether the mesh is the same.
     let both = [MESH, LEGACY];
-    // The mesh's alias in Envoy's trust, in its policies; the legacy side's alias; and what comes of it each way.
-    type Row<'a> = (&'a [&'a str], &'a [&'a str], &'a [&'a str], (u16, Option<&'a str>), u16);
-    let rows: [Row<'_>; 4] = [
-        (&both, &[LEGACY], &[MESH], (200, None), 200),
+    // The mesh's alias in Envoy's trust, in its policies; the legacy side's alias; the name that policies have for callers;
+    // and what comes of it each way.
+    type Row<'a> = (&'a [&'a str], &'a [&'a str], &'a [&'a str], &'a str, (u16, Option<&'a str>), u16);
+    let rows: [Row<'_>; 5] = [
+        (&both, &[LEGACY], &[MESH], MESH, (200, None), 200),
+        (&both, &[LEGACY], &[MESH], LEGACY, (200, None), 200),
         // istiod without the alias: Envoy ends the handshake.
-        (&[MESH], &[], &[MESH], REFUSED, 200),
+        (&[MESH], &[], &[MESH], MESH, REFUSED, 200),
         // Believed and not named by any policy.
-        (&both, &[], &[MESH], (403, None), 200),
+        (&both, &[], &[MESH], MESH, (403, None), 200),
         // The legacy side without the alias takes nobody of the mesh for one of its own, neither as server nor as client.
-        (&both, &[LEGACY], &[], (503, Some("peer_identity_mismatch")), 503),
+        (&both, &[LEGACY], &[], MESH, (503, Some("peer_identity_mismatch")), 503),
     ];
-    for (believed, aliases, ours, out, back) in rows {
+    for (believed, aliases, ours, callers, out, back) in rows {
         let folder = tempfile::tempdir().map_err(text)?;
-        let yaml = documents(MESH, aliases, MESH);
+        let yaml = documents(MESH, aliases, callers);
         let mesh = Mesh::start(folder.path(), &billing, &yaml, |roots| trusting(roots, believed)).await?;
         // Named as the legacy side's own domain has it; the alias makes the mesh's name of it.
         let expected = id(LEGACY, "billing");
-        let yaml = format!("{}{}", documents(LEGACY, ours, MESH), billing_at(mesh.billing.address.port(), &expected));
+        let yaml =
+            format!("{}{}", documents(LEGACY, ours, callers), billing_at(mesh.billing.address.port(), &expected));
         let legacy = Legacy::start(folder.path(), &doors, &yaml).await?;
-        let name = format!("Envoy believes {believed:?}, aliases {aliases:?} and {ours:?}");
+        let name = format!("Envoy believes {believed:?}, aliases {aliases:?} and {ours:?}, callers of {callers}");
         let answer = legacy.calls().await?;
         let outcome = (answer.status, answer.header("x-causeway-reason").map(str::to_owned));
         assert!(is(&outcome, out), "{name}: {outcome:?} {} {:?}", answer.body, legacy.sidecar.process.lines());
@@ -129,4 +132,19 @@ async fn a_trust_domain_counts_where_it_is_an_alias() -> Outcome {
         assert_eq!(served, [usize::from(out.0 == 200), usize::from(back == 200)], "{name}");
     }
     Ok(())
+}
+
+/// An alias is another's name: nobody's own SVID is of one.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_identity_of_an_alias_is_not_taken() -> Outcome {
+    if !available() {
+        return Ok(());
+    }
+    let doors = Doors::open(LEGACY, &Root::new("root")?.intermediate("issuer")?.cacerts(), "shop", &["orders"]).await?;
+    let folder = tempfile::tempdir().map_err(text)?;
+    let yaml = documents(MESH, &[LEGACY], MESH);
+    let legacy = Legacy::begin(folder.path(), &doors, &yaml).await?;
+    let line = legacy.sidecar.process.line(|line| line.contains(r#""state":"failed""#)).await?;
+    assert!(line.contains(LEGACY) && line.contains(MESH), "{line}");
+    legacy.sidecar.until_health(503).await
 }

@@ -138,6 +138,13 @@ pub(crate) struct Legacy {
 
 impl Legacy {
     pub(crate) async fn start(folder: &Path, doors: &Doors, yaml: &str) -> Result<Self, String> {
+        let legacy = Self::begin(folder, doors, yaml).await?;
+        legacy.sidecar.until_health(200).await?;
+        Ok(legacy)
+    }
+
+    /// The same, whether it gets an identity or not.
+    pub(crate) async fn begin(folder: &Path, doors: &Doors, yaml: &str) -> Result<Self, String> {
         let bundle = sidecars::bundle(folder, "legacy.bundle", yaml)?;
         let application = Application::start().await?;
         let task = Task {
@@ -148,7 +155,7 @@ impl Legacy {
             application: application.address,
             more: &[],
         };
-        let sidecar = Sidecar::start(doors, task).await?;
+        let sidecar = Sidecar::begin(doors, task).await?;
         Ok(Self { sidecar, application })
     }
 
