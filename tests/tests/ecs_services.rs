@@ -17,7 +17,7 @@ use e2e::process::Process;
 use e2e::sidecar::{Sidecar, Task};
 use e2e::{ports, program, tier, tool};
 use serde_json::Value;
-use sidecars::{Inbound, filters, outbound, text, trusting, write};
+use sidecars::{Inbound, expecting, filters, outbound, text, trusting, write};
 
 type Outcome = Result<(), String>;
 
@@ -159,7 +159,8 @@ impl World {
         let orders = Sidecar::start(&doors, task("orders", orders, of_orders)).await?;
         let stock = Sidecar::start(&doors, task("stock", stock, of_stock)).await?;
         let guest = Sidecar::start(&doors, task("guest", guest, of_guest)).await?;
-        let billing_out = outbound(folder.path(), "billing-out", &billing_files, stock.inbound, &id("stock")).await?;
+        let expected = expecting(&billing_files.roots, &id("stock"));
+        let billing_out = outbound(folder.path(), "billing-out", &billing_files, stock.inbound, &expected).await?;
         Ok(Self { orders, stock, guest, applications, billing, billing_application, billing_out, _folder: folder })
     }
 }

@@ -73,6 +73,18 @@ pub(crate) fn trusting(roots: &str, domains: &[&str]) -> Value {
     json!({"trusted_ca": {"filename": roots}, "match_typed_subject_alt_names": Value::from_iter(names)})
 }
 
+/// Which server istiod lets a sidecar believe: the one workload that must be there, by the mesh's roots.
+pub(crate) fn expecting(roots: &str, id: &str) -> Value {
+    let mut validation = exactly(id);
+    validation["trusted_ca"] = json!({"filename": roots});
+    validation
+}
+
+/// The part of it that is about the name.
+pub(crate) fn exactly(id: &str) -> Value {
+    json!({"match_typed_subject_alt_names": [{"san_type": "URI", "matcher": {"exact": id}}]})
+}
+
 /// A sidecar in front of an application.
 pub(crate) struct Inbound<'a> {
     pub(crate) files: &'a Files,
@@ -106,24 +118,23 @@ impl Inbound<'_> {
     }
 }
 
-/// The way out of a sidecar: plain HTTP in, and mutual TLS to the one workload that must be there.
+/// The way out of a sidecar: plain HTTP in, and mutual TLS to the server that `validation` lets it believe.
 #[allow(dead_code, reason = "not every suite goes this way")]
 pub(crate) async fn outbound(
     folder: &Path,
     name: &str,
     files: &Files,
     to: SocketAddr,
-    expected: &str,
+    validation: &Value,
 ) -> Result<Envoy, String> {
     let folder = folder.join(name);
     std::fs::create_dir_all(&folder).map_err(text)?;
-    let port = to.port().to_string();
+    let (port, validation) = (to.port().to_string(), validation.to_string());
     let values = [
         ("CERTIFICATE", files.certificate.as_str()),
         ("KEY", &files.key),
-        ("ROOT", &files.roots),
+        ("VALIDATION", &validation),
         ("UPSTREAM_PORT", &port),
-        ("UPSTREAM_ID", expected),
         ("SNI", "outbound_.9080_._.service.shop.svc.cluster.local"),
         ("PROTOCOL", "http_protocol_options"),
         ("ALPN", "istio-http/1.1, istio, http/1.1"),

@@ -6,7 +6,7 @@ use e2e::local_issuer::Workload;
 use identity::Secret;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType,
+    KeyUsagePurpose, SanType, SignatureAlgorithm,
 };
 use serde_json::{Value, json};
 
@@ -23,6 +23,8 @@ pub(crate) struct Root {
 /// An intermediate below it.
 pub(crate) struct Intermediate {
     certificate: String,
+    /// It, and what stands between it and the root.
+    chain: String,
     key: String,
     roots: String,
     issuer: Issuer<'static, KeyPair>,
@@ -30,24 +32,51 @@ pub(crate) struct Intermediate {
 
 impl Root {
     pub(crate) fn new(name: &str) -> Result<Self, String> {
-        let key = KeyPair::generate().map_err(text)?;
-        let params = authority(name, 1);
+        Self::of(name, &rcgen::PKCS_ECDSA_P256_SHA256)
+    }
+
+    /// One with a key of this type: Istio's own scripts make RSA keys.
+    pub(crate) fn of(name: &str, algorithm: &'static SignatureAlgorithm) -> Result<Self, String> {
+        let key = KeyPair::generate_for(algorithm).map_err(text)?;
+        let params = authority(name, 2);
         let pem = params.self_signed(&key).map_err(text)?.pem();
         Ok(Self { pem, issuer: Issuer::new(params, key) })
     }
 
     pub(crate) fn intermediate(&self, name: &str) -> Result<Intermediate, String> {
-        let key = KeyPair::generate().map_err(text)?;
-        let params = authority(name, 0);
-        let certificate = params.signed_by(&key, &self.issuer).map_err(text)?.pem();
-        let (roots, private) = (self.pem.clone(), key.serialize_pem());
-        Ok(Intermediate { certificate, key: private, roots, issuer: Issuer::new(params, key) })
+        intermediate(name, 1, &self.issuer, String::new(), &self.pem)
     }
 }
 
+/// `above` is what stands between it and the root.
+fn intermediate(
+    name: &str,
+    path_length: u8,
+    by: &Issuer<'static, KeyPair>,
+    above: String,
+    root: &str,
+) -> Result<Intermediate, String> {
+    let key = KeyPair::generate().map_err(text)?;
+    let params = authority(name, path_length);
+    let certificate = params.signed_by(&key, by).map_err(text)?.pem();
+    let (roots, private) = (root.to_owned(), key.serialize_pem());
+    Ok(Intermediate {
+        chain: format!("{certificate}{above}"),
+        certificate,
+        key: private,
+        roots,
+        issuer: Issuer::new(params, key),
+    })
+}
+
 impl Intermediate {
-    pub(crate) fn certificate(&self) -> &str {
-        &self.certificate
+    /// One more below this one.
+    pub(crate) fn intermediate(&self, name: &str) -> Result<Intermediate, String> {
+        intermediate(name, 0, &self.issuer, self.chain.clone(), &self.roots)
+    }
+
+    pub(crate) fn chain(&self) -> &str {
+        &self.chain
     }
 
     /// The shape of Istio's secret `cacerts`, which the issuer's has too.
@@ -56,7 +85,7 @@ impl Intermediate {
             "ca-cert.pem": self.certificate,
             "ca-key.pem": self.key,
             "root-cert.pem": self.roots,
-            "cert-chain.pem": self.certificate,
+            "cert-chain.pem": self.chain,
         })
     }
 
@@ -81,7 +110,7 @@ impl Intermediate {
         params.not_after = (SystemTime::now() + Duration::from_secs(3_600)).into();
         let leaf = params.signed_by(&key, &self.issuer).map_err(text)?.pem();
         Ok(Workload {
-            chain: format!("{leaf}{}", self.certificate),
+            chain: format!("{leaf}{}", self.chain),
             key: Secret::new(key.serialize_pem()),
             roots: self.roots.clone(),
         })

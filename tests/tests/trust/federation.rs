@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::authority::Root;
-use crate::sidecars::{self, text};
+use crate::sidecars::{self, exactly, text};
 use crate::world::{Legacy, Mesh, billing_at, documents};
 use crate::{LEGACY, MESH, Outcome, REFUSED, available, id, is};
 
@@ -159,18 +159,24 @@ async fn a_sidecar_believes_the_roots_that_the_issuer_names() -> Outcome {
         // What it names is what it publishes, all of it as the legacy domain's.
         let named = roots_of(&doors.spiffe_bundle().await?)?.matches("BEGIN CERTIFICATE").count();
         assert_eq!(named, if back == 200 { 2 } else { 1 });
-        let legacy = file(folder.path(), "legacy.pem", &legacys.pem)?;
-        let mesh = Mesh::start(folder.path(), &billing, &yaml, |own| by_domain(own, &legacy)).await?;
+        let (own, roots) =
+            (file(folder.path(), "mesh.pem", &meshs.pem)?, file(folder.path(), "legacy.pem", &legacys.pem)?);
+        let mesh = Mesh::start(folder.path(), &billing, &yaml, |_| by_domain(&own, &roots)).await?;
         let port = mesh.billing.address.port();
         let documents = format!("{}{}", documents(LEGACY, &[MESH], MESH), billing_at(port, &id(MESH, "billing")));
         let legacy = Legacy::start(folder.path(), &doors, &documents).await?;
         let outcome = legacy.outcome().await?;
         assert!(is(&outcome, out), "{outcome:?} {:?}", legacy.sidecar.process.lines());
-        // Envoy, too, must believe the server: as a client it has both roots in one file here.
-        let both = file(folder.path(), "both.pem", &format!("{}{}", meshs.pem, legacys.pem))?;
-        let answer = mesh.calls_with(&both, folder.path(), &legacy, &id(LEGACY, "orders")).await?;
+        let mut believed = by_domain(&own, &roots);
+        believed["match_typed_subject_alt_names"] =
+            exactly(&id(LEGACY, "orders"))["match_typed_subject_alt_names"].clone();
+        let answer = mesh.calls_by(&believed, folder.path(), &legacy).await?;
         assert_eq!(answer.status, back, "{} {:?}", answer.body, legacy.sidecar.process.lines());
         let count = usize::from(back == 200);
+        // The name counts besides the roots.
+        believed["match_typed_subject_alt_names"] =
+            exactly(&id(LEGACY, "guest"))["match_typed_subject_alt_names"].clone();
+        assert_eq!(mesh.calls_by(&believed, folder.path(), &legacy).await?.status, 503);
         assert_eq!([mesh.application.requests(), legacy.application.requests()], [count, count]);
     }
     Ok(())

@@ -9,7 +9,7 @@ mod federation;
 mod sidecars;
 mod world;
 
-use authority::Root;
+use authority::{Intermediate, Root};
 use e2e::doors::Doors;
 use e2e::{program, tier, tool};
 use sidecars::{text, trusting};
@@ -40,14 +40,21 @@ async fn intermediates_of_one_root_believe_each_other() -> Outcome {
     if !available() {
         return Ok(());
     }
-    let root = Root::new("mesh root")?;
+    let (root, rsa) = (Root::new("mesh root")?, Root::of("mesh root", &rcgen::PKCS_RSA_SHA256)?);
     let (ours, istiods) = (root.intermediate("Causeway issuer")?, root.intermediate("istiod")?);
+    under_one_root(&root, &ours, &istiods, 1).await?;
+    let (ours, istiods) =
+        (rsa.intermediate("PKI engine")?.intermediate("Causeway issuer")?, rsa.intermediate("istiod")?);
+    under_one_root(&rsa, &ours, &istiods, 2).await
+}
+
+async fn under_one_root(root: &Root, ours: &Intermediate, istiods: &Intermediate, depth: usize) -> Outcome {
     let doors = Doors::open(MESH, &ours.cacerts(), "shop", &["orders"]).await?;
     // The chain that goes over the wire leads to the root, without it; the root is all that is trusted.
     let workload = doors.workload("orders").await?;
-    assert_eq!(workload.chain.matches("BEGIN CERTIFICATE").count(), 2);
+    assert_eq!(workload.chain.matches("BEGIN CERTIFICATE").count(), 1 + depth);
     let tight = |pem: &str| pem.split_whitespace().collect::<String>();
-    assert!(tight(&workload.chain).ends_with(&tight(ours.certificate())));
+    assert!(tight(&workload.chain).ends_with(&tight(ours.chain())));
     assert_eq!(tight(&workload.roots), tight(&root.pem));
 
     let yaml = documents(MESH, &[], MESH);

@@ -11,7 +11,7 @@ use e2e::ports;
 use e2e::sidecar::{Sidecar, Task};
 use serde_json::Value;
 
-use crate::sidecars::{self, Inbound, filters, outbound, text, write};
+use crate::sidecars::{self, Inbound, expecting, filters, outbound, text, write};
 
 /// What both sides are told, but for the mesh configuration. A policy names the domain that it was written in.
 const POLICIES: &str = "
@@ -105,19 +105,13 @@ impl Mesh {
 
     /// A call of `billing`, out through its Envoy, to what must be `expected`.
     pub(crate) async fn calls(&self, folder: &Path, to: &Legacy, expected: &str) -> Result<Answer, String> {
-        self.calls_with(&self.files.roots, folder, to, expected).await
+        self.calls_by(&expecting(&self.files.roots, expected), folder, to).await
     }
 
-    /// The same, where its Envoy believes the servers of these roots.
-    pub(crate) async fn calls_with(
-        &self,
-        roots: &str,
-        folder: &Path,
-        to: &Legacy,
-        expected: &str,
-    ) -> Result<Answer, String> {
-        let files = sidecars::Files { roots: roots.to_owned(), ..self.files.clone() };
-        let envoy = outbound(folder, "billing-out", &files, to.sidecar.inbound, expected).await?;
+    /// The same to what its Envoy believes.
+    pub(crate) async fn calls_by(&self, validation: &Value, folder: &Path, to: &Legacy) -> Result<Answer, String> {
+        let folder = folder.join(format!("out-{}", ports::free().map_err(text)?));
+        let envoy = outbound(&folder, "billing-out", &self.files, to.sidecar.inbound, validation).await?;
         let host = [("host", "orders.shop.svc.cluster.local:9080")];
         send(envoy.address, "GET", "/orders/1", &host, "").await
     }
