@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 
 use authz::request::{MAX_HEADER_BYTES, MAX_HEADERS};
-use authz::{Deny, Hop, PathHandling, Peer, Reason, Request, Target};
+use authz::{Deny, Hop, PathHandling, Peer, Reason, Request, Target, Unknown};
 use envoy_types::ext_authz::v3::pb::{Address, CheckRequest};
 use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
 use envoy_types::pb::envoy::service::auth::v3::AttributeContext;
@@ -24,7 +24,7 @@ const MAX_TEXT: usize = 2_048;
 pub(crate) struct Check {
     pub(crate) request: Request,
     pub(crate) target: Target,
-    /// Envoy's id of the request, for the log.
+    /// The id that the access logs of all sidecars have, or, without one, Envoy's own number; for the log.
     pub(crate) request_id: String,
 }
 
@@ -33,7 +33,7 @@ impl Check {
     pub(crate) fn parse(check: CheckRequest, place: &Place) -> Result<Self, Deny> {
         let attributes = check.attributes.ok_or_else(|| invalid("no attributes"))?;
         let target = target(&attributes, place)?;
-        let source = peer(attributes.source.as_ref())?;
+        let (source, unknown) = peer(attributes.source.as_ref())?;
         let destination_port = attributes.destination.as_ref().and_then(port);
         let http = attributes.request.and_then(|request| request.http);
         let http = http.ok_or_else(|| invalid("no HTTP request: the filter is attached to a TCP listener"))?;
@@ -52,6 +52,7 @@ impl Check {
             return Err(Deny::new(Reason::PathInvalid, Hop::Request, "the path does not begin with /"));
         }
         let headers = headers(&http)?;
+        let known = headers.iter().find(|(name, _)| name == "x-request-id").map(|(_, id)| id.clone());
         Ok(Self {
             request: Request {
                 method: http.method,
@@ -69,10 +70,10 @@ impl Check {
                 sni: None,
                 client_certificate: None,
                 dynamic_metadata: None,
-                unknown: authz::Unknown::default(),
+                unknown,
             },
             target,
-            request_id: http.id,
+            request_id: known.unwrap_or(http.id),
         })
     }
 }
@@ -108,8 +109,9 @@ fn target(attributes: &AttributeContext, place: &Place) -> Result<Target, Deny> 
     }
 }
 
-fn peer(source: Option<&attribute_context::Peer>) -> Result<Peer, Deny> {
-    let Some(source) = source else { return Ok(Peer::default()) };
+/// Who is at the other end, and whether that could not be known.
+fn peer(source: Option<&attribute_context::Peer>) -> Result<(Peer, Unknown), Deny> {
+    let Some(source) = source else { return Ok(Default::default()) };
     let ip = match source.address.as_ref().and_then(|address| address.address.as_ref()) {
         Some(Address::SocketAddress(socket)) => {
             Some(socket.address.parse::<IpAddr>().map_err(|_| invalid("source.address is not an IP address"))?)
@@ -117,18 +119,19 @@ fn peer(source: Option<&attribute_context::Peer>) -> Result<Peer, Deny> {
         // A Unix socket or an internal listener: there is no address.
         Some(_) | None => None,
     };
-    // "the principal is the URI SAN, if none the DNS SAN, if none the subject" (attribute_context.proto).
-    let principal = match source.principal.as_str() {
-        "" => None,
+    // "the principal is the URI SAN, if none the DNS SAN, if none the subject" (attribute_context.proto). Of several only
+    // one is told, where Envoy's own policies try each of them. So a certificate with another name than a SPIFFE ID leaves
+    // it unknown who the peer is, as at API Gateway: to call it nobody would let DENY rules on principals miss it.
+    let (principal, is_unknown) = match source.principal.as_str() {
+        "" => (None, false),
         principal if principal.len() > MAX_TEXT => return Err(invalid("source.principal is overlong")),
         principal => match principal.strip_prefix("spiffe://") {
-            Some(rest) if !rest.is_empty() => Some(rest.to_owned()),
-            // To leave it out would make a known peer an unknown one, which DENY rules on principals would miss.
-            _ => return Err(invalid("source.principal is not a SPIFFE ID, the only peer identity of the mesh")),
+            Some(rest) if !rest.is_empty() => (Some(rest.to_owned()), false),
+            _ => (None, true),
         },
     };
     // This address is the connection's. What Envoy makes of x-forwarded-for is not among the attributes.
-    Ok(Peer { ip, remote_ip: None, principal })
+    Ok((Peer { ip, remote_ip: None, principal }, Unknown { principal: is_unknown, ..Unknown::default() }))
 }
 
 fn port(destination: &attribute_context::Peer) -> Option<u16> {

@@ -61,7 +61,19 @@ spec:
       to:
         - operation: { paths: ['/peer'], ports: ['9080'] }
     - to:
-        - operation: { paths: ['/open'] }
+        - operation: { paths: ['/open', '/open/*'] }
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: { name: kept-out, namespace: bookinfo }
+spec:
+  selector: { matchLabels: { app: ratings } }
+  action: DENY
+  rules:
+    - from:
+        - source: { principals: ['cluster.local/ns/bookinfo/sa/kept-out'] }
+      to:
+        - operation: { paths: ['/open/kept-from-one'] }
 ---
 apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy
@@ -355,9 +367,9 @@ async fn identity_headers_of_the_client_never_arrive() {
 #[tokio::test]
 async fn the_peer_and_the_port_count() {
     let mut world = World::new().await;
-    let peer = |principal: &'static str, port: u32| {
+    let peer = |principal: &'static str, port: u32, path: &'static str| {
         edited(move |a| {
-            http(a).path = "/peer".to_owned();
+            http(a).path = path.to_owned();
             http(a).headers.clear();
             a.source.as_mut().unwrap().principal = principal.to_owned();
             a.destination.as_mut().unwrap().address = Some(address("10.0.0.8", port));
@@ -368,12 +380,38 @@ async fn the_peer_and_the_port_count() {
         ("spiffe://cluster.local/ns/bookinfo/sa/bookinfo-productpage", 9_081, 403, "denied_no_match"),
         ("spiffe://cluster.local/ns/bookinfo/sa/bookinfo-ratings", 9_080, 403, "denied_no_match"),
         ("", 9_080, 403, "no_credential"),
-        ("CN=productpage", 9_080, 403, "request_invalid"),
-        ("spiffe://", 9_080, 403, "request_invalid"),
+        // Another name than a SPIFFE ID: nobody that an ALLOW rule could mean.
+        ("CN=productpage", 9_080, 403, "no_credential"),
+        ("cluster.local/ns/bookinfo/sa/bookinfo-productpage", 9_080, 403, "no_credential"),
+        ("spiffe://", 9_080, 403, "no_credential"),
     ] {
-        let (answer, line) = world.ask(peer(principal, port)).await;
+        let (answer, line) = world.ask(peer(principal, port, "/peer")).await;
         assert_eq!((read(&answer).0, line["reason"].as_str()), (status, Some(reason)), "{principal}: {line}");
     }
+    // What is about no peer is as for anybody; and a DENY rule about peers might mean this one.
+    for (principal, path, status, reason) in [
+        ("client.example", "/open", 200, "allowed_by_policy"),
+        ("client.example", "/open/kept-from-one", 403, "no_credential"),
+        ("", "/open/kept-from-one", 200, "allowed_by_policy"),
+        ("spiffe://cluster.local/ns/bookinfo/sa/other", "/open/kept-from-one", 200, "allowed_by_policy"),
+        ("spiffe://cluster.local/ns/bookinfo/sa/kept-out", "/open/kept-from-one", 403, "denied_by_policy"),
+    ] {
+        let (answer, line) = world.ask(peer(principal, 9_080, path)).await;
+        assert_eq!((read(&answer).0, line["reason"].as_str()), (status, Some(reason)), "{principal}: {line}");
+    }
+}
+
+#[tokio::test]
+async fn a_decision_can_be_found_by_the_request_s_id_and_by_its_trace() {
+    let mut world = World::new().await;
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let asked = edited(|a| {
+        let headers = &mut http(a).headers;
+        headers.insert("x-request-id".to_owned(), "9f3c".to_owned());
+        headers.insert("traceparent".to_owned(), format!("00-{trace}-00f067aa0ba902b7-01"));
+    });
+    let (_, line) = world.ask(asked).await;
+    assert_eq!((&line["request_id"], &line["trace_id"]), (&json!("9f3c"), &json!(trace)), "{line}");
 }
 
 #[tokio::test]

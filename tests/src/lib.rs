@@ -1,7 +1,9 @@
 //! What the end-to-end tests share: the real parts as processes, started and ended by the test that needs them.
 //! `tests/README.md` says which tiers there are and what each needs.
 
+pub mod application;
 pub mod credentials;
+pub mod doors;
 pub mod envoy;
 pub mod function;
 pub mod layer;
@@ -16,6 +18,7 @@ pub mod recorder;
 pub mod relay;
 pub mod rotating_issuer;
 pub mod sandbox;
+pub mod sidecar;
 pub mod stores;
 pub mod tier;
 pub mod tls_door;
@@ -33,9 +36,10 @@ pub fn tool(name: &str) -> PathBuf {
     root().join(".tools/bin").join(name)
 }
 
-/// A release binary of ours, as it is shipped.
+/// A program of ours: the release binary, as it is shipped, or where none was made the one that `cargo test` has built.
 pub fn program(name: &str) -> PathBuf {
-    target().join("release").join(name)
+    let [shipped, built] = ["release", "debug"].map(|profile| target().join(profile).join(name));
+    if !shipped.exists() && built.exists() { built } else { shipped }
 }
 
 /// The search path that real parts start with.

@@ -53,6 +53,11 @@ impl Authority {
         self.issue(&[name], ExtendedKeyUsagePurpose::ClientAuth)
     }
 
+    /// A certificate of whatever is wanted.
+    pub fn sign(&self, params: CertificateParams, key: &KeyPair) -> Result<rcgen::Certificate, String> {
+        params.signed_by(key, &self.issuer).map_err(|error| error.to_string())
+    }
+
     fn issue(&self, names: &[&str], usage: ExtendedKeyUsagePurpose) -> Result<Identity, String> {
         let make = || {
             let key = KeyPair::generate()?;

@@ -27,6 +27,7 @@ use platform::bundle::{self, Section};
 use platform::clock::SystemClock;
 use platform::jwks::JwksSettings;
 use platform::log::{Lines, Log};
+use serde_json::json;
 use tokio::net::TcpListener;
 
 /// Caller and service are one workload here: the issuer of this test knows one.
@@ -145,12 +146,15 @@ async fn a_sidecar_of_the_mesh_calls_a_service_in_ecs() -> Result<(), String> {
         let folder = tempfile::tempdir().map_err(text)?;
         authority.write_client(folder.path())?;
         let file = |name: &str| folder.path().join(name).display().to_string();
+        let expected = json!({
+            "trusted_ca": {"filename": file("root.pem")},
+            "match_typed_subject_alt_names": [{"san_type": "URI", "matcher": {"exact": ID}}],
+        });
         let values = [
             ("CERTIFICATE", file("client.pem")),
             ("KEY", file("client.key")),
-            ("ROOT", file("root.pem")),
+            ("VALIDATION", expected.to_string()),
             ("UPSTREAM_PORT", address.port().to_string()),
-            ("UPSTREAM_ID", ID.to_owned()),
             ("SNI", SNI.to_owned()),
             ("PROTOCOL", protocol.to_owned()),
             ("ALPN", alpn.to_owned()),

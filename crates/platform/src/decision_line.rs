@@ -1,5 +1,6 @@
 //! The one line that is written for every decision.
 
+use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
 
 use authz::{Decision, DryRunAllow, Mode, Request, Shadow};
@@ -7,6 +8,7 @@ use serde::Serialize;
 
 use crate::clock::rfc3339;
 use crate::metrics::{DecisionMetrics, Emf, micros};
+use crate::trace_id::Traces;
 
 /// The most bytes of one value in a decision line.
 const MAX_LOGGED: usize = 512;
@@ -50,6 +52,10 @@ pub(crate) struct Line<'a> {
     mode: &'static str,
     request_id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    xray_trace_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     audit: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     dry_run_deny: Option<&'a str>,
@@ -81,6 +87,7 @@ impl<'a> Line<'a> {
             Some(deny) => (deny.principal.as_deref(), deny.client_id.as_deref()),
             None => (decision.principal(), decision.client_id()),
         };
+        let traces = seen.request.map(|request| Traces::of(&request.headers)).unwrap_or_default();
         let Shadow { audit, dry_run_deny, dry_run_allow } = decision.shadow();
         Self {
             ts: rfc3339(now),
@@ -101,6 +108,8 @@ impl<'a> Line<'a> {
             hop: decision.hop().as_str(),
             mode: mode.as_str(),
             request_id: shortened(seen.request_id),
+            trace_id: traces.id,
+            xray_trace_id: traces.x_ray,
             audit: audit.as_deref().map(shortened),
             dry_run_deny: dry_run_deny.as_deref().map(shortened),
             dry_run_allow: dry_run_allow.as_ref().map(|allow| match allow {
@@ -196,6 +205,34 @@ mod tests {
         let long = DryRunAllow::AllowedBy("x".repeat(MAX_LOGGED + 1));
         let found = line(Deny { shadow: Box::new(shadow(long)), ..plain }, Mode::Istio);
         assert_eq!(found["dry_run_allow"].as_str().unwrap().len(), MAX_LOGGED);
+    }
+
+    #[test]
+    fn the_trace_of_a_request_stands_in_its_line() {
+        let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let x_ray = "Root=1-5759e988-bd862e3fe1be46a994272793";
+        let with = Request {
+            headers: vec![header("traceparent", traceparent), header("x-amzn-trace-id", x_ray)],
+            ..request()
+        };
+        let line = |request: &Request| {
+            let seen = Seen {
+                request: Some(request),
+                status: 403,
+                api_id: "",
+                stage: "",
+                request_id: "",
+                latency: Duration::ZERO,
+            };
+            let decision = Decision::Deny(Deny::new(Reason::DeniedNoMatch, Hop::Gateway, ""));
+            serde_json::to_value(Line::of(&decision, &seen, Mode::Strict, UNIX_EPOCH, None)).unwrap()
+        };
+        let found = line(&with);
+        assert_eq!(found["trace_id"], "4bf92f3577b34da6a3ce929d0e0e4736");
+        assert_eq!(found["xray_trace_id"], "5759e988bd862e3fe1be46a994272793");
+        let found = line(&request());
+        assert!(found.get("trace_id").is_none() && found.get("xray_trace_id").is_none(), "{found}");
     }
 
     #[test]

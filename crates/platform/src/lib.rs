@@ -24,6 +24,8 @@ pub mod secrets;
 mod single_flight;
 pub mod store;
 pub mod table;
+#[cfg(feature = "jwks")]
+mod trace_id;
 pub mod usage_plans;
 
 #[cfg(feature = "aws")]

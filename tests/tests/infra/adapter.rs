@@ -24,7 +24,8 @@ pub fn findings(documents: &[Value]) -> Vec<String> {
     let of = |kind: &str| documents.iter().find(|document| document["kind"] == kind).unwrap_or(&Value::Null);
     let deployment = of("Deployment");
     let template = &deployment["spec"]["template"];
-    found.pod(template);
+    let by_agent = asks_the_agent(documents);
+    found.pod(template, by_agent);
     let labels = &template["metadata"]["labels"];
     let (service, port) = (&of("Service")["spec"], &template["spec"]["containers"][0]["ports"][0]);
     found.unless(selects(&service["selector"], labels), "the Service selects other pods");
@@ -52,8 +53,24 @@ pub fn findings(documents: &[Value]) -> Vec<String> {
     let metrics = &template["spec"]["containers"][0]["ports"][1]["containerPort"];
     found.network(&of("NetworkPolicy")["spec"], labels, &port["containerPort"], metrics);
     let account = &of("ServiceAccount")["metadata"]["annotations"]["eks.amazonaws.com/role-arn"];
-    found.api_keys(&template["spec"]["containers"][0], account);
+    found.unless(!(by_agent && account.is_string()), "the role comes in two ways");
+    found.api_keys(&template["spec"]["containers"][0], by_agent || account.is_string());
     found.0
+}
+
+/// Where EKS Pod Identity gives credentials. <https://docs.aws.amazon.com/eks/latest/userguide/pod-id-how-it-works.html>
+const AGENT: [&str; 2] = ["169.254.170.23/32", "fd00:ec2::23/128"];
+
+/// Whether the network policy lets the pods ask the agent of EKS Pod Identity.
+pub fn asks_the_agent(documents: &[Value]) -> bool {
+    let policy = documents.iter().find(|document| document["kind"] == "NetworkPolicy");
+    let rules = policy.and_then(|policy| policy["spec"]["egress"].as_array()).map(Vec::as_slice).unwrap_or_default();
+    rules.contains(&agent())
+}
+
+fn agent() -> Value {
+    let to = AGENT.map(|cidr| json!({"ipBlock": {"cidr": cidr}}));
+    json!({"to": to, "ports": [{"port": 80, "protocol": "TCP"}]})
 }
 
 struct Found(Vec<String>);
@@ -65,7 +82,7 @@ impl Found {
         }
     }
 
-    fn pod(&mut self, template: &Value) {
+    fn pod(&mut self, template: &Value, by_agent: bool) {
         let (spec, labels) = (&template["spec"], &template["metadata"]["labels"]);
         self.unless(labels["sidecar.istio.io/inject"] == "true", "no sidecar: questions would come in plaintext");
         self.unless(spec["automountServiceAccountToken"] == false, "the pod has Kubernetes' token");
@@ -88,7 +105,7 @@ impl Found {
         }
         self.unless(spec["containers"].as_array().is_some_and(|all| all.len() == 1), "the pod has another container");
         self.container(&spec["containers"][0]);
-        self.metrics(&spec["containers"][0], &template["metadata"]["annotations"]);
+        self.annotations(&spec["containers"][0], &template["metadata"]["annotations"], by_agent);
         let grace = spec["terminationGracePeriodSeconds"].as_u64().unwrap_or(0);
         let pause = spec["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"].as_u64().unwrap_or(0);
         // The adapter's own drain takes 5 seconds.
@@ -129,7 +146,7 @@ impl Found {
         self.unless(mount["subPath"].is_null(), "Kubernetes does not update a file that is mounted by subPath");
     }
 
-    fn metrics(&mut self, container: &Value, annotations: &Value) {
+    fn annotations(&mut self, container: &Value, annotations: &Value, by_agent: bool) {
         let port = &container["ports"][1];
         let number = port["containerPort"].to_string();
         self.unless(
@@ -139,18 +156,22 @@ impl Found {
         let served = variable(container, "CAUSEWAY_METRICS") == "prometheus"
             && variable(container, "CAUSEWAY_METRICS_PORT") == number;
         self.unless(served, "metrics are served elsewhere");
-        let scraped = json!({
+        let mut expected = json!({
             "prometheus.io/scrape": "true", "prometheus.io/port": number, "prometheus.io/path": "/metrics",
         });
-        self.unless(*annotations == scraped, &format!("the pods' annotations are {annotations}"));
+        // Nothing else goes past the sidecar.
+        if by_agent {
+            expected["traffic.sidecar.istio.io/excludeOutboundIPRanges"] = json!(AGENT.join(","));
+        }
+        self.unless(*annotations == expected, &format!("the pods' annotations are {annotations}"));
     }
 
     /// API keys need a role; without them a role is a privilege that nobody uses.
-    fn api_keys(&mut self, container: &Value, role: &Value) {
+    fn api_keys(&mut self, container: &Value, role: bool) {
         let set = |name: &str| !variable(container, name).is_empty();
         let all = ["CAUSEWAY_API_KEYS_TABLE", "CAUSEWAY_PEPPER_SECRET", "AWS_REGION"];
         let (some, every) = (all.iter().any(|name| set(name)), all.iter().all(|name| set(name)));
-        self.unless(some == every && every == role.is_string(), "API keys have no role, or the role has no use");
+        self.unless(some == every && every == role, "API keys have no role, or the role has no use");
         self.unless(every || !set("CAUSEWAY_ISSUER_URL"), "there is nothing to exchange");
         let names = container["env"].as_array().into_iter().flatten().filter_map(|one| one["name"].as_str());
         for name in names.filter(|name| name.starts_with("AWS_") && *name != "AWS_REGION") {
@@ -174,7 +195,8 @@ impl Found {
             }
         }
         let out = policy["egress"].as_array().into_iter().flatten();
-        for port in out.flat_map(|rule| rule["ports"].as_array().into_iter().flatten()) {
+        for port in out.filter(|rule| **rule != agent()).flat_map(|rule| rule["ports"].as_array().into_iter().flatten())
+        {
             // Names, istiod, the issuer and AWS.
             self.unless([53, 15012, 443].iter().any(|known| port["port"] == *known), &format!("a way out to {port}"));
         }

@@ -23,7 +23,7 @@ use crate::tools::{documents, helm, kustomize, read, run, schema_findings, tool}
 pub(crate) type Outcome = Result<(), String>;
 
 /// What goes wrong with the adapter's manifests (file, text, its replacement), and how it is found.
-const MISTAKES: [(&str, &str, &str, &str); 43] = [
+const MISTAKES: [(&str, &str, &str, &str); 46] = [
     ("deployment", "automountServiceAccountToken: false", "automountServiceAccountToken: true", "Kubernetes' token"),
     ("deployment", "enableServiceLinks: false", "enableServiceLinks: true", "service links become variables"),
     ("deployment", "sidecar.istio.io/inject: \"true\"", "other: \"true\"", "no sidecar"),
@@ -87,6 +87,14 @@ const MISTAKES: [(&str, &str, &str, &str); 43] = [
     ("network", "name: prometheus", "name: grafana", "others than Prometheus"),
     ("network", "- port: 15012", "- port: 15010", "a way out to"),
     ("network", "- port: 9192", "- port: 9193", "others than Prometheus"),
+    (
+        "deployment",
+        "        prometheus.io/path",
+        "        traffic.sidecar.istio.io/excludeOutboundIPRanges: 10.0.0.0/8\n        prometheus.io/path",
+        "annotations are",
+    ),
+    ("network", "      ports:\n        - port: 15012\n          protocol: TCP", AGENT_RULE, "the role has no use"),
+    ("network", "- port: 15012", "- port: 80", "a way out to"),
     ("service", "instance: causeway-adapter", "instance: other", "the Service selects other pods"),
     ("service", "targetPort: grpc", "targetPort: http", "leads to another port"),
     ("service", "targetPort: metrics", "targetPort: other", "the Service's ports are not"),
@@ -104,6 +112,19 @@ const MISTAKES: [(&str, &str, &str, &str); 43] = [
     ("kustomization", "  - network.yaml\n", "", "the kinds are"),
 ];
 
+/// The end of a rule, and one more: a way to the agent of EKS Pod Identity.
+const AGENT_RULE: &str = "      ports:
+        - port: 15012
+          protocol: TCP
+    - to:
+        - ipBlock:
+            cidr: 169.254.170.23/32
+        - ipBlock:
+            cidr: fd00:ec2::23/128
+      ports:
+        - port: 80
+          protocol: TCP";
+
 /// The annotation that gives a service account a role of IAM.
 const ROLE: &str = "eks.amazonaws.com/role-arn";
 
@@ -111,8 +132,23 @@ fn infra(path: &str) -> PathBuf {
     root().join("infra").join(path)
 }
 
+/// BookInfo's overlay with the component for EKS Pod Identity. Kustomize takes relative paths alone.
+fn with_pod_identity() -> Result<tempfile::TempDir, String> {
+    let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let path = folder.path().canonicalize().map_err(|error| error.to_string())?;
+    let up = "../".repeat(path.components().count() - 1);
+    let here = infra("adapter/kustomize").display().to_string();
+    let here = format!("{up}{}", here.trim_start_matches('/'));
+    let text = format!(
+        "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [{here}/overlays/bookinfo]\n\
+         components: [{here}/components/pod-identity]\n"
+    );
+    std::fs::write(folder.path().join("kustomization.yaml"), text).map_err(|error| error.to_string())?;
+    Ok(folder)
+}
+
 /// The adapter as Kustomize and as Helm render it, plain and for BookInfo.
-fn adapters() -> Result<[(&'static str, Vec<Value>); 4], String> {
+fn adapters() -> Result<[(&'static str, Vec<Value>); 6], String> {
     let (chart, example) = (infra("adapter/chart"), infra("adapter/chart/examples/bookinfo.yaml"));
     let example = example.to_str().ok_or("the checkout's path is not UTF-8")?;
     Ok([
@@ -120,6 +156,14 @@ fn adapters() -> Result<[(&'static str, Vec<Value>); 4], String> {
         ("chart", documents(&helm(&chart, &[])?)?),
         ("overlay", documents(&kustomize(&infra("adapter/kustomize/overlays/bookinfo"))?)?),
         ("chart with values", documents(&helm(&chart, &["--values", example])?)?),
+        ("overlay with Pod Identity", documents(&kustomize(with_pod_identity()?.path())?)?),
+        (
+            "chart with Pod Identity",
+            documents(&helm(
+                &chart,
+                &["--values", example, "--set", "serviceAccount.roleArn=,serviceAccount.podIdentity=true"],
+            )?)?,
+        ),
     ])
 }
 
@@ -194,9 +238,13 @@ fn helm_and_kustomize_say_the_same() -> Outcome {
     if !tools::available() {
         return Ok(());
     }
-    let [(_, base), (_, chart), (_, overlay), (_, with_values)] = adapters()?;
+    let [(_, base), (_, chart), (_, overlay), (_, with_values), (_, component), (_, with_agent)] = adapters()?;
     assert_eq!(comparable(&base), comparable(&chart));
     assert_eq!(comparable(&overlay), comparable(&with_values));
+    assert_eq!(comparable(&component), comparable(&with_agent));
+    // Nobody has a way to the agent who does not need it.
+    let ways = [&base, &overlay, &component].map(|documents| adapter::asks_the_agent(documents));
+    assert_eq!(ways, [false, false, true]);
     run(Command::new(tool("helm")).args(["lint", "--strict"]).arg(infra("adapter/chart")), "")?;
     let versions = read(&infra("adapter/chart/Chart.yaml"))?;
     assert_eq!(versions[0]["appVersion"], env!("CARGO_PKG_VERSION"), "the image's tag");
@@ -219,6 +267,7 @@ fn the_chart_refuses_values_that_it_does_not_have() -> Outcome {
         ("env.AWS_SECRET_ACCESS_KEY=x", "AWS_SECRET_ACCESS_KEY"),
         ("env.causeway_environment=dev", "causeway_environment"),
         ("serviceAccount.roleArn=admin", "/serviceAccount/roleArn"),
+        ("serviceAccount.podIdentity=yes", "/serviceAccount/podIdentity"),
         ("port=80", "/port"),
         ("metricsPort=80", "/metricsPort"),
         ("env.CAUSEWAY_METRICS=off", "CAUSEWAY_METRICS"),
@@ -343,6 +392,11 @@ async fn the_adapter_starts_as_the_manifests_say() -> Outcome {
             let token = folder.path().join("token");
             std::fs::write(&token, "hunter2").map_err(|error| error.to_string())?;
             command.env("AWS_ROLE_ARN", role).env("AWS_WEB_IDENTITY_TOKEN_FILE", token);
+        }
+        // And for one with an association.
+        if adapter::asks_the_agent(&documents) {
+            command.env("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://169.254.170.23/v1/credentials");
+            command.env("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", folder.path().join("token"));
         }
         for variable in container["env"].as_array().into_iter().flatten() {
             let text = |field: &str| variable[field].as_str().unwrap_or_default().to_owned();

@@ -15,7 +15,9 @@ use std::sync::Arc;
 use authorizer::{ApiKeyStore, Authorizer};
 use identity::Secret;
 use issuer::{reader, with};
-use parts::{AWS_SECRET, Broken, PEPPER, event, key, records, shown, with_header, with_pepper, with_query};
+use parts::{
+    AWS_SECRET, Broken, PEPPER, event, exchange_server, key, records, shown, with_header, with_pepper, with_query,
+};
 use platform::aws::AwsConfig;
 use platform::secrets::{self, Secrets};
 use platform::store::DynamoDb;
@@ -150,6 +152,48 @@ async fn with_failures(run: &mut Run) -> Result {
     Ok(())
 }
 
+/// Keys that the adapter exchanges: for a token, for one that it must not take, and at an issuer that fails.
+async fn exchanged(run: &mut Run) -> Result {
+    let bound = with(reader(), "cnf", json!({"jkt": "dGh1bWJwcmludC1vZi1hbm90aGVyLW9uZS1lbnRpcmVs"}));
+    let tokens = vec![
+        ("good", run.issuer.token(&reader())),
+        ("of-another", run.issuer.token(&with(reader(), "sub", json!("client:another")))),
+        ("bound", run.issuer.token(&bound)),
+        ("no-token", "not-a-token-but-a-password-of-the-issuer".to_owned()),
+        ("of-no-time", run.issuer.token(&with(reader(), "exp", json!("password-in-a-claim")))),
+    ];
+    tokens.iter().for_each(|(_, token)| run.credentials.note(token));
+    let server = exchange_server(tokens).await?;
+    let unreachable = tokio::net::TcpListener::bind("127.0.0.1:0").await.and_then(|gone| gone.local_addr());
+    let (good, unreachable) = (shown(&key("dev", 1)?), unreachable.map_err(text)?);
+    let at = |kind: &str| format!("http://{server}/{kind}");
+    let token = run.issuer.token(&reader());
+    for (url, reason) in [
+        (at("good"), "allowed_by_policy"),
+        (at("of-another"), "exchange_refused"),
+        (at("bound"), "exchange_refused"),
+        (at("no-token"), "exchange_refused"),
+        (at("of-no-time"), ""),
+        (at("refused"), "exchange_refused"),
+        (at("wreck"), "exchange_refused"),
+        (at("no-bearer"), "exchange_refused"),
+        (at("elsewhere"), "exchange_refused"),
+        (at("down"), "exchange_unavailable"),
+        (format!("http://{unreachable}"), "exchange_unavailable"),
+    ] {
+        let adapter = run.exchanging_adapter(with_pepper(records().await?, PEPPER), url)?;
+        for _ in 0..2 {
+            run.ask(&adapter, ("x-api-key", &good), &good, reason).await?;
+        }
+        // Keys that are not exchanged at all, and a token of the caller's own.
+        for (reason, key) in run.keys()?.into_iter().skip(1) {
+            run.ask(&adapter, ("x-api-key", &key), &key, reason).await?;
+        }
+        run.ask(&adapter, ("authorization", &format!("Bearer {token}")), &token, "allowed_by_policy").await?;
+    }
+    Ok(())
+}
+
 fn sigv4_credentials() -> platform::aws::Credentials {
     platform::aws::Credentials {
         access_key_id: "AKIDEXAMPLE".to_owned(),
@@ -164,6 +208,10 @@ async fn no_log_line_holds_a_credential() -> Result {
     platform::panics::quiet_panics(&run.log);
     let sent = match send_everything(&mut run).await {
         Ok(()) => with_failures(&mut run).await,
+        error => error,
+    };
+    let sent = match sent {
+        Ok(()) => exchanged(&mut run).await,
         error => error,
     };
     // The tests' own failures are to be read.

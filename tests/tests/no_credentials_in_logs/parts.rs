@@ -88,6 +88,55 @@ pub(crate) async fn rude_server() -> Result<SocketAddr> {
     Ok(address)
 }
 
+/// A token endpoint. The first part of the path says what it answers to an API key: `tokens` by name, or something that
+/// quotes what it has got.
+pub(crate) async fn exchange_server(tokens: Vec<(&'static str, String)>) -> Result<SocketAddr> {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.map_err(text)?;
+    let address = listener.local_addr().map_err(text)?;
+    let tokens = Arc::new(tokens);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let tokens = Arc::clone(&tokens);
+            tokio::spawn(async move {
+                let mut request = String::new();
+                let mut part = vec![0; 16 * 1024];
+                // The form is behind the head, and in one piece with its last parameter.
+                while !request.contains("&audience=bookinfo") {
+                    match stream.read(&mut part).await {
+                        Ok(read) if read > 0 => {
+                            request += &String::from_utf8_lossy(part.get(..read).unwrap_or_default());
+                        }
+                        _ => return,
+                    }
+                }
+                let kind = request.split('/').nth(1).unwrap_or_default().to_owned();
+                let token = tokens.iter().find(|(name, _)| *name == kind).map(|(_, token)| token.as_str());
+                let form = request.split("\r\n\r\n").nth(1).unwrap_or_default();
+                let quoted = serde_json::json!({"error": form, "error_description": form, "access_token": form});
+                let (status, body) = match (token, kind.as_str()) {
+                    (Some(token), _) => {
+                        let answer =
+                            serde_json::json!({"access_token": token, "token_type": "Bearer", "expires_in": 600});
+                        ("200 OK", answer.to_string())
+                    }
+                    (None, "wreck") => ("200 OK", format!("{quoted}{THEIR_SECRET}")),
+                    (None, "no-bearer") => ("200 OK", quoted.to_string()),
+                    (None, "down") => ("503 Service Unavailable", quoted.to_string()),
+                    (None, "elsewhere") => ("307 Temporary Redirect", quoted.to_string()),
+                    _ => ("400 Bad Request", quoted.to_string()),
+                };
+                let answer = format!(
+                    "HTTP/1.1 {status}\r\ncontent-type: application/json\r\nconnection: close\r\n\
+                     location: http://{address}/?{form}\r\ncontent-length: {}\r\n\r\n{body}",
+                    body.len()
+                );
+                let _ = stream.write_all(answer.as_bytes()).await;
+            });
+        }
+    });
+    Ok(address)
+}
+
 /// A store, and a vault, with a bug whose message quotes what it works on.
 pub(crate) struct Broken(pub(crate) String);
 

@@ -3,11 +3,12 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use adapter::{Adapter, Place};
+use adapter::{Adapter, Exchange, ExchangeConfig, Place};
 use authorizer::{ApiKeyStore, Authorizer, Config, Deps};
 use authz::{CompileOptions, Policies};
 use e2e::credentials::Credentials;
 use platform::clock::FixedClock;
+use platform::https::Reach;
 use platform::jwks::{JwksSettings, JwksSource};
 use platform::log::{Lines, Log};
 use platform::metrics::Emf;
@@ -101,6 +102,18 @@ impl Run {
         let workload = Some(adapter::config::Workload { namespace: "mesh".to_owned(), labels });
         let place = Place { workload, environment: Some("dev".to_owned()) };
         Adapter::new(place, self.policies()?, self.deps(keys)).map_err(text)
+    }
+
+    /// An adapter that exchanges API keys at `url`.
+    pub(crate) fn exchanging_adapter(&self, keys: ApiKeyStore, url: String) -> Result<Adapter> {
+        let labels = vec![("app".to_owned(), "ratings".to_owned())];
+        let workload = Some(adapter::config::Workload { namespace: "mesh".to_owned(), labels });
+        let place = Place { workload, environment: Some("dev".to_owned()) };
+        let config = ExchangeConfig { url, audience: Some("bookinfo".to_owned()) };
+        let patience = std::time::Duration::from_secs(30);
+        let exchange = Exchange::with(&config, Reach::Private, Vec::new(), self.clock.clone(), patience);
+        Adapter::with_exchange(place, self.policies()?, self.deps(Some(keys)), Some(exchange.map_err(text)?))
+            .map_err(text)
     }
 
     /// Every token, with what the log should call it.

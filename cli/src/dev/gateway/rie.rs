@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Method, Request, StatusCode, header};
+use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -29,6 +29,9 @@ pub struct Rie {
 
 /// The path of the Invoke API; the function's name is always `function`.
 const PATH: &str = "/2015-03-31/functions/function/invocations";
+
+/// The Invoke API's header for the trace of an invocation, and API Gateway's for that of a request.
+const TRACE: &str = "x-amzn-trace-id";
 
 /// Lambda's limit for synchronous payloads is 6 MB (Lambda quotas); twice that leaves room for JSON escapes.
 const MAX_ANSWER: usize = 2 * 6 * 1024 * 1024;
@@ -61,13 +64,15 @@ impl Rie {
             .map_err(|source| InvokeError::Unreachable { address: authority.to_string(), source })?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| broken(&e))?;
         let connection = tokio::spawn(connection);
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(Method::POST)
             .uri(PATH)
             .header(header::HOST, authority.as_ref())
-            .header(header::CONNECTION, "close")
-            .body(Full::new(Bytes::from(event.to_string())))
-            .map_err(|e| broken(&e))?;
+            .header(header::CONNECTION, "close");
+        if let Some(trace) = trace(&event) {
+            request = request.header(TRACE, trace);
+        }
+        let request = request.body(Full::new(Bytes::from(event.to_string()))).map_err(|e| broken(&e))?;
         let answer = sender.send_request(request).await.map_err(|e| broken(&e))?;
         let (head, body) = answer.into_parts();
         let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|e| broken(&e))?.to_bytes();
@@ -90,6 +95,14 @@ impl Invoker for Rie {
                 .unwrap_or_else(|error| Err(InvokeError::Broken { address, detail: error.to_string() }))
         })
     }
+}
+
+/// The trace that the event's request is in. The X-Ray guide has it that API Gateway passes it on to the function; of HTTP
+/// APIs it says nothing, and the same is assumed.
+fn trace(event: &Value) -> Option<HeaderValue> {
+    let headers = event["headers"].as_object()?;
+    let (_, value) = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(TRACE))?;
+    HeaderValue::from_str(value.as_str()?).ok()
 }
 
 /// Tells a result from a failure. The emulator answers both with 200 and without `X-Amz-Function-Error`; only a sandbox
@@ -139,6 +152,19 @@ mod tests {
             error_type: error_type.to_owned(),
             error_message: error_message.to_owned(),
         }))
+    }
+
+    #[test]
+    fn an_invocation_is_in_the_trace_of_its_request() {
+        let of = |event: Value| trace(&event).and_then(|value| value.to_str().map(str::to_owned).ok());
+        let root = "Root=1-5759e988-bd862e3fe1be46a994272793";
+        for name in ["x-amzn-trace-id", "X-Amzn-Trace-Id"] {
+            assert_eq!(of(serde_json::json!({"headers": {"accept": "*/*", name: root}})).as_deref(), Some(root));
+        }
+        for event in [serde_json::json!({"headers": {TRACE: "a\nb"}}), serde_json::json!({"headers": {}}), Value::Null]
+        {
+            assert_eq!(of(event), None);
+        }
     }
 
     /// The bodies are those that the emulator of the tests' tools was seen to send.
