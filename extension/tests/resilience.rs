@@ -10,6 +10,7 @@ use std::time::Duration;
 use common::*;
 use http::Request;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 use tokio::time::Instant;
 
 const REVIEWS_URL: &str = "http://reviews.bookinfo.svc.cluster.local:9080";
@@ -539,4 +540,55 @@ async fn broken(stage: &Stage, path: &str) -> String {
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer).await;
     String::from_utf8(answer).unwrap()
+}
+
+/// `timeout: 0s` turns the timeout off; the limit of silence that is configured here is for routes that say nothing.
+#[tokio::test]
+async fn a_route_that_turns_its_timeout_off_waits_longer() {
+    let yaml = "
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: { name: out, namespace: bookinfo }
+spec: { hosts: [out.example], ports: [{ number: 80, name: http, protocol: HTTP }], resolution: DNS }
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: { name: out, namespace: bookinfo }
+spec:
+  hosts: [out.example]
+  http:
+  - match: [{ uri: { prefix: /patient } }]
+    timeout: 0s
+    route: [{ destination: { host: out.example } }]
+  - route: [{ destination: { host: out.example } }]
+";
+    let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mesh = Arc::new(Mesh::new());
+    let places = [("out.example:80", server.local_addr().unwrap())];
+    let stage = Stage::ruled_with(&mesh, yaml, &places, |egress| {
+        egress.response_timeout = Duration::from_millis(200);
+    })
+    .await;
+    let call = |path: &str, wish: Option<&str>| {
+        let mut request = Request::get(format!("http://out.example{path}"));
+        if let Some(wish) = wish {
+            request = request.header("x-envoy-upstream-rq-timeout-ms", wish);
+        }
+        let address = stage.address;
+        tokio::spawn(async move { common::call(address, request.body(text("")).unwrap()).await })
+    };
+    let patient = [call("/patient", None), call("/", Some("0"))];
+    let mut held = Vec::new();
+    for _ in &patient {
+        held.push(server.accept().await.unwrap().0);
+    }
+    // One that waits no longer than is configured begins after the others, and ends before them.
+    let answer = call("/", None).await.unwrap();
+    assert!(answer.is(504, "upstream_timeout"), "{answer:?}");
+    for mut stream in held {
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+    }
+    for answer in patient {
+        assert_eq!(answer.await.unwrap().status, 200);
+    }
 }
