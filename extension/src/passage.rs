@@ -11,14 +11,12 @@ use http_body::Body;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 use traffic::route::{Line as RequestLine, Picked, Routes};
-use traffic::table::{
-    AbortStatus, Action, Cluster, Direct, Forward, NO_TIMEOUT, Redirect, Resolution, RetryPolicy, Tls,
-};
+use traffic::table::{AbortStatus, Action, Cluster, Direct, Forward, Redirect, Resolution, RetryPolicy, Tls};
 use traffic::{fault, rewrite, weighted};
 
 use crate::access_log::Entry;
 use crate::affinity;
-use crate::answer::{Answer, SILENCE};
+use crate::answer::Answer;
 use crate::cluster::ClusterState;
 use crate::deadline::Invocation;
 use crate::grpc_time;
@@ -223,14 +221,12 @@ impl Passage {
             true => Cow::Borrowed(&route.retry),
             false => Cow::Owned(self.wishes.of(&route.retry)),
         };
-        let is_off = route.timeout_ms == NO_TIMEOUT || self.wishes.timeout == Some(Duration::ZERO);
-        // What Istio leaves where a timeout is turned off: Envoy's limit of silence.
-        self.patience = is_off.then_some(SILENCE);
-        let mut limit = if is_off { Duration::ZERO } else { Duration::from_millis(route.timeout_ms) };
+        let mut limit = Duration::from_millis(route.timeout_ms);
         if self.grpc {
             limit = grpc_time::within(&self.head.headers, limit);
         }
         limit = self.wishes.timeout.unwrap_or(limit);
+        self.patience = self.wishes.patience();
         if self.grpc {
             grpc_time::say(&mut self.head.headers, limit);
         }
@@ -267,7 +263,7 @@ impl Passage {
         self.head.uri = self.target.path.clone().into();
         let body = upload(body, &mut self.head, entry);
         let (policy, limit) = (self.wishes.of(&RetryPolicy::default()), self.wishes.timeout);
-        self.patience = (limit == Some(Duration::ZERO)).then_some(SILENCE);
+        self.patience = self.wishes.patience();
         let limit = limit.filter(|limit| !limit.is_zero());
         let cluster = Arc::new(passthrough(&self.target));
         let sent = self.send(parts, &cluster, &policy, limit, body, entry).await;

@@ -304,7 +304,7 @@ async fn https_of_a_function_ends_at_the_extension_beside_it() -> Outcome {
     assert_ne!(authorities[0], authorities[1]);
     // To the service it is a call like others, with an identity and the scheme that the application spoke.
     let seen = scene.app.seen();
-    assert_eq!(seen.len(), 2, "{seen:?}");
+    assert!(seen.len() >= 2, "{seen:?}");
     assert_eq!(seen[0].header("x-forwarded-proto"), Some("https"), "{seen:?}");
     scene.end().await.map(|_| ())
 }

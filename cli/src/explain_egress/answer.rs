@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::Serialize;
 use traffic::route::{Picked, Routes};
-use traffic::table::{AbortStatus, Action, Forward, HeaderChanges, NO_TIMEOUT, Outbound, Route};
+use traffic::table::{AbortStatus, Action, Forward, HeaderChanges, Outbound, Route};
 use traffic::{Rules, View};
 
 use super::leaves::{self, MatchSaid};
@@ -205,8 +205,7 @@ fn done(rules: &Rules, picked: &Picked<'_>, question: &Question) -> Result<(Outc
         Action::Forward(forward) => {
             done.path = traffic::rewrite::path_and_query(picked, &question.head())?;
             done.host = picked.route.changes(0).authority().map(str::to_owned);
-            // `timeout: 0s`: none.
-            done.timeout_ms = if route.timeout_ms == NO_TIMEOUT { 0 } else { route.timeout_ms };
+            done.timeout_ms = route.timeout_ms;
             done.retries = (route.retry.attempts > 0).then(|| settings::retries(&route.retry));
             done.destinations = destinations(rules, forward, question);
             let mirror = |mirror: &traffic::table::Mirror| {

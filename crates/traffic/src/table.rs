@@ -105,10 +105,6 @@ pub struct VirtualHost {
     pub routes: Vec<Route>,
 }
 
-/// [`Route::timeout_ms`] where a document turns the timeout off. Istio has none anyway; a proxy with a limit of its own
-/// for routes that say nothing knows by it that this one does.
-pub const NO_TIMEOUT: u64 = u64::MAX;
-
 /// Requests of one kind and what becomes of them.
 #[derive(Archive, Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Route {
@@ -124,7 +120,7 @@ pub struct Route {
     pub fault: Option<Fault>,
     /// Copies.
     pub mirrors: Vec<Mirror>,
-    /// For the whole request with its retries; 0 where none is said, and [`NO_TIMEOUT`] for `timeout: 0s`.
+    /// For the whole request with its retries; 0 is none.
     pub timeout_ms: u64,
     /// `attempts` of 0: no retries.
     pub retry: RetryPolicy,

@@ -9,8 +9,8 @@ use super::registry::Registry;
 use super::report::Report;
 use super::{header, hostname, matches, retry};
 use crate::table::{
-    AbortStatus, Action, Direct, Fault, Forward, HeaderOps, Match, Mirror, NO_TIMEOUT, Redirect, RedirectPort,
-    RetryPolicy, Rewrite, Route, Weighted,
+    AbortStatus, Action, Direct, Fault, Forward, HeaderOps, Match, Mirror, Redirect, RedirectPort, RetryPolicy,
+    Rewrite, Route, Weighted,
 };
 
 /// What a `VirtualService` says for one client at one port.
@@ -107,10 +107,7 @@ fn route(
             .push(format!("{path}.corsPolicy: is not supported on the way out: browsers ask servers, expected none"));
     }
     let headers = header::operations(&http.headers);
-    let mut timeout_ms = match http.timeout {
-        Some(limit) if limit.is_zero() => NO_TIMEOUT,
-        limit => limit.map_or(0, ms),
-    };
+    let mut timeout_ms = http.timeout.map_or(0, ms);
     let mut policy = RetryPolicy::default();
     let action = match &http.action {
         HttpAction::Redirect(redirect) => {

@@ -258,11 +258,18 @@ fn what_is_spoken_follows_the_port_and_the_rule() {
 #[test]
 fn ports_of_services_are_known_by_their_app_protocol_or_their_name() {
     let of = |number: u16, name: &str, app_protocol: Option<&str>| {
-        let mut service = kubernetes("ratings", number);
+        let mut service = kubernetes("reviews", number);
         service.ports[0].name = name.to_owned();
         service.ports[0].app_protocol = app_protocol.map(str::to_owned);
-        let resources = Resources { services: vec![service], ..Resources::default() };
-        opened(&resources).host(RATINGS, number).protocol
+        let resources = Resources {
+            service_entries: vec![entry(RATINGS)],
+            services: vec![service],
+            virtual_services: vec![routes("reviews", &["reviews"], vec![forward(to("ratings"))])],
+            ..Resources::default()
+        };
+        // The service exists inside of the cluster only. Routes of HTTP, which a port of bytes has none of, lead elsewhere.
+        let host = opened(&resources).host_for((NS, &[]), "reviews.bookinfo", number);
+        host.map_or(Protocol::Tcp, |host| host.protocol)
     };
     // Istio's `ConvertProtocol`; its table of tests has the same.
     for (number, name, app_protocol, wanted) in [

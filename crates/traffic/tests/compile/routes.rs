@@ -92,17 +92,8 @@ fn a_timeout_of_a_try_that_is_not_below_the_whole_is_ignored() {
         let http =
             HttpRoute { timeout: Some(Duration::from_millis(whole)), retries: Some(retries), ..forward(to("ratings")) };
         let route = only(http);
-        let whole = if whole == 0 { table::NO_TIMEOUT } else { whole };
         assert_eq!((route.timeout_ms, route.retry.per_try_timeout_ms), (whole, found));
     }
-}
-
-#[test]
-fn a_timeout_of_zero_is_said_and_is_none() {
-    let timeout_of = |timeout| only(HttpRoute { timeout, ..forward(to("ratings")) }).timeout_ms;
-    assert_eq!(timeout_of(None), 0);
-    assert_eq!(timeout_of(Some(Duration::ZERO)), table::NO_TIMEOUT);
-    assert_eq!(timeout_of(Some(Duration::from_millis(1))), 1);
 }
 
 #[test]
