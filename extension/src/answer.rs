@@ -216,7 +216,7 @@ mod tests {
     use http_body_util::{BodyExt, Empty};
     use hyper::client::conn::http1;
     use hyper_util::rt::TokioIo;
-    use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
     use tokio::time::Instant;
 
     use super::*;
@@ -226,10 +226,12 @@ mod tests {
         let (near, mut service) = duplex(1_024);
         let (mut sender, driver) = http1::handshake(TokioIo::new(near)).await.unwrap();
         tokio::spawn(driver);
-        let head = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n";
-        service.write_all(head).await.unwrap();
-        let response = sender.send_request(Request::new(Empty::<Bytes>::new())).await.unwrap();
-        let body = Download::free(response.into_body());
+        let (response, ()) = tokio::join!(sender.send_request(Request::new(Empty::<Bytes>::new())), async {
+            // An answer to nothing is an error.
+            let _ = service.read(&mut [0; 256]).await.unwrap();
+            service.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n").await.unwrap();
+        });
+        let body = Download::free(response.unwrap().into_body());
         // Nothing else ends it.
         (Answer::upstream(body, Held::default(), None::<Ready<()>>), service)
     }

@@ -262,7 +262,7 @@ fn ports_of_services_are_known_by_their_app_protocol_or_their_name() {
         service.ports[0].name = name.to_owned();
         service.ports[0].app_protocol = app_protocol.map(str::to_owned);
         let resources = Resources {
-            service_entries: vec![entry(RATINGS)],
+            service_entries: vec![ServiceEntry { ports: vec![port(number, "HTTP")], ..entry(RATINGS) }],
             services: vec![service],
             virtual_services: vec![routes("reviews", &["reviews"], vec![forward(to("ratings"))])],
             ..Resources::default()
