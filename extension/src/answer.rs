@@ -19,7 +19,7 @@ use crate::reason::{Flags, Reason};
 use crate::tunnel::Switched;
 
 /// How long a service may be silent within its answer: Envoy's `stream_idle_timeout`, whose default Istio leaves.
-const SILENCE: Duration = Duration::from_secs(300);
+pub(crate) const SILENCE: Duration = Duration::from_secs(300);
 
 /// Ready when the route's timeout is over.
 type Limit = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -205,5 +205,56 @@ impl Content {
             Content::Local(bytes) => bytes.size_hint(),
             Content::Upstream(body) => body.size_hint(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Ready;
+
+    use http::Request;
+    use http_body_util::{BodyExt, Empty};
+    use hyper::client::conn::http1;
+    use hyper_util::rt::TokioIo;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// An answer of 100 bytes, and where its service writes them.
+    async fn answer() -> (Answer, DuplexStream) {
+        let (near, mut service) = duplex(1_024);
+        let (mut sender, driver) = http1::handshake(TokioIo::new(near)).await.unwrap();
+        tokio::spawn(driver);
+        let (response, ()) = tokio::join!(sender.send_request(Request::new(Empty::<Bytes>::new())), async {
+            // An answer to nothing is an error.
+            let _ = service.read(&mut [0; 256]).await.unwrap();
+            service.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n").await.unwrap();
+        });
+        let body = Download::free(response.unwrap().into_body());
+        // Nothing else ends it.
+        (Answer::upstream(body, Held::default(), None::<Ready<()>>), service)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_service_that_is_silent_within_its_answer_is_given_up() {
+        let (mut answer, mut service) = answer().await;
+        let begin = Instant::now();
+        let second = Duration::from_secs(1);
+        // Each part begins the time again, and nothing counts while the application does not read.
+        for part in 1..=3 {
+            let (frame, ()) = tokio::join!(answer.frame(), async {
+                tokio::time::sleep(SILENCE - second).await;
+                service.write_all(b"part").await.unwrap();
+            });
+            assert!(frame.unwrap().is_ok(), "part {part}");
+            tokio::time::sleep(2 * SILENCE).await;
+        }
+        let (begun, silent) = (begin.elapsed(), Instant::now());
+        assert_eq!(begun, 3 * (3 * SILENCE - second));
+        let ended = tokio::time::timeout(10 * SILENCE, answer.frame()).await.expect("it is given up");
+        let error = ended.unwrap().unwrap_err();
+        assert_eq!(error.to_string(), "the service sent nothing of its answer for 300 s");
+        assert_eq!(silent.elapsed(), SILENCE);
     }
 }

@@ -33,6 +33,12 @@ impl Download {
         download
     }
 
+    /// One that holds nothing.
+    #[cfg(test)]
+    pub(crate) fn free(body: Incoming) -> Download {
+        Download { body, received: 0, lease: None }
+    }
+
     /// The bytes that have come, without trailers.
     pub(crate) fn received(&self) -> u64 {
         self.received

@@ -25,6 +25,9 @@ const SNAPSHOT_GRACE: Duration = Duration::from_secs(1);
 /// The longest trace header that is kept, in bytes.
 const MAX_TRACING: usize = 512;
 
+/// The longest id of an invocation that is kept, in bytes: Lambda's have 36.
+const MAX_REQUEST_ID: usize = 128;
+
 /// The current invocation, if there is one.
 pub(crate) struct Invocation {
     clock: Arc<dyn Clock>,
@@ -39,6 +42,7 @@ pub(crate) struct Invocation {
 struct Current {
     deadline: Option<SystemTime>,
     tracing: Option<Arc<str>>,
+    request_id: Option<Arc<str>>,
 }
 
 impl Invocation {
@@ -55,11 +59,12 @@ impl Invocation {
     }
 
     /// The next invocation, as its event tells of it: `deadline` in milliseconds since the epoch.
-    pub(crate) fn begin(&self, deadline: Option<u64>, tracing: Option<&str>) {
+    pub(crate) fn begin(&self, deadline: Option<u64>, tracing: Option<&str>, request_id: Option<&str>) {
         self.before_snapshot.store(false, Ordering::Release);
         let deadline = deadline.and_then(|millis| UNIX_EPOCH.checked_add(Duration::from_millis(millis)));
         let tracing = tracing.filter(|tracing| tracing.len() <= MAX_TRACING).map(Arc::from);
-        self.current.send_replace(Current { deadline, tracing });
+        let request_id = request_id.filter(|id| id.len() <= MAX_REQUEST_ID).map(Arc::from);
+        self.current.send_replace(Current { deadline, tracing, request_id });
     }
 
     /// True until the first invocation of a function with SnapStart: a key, a token or a connection that is made now
@@ -85,10 +90,19 @@ impl Invocation {
 
     /// `X-Amzn-Trace-Id` of the invocation; none when it must have ended, and the next one's event is on its way.
     pub(crate) fn tracing(&self) -> Option<Arc<str>> {
+        self.current(|current| current.tracing.clone())
+    }
+
+    /// The id of the invocation; none when it must have ended, as [`Invocation::tracing`].
+    pub(crate) fn request_id(&self) -> Option<Arc<str>> {
+        self.current(|current| current.request_id.clone())
+    }
+
+    fn current<T>(&self, of: impl Fn(&Current) -> Option<T>) -> Option<T> {
         let current = self.current.borrow();
         match current.deadline {
             Some(deadline) if deadline < self.clock.now() => None,
-            _ => current.tracing.clone(),
+            _ => of(&current),
         }
     }
 
@@ -165,13 +179,13 @@ mod tests {
             (Some(999_999), None),
             (Some(1), None),
         ] {
-            invocation.begin(deadline, None);
+            invocation.begin(deadline, None, None);
             assert_eq!(invocation.left(), expected.map(Duration::from_millis), "{deadline:?}");
         }
         // A number that no clock has must not stop a request.
-        invocation.begin(Some(u64::MAX), None);
+        invocation.begin(Some(u64::MAX), None, None);
         assert!(invocation.left().is_none_or(|left| left > MARGIN));
-        invocation.begin(Some(1_003_000), None);
+        invocation.begin(Some(1_003_000), None, None);
         clock.advance(Duration::from_millis(2_500));
         assert_eq!(invocation.left(), Some(Duration::from_millis(400)));
         let second = Duration::from_secs(1);
@@ -187,14 +201,28 @@ mod tests {
         let (clock, invocation) = invocation();
         let tracing = |invocation: &Invocation| invocation.tracing().is_some();
         assert!(!tracing(&invocation));
-        invocation.begin(Some(1_003_000), Some("Root=1"));
+        invocation.begin(Some(1_003_000), Some("Root=1"), None);
         assert!(tracing(&invocation));
         clock.advance(Duration::from_secs(3));
         assert!(tracing(&invocation));
         clock.advance(Duration::from_millis(1));
         assert!(!tracing(&invocation), "what is called now belongs to the next one");
-        invocation.begin(None, Some("Root=2"));
+        invocation.begin(None, Some("Root=2"), None);
         assert!(tracing(&invocation));
+    }
+
+    #[test]
+    fn an_id_ends_with_its_invocation_and_is_bounded() {
+        let (clock, invocation) = invocation();
+        assert_eq!(invocation.request_id(), None);
+        invocation.begin(Some(1_003_000), None, Some("3da1f2dc"));
+        assert_eq!(invocation.request_id().as_deref(), Some("3da1f2dc"));
+        clock.advance(Duration::from_millis(3_001));
+        assert_eq!(invocation.request_id(), None);
+        for (length, kept) in [(MAX_REQUEST_ID, true), (MAX_REQUEST_ID + 1, false)] {
+            invocation.begin(None, None, Some(&"x".repeat(length)));
+            assert_eq!(invocation.request_id().is_some(), kept, "{length}");
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -202,11 +230,11 @@ mod tests {
         let (_clock, invocation) = invocation();
         let long = Duration::from_secs(3_600);
         assert!(tokio::time::timeout(long, Arc::clone(&invocation).over()).await.is_err());
-        invocation.begin(Some(1_003_000), None);
+        invocation.begin(Some(1_003_000), None, None);
         let start = Instant::now();
         Arc::clone(&invocation).over().await;
         assert_eq!(start.elapsed(), Duration::from_millis(2_900));
-        invocation.begin(Some(1_000_050), None);
+        invocation.begin(Some(1_000_050), None, None);
         let start = Instant::now();
         Arc::clone(&invocation).over().await;
         assert_eq!(start.elapsed(), GRACE);
@@ -216,11 +244,11 @@ mod tests {
     async fn the_next_invocation_moves_the_end_of_a_request_under_way() {
         let (_clock, invocation) = invocation();
         // Left over from the invocation before: it would end the request at once.
-        invocation.begin(Some(1_000_100), None);
+        invocation.begin(Some(1_000_100), None, None);
         let start = Instant::now();
         let over = tokio::spawn(Arc::clone(&invocation).over());
         tokio::time::sleep(GRACE / 2).await;
-        invocation.begin(Some(1_005_100), None);
+        invocation.begin(Some(1_005_100), None, None);
         over.await.unwrap();
         assert_eq!(start.elapsed(), GRACE / 2 + Duration::from_secs(5));
     }
@@ -237,7 +265,7 @@ mod tests {
         let start = Instant::now();
         let (ready, ()) = tokio::join!(invocation.after_snapshot(long), async {
             tokio::time::sleep(MARGIN).await;
-            invocation.begin(None, None);
+            invocation.begin(None, None, None);
         });
         assert!(ready);
         assert_eq!(start.elapsed(), MARGIN);
@@ -249,10 +277,10 @@ mod tests {
         let clock = Arc::new(FixedClock::at(1_000));
         let invocation = Invocation::new(clock, MARGIN, true, true);
         assert!(invocation.is_before_snapshot());
-        invocation.begin(None, Some("Root=1-5759e988-bd862e3fe1be46a994272793"));
+        invocation.begin(None, Some("Root=1-5759e988-bd862e3fe1be46a994272793"), None);
         assert!(!invocation.is_before_snapshot());
         assert_eq!(invocation.tracing().as_deref(), Some("Root=1-5759e988-bd862e3fe1be46a994272793"));
-        invocation.begin(None, Some(&"x".repeat(MAX_TRACING + 1)));
+        invocation.begin(None, Some(&"x".repeat(MAX_TRACING + 1)), None);
         assert_eq!(invocation.tracing(), None);
     }
 }

@@ -30,6 +30,7 @@ mod keepalive;
 mod local;
 mod metrics;
 mod mirror;
+mod no_proxy;
 mod outgoing;
 mod parts;
 mod passage;
@@ -79,16 +80,18 @@ use cluster::Clusters;
 use config::Https;
 use deadline::Invocation;
 use door::Door;
+use drain::Cut;
 use intercept::Intercept;
 use issuer::Issuer;
 use lifecycle::{Event, LifecycleError};
 use metrics::{Metrics, scrape};
 use mirror::Mirrors;
+use no_proxy::Exceptions;
 use parts::Parts;
 use proxy::Proxy;
 use refresh::Refresh;
 use renewal::SvidSource;
-use resolve::Resolver;
+use resolve::{Belongs, Resolver};
 use routes::Hosts;
 use thaw::Watch;
 use tokens::Tokens;
@@ -219,8 +222,9 @@ impl Extension {
             "routes": parts.as_ref().map_or(0, |parts| parts.hosts.len()),
             "error": parts.as_ref().err(),
         }));
-        let proxy = Arc::new(Proxy { parts, clock: deps.clock, log: deps.log });
-        Ok(Bound { listeners, address, services, proxy, lambda: config.lambda, inbound })
+        let proxy = Arc::new(Proxy { parts, clock: deps.clock, log: deps.log, cut: Cut::default() });
+        let excepted = Excepted::of(&config);
+        Ok(Bound { listeners, address, services, proxy, lambda: config.lambda, inbound, excepted })
     }
 }
 
@@ -232,6 +236,7 @@ pub struct Bound {
     proxy: Arc<Proxy>,
     lambda: Option<LambdaApi>,
     inbound: Option<inbound::Bound>,
+    excepted: Option<Excepted>,
 }
 
 impl Bound {
@@ -262,13 +267,20 @@ impl Bound {
     /// When the Extensions API fails.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
         let (stop, stopped) = watch::channel(false);
-        let serving = tokio::spawn(listener::serve(self.listeners, Arc::clone(&self.proxy), stopped));
+        let mut serving = tokio::spawn(listener::serve(self.listeners, Arc::clone(&self.proxy), stopped));
         let inbound = self.inbound.map(inbound::Bound::serve);
-        let life = Arc::new(Living { proxy: Arc::clone(&self.proxy), bypasses: bypass::Seen::default() });
+        let life = Arc::new(Living {
+            proxy: Arc::clone(&self.proxy),
+            bypasses: bypass::Seen::default(),
+            excepted: self.excepted,
+        });
         let _scrapes = life.scraped().await;
         // What outlives a freeze is written by events, the rest by a timer.
         let timed = self.lambda.as_ref().is_none_or(|api| api.managed);
         let _writing = timed.then(|| life.written_regularly());
+        if timed {
+            life.report_exceptions();
+        }
         let ended = match &self.lambda {
             // Lambda starts the function's runtime once all extensions have registered: the port is open by now, and
             // the first SVID comes while the runtime starts.
@@ -289,13 +301,18 @@ impl Bound {
         };
         let drain = if self.lambda.is_some() { drain::LAMBDA } else { drain::PROCESS };
         stop.send_replace(true);
-        let finished = drain::ends_within(serving, drain).await && answered;
+        let finished = drain::ends_within(&mut serving, drain).await && answered;
+        if !finished {
+            // What is cut off now is counted, and has its lines, before the last metrics are written.
+            self.proxy.cut.now();
+            drain::ends_within(&mut serving, drain::GONE).await;
+        }
         if self.lambda.is_some() {
             life.bypasses.look();
             life.bypasses.report(&self.proxy.log);
         }
         life.write();
-        // Without `finished`, requests were still in hand, and are cut off now.
+        // Without `finished`, requests were still in hand, and have been cut off.
         self.proxy.log.write(&serde_json::json!({ "event": "end", "finished": finished }));
         Ok(ended?)
     }
@@ -305,21 +322,45 @@ impl Bound {
 struct Living {
     proxy: Arc<Proxy>,
     bypasses: bypass::Seen,
+    excepted: Option<Excepted>,
+}
+
+/// What the function calls directly, in Lambda: elsewhere this environment is not the application's.
+struct Excepted {
+    list: String,
+    namespace: Option<String>,
+    exceptions: Exceptions,
+}
+
+impl Excepted {
+    fn of(config: &Config) -> Option<Excepted> {
+        let egress = config.egress.as_ref().ok().filter(|_| config.lambda.is_some())?;
+        let (list, namespace) = (egress.life.no_proxy.clone(), egress.workload.namespace.clone());
+        Some(Excepted { list, namespace, exceptions: Exceptions::default() })
+    }
 }
 
 impl Living {
     /// An event of the function's life. Nothing waits here: the next event is asked for afterwards.
     fn on(self: &Arc<Self>, event: Event<'_>) {
-        if let (Ok(parts), Event::Invoke { deadline, tracing }) = (&self.proxy.parts, event) {
-            parts.invocation.begin(deadline, tracing);
+        if let (Ok(parts), Event::Invoke { deadline, tracing, request_id }) = (&self.proxy.parts, event) {
+            parts.invocation.begin(deadline, tracing, request_id);
             // Later, while the function runs: it would delay the call for the next event.
             let living = Arc::clone(self);
             tokio::spawn(async move {
                 living.bypasses.look();
+                living.report_exceptions();
                 living.write();
             });
         }
         self.proxy.start_if_due();
+    }
+
+    /// Says what `no_proxy` leads around the extension.
+    fn report_exceptions(&self) {
+        if let (Ok(parts), Some(Excepted { list, namespace, exceptions })) = (&self.proxy.parts, &self.excepted) {
+            exceptions.report(list, parts, namespace.as_deref(), &self.proxy.log);
+        }
     }
 
     /// Writes the metrics that have come since the last time.
@@ -473,6 +514,7 @@ fn parts(config: &Config, deps: &Deps) -> Result<Arc<Parts>, String> {
         ));
     }
     let Workload { namespace, labels, locality } = egress.workload.clone();
+    let mesh = Belongs::of(rules.clone());
     let hosts = Hosts::new(rules.clone(), namespace.as_deref(), labels.clone())?;
     let clock = &deps.clock;
     let clusters = Clusters::new(rules, locality, labels, Arc::clone(clock), deps.log.clone());
@@ -490,7 +532,7 @@ fn parts(config: &Config, deps: &Deps) -> Result<Arc<Parts>, String> {
         identity: Refresh::new(source, Arc::clone(clock)),
         tokens,
         upstream: Arc::new(Upstream::new(Arc::clone(clock), egress.response_timeout)),
-        resolver: Resolver::new(egress.connect_to.clone(), runtime_api, Arc::clone(clock)),
+        resolver: Resolver::new(egress.connect_to.clone(), runtime_api, mesh, Arc::clone(clock)),
         mirrors: Mirrors::new(deps.log.clone()),
         wait: egress.identity_wait,
         invocation: Invocation::new(Arc::clone(clock), egress.life.deadline_margin, snap_start, freezes),

@@ -50,6 +50,8 @@ pub(crate) enum Event<'a> {
         deadline: Option<u64>,
         /// `X-Amzn-Trace-Id`.
         tracing: Option<&'a str>,
+        /// The invocation's own id, which is in the function's log, too.
+        request_id: Option<&'a str>,
     },
     /// An event of a later version of the API.
     Unknown,
@@ -65,7 +67,8 @@ impl<'a> Event<'a> {
                 let deadline = event.get("deadlineMs");
                 let deadline = deadline.and_then(|at| at.as_u64().or_else(|| at.as_str()?.parse().ok()));
                 let tracing = event.pointer("/tracing/value").and_then(serde_json::Value::as_str);
-                Some(Event::Invoke { deadline, tracing })
+                let request_id = event.get("requestId").and_then(serde_json::Value::as_str);
+                Some(Event::Invoke { deadline, tracing, request_id })
             }
             // No reason to take the function down.
             _ => Some(Event::Unknown),
@@ -197,7 +200,8 @@ mod tests {
     #[test]
     fn events_are_read() {
         let trace = "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=3995c3f42cd8ad8;Sampled=1";
-        let (invoke, none) = (|deadline, tracing| Some(Event::Invoke { deadline, tracing }), Option::<u64>::None);
+        let (invoke, none) =
+            (|deadline, tracing| Some(Event::Invoke { deadline, tracing, request_id: None }), Option::<u64>::None);
         for (event, expected) in [
             (
                 serde_json::json!({"eventType": "INVOKE", "deadlineMs": 1_700_000_000_000_u64,
@@ -208,6 +212,10 @@ mod tests {
             (serde_json::json!({"eventType": "INVOKE", "deadlineMs": -1}), invoke(none, None)),
             (serde_json::json!({"eventType": "INVOKE", "deadlineMs": "x", "tracing": 1}), invoke(none, None)),
             (serde_json::json!({"eventType": "INVOKE"}), invoke(none, None)),
+            (
+                serde_json::json!({"eventType": "INVOKE", "requestId": "3da1f2dc"}),
+                Some(Event::Invoke { deadline: none, tracing: None, request_id: Some("3da1f2dc") }),
+            ),
             (serde_json::json!({"eventType": "NEW"}), Some(Event::Unknown)),
             (serde_json::json!({"eventType": "SHUTDOWN", "deadlineMs": 1}), None),
         ] {

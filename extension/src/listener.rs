@@ -120,7 +120,10 @@ async fn accept(
 async fn serve_one(stream: TcpStream, proxy: Arc<Proxy>, link: Link) {
     match tunnel::bytes_of(&proxy, &link.door) {
         Some(bytes) => bytes.serve(stream, &proxy, &link).await,
-        None => connection(stream, proxy, link).await,
+        None => {
+            let cut = proxy.cut.clone();
+            cut.bounds(connection(stream, proxy, link)).await;
+        }
     }
 }
 
@@ -214,6 +217,7 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
+    use crate::drain::Cut;
     use crate::keepalive::{GRACE, IDLE};
 
     fn proxy() -> Arc<Proxy> {
@@ -221,6 +225,7 @@ mod tests {
             parts: Err("no configuration".to_owned()),
             clock: Arc::new(SystemClock),
             log: Log::memory().0,
+            cut: Cut::default(),
         })
     }
 

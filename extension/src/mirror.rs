@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{HOST, HeaderValue};
+use http::header::HOST;
 use http::request;
 use http_body_util::BodyExt;
 use platform::log::Log;
@@ -76,12 +76,10 @@ async fn copy(parts: &Parts, mut shadow: Shadow) -> Result<(), Refusal> {
     let Some(body) = shadow.body.whole().await else { return Ok(()) };
     let (credentials, bearer) = parts.credentials(&shadow.head.headers, shadow.bare, &shadow.cluster.table).await?;
     bearer.apply(&mut shadow.head.headers);
+    // The host stays as it is: istiod sets `disable_shadow_host_suffix_append` since 1.28, where
+    // `DISABLE_SHADOW_HOST_SUFFIX` is true by default.
     let host = shadow.head.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let host = shadowed(host);
-    let server_name = without_port(&host).to_owned();
-    if let Ok(host) = HeaderValue::try_from(host) {
-        shadow.head.headers.insert(HOST, host);
-    }
+    let server_name = without_port(host).to_owned();
     let (policy, trail) = (RetryPolicy::default(), Trail::default());
     let job = Job {
         clusters: &parts.clusters,
@@ -95,6 +93,7 @@ async fn copy(parts: &Parts, mut shadow: Shadow) -> Result<(), Refusal> {
         http2: shadow.http2,
         policy: &policy,
         timeout: None,
+        patience: None,
         invocation: &parts.invocation,
         hash: None,
         trail: &trail,
@@ -104,12 +103,6 @@ async fn copy(parts: &Parts, mut shadow: Shadow) -> Result<(), Refusal> {
     // Read to its end, so that the connection can be used again.
     while let Some(Ok(_)) = body.frame().await {}
     Ok(())
-}
-
-/// Envoy appends `-shadow` to the host, before its port.
-fn shadowed(host: &str) -> String {
-    let (name, port) = host.split_at(without_port(host).len());
-    format!("{name}-shadow{port}")
 }
 
 /// The host without its port.
@@ -125,14 +118,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shadow_has_its_own_host() {
+    fn a_host_without_its_port() {
         for (host, expected) in [
-            ("ratings", "ratings-shadow"),
-            ("ratings.bookinfo:9080", "ratings.bookinfo-shadow:9080"),
-            ("[::1]:80", "[::1]-shadow:80"),
-            ("[::1]", "[::1]-shadow"),
+            ("ratings", "ratings"),
+            ("ratings.bookinfo:9080", "ratings.bookinfo"),
+            ("[::1]:80", "[::1]"),
+            ("[::1]", "[::1]"),
         ] {
-            assert_eq!(shadowed(host), expected);
+            assert_eq!(without_port(host), expected);
         }
     }
 }

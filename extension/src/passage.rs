@@ -55,6 +55,8 @@ pub(crate) struct Passage {
     pub(crate) draws: Draws,
     /// The route takes `Authorization` out: no token of ours either.
     pub(crate) bare: bool,
+    /// How long the service may be silent before its answer, where the configured limit is for others.
+    pub(crate) patience: Option<Duration>,
 }
 
 impl Passage {
@@ -224,6 +226,7 @@ impl Passage {
             limit = grpc_time::within(&self.head.headers, limit);
         }
         limit = self.wishes.timeout.unwrap_or(limit);
+        self.patience = self.wishes.patience();
         if self.grpc {
             grpc_time::say(&mut self.head.headers, limit);
         }
@@ -260,6 +263,7 @@ impl Passage {
         self.head.uri = self.target.path.clone().into();
         let body = upload(body, &mut self.head, entry);
         let (policy, limit) = (self.wishes.of(&RetryPolicy::default()), self.wishes.timeout);
+        self.patience = self.wishes.patience();
         let limit = limit.filter(|limit| !limit.is_zero());
         let cluster = Arc::new(passthrough(&self.target));
         let sent = self.send(parts, &cluster, &policy, limit, body, entry).await;
@@ -321,6 +325,7 @@ impl Passage {
             http2: self.http2,
             policy,
             timeout,
+            patience: self.patience,
             invocation: &parts.invocation,
             hash: hashed.hash,
             trail: &trail,

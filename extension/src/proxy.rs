@@ -11,6 +11,7 @@ use platform::log::Log;
 use crate::access_log::{Entry, Line};
 use crate::answer::Answer;
 use crate::door::Link;
+use crate::drain::Cut;
 use crate::headers::{has_unknown_coding, join_cookies, remove_hop_by_hop};
 use crate::listener::MAX_HEADERS;
 use crate::local;
@@ -25,7 +26,7 @@ use crate::tunnel;
 use crate::upgrade::Upgrading;
 use crate::wishes::Wishes;
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
@@ -35,6 +36,8 @@ pub(crate) struct Proxy {
     pub(crate) parts: Result<Arc<Parts>, String>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) log: Log,
+    /// Ends what is in hand when the extension goes.
+    pub(crate) cut: Cut,
 }
 
 impl Proxy {
@@ -151,7 +154,8 @@ impl Proxy {
         }
         head.version = Version::HTTP_11;
         let scheme = link.door.scheme();
-        let mut passage = Passage { target, scheme, head, wishes, http2, grpc, upgrade, draws, bare: false };
+        let mut passage =
+            Passage { target, scheme, head, wishes, http2, grpc, upgrade, draws, bare: false, patience: None };
         match routes {
             Some(routes) => passage.route(parts, &routes, body, entry).await,
             None => {

@@ -107,9 +107,9 @@ impl Reason {
             Reason::Redirect => StatusCode::MOVED_PERMANENTLY,
             Reason::DirectResponse => StatusCode::OK,
             Reason::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
-            Reason::UpstreamProtocolError => StatusCode::BAD_GATEWAY,
+            // Istio's `BlackHoleCluster` answers a host that it does not know in this way (istiod, buildCatchAllVirtualHost).
+            Reason::UnknownHost | Reason::UpstreamProtocolError => StatusCode::BAD_GATEWAY,
             Reason::ConfigurationInvalid
-            | Reason::UnknownHost
             | Reason::FaultInjected
             | Reason::NoHealthyUpstream
             | Reason::UpstreamOverflow

@@ -4,6 +4,7 @@
 //! between requests: a request that finds an old entry starts the next look-up, and uses what is there as long as it
 //! is not too old.
 
+mod belongs;
 mod cache;
 
 #[cfg(test)]
@@ -23,6 +24,7 @@ use traffic::table::{Cluster, Endpoint, Resolution, Tls};
 
 use crate::config::ConnectTo;
 use crate::reason::{Reason, Refusal};
+pub(crate) use belongs::Belongs;
 use cache::Cache;
 
 /// The most addresses of one name.
@@ -53,6 +55,7 @@ pub(crate) struct Resolver {
     connect_to: Vec<ConnectTo>,
     /// The host of Lambda's Runtime API.
     runtime_api: Option<String>,
+    mesh: Belongs,
     cache: Arc<Cache>,
     /// What each cluster was told last, by its place in the table.
     told: Mutex<HashMap<u32, Told>>,
@@ -78,20 +81,27 @@ pub(crate) struct Resolved {
 }
 
 impl Resolver {
-    /// `runtime_api` is the host and port of Lambda's Runtime API, which no client may be let through to.
-    pub(crate) fn new(connect_to: Vec<ConnectTo>, runtime_api: Option<String>, clock: Arc<dyn Clock>) -> Arc<Resolver> {
-        Resolver::with(connect_to, runtime_api, clock, Arc::new(SystemLookup))
+    /// `runtime_api` is the host and port of Lambda's Runtime API, which no client may be let through to; `mesh` is
+    /// what no name leads to in the clear that a client chooses.
+    pub(crate) fn new(
+        connect_to: Vec<ConnectTo>,
+        runtime_api: Option<String>,
+        mesh: Belongs,
+        clock: Arc<dyn Clock>,
+    ) -> Arc<Resolver> {
+        Resolver::with(connect_to, runtime_api, mesh, clock, Arc::new(SystemLookup))
     }
 
     pub(crate) fn with(
         connect_to: Vec<ConnectTo>,
         runtime_api: Option<String>,
+        mesh: Belongs,
         clock: Arc<dyn Clock>,
         lookup: Arc<dyn Lookup>,
     ) -> Arc<Resolver> {
         let runtime_api = runtime_api.map(|address| host_of(&address).to_ascii_lowercase());
         let cache = Cache::new(clock, lookup);
-        Arc::new(Resolver { connect_to, runtime_api, cache, told: Mutex::default() })
+        Arc::new(Resolver { connect_to, runtime_api, mesh, cache, told: Mutex::default() })
     }
 
     /// The addresses of a cluster's endpoints; never empty. Not for [`Resolution::Original`].
@@ -149,11 +159,17 @@ impl Resolver {
     /// The addresses of the host that a client named, for [`Resolution::Original`].
     ///
     /// The client is this function, and what it can reach through here must be no more than the network gives it: not
-    /// this machine's loopback services, the metadata services of the cloud or Lambda's Runtime API.
+    /// this machine's loopback services, the metadata services of the cloud or Lambda's Runtime API. In the clear it is
+    /// not the mesh either, whatever the DNS calls it: a sidecar that is PERMISSIVE would answer.
     ///
     /// # Errors
     /// When there are none that a client may be let through to.
-    pub(crate) async fn original(self: &Arc<Self>, host: &str, port: u16) -> Result<Arc<Addresses>, Refusal> {
+    pub(crate) async fn original(
+        self: &Arc<Self>,
+        host: &str,
+        port: u16,
+        tls: &Tls,
+    ) -> Result<Arc<Addresses>, Refusal> {
         let refused = |why: String| Refusal::new(Reason::UpstreamConnectFailed, why);
         let name = bare(host).to_ascii_lowercase();
         let led = self.is_led(&name, port);
@@ -164,24 +180,24 @@ impl Resolver {
         let mut found = self.look_up(&name, port).await.map_err(refused)?;
         if !led {
             found = self.reachable(host, found)?;
+            if *tls == Tls::Plaintext {
+                found = self.outside(host, found)?;
+            }
         }
         Ok(Arc::new(Addresses(found.into_iter().map(|address| Resolved { endpoint: 0, address }).collect())))
     }
 
     /// Those of the addresses of `host` that calls may go to, of which there must be one.
-    fn reachable(&self, host: &str, mut found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Refusal> {
-        let mut problem = format!("{host} has no address");
-        found.retain(|address| match self.check(address.ip()) {
-            Ok(()) => true,
-            Err(kind) => {
-                problem = format!("{host} is {}, {kind}, which is not for proxied calls", address.ip());
-                false
-            }
-        });
-        match found.is_empty() {
-            true => Err(Refusal::new(Reason::DestinationForbidden, problem)),
-            false => Ok(found),
-        }
+    fn reachable(&self, host: &str, found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Refusal> {
+        allowed(host, found, |address| self.check(address))
+    }
+
+    /// Those that are not the mesh's.
+    fn outside(&self, host: &str, found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Refusal> {
+        allowed(host, found, |address| match self.mesh.has(address, &self.cache) {
+            true => Err("an address of the mesh"),
+            false => Ok(()),
+        })
     }
 
     /// Whether the operator has said where this is.
@@ -235,6 +251,26 @@ impl Told {
     /// What was told a moment ago is told again without looking at each name.
     fn is_valid(&self, version: u64, now: SystemTime) -> bool {
         self.version == version && now.duration_since(self.at).is_ok_and(|age| age < MOMENT)
+    }
+}
+
+/// Those of the addresses of `host` that pass `check`, of which there must be one.
+fn allowed(
+    host: &str,
+    mut found: Vec<SocketAddr>,
+    check: impl Fn(IpAddr) -> Result<(), &'static str>,
+) -> Result<Vec<SocketAddr>, Refusal> {
+    let mut problem = format!("{host} has no address");
+    found.retain(|address| match check(address.ip()) {
+        Ok(()) => true,
+        Err(kind) => {
+            problem = format!("{host} is {}, {kind}, which is not for proxied calls", address.ip());
+            false
+        }
+    });
+    match found.is_empty() {
+        true => Err(Refusal::new(Reason::DestinationForbidden, problem)),
+        false => Ok(found),
     }
 }
 

@@ -57,6 +57,8 @@ pub(crate) struct Job<'a> {
     /// For everything.
     pub(crate) timeout: Option<Duration>,
     /// Whose time bounds all of it.
+    /// How long a try may be silent before its answer, where that is longer than what the others give it.
+    pub(crate) patience: Option<Duration>,
     pub(crate) invocation: &'a Arc<Invocation>,
     /// What the endpoint is chosen by, where that is a hash.
     pub(crate) hash: Option<u64>,
@@ -283,7 +285,7 @@ impl Job<'_> {
             credentials: self.credentials.clone(),
             server_name: self.server_name.to_owned(),
             http2: self.http2,
-            patience: self.per_try().max(self.timeout),
+            patience: self.per_try().max(self.timeout).max(self.patience),
         }
     }
 

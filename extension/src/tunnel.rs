@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{Method, Request, Response, Version, request};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, request};
 use hyper::body::Incoming;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
@@ -29,7 +29,7 @@ use crate::keepalive::HEAD;
 use crate::listener;
 use crate::parts::Parts;
 use crate::passage::passthrough;
-use crate::proxy::Proxy;
+use crate::proxy::{Proxy, REQUEST_ID};
 use crate::random::Draws;
 use crate::reason::{Reason, Refusal};
 use crate::relay::{Counts, relay};
@@ -37,6 +37,7 @@ use crate::retry::{Job, Trail};
 use crate::routes;
 use crate::sniff::{self, Spoken};
 use crate::target::Target;
+use crate::trace;
 use crate::upstream::Tunnel;
 
 /// How long a tunnel may be silent where the cluster says nothing: Envoy's default for TCP.
@@ -89,8 +90,11 @@ impl Switched {
             // An application that has gone away in the meantime wants nothing.
             if let Ok(upgraded) = self.on.await {
                 match *self.then {
-                    Then::Relay(opened) => pass(TokioIo::new(upgraded), opened, line, &link).await,
-                    Then::Look(look) => look.go_on(upgraded, line, proxy, &link).await,
+                    Then::Relay(opened) => pass(TokioIo::new(upgraded), opened, line, &proxy, &link).await,
+                    Then::Look(look) => {
+                        let cut = proxy.cut.clone();
+                        cut.bounds(look.go_on(upgraded, line, proxy, &link)).await;
+                    }
                 }
             }
             drop(busy);
@@ -127,6 +131,7 @@ pub(crate) async fn connect(
         return Err(Refusal::new(Reason::RequestInvalid, "found CONNECT with a body, expected none"));
     }
     let parts = proxy.ready().await?;
+    belongs(parts, head.headers, entry);
     let then = match parts.hosts.find(&target.host, target.port)? {
         Some(routes) => match cluster_of(parts, &routes, &target)? {
             Some(cluster) if routes.protocol() == Protocol::Tcp => {
@@ -141,6 +146,14 @@ pub(crate) async fn connect(
         }
     };
     Ok(Response::new(Answer::switched(Switched::new(on, then))))
+}
+
+/// Notes whose a tunnel is: the id that its client gave it or that of the invocation, and the trace of either. Nothing of
+/// it goes on: there is no place for it in bytes.
+fn belongs(parts: &Parts, mut headers: HeaderMap, entry: &mut Entry) {
+    let invocation = || HeaderValue::from_str(&parts.invocation.request_id()?).ok();
+    entry.request_id = headers.get(REQUEST_ID).cloned().or_else(invocation);
+    entry.span = trace::carry(&mut headers, parts.invocation.tracing().as_deref(), &mut Draws::new());
 }
 
 /// The cluster of bytes for a host. A port of TCP has one; one that is declared to be HTTP has none, since nobody would
@@ -213,6 +226,7 @@ async fn open(
         http2: false,
         policy: &RetryPolicy::default(),
         timeout: None,
+        patience: None,
         invocation: &parts.invocation,
         hash: None,
         trail: &trail,
@@ -236,7 +250,13 @@ pub(crate) fn idle(cluster: &ClusterState) -> Duration {
 }
 
 /// Bytes both ways until the end, and the log line.
-async fn pass<S: AsyncRead + AsyncWrite>(application: S, opened: Opened, mut line: Box<Line>, link: &Link) {
+async fn pass<S: AsyncRead + AsyncWrite>(
+    application: S,
+    opened: Opened,
+    mut line: Box<Line>,
+    proxy: &Proxy,
+    link: &Link,
+) {
     let Opened { tunnel, held, idle } = opened;
     line.opened();
     let counts = Counts::default();
@@ -251,6 +271,7 @@ async fn pass<S: AsyncRead + AsyncWrite>(application: S, opened: Opened, mut lin
     let ended = tokio::select! {
         ended = relay(application, tunnel, idle, &counts) => ended,
         () = told => Ok(()),
+        () = proxy.cut.came() => Err(std::io::Error::other("the extension ended")),
     };
     line.entry.received.store(counts.sent.load(Ordering::Relaxed), Ordering::Relaxed);
     line.entry.sent = counts.received.load(Ordering::Relaxed);
@@ -283,7 +304,7 @@ impl Look {
             // The application's own TLS, from it to a host outside of the mesh.
             (Spoken::Tls, Some(cluster)) if cluster.table.tls == Tls::Plaintext => {
                 match open(&self.parts, cluster, (host, self.named.1), &mut line.entry).await {
-                    Ok(opened) => return pass(stream, opened, line, link).await,
+                    Ok(opened) => return pass(stream, opened, line, &proxy, link).await,
                     Err(refusal) => refusal,
                 }
             }
@@ -316,7 +337,7 @@ impl Look {
             // Without a word of the client's the server is to begin, which no server of HTTP does.
             (Spoken::Bytes | Spoken::Silence, Some(cluster)) => {
                 match open(&self.parts, cluster, (host, self.named.1), &mut line.entry).await {
-                    Ok(opened) => return pass(stream, opened, line, link).await,
+                    Ok(opened) => return pass(stream, opened, line, &proxy, link).await,
                     Err(refusal) => refusal,
                 }
             }
@@ -371,13 +392,16 @@ impl Bytes {
         line.entry.authority = format!("{host}:{port}");
         line.metrics = proxy.parts().ok().and_then(|parts| parts.metrics.clone());
         let opened = match proxy.ready().await {
-            Ok(parts) => open(parts, &self.cluster, (host, *port), &mut line.entry).await,
+            Ok(parts) => {
+                belongs(parts, HeaderMap::new(), &mut line.entry);
+                open(parts, &self.cluster, (host, *port), &mut line.entry).await
+            }
             Err(refusal) => Err(refusal),
         };
         match opened {
             Ok(opened) => {
                 line.entry.response_code = 200;
-                pass(stream, opened, line, link).await;
+                pass(stream, opened, line, proxy, link).await;
             }
             Err(refusal) => {
                 line.entry.response_code = refusal.reason.status().as_u16();

@@ -7,6 +7,8 @@ use http::HeaderMap;
 use http::header::HeaderName;
 use traffic::table::{RetryOn, RetryPolicy};
 
+use crate::answer::SILENCE;
+
 /// Every header with this prefix is for the sidecar or from one; none of an application's goes on.
 const PREFIX: &str = "x-envoy-";
 
@@ -75,6 +77,12 @@ impl Wishes {
             policy.per_try_timeout_ms = per_try;
         }
         policy
+    }
+
+    /// How long a service may be silent before its answer where the timeout is turned off: what is left then is Envoy's
+    /// `stream_idle_timeout`. `None` where the application says nothing, or a time.
+    pub(crate) fn patience(&self) -> Option<Duration> {
+        self.timeout.filter(Duration::is_zero).map(|_| SILENCE)
     }
 
     /// Whether nothing was asked for that changes a policy.

@@ -44,7 +44,7 @@ async fn requests_wait_for_a_slow_issuer() {
         .collect();
     // What goes elsewhere is answered meanwhile: the wait holds up nobody else.
     let elsewhere = Request::get("http://elsewhere.example/").body(text("")).unwrap();
-    assert!(stage.call(elsewhere).await.is(503, "unknown_host"));
+    assert!(stage.call(elsewhere).await.is(502, "unknown_host"));
     assert_eq!(server.connections(), 0);
     stage.issuer.set(Mood::Good);
     for request in early {

@@ -10,8 +10,10 @@ use std::sync::atomic::Ordering;
 
 use common::*;
 use extension::config::{Grant, Metrics, TokenMode, TokenRule};
-use extension::{Config, Deps, Egress, Extension, LambdaApi};
+use extension::{BundleSource, Config, Deps, Egress, Extension, LambdaApi};
 use http::Request;
+use http_body_util::BodyExt;
+use hyper_util::rt::TokioIo;
 use platform::clock::{Clock, FixedClock};
 use platform::log::{Lines, Log};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -83,6 +85,67 @@ async fn a_request_ends_before_its_invocation_does() {
     let expected = function.server.seen()[1].headers["x-envoy-expected-rq-timeout-ms"].clone();
     let expected: u64 = expected.to_str().unwrap().parse().unwrap();
     assert!(expected <= 59_900, "{expected}");
+}
+
+/// The function is faster than its event, and so is the head of the answer.
+#[tokio::test]
+async fn an_answer_ends_with_an_invocation_whose_event_comes_later() {
+    let function = Function::start(false, |_| ()).await;
+    let stream = TcpStream::connect(function.address).await.unwrap();
+    let (mut sender, driver) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(driver);
+    let request = Request::get("/stuck").header("host", format!("{HOST}:9080")).body(text("")).unwrap();
+    let mut body = sender.send_request(request).await.unwrap().into_body();
+    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "half");
+    let deadline = function.now + 200;
+    function.invoke(serde_json::json!({"eventType": "INVOKE", "deadlineMs": deadline})).await;
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(20), body.frame()).await;
+    assert!(ended.expect("the answer ends").unwrap().is_err());
+    let line = || function.lines.all().into_iter().find(|line| line.contains("upstream_timeout"));
+    until("the line is written", || line().is_some()).await;
+}
+
+#[tokio::test]
+async fn what_no_proxy_leads_around_is_said_once() {
+    let entry = |host: &str, more: &str| {
+        format!(
+            "---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{ name: {host}, namespace: bookinfo }}
+spec:
+  hosts: [{host}]
+  resolution: DNS
+  ports: [{{ number: 80, name: http, protocol: HTTP }}]
+  endpoints: [{{ address: eastwest.mesh.example, ports: {{ http: 15443 }} }}]
+  {more}
+"
+        )
+    };
+    let inside = "subjectAltNames: [spiffe://cluster.local/ns/bookinfo/sa/bookinfo-ratings]\n  location: MESH_INTERNAL";
+    let yaml = [
+        YAML.to_owned(),
+        entry("mesh.eu.amazonaws.com", inside),
+        entry("s3.amazonaws.com", "location: MESH_EXTERNAL"),
+        entry("details.mesh.example", inside),
+    ];
+    let function = Function::start(false, |egress| {
+        egress.bundle = BundleSource::Bytes(bundle_of(&yaml.concat()));
+        egress.life.no_proxy = "*, .svc.cluster.local,ratings.bookinfo,.internal".to_owned();
+    })
+    .await;
+    let said = || function.lines.all().into_iter().filter(|line| line.contains(r#""event":"no_proxy""#));
+    for _ in 0..2 {
+        function.invoke(serde_json::json!({"eventType": "INVOKE", "deadlineMs": 1})).await;
+    }
+    until("the line is written", || said().count() > 0).await;
+    function.invoke(serde_json::json!({"eventType": "INVOKE", "deadlineMs": 1})).await;
+    assert_eq!(function.get("/").await.status, 200);
+    assert_eq!(said().count(), 1);
+    let line: serde_json::Value = serde_json::from_str(&said().next().unwrap()).unwrap();
+    let expected =
+        serde_json::json!({(format!("{HOST}:9080")): "ratings.bookinfo", "mesh.eu.amazonaws.com:80": "amazonaws.com"});
+    assert_eq!((&line["hosts"], &line["more"]), (&expected, &false.into()));
 }
 
 #[tokio::test]

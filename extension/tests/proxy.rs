@@ -85,10 +85,10 @@ async fn the_address_counts_and_not_a_host_header_beside_it() {
 async fn what_is_not_for_us_is_refused_by_name() {
     let (_mesh, server, stage) = good().await;
     for (request, status, reason) in [
-        (Request::get("http://unknown.example/"), 503, "unknown_host"),
-        (Request::get(format!("http://{HOST}/")), 503, "unknown_host"),
+        (Request::get("http://unknown.example/"), 502, "unknown_host"),
+        (Request::get(format!("http://{HOST}/")), 502, "unknown_host"),
         (Request::get(format!("https://{HOST}:9080/")), 501, "https_unsupported"),
-        (Request::builder().method("CONNECT").uri(format!("{HOST}:9081")), 503, "unknown_host"),
+        (Request::builder().method("CONNECT").uri(format!("{HOST}:9081")), 502, "unknown_host"),
         (Request::builder().method("CONNECT").uri(HOST), 400, "request_invalid"),
         (Request::get(format!("{URL}/")).header("upgrade", "WebSocket"), 400, "request_invalid"),
         (Request::get("/"), 400, "request_invalid"),

@@ -10,6 +10,7 @@ use std::time::Duration;
 use common::*;
 use http::Request;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 use tokio::time::Instant;
 
 const REVIEWS_URL: &str = "http://reviews.bookinfo.svc.cluster.local:9080";
@@ -539,4 +540,55 @@ async fn broken(stage: &Stage, path: &str) -> String {
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer).await;
     String::from_utf8(answer).unwrap()
+}
+
+/// The limit of silence that is configured here is for those who say nothing.
+#[tokio::test]
+async fn an_application_that_turns_its_timeout_off_waits_longer() {
+    let yaml = "
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: { name: out, namespace: bookinfo }
+spec: { hosts: [out.example], ports: [{ number: 80, name: http, protocol: HTTP }], resolution: DNS }
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: { name: istio, namespace: istio-system }
+data:
+  mesh: |-
+    outboundTrafficPolicy: { mode: ALLOW_ANY }
+";
+    let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = server.local_addr().unwrap();
+    let mesh = Arc::new(Mesh::new());
+    let places = [("out.example:80", address), ("other.example:80", address)];
+    let stage = Stage::ruled_with(&mesh, yaml, &places, |egress| {
+        egress.response_timeout = Duration::from_millis(200);
+    })
+    .await;
+    let call = |host: &str, wish: Option<&str>| {
+        let mut request = Request::get(format!("http://{host}/"));
+        if let Some(wish) = wish {
+            request = request.header("x-envoy-upstream-rq-timeout-ms", wish);
+        }
+        let address = stage.address;
+        tokio::spawn(async move { common::call(address, request.body(text("")).unwrap()).await })
+    };
+    // A service of the rules, and a host that nobody has named.
+    let patient = [call("out.example", Some("0")), call("other.example", Some("0"))];
+    let mut held = Vec::new();
+    for _ in &patient {
+        held.push(server.accept().await.unwrap().0);
+    }
+    // Those that wait no longer than is configured begin after the others, and end before them.
+    for host in ["out.example", "other.example"] {
+        let answer = call(host, None).await.unwrap();
+        assert!(answer.is(504, "upstream_timeout"), "{host}: {answer:?}");
+    }
+    for mut stream in held {
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+    }
+    for answer in patient {
+        assert_eq!(answer.await.unwrap().status, 200);
+    }
 }

@@ -13,6 +13,7 @@ use http::{Request, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use identity::{tls, verify};
 use platform::clock::{Clock, FixedClock};
+use platform::log::{Lines, Log};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -221,51 +222,165 @@ async fn http_in_a_tunnel_is_routed_as_without() {
     assert!(answer.starts_with("HTTP/1.1 501 ") && answer.contains("connect_unsupported"), "{answer}");
 }
 
-#[tokio::test]
-async fn a_request_in_a_tunnel_ends_before_its_invocation_does_and_bytes_do_not() {
-    let mesh = Arc::new(Mesh::new());
-    let ratings = MeshServer::start(&mesh, RATINGS).await;
-    let db = Bytes::start(&mesh, RATINGS, Plays::Echo).await;
-    let now = real_now();
-    let clock: Arc<dyn Clock> = Arc::new(FixedClock::at(now));
-    let issuer = FakeIssuer::start(Arc::clone(&mesh), Arc::clone(&clock)).await;
-    let lambda = FakeLambda::plain().await;
-    let mut egress = egress(&issuer.url, ratings.address);
-    egress.bundle = BundleSource::Bytes(bundle_of(&services()));
-    let mut to_db = egress.connect_to[0].clone();
-    (to_db.host, to_db.address) = ("db.mesh.example".to_owned(), db.address);
-    egress.connect_to.push(to_db);
-    let api =
-        LambdaApi { address: lambda.address.clone(), name: "causeway".to_owned(), managed: false, snap_start: false };
-    let config = Config { port: 0, lambda: Some(api), egress: Ok(egress) };
-    let bound = Extension::bind(config, Deps { clock, ..Deps::system() }).await.unwrap();
-    let address = bound.address();
-    let _task = Task::spawn(async {
-        bound.run(std::future::pending()).await.unwrap();
-    });
-    lambda.polled().await;
-    let invoke = async |millis: u64| {
-        lambda.send(serde_json::json!({"eventType": "INVOKE", "deadlineMs": now * 1_000 + millis}));
+/// The same as [`scene`] in Lambda.
+struct Sandbox {
+    ratings: MeshServer,
+    _db: Bytes,
+    _issuer: FakeIssuer,
+    lambda: FakeLambda,
+    address: SocketAddr,
+    lines: Lines,
+    /// What the extension's clock shows all the time, in seconds.
+    now: u64,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Sandbox {
+    async fn start(change: impl FnOnce(&mut Egress)) -> Sandbox {
+        let mesh = Arc::new(Mesh::new());
+        let ratings = MeshServer::start(&mesh, RATINGS).await;
+        let db = Bytes::start(&mesh, RATINGS, Plays::Echo).await;
+        let now = real_now();
+        let clock: Arc<dyn Clock> = Arc::new(FixedClock::at(now));
+        let issuer = FakeIssuer::start(Arc::clone(&mesh), Arc::clone(&clock)).await;
+        let lambda = FakeLambda::plain().await;
+        let mut egress = egress(&issuer.url, ratings.address);
+        egress.bundle = BundleSource::Bytes(bundle_of(&services()));
+        let mut to_db = egress.connect_to[0].clone();
+        (to_db.host, to_db.address) = ("db.mesh.example".to_owned(), db.address);
+        egress.connect_to.push(to_db);
+        change(&mut egress);
+        let api = LambdaApi {
+            address: lambda.address.clone(),
+            name: "causeway".to_owned(),
+            managed: false,
+            snap_start: false,
+        };
+        let config = Config { port: 0, lambda: Some(api), egress: Ok(egress) };
+        let (log, lines) = Log::memory();
+        let bound = Extension::bind(config, Deps { clock, log }).await.unwrap();
+        let address = bound.address();
+        let task = tokio::spawn(async {
+            bound.run(std::future::pending()).await.unwrap();
+        });
         lambda.polled().await;
-    };
-    invoke(60_000).await;
-    let open = async |target: &str| {
-        let (answer, stream) = say(address, &format!("CONNECT {target} HTTP/1.1\r\nhost: {target}\r\n\r\n")).await;
+        Sandbox { ratings, _db: db, _issuer: issuer, lambda, address, lines, now, task }
+    }
+
+    async fn invoke(&self, millis: u64, more: serde_json::Value) {
+        let mut event = serde_json::json!({"eventType": "INVOKE", "deadlineMs": self.now * 1_000 + millis});
+        event.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        self.lambda.send(event);
+        self.lambda.polled().await;
+    }
+
+    async fn open(&self, target: &str, fields: &str) -> TcpStream {
+        let head = format!("CONNECT {target} HTTP/1.1\r\nhost: {target}\r\n{fields}\r\n");
+        let (answer, stream) = say(self.address, &head).await;
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
         stream
-    };
-    let bytes = open(&format!("{DB}:5432")).await;
+    }
+
+    /// The lines of this event, in order, and their places among all.
+    fn lines(&self, event: &str) -> Vec<(usize, serde_json::Value)> {
+        let event = format!(r#""event":"{event}""#);
+        let all = self.lines.all().into_iter().enumerate().filter(|(_, line)| line.contains(&event));
+        all.map(|(place, line)| (place, serde_json::from_str(&line).unwrap())).collect()
+    }
+}
+
+#[tokio::test]
+async fn a_request_in_a_tunnel_ends_before_its_invocation_does_and_bytes_do_not() {
+    let sandbox = Sandbox::start(|_| ()).await;
+    let none = || serde_json::json!({});
+    sandbox.invoke(60_000, none()).await;
+    let bytes = sandbox.open(&format!("{DB}:5432"), "").await;
     let target = format!("{HOST}:9080");
-    let stream = open(&target).await;
-    ratings.set(Temper::Hangs);
+    let stream = sandbox.open(&target, "").await;
+    sandbox.ratings.set(Temper::Hangs);
     let waiting = call_on(stream, Request::get("/ratings/1").header("host", &target).body(text("")).unwrap());
     let next = async {
-        until("the request is under way", || ratings.count() == 1).await;
-        invoke(200).await;
+        until("the request is under way", || sandbox.ratings.count() == 1).await;
+        sandbox.invoke(200, none()).await;
     };
     let (answer, ()) = tokio::join!(waiting, next);
     assert!(answer.is(504, "upstream_timeout") && answer.body.contains("invocation"), "{answer:?}");
     assert_eq!(converse(bytes, "question").await, "echo:question");
+}
+
+#[tokio::test]
+async fn a_tunnel_says_which_invocation_and_trace_it_is_of() {
+    let sandbox = Sandbox::start(|egress| {
+        egress.listeners = vec![ServiceListener { port: 0, host: DB.to_owned(), service_port: 5_432 }];
+    })
+    .await;
+    let tracing = serde_json::json!({"value": "Root=1-5759e988-bd862e3fe1be46a994272793;Sampled=1"});
+    let id = "3da1f2dc-3222-475e-9205-e2e6c6318895";
+    sandbox.invoke(60_000, serde_json::json!({"requestId": id, "tracing": tracing})).await;
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let own = format!("x-request-id: own\r\ntraceparent: 00-{trace}-00f067aa0ba902b7-01\r\n");
+    for (fields, request_id, trace_id) in [("", id, "5759e988bd862e3fe1be46a994272793"), (own.as_str(), "own", trace)] {
+        let before = sandbox.lines("egress").len();
+        let stream = sandbox.open(&format!("{DB}:5432"), fields).await;
+        assert_eq!(converse(stream, "question").await, "echo:question");
+        until("the line", || sandbox.lines("egress").len() > before).await;
+        let (_, line) = sandbox.lines("egress").pop().unwrap();
+        assert_eq!((&line["request_id"], &line["trace_id"]), (&request_id.into(), &trace_id.into()), "{line}");
+        assert!(line["span_id"].is_string(), "{line}");
+    }
+    // At a port of its own there is nobody else to say it.
+    let start = sandbox.lines("start").pop().unwrap().1;
+    let stream = TcpStream::connect(start["services"][0].as_str().unwrap()).await.unwrap();
+    assert_eq!(converse(stream, "question").await, "echo:question");
+    until("the line", || sandbox.lines("egress").len() == 3).await;
+    assert_eq!(sandbox.lines("egress")[2].1["request_id"], id);
+}
+
+/// What SHUTDOWN cuts off is in the log and in the metrics before the last metrics are written.
+#[tokio::test]
+async fn what_is_cut_off_at_the_end_is_counted_before_the_end() {
+    let mut sandbox = Sandbox::start(|egress| egress.life.metrics = Metrics::Emf).await;
+    sandbox.invoke(60_000, serde_json::json!({})).await;
+    let mut bytes = sandbox.open(&format!("{DB}:5432"), "").await;
+    bytes.write_all(b"question").await.unwrap();
+    let target = format!("{HOST}:9080");
+    sandbox.ratings.set(Temper::Hangs);
+    let get = || Request::get("/ratings/1").header("host", &target).body(text("")).unwrap();
+    let mut waiting = Vec::new();
+    // As it is, in a tunnel, and over HTTP/2.
+    let plain = TcpStream::connect(sandbox.address).await.unwrap();
+    for stream in [plain, sandbox.open(&target, "").await] {
+        let (mut sender, driver) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(driver);
+        waiting.push(tokio::spawn(sender.send_request(get())));
+    }
+    let stream = TcpStream::connect(sandbox.address).await.unwrap();
+    let opened = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+    let (mut sender, driver) = opened.unwrap();
+    tokio::spawn(driver);
+    let shared = Request::get(format!("http://{target}/ratings/2")).version(Version::HTTP_2).body(text("")).unwrap();
+    waiting.push(tokio::spawn(sender.send_request(shared)));
+    until("the requests are under way", || sandbox.ratings.count() == 3).await;
+    let before = sandbox.lines("egress").len();
+    sandbox.lambda.shut_down();
+    (&mut sandbox.task).await.unwrap();
+
+    let lines = sandbox.lines("egress").split_off(before);
+    assert_eq!(lines.len(), 4, "{lines:?}");
+    let (_, tunnel) = lines.iter().find(|(_, line)| line["method"] == "CONNECT").unwrap();
+    assert_eq!((&tunnel["bytes_received"], &tunnel["response_code"]), (&8.into(), &200.into()), "{tunnel}");
+    assert!(tunnel["detail"].as_str().unwrap().contains("the extension ended"), "{tunnel}");
+    let all = sandbox.lines.all();
+    let (end, said) = sandbox.lines("end").pop().unwrap();
+    assert_eq!((end, &said["finished"]), (all.len() - 1, &false.into()));
+    let last = lines.iter().map(|(place, _)| *place).max().unwrap();
+    let metrics = all.iter().enumerate().skip(last).filter(|(_, line)| line.contains("_aws"));
+    let metrics: Vec<serde_json::Value> = metrics.map(|(_, line)| serde_json::from_str(line).unwrap()).collect();
+    let of = |host: &str| -> u64 {
+        let of_host = metrics.iter().filter(|line| line["destination"] == host);
+        of_host.filter_map(|line| line["Requests"].as_u64()).sum()
+    };
+    assert_eq!((of(HOST), of(DB)), (3, 1), "{metrics:?}");
 }
 
 #[tokio::test]
@@ -624,7 +739,7 @@ async fn a_service_can_have_a_port_of_its_own() {
         let request =
             Request::get("/").header("host", host).header("authorization", "Bearer x").body(text("")).unwrap();
         let answer = call(http, request).await;
-        assert!(answer.is(503, "unknown_host"), "{host}: {answer:?}");
+        assert!(answer.is(502, "unknown_host"), "{host}: {answer:?}");
     }
     assert_eq!(ratings.count(), asked);
     let (answer, _) = say(http, &format!("CONNECT {DB}:5432 HTTP/1.1\r\nhost: x\r\n\r\n")).await;

@@ -59,14 +59,64 @@ fn the_function_gets_the_proxy_and_the_exceptions() {
 }
 
 #[test]
-fn a_function_that_excepts_everything_still_reaches_the_mesh() {
+fn no_exception_leads_all_calls_around_the_extension() {
+    let left_out = [
+        "*",
+        "*:80",
+        "*.*",
+        ".",
+        "*.",
+        "cluster.local",
+        ".cluster.local",
+        "*.cluster.local",
+        "svc.cluster.local",
+        ".svc.cluster.local",
+        ".svc.cluster.local:9080",
+        "*.svc.cluster.local",
+        ".bookinfo.svc.cluster.local",
+        "*.bookinfo.svc.cluster.local",
+        "svc",
+        ".svc",
+        "*.svc",
+        "*.bookinfo.svc",
+    ];
+    let kept = [
+        "db.internal",
+        ".corp.local",
+        "local",
+        "ratings.bookinfo.svc.cluster.local",
+        "ratings.bookinfo.svc",
+        "a*",
+        "fd00::1",
+        "db:5432",
+        "10.0.0.0/8",
+    ];
     for shell in shells() {
-        let output = run(shell, &[("NO_PROXY", "*"), ("no_proxy", "db.internal")], &["env"]);
-        let set = environment(&output);
-        let direct: Vec<&str> = set["no_proxy"].split(',').collect();
-        assert!(!direct.contains(&"*") && direct.contains(&"db.internal"), "{shell}: {direct:?}");
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(said.contains("no_proxy"), "{shell}: {said}");
+        for item in left_out {
+            for list in [item.to_owned(), format!("db.internal,{item}"), format!("db.internal {item} x")] {
+                let output = run(shell, &[("no_proxy", &list), ("NO_PROXY", "other.internal")], &["env"]);
+                let set = environment(&output);
+                let direct: Vec<&str> = set["no_proxy"].split(',').collect();
+                assert!(!direct.contains(&item), "{shell}: {list}: {direct:?}");
+                assert!(direct.contains(&"other.internal"), "{shell}: {list}: {direct:?}");
+                assert_eq!(direct.contains(&"db.internal"), list.starts_with("db"), "{shell}: {list}: {direct:?}");
+                let said = String::from_utf8_lossy(&output.stderr).into_owned();
+                assert!(said.contains(&format!("leaves {item} out of no_proxy")), "{shell}: {list}: {said}");
+                let java = &set["JAVA_TOOL_OPTIONS"];
+                assert!(!java.contains("cluster.local") && !java.contains("|*|"), "{shell}: {list}: {java}");
+            }
+        }
+        for item in kept {
+            let output = run(shell, &[("NO_PROXY", &format!("x, {item},"))], &["env"]);
+            let direct = environment(&output)["no_proxy"].clone();
+            assert_eq!(direct.split(',').filter(|kept| *kept == item).count(), 1, "{shell}: {item}: {direct}");
+            assert!(!direct.contains(",,") && !direct.ends_with(','), "{shell}: {direct}");
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(!said.contains("out of no_proxy"), "{shell}: {item}: {said}");
+        }
+        // No name of a file stands for an item, and blanks mean what they meant.
+        let output = run(shell, &[("NO_PROXY", "/*")], &["printenv", "NO_PROXY"]);
+        assert!(String::from_utf8_lossy(&output.stdout).contains(",/*"), "{shell}: {output:?}");
     }
 }
 
@@ -171,13 +221,13 @@ fn java_has_the_same_in_its_own_words() {
 fn what_java_cannot_say_is_said_and_its_own_options_come_last() {
     for shell in shells() {
         let variables =
-            [("NO_PROXY", "db:5432,10.0.0.0/12,a b,a*b"), ("JAVA_TOOL_OPTIONS", "-Dhttp.proxyHost=other -Xmx1g")];
+            [("NO_PROXY", "db:5432,10.0.0.0/12,a%b,a*b"), ("JAVA_TOOL_OPTIONS", "-Dhttp.proxyHost=other -Xmx1g")];
         let output = run(shell, &variables, &["printenv", "JAVA_TOOL_OPTIONS"]);
         let options = String::from_utf8(output.stdout.clone()).unwrap();
         assert!(options.ends_with(" -Dhttp.proxyHost=other -Xmx1g\n"), "{shell}: {options}");
         assert!(!options.contains("|db") && !options.contains("|10."), "{shell}: {options}");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        for what in ["db:5432", "10.0.0.0/12", "a b", "a*b", "JAVA_TOOL_OPTIONS"] {
+        for what in ["db:5432", "10.0.0.0/12", "a%b", "a*b", "JAVA_TOOL_OPTIONS"] {
             assert!(said.contains(what), "{shell}: {what}: {said}");
         }
     }

@@ -273,6 +273,42 @@ async fn snap_start_begins_with_the_first_invocation() -> Outcome {
     scene.end().await.map(|_| ())
 }
 
+/// The application's TLS ends at the extension, under an authority that is another one with each start.
+#[tokio::test(flavor = "multi_thread")]
+async fn https_of_a_function_ends_at_the_extension_beside_it() -> Outcome {
+    let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let ca = folder.path().join("ca.pem");
+    let path = ca.display().to_string();
+    let url = "https://ratings.bookinfo.svc.cluster.local:9080";
+    let more = [("CAUSEWAY_HTTPS", "intercept"), ("CAUSEWAY_CA_FILE", path.as_str()), ("TEST_URL", url)];
+    let Some(scene) = Scene::start(Sandbox::Plain, &more).await? else { return Ok(()) };
+    let mut authorities = Vec::new();
+    for crash in [false, true] {
+        if crash {
+            // Lambda says that it crashed; the emulator may say nothing.
+            let _ = scene.function.invoke(&json!({"crash": true, "calls": []}), &[]).await;
+        }
+        let mut answer = scene.calls(get("/ratings/0")).await;
+        for _ in 0..3 {
+            // The emulator itself may need another turn until it has let go of the environment before.
+            if answer.as_ref().is_ok_and(|answer| statuses(answer) == [Some(200)]) {
+                break;
+            }
+            answer = scene.calls(get("/ratings/0")).await;
+        }
+        let answer = answer?;
+        assert_eq!(statuses(&answer), [Some(200)], "crash {crash}: {answer}\n{}", scene.said());
+        authorities.push(std::fs::read_to_string(&ca).map_err(|error| error.to_string())?);
+    }
+    assert!(authorities.iter().all(|authority| authority.contains("BEGIN CERTIFICATE")), "{authorities:?}");
+    assert_ne!(authorities[0], authorities[1]);
+    // To the service it is a call like others, with an identity and the scheme that the application spoke.
+    let seen = scene.app.seen();
+    assert!(seen.len() >= 2, "{seen:?}");
+    assert_eq!(seen[0].header("x-forwarded-proto"), Some("https"), "{seen:?}");
+    scene.end().await.map(|_| ())
+}
+
 /// On OS-only runtimes Lambda runs no wrapper: the function's own start does, or the function calls a port.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_function_with_a_runtime_of_its_own_needs_no_wrapper_setting() -> Outcome {

@@ -69,7 +69,7 @@ pub(crate) enum Outcome {
     NoRoute,
     /// Its path has no normal form: 400 `request_invalid`.
     PathInvalid,
-    /// The host is not known: 503 `unknown_host`.
+    /// The host is not known: 502 `unknown_host`.
     UnknownHost,
     /// The host is not known, and the request is sent on as it is.
     PassedOn,

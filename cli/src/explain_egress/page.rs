@@ -60,7 +60,7 @@ fn outcome(answer: &Answer) -> String {
         Outcome::PathInvalid => "answered 400 request_invalid: its path has no normal form".to_owned(),
         Outcome::NoRoute => "answered 404: no route of the host takes it".to_owned(),
         Outcome::UnknownHost => {
-            "answered 503 unknown_host: no document has this host and port (REGISTRY_ONLY)".to_owned()
+            "answered 502 unknown_host: no document has this host and port (REGISTRY_ONLY)".to_owned()
         }
         Outcome::PassedOn => {
             "sent on as it is, without identity and token: no document has this host and port (ALLOW_ANY)".to_owned()

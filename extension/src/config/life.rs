@@ -21,6 +21,8 @@ pub struct Life {
     pub metrics: Metrics,
     /// The dimension `environment` of metrics.
     pub environment: Option<String>,
+    /// What the function calls directly: its own `no_proxy` and `NO_PROXY`, which in Lambda are in this environment, too.
+    pub no_proxy: String,
 }
 
 /// `CAUSEWAY_METRICS`.
@@ -68,7 +70,12 @@ pub struct Grant {
 
 impl Default for Life {
     fn default() -> Life {
-        Life { deadline_margin: Duration::from_millis(100), metrics: Metrics::Off, environment: None }
+        Life {
+            deadline_margin: Duration::from_millis(100),
+            metrics: Metrics::Off,
+            environment: None,
+            no_proxy: String::new(),
+        }
     }
 }
 
@@ -88,7 +95,10 @@ impl Life {
             Metrics::Prometheus(_) => Metrics::Prometheus(port),
             other => other,
         };
-        Ok(Life { deadline_margin: Duration::from_millis(margin?), metrics, environment: environment? })
+        // Nothing that is wrong with them is an error: they are the function's.
+        let own = ["no_proxy", "NO_PROXY"].map(|name| reader.optional(name).ok().flatten().unwrap_or_default());
+        let no_proxy = own.join(",").trim_matches(',').to_owned();
+        Ok(Life { deadline_margin: Duration::from_millis(margin?), metrics, environment: environment?, no_proxy })
     }
 }
 
@@ -220,9 +230,12 @@ mod tests {
             ("CAUSEWAY_METRICS", "prometheus"),
             ("CAUSEWAY_METRICS_PORT", "9100"),
             ("CAUSEWAY_DEADLINE_MARGIN_MS", "0"),
+            ("NO_PROXY", "db.internal"),
+            ("no_proxy", "a,b"),
         ]);
         let life = read(&env).unwrap();
         assert_eq!((life.metrics, life.deadline_margin), (Metrics::Prometheus(9_100), Duration::ZERO));
+        assert_eq!(life.no_proxy, "a,b,db.internal");
         for (name, value) in [
             ("CAUSEWAY_METRICS", "on"),
             ("CAUSEWAY_METRICS_PORT", "0"),

@@ -114,6 +114,13 @@ impl Cache {
         }
     }
 
+    /// Whether `address` was found for one of the names that `wanted` says, however long ago.
+    pub(super) fn finds(&self, address: IpAddr, wanted: impl Fn(&str) -> bool) -> bool {
+        let address = address.to_canonical();
+        let is_there = |(found, _): &(Found, SystemTime)| found.iter().any(|other| other.to_canonical() == address);
+        self.lock().iter().any(|(name, entry)| entry.found.as_ref().is_some_and(is_there) && wanted(name))
+    }
+
     fn look(self: &Arc<Self>, name: &str) -> Look {
         let now = self.clock.now();
         let mut names = self.lock();

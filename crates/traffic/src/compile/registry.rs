@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use istio::{ExportTo, Location, Meta, Resources, ServiceEntry, WorkloadEntry, is_visible};
+use istio::{ExportTo, Location, Meta, Resources, ServiceEntry, ServicePort, WorkloadEntry, is_visible};
 
 use super::hostname;
 use super::report::Report;
@@ -89,7 +89,7 @@ impl<'a> Registry<'a> {
         }
         for service in &resources.services {
             let ports = service.ports.iter().map(|port| {
-                let protocol = protocol("", &port.name);
+                let protocol = service_protocol(port);
                 (port.port, Port { name: port.name.clone(), protocol, target: port.port })
             });
             registry.add(Service {
@@ -199,7 +199,7 @@ impl Service<'_> {
 fn ports_of(entry: &ServiceEntry) -> BTreeMap<u16, Port> {
     let ports = entry.ports.iter().map(|port| {
         let target = entry.target_ports.get(&port.number).copied().unwrap_or(port.number);
-        (port.number, Port { name: port.name.clone(), protocol: protocol(&port.protocol, &port.name), target })
+        (port.number, Port { name: port.name.clone(), protocol: protocol(&port.protocol), target })
     });
     ports.collect()
 }
@@ -211,17 +211,35 @@ fn selected<'a>(entry: &ServiceEntry, workloads: &'a [WorkloadEntry]) -> Vec<&'a
     of_namespace.filter(|workload| selector.selects(&super::endpoint::labels_of(workload))).collect()
 }
 
-/// What Istio makes of a port's protocol, or of its name (`NAME` or `NAME-SUFFIX`) where that says nothing. What is
-/// neither is looked at by the proxy, so that the client's protocol goes on.
-fn protocol(protocol: &str, name: &str) -> Protocol {
-    let said = if protocol.is_empty() {
-        // "grpc-web" is one word although it has a hyphen.
-        let is_web = name.eq_ignore_ascii_case("grpc-web") || name.to_ascii_lowercase().starts_with("grpc-web-");
-        if is_web { "grpc-web" } else { name.split('-').next().unwrap_or_default() }
-    } else {
-        protocol
+/// The ports whose servers speak first, or whose clients a look at the first bytes would break: Istio's `wellKnownPorts`,
+/// SMTP, DNS, MySQL and MongoDB.
+const SERVER_FIRST: [u16; 4] = [25, 53, 3306, 27017];
+
+/// The protocol of a port of Kubernetes' `Service`, as Istio's `ConvertProtocol` has it: `appProtocol`, or else what stands
+/// before the first hyphen of the name.
+fn service_protocol(port: &ServicePort) -> Protocol {
+    let word = match port.app_protocol.as_deref() {
+        Some("kubernetes.io/h2c") => return Protocol::Http2,
+        Some("kubernetes.io/ws") => return Protocol::Http1,
+        Some("kubernetes.io/wss") => return Protocol::Tcp,
+        Some(word) => word,
+        None => &port.name,
     };
-    match said.to_ascii_lowercase().as_str() {
+    // "Check if the port name prefix is "grpc-web". Need to do this before the general prefix check below, since it
+    // contains a hyphen."
+    let is_web = word.get(.."grpc-web".len()).is_some_and(|start| start.eq_ignore_ascii_case("grpc-web"));
+    let word = if is_web { "grpc-web" } else { word.split('-').next().unwrap_or_default() };
+    match protocol(word) {
+        // "Make TCP as default protocol for well know ports if protocol is not specified."
+        Protocol::Client if SERVER_FIRST.contains(&port.port) => Protocol::Tcp,
+        protocol => protocol,
+    }
+}
+
+/// What Istio makes of a word for a protocol. One that it does not know is no error: the proxy looks at the first bytes,
+/// so that the client's protocol goes on.
+fn protocol(word: &str) -> Protocol {
+    match word.to_ascii_lowercase().as_str() {
         "http" | "http_proxy" => Protocol::Http1,
         "http2" | "grpc" | "grpc-web" => Protocol::Http2,
         "tcp" | "tls" | "https" | "mongo" | "redis" | "mysql" | "udp" => Protocol::Tcp,

@@ -256,20 +256,67 @@ fn what_is_spoken_follows_the_port_and_the_rule() {
 }
 
 #[test]
-fn ports_of_services_are_known_by_their_names() {
-    let named = |name: &str| {
-        let mut entry = ServiceEntry { ports: vec![port(9080, "")], ..entry(RATINGS) };
+fn ports_of_services_are_known_by_their_app_protocol_or_their_name() {
+    let of = |number: u16, name: &str, app_protocol: Option<&str>| {
+        let mut service = kubernetes("reviews", number);
+        service.ports[0].name = name.to_owned();
+        service.ports[0].app_protocol = app_protocol.map(str::to_owned);
+        let resources = Resources {
+            service_entries: vec![ServiceEntry { ports: vec![port(number, "HTTP")], ..entry(RATINGS) }],
+            services: vec![service],
+            virtual_services: vec![routes("reviews", &["reviews"], vec![forward(to("ratings"))])],
+            ..Resources::default()
+        };
+        // The service exists inside of the cluster only. Routes of HTTP, which a port of bytes has none of, lead elsewhere.
+        let host = opened(&resources).host_for((NS, &[]), "reviews.bookinfo", number);
+        host.map_or(Protocol::Tcp, |host| host.protocol)
+    };
+    // Istio's `ConvertProtocol`; its table of tests has the same.
+    for (number, name, app_protocol, wanted) in [
+        (80, "http", None, Protocol::Http1),
+        (80, "HTTP-api", None, Protocol::Http1),
+        (80, "http_proxy", None, Protocol::Http1),
+        (80, "grpc-api", None, Protocol::Http2),
+        (80, "grpc-web", None, Protocol::Http2),
+        (80, "gRPC-web-x", None, Protocol::Http2),
+        (80, "grpc-webs", None, Protocol::Http2),
+        (80, "http2", None, Protocol::Http2),
+        (80, "tcp-a", None, Protocol::Tcp),
+        (80, "https", None, Protocol::Tcp),
+        (80, "redis-1", None, Protocol::Tcp),
+        (80, "some", None, Protocol::Client),
+        (80, "", None, Protocol::Client),
+        (80, "httpx", None, Protocol::Client),
+        // What is known to begin with the server, unless something is said.
+        (25, "", None, Protocol::Tcp),
+        (53, "dns", None, Protocol::Tcp),
+        (3306, "some", None, Protocol::Tcp),
+        (27017, "some-x", None, Protocol::Tcp),
+        (27017, "http", None, Protocol::Http1),
+        (3306, "http", Some("some"), Protocol::Tcp),
+        // The application's protocol goes before the name.
+        (80, "tcp", Some("http"), Protocol::Http1),
+        (80, "http", Some("tcp"), Protocol::Tcp),
+        (80, "http", Some("grpc"), Protocol::Http2),
+        (80, "http", Some("GRPC-Web"), Protocol::Http2),
+        (80, "tcp", Some("kubernetes.io/h2c"), Protocol::Http2),
+        (80, "tcp", Some("kubernetes.io/ws"), Protocol::Http1),
+        (80, "http", Some("kubernetes.io/wss"), Protocol::Tcp),
+        (80, "http", Some("HTTP-x"), Protocol::Http1),
+        // An unknown one is no error, and the name does not count.
+        (80, "http", Some("example.com/own"), Protocol::Client),
+        (80, "http", Some(""), Protocol::Client),
+        (80, "kubernetes.io/h2c", None, Protocol::Client),
+    ] {
+        assert_eq!(of(number, name, app_protocol), wanted, "{number} {name:?} {app_protocol:?}");
+    }
+    // A ServiceEntry says its protocol, and neither its name nor its number counts.
+    let entry = |number: u16, name: &str| {
+        let mut entry = ServiceEntry { ports: vec![port(number, "")], ..entry(RATINGS) };
         entry.ports[0].name = name.to_owned();
         cluster(entry, None).protocol
     };
-    for (name, wanted) in [
-        ("http", Protocol::Http1),
-        ("grpc-api", Protocol::Http2),
-        ("grpc-web-x", Protocol::Http2),
-        ("tcp-a", Protocol::Tcp),
-    ] {
-        assert_eq!(named(name), wanted, "{name}");
-    }
+    assert_eq!((entry(3306, "some"), entry(9080, "http")), (Protocol::Client, Protocol::Client));
 }
 
 #[test]

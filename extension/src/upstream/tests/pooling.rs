@@ -239,3 +239,27 @@ async fn callers_on_several_threads_do_not_disturb_each_other() {
         assert!(server.count() <= most, "{protocol:?}: {}", server.count());
     }
 }
+
+#[tokio::test]
+async fn after_a_sleep_a_shared_connection_with_requests_in_hand_takes_no_more() {
+    for set_back in [false, true] {
+        let world = Arc::new(World::new());
+        let server = server(&world, Protocol::Http2).await;
+        let hop = world.hop(server.address, Protocol::Http2);
+        let held = {
+            let (world, hop) = (Arc::clone(&world), hop.clone());
+            tokio::spawn(async move { world.get(&hop, "/wait").await.unwrap() })
+        };
+        server.has_seen(1).await;
+        world.get(&hop, "/").await.unwrap();
+        assert_eq!(server.used(), [1, 1], "until then it is shared");
+        world.upstream.thawed(set_back);
+        world.get(&hop, "/").await.unwrap();
+        assert_eq!(server.used(), [1, 1, 2], "{set_back}");
+        // What is in hand is not lost.
+        server.release.add_permits(1);
+        assert_eq!(held.await.unwrap().status, 200);
+        world.get(&hop, "/").await.unwrap();
+        assert_eq!(server.used(), [1, 1, 2, 2], "{set_back}");
+    }
+}

@@ -141,9 +141,8 @@ fn route_action(
                 "cluster": destination(&mirror.destination, port),
                 "runtime_fraction": {"default_value": fraction(mirror.percentage)},
                 "trace_sampled": false,
-                // Newer versions of istiod leave the suffix away (`DISABLE_SHADOW_HOST_SUFFIX`), which this
-                // implementation does not follow yet.
-                "disable_shadow_host_suffix_append": false,
+                // Since 1.28, where `DISABLE_SHADOW_HOST_SUFFIX` is true by default.
+                "disable_shadow_host_suffix_append": true,
             })
         });
         action["request_mirror_policies"] = mirrors.collect();
