@@ -39,7 +39,8 @@ async fn what_is_refused_is_taken_out_and_what_is_proven_is_told() {
     let (active, revoked, unknown) = (key(1), key(2), key(3));
     let forged = [(PRINCIPAL_HEADER, "admin"), (CLIENT_ID_HEADER, "admin"), ("x-causeway-other", "admin")];
     let principal = format!("{ISSUER}/client:reader");
-    let rows: [(&str, &[(&str, &str)], &str, Option<&str>); 8] = [
+    type Row<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str, Option<&'a str>);
+    let rows: [Row<'_>; 8] = [
         ("nothing", &[], "no_credential", None),
         ("a good token", &[("authorization", &good)], "denied_no_match", Some(&principal)),
         ("a good key", &[("x-api-key", &active)], "denied_no_match", Some(&principal)),

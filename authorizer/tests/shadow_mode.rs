@@ -1,6 +1,6 @@
 //! Shadow mode under every kind of event: what would be denied is let in, alone and as what it is, until the end.
 
-#![allow(clippy::unwrap_used, reason = "a test says what it expects by failing")]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a test says what it expects by failing")]
 
 mod support;
 

@@ -96,9 +96,10 @@ fn of_value(value: &Value, depth: usize, found: &mut dyn FnMut(&Value)) -> bool 
         }
         Value::Object(members) => {
             let held = HOLDERS.iter().filter_map(|name| members.get(*name));
-            held.fold(false, |any, value| of_value(value, depth, found) || any)
+            // All of them: there may be many decisions in one line.
+            held.filter(|value| of_value(value, depth, found)).count() > 0
         }
-        Value::Array(values) => values.iter().fold(false, |any, value| of_value(value, depth, found) || any),
+        Value::Array(values) => values.iter().filter(|value| of_value(value, depth, found)).count() > 0,
         Value::String(text) => text.contains("\"decision\"") && of_text(text, depth, found),
         _ => false,
     }

@@ -217,7 +217,7 @@ impl Allow {
         }
     }
 
-    /// Why: [`Reason::AllowedByPolicy`] or [`Reason::AllowedNoPolicy`]; under shadow mode why it would have been denied.
+    /// Why: [`Reason::AllowedByPolicy`] or [`Reason::AllowedNoPolicy`]; under shadow mode why it would be denied.
     pub fn reason(&self) -> Reason {
         self.reason
     }
@@ -273,9 +273,9 @@ impl Allow {
         &self.shadow
     }
 
-    /// What would have been answered without [shadow mode](crate::shadow_mode): this is no allow of the policies then, but
-    /// their denial, overlooked. It vouches for what was proven before the denial and for nothing else: where a credential
-    /// was refused, there are no claims, no claim headers and no credentials among the
+    /// What would have been answered without [shadow mode](crate::shadow_mode): this is no allow of the policies then,
+    /// but their denial, overlooked. It vouches for what was proven before the denial and for nothing else: where a
+    /// credential was refused, there are no claims, no claim headers and no credentials among the
     /// [`upstream_headers`](Self::upstream_headers).
     pub fn would_deny(&self) -> Option<&Deny> {
         self.would_deny.as_deref()

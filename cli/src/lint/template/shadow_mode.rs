@@ -41,10 +41,10 @@ static ON: Code = Code {
     name: "shadow-mode",
     severity: Severity::Warning,
     what: "an authorizer function in shadow mode",
-    why: "Until its end nothing is denied at the workloads that it names: what the policies deny is written down and let \
-          through. It is for a migration, and a service that is enforced elsewhere must not have it.",
-    instead: "take CAUSEWAY_SHADOW_WORKLOADS and CAUSEWAY_SHADOW_UNTIL away when `causeway report` finds nothing more that \
-              would be denied",
+    why: "Until its end nothing is denied at the workloads that it names: what the policies deny is written down and \
+          let through. It is for a migration, and a service that is enforced elsewhere must not have it.",
+    instead: "take CAUSEWAY_SHADOW_WORKLOADS and CAUSEWAY_SHADOW_UNTIL away when `causeway report` finds nothing more \
+              that would be denied",
     wrong: guarded!("CAUSEWAY_SHADOW_WORKLOADS: shop, CAUSEWAY_SHADOW_UNTIL: \"2026-12-31T00:00:00Z\"", "0"),
     right: guarded!("CAUSEWAY_ENVIRONMENT: dev", "0"),
 };
@@ -54,8 +54,8 @@ static CACHED: Code = Code {
     severity: Severity::Error,
     what: "an authorizer that caches the answers of a function in shadow mode",
     why: "An answer of shadow mode is for its request alone, and a cached one is given to every request with the same \
-          identity sources: also at a workload that is enforced. As an IAM policy it denies the caller's next path, which \
-          shadow mode would have let through.",
+          identity sources: also at a workload that is enforced. As an IAM policy it denies the caller's next path, \
+          which shadow mode would have let through.",
     instead: "set the TTL to 0 while shadow mode is on",
     wrong: guarded!("CAUSEWAY_SHADOW_WORKLOADS: shop, CAUSEWAY_SHADOW_UNTIL: \"2026-12-31T00:00:00Z\"", "60"),
     right: guarded!("CAUSEWAY_SHADOW_WORKLOADS: shop, CAUSEWAY_SHADOW_UNTIL: \"2026-12-31T00:00:00Z\"", "0"),

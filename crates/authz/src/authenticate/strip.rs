@@ -7,8 +7,8 @@ use crate::policies::{Applicable, Policies};
 /// Rounds of looking for what is left. Taken out of a query in the `istio` mode, one parameter can become two.
 const MAX_ROUNDS: usize = 4;
 
-/// Takes out every token and API key at the places where the workload looks for one, whether it would forward it or not,
-/// and every header that it makes out of claims. What is none (`authorization: Basic …`, say) stays.
+/// Takes out every token and API key at the places where the workload looks for one, whether it would forward it or
+/// not, and every header that it makes out of claims. What is none (`authorization: Basic …`, say) stays.
 ///
 /// `false` is a request that cannot be sent on without them.
 pub(crate) fn strip(policies: &Policies, applicable: Applicable<'_>, visible: &mut Visible) -> bool {

@@ -2,9 +2,9 @@
 //!
 //! What is let through here would have been denied. So it may never look like more than it is:
 //! * where only policies denied, or the rate, the caller has been proven, and goes on as if they had allowed;
-//! * where a credential was refused, could not be verified or was not asked about, the request goes on as one of nobody:
-//!   without claims, without the headers that are made out of claims, and without any credential at the places where the
-//!   workloads on its way look for one. A backend that reads a token which it believes to be verified finds none.
+//! * where a credential was refused or could not be verified, the request goes on as one of nobody: without claims,
+//!   without the headers that are made out of claims, and without any credential at the places where the workloads on
+//!   its way look for one. A backend that reads a token which it believes to be verified finds none.
 
 use super::{Given, Seal, check_request, judged, known_host, same_caller};
 use crate::authenticate::{self, Authenticated, KeyContext, Visible};
@@ -21,8 +21,8 @@ use crate::shadow_mode::ShadowMode;
 ///
 /// `given` is what the decision was made with. Without it nothing is proven, and the request goes on as one of nobody.
 ///
-/// Never overlooked is what cannot be judged at all: a request or a path that cannot be read or could be read in two ways,
-/// an API that no document describes, a configuration that contradicts itself, and our own faults.
+/// Never overlooked is what cannot be judged at all: a request or a path that cannot be read or could be read in two
+/// ways, an API that no document describes, a configuration that contradicts itself, and our own faults.
 pub fn overlook(
     policies: &Policies,
     request: &Request,
@@ -163,7 +163,8 @@ impl<'a> Way<'a> {
     }
 }
 
-/// The request as it goes on behind authentication, which must succeed at every workload: as if the policies had allowed.
+/// The request as it goes on behind authentication, which must succeed at every workload: as if the policies had
+/// allowed.
 fn proven(policies: &Policies, request: &Request, way: &Way<'_>, given: &Given<'_>) -> Option<Onward> {
     let key = KeyContext {
         lookup: given.api_key,
