@@ -6,6 +6,7 @@ mod inbound;
 // What the layer's build says is tested with the others.
 mod life;
 #[cfg(all(test, feature = "inbound"))]
+#[allow(dead_code, unreachable_pub)]
 mod no_inbound;
 
 use std::net::SocketAddr;
