@@ -1,5 +1,5 @@
-//! Clients of a gateway with mutual TLS whose certificates have no SPIFFE ID: what Envoy makes of them for the adapter, and
-//! what its own policies make of them.
+//! Clients of a gateway with mutual TLS whose certificates have no SPIFFE ID: what Envoy makes of them for the adapter,
+//! and what its own policies make of them.
 
 #![allow(clippy::unwrap_used, reason = "a test says what it expects by failing")]
 
@@ -161,8 +161,8 @@ async fn a_certificate_without_a_spiffe_id_is_a_peer_that_nobody_knows() -> Resu
     let unknown = [
         // No rule about peers: as for anybody with a certificate of the authority.
         ("/open", 200, 200),
-        // An ALLOW rule about peers. Envoy's `*` is any name, and a SPIFFE ID that is not to be is any, too; here no rule
-        // about peers is one for whom policies have no name.
+        // ALLOW rules about peers. To Envoy any name is `*`, and not the one that is ruled out; here no rule about peers
+        // is for one of whom policies cannot speak.
         ("/anybody", 403, 200),
         ("/orders", 403, 403),
         ("/others", 403, 200),

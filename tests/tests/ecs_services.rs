@@ -1,5 +1,5 @@
 //! Services in ECS that call each other, and services of the mesh, in both directions: each with the extension as its
-//! sidecar, which is the program with nothing but its environment, and with an identity of its own from the real issuer.
+//! sidecar, which is the program with nothing but its environment, and an identity of its own from the real issuer.
 
 #![allow(clippy::unwrap_used, reason = "a test says what it expects by failing")]
 

@@ -1,5 +1,5 @@
-//! One trace from a client to the last service: API Gateway and its authorizer, a function under the Lambda emulator, the
-//! extension beside it, a sidecar of the mesh that asks the adapter, and the service. Its id is in the log of each.
+//! One trace from a client to the last service: API Gateway and its authorizer, a function under the Lambda emulator,
+//! the extension beside it, a sidecar of the mesh that asks the adapter, and the service. Its id is in the log of each.
 
 #![allow(clippy::unwrap_used, reason = "a test says what it expects by failing")]
 
@@ -121,7 +121,7 @@ async fn one_trace_id_leads_from_the_client_to_the_last_service() -> Result<(), 
     };
     // The extension hears of an invocation by itself, and a call may be faster: after this one it knows this trace.
     assert_eq!(call("/reviews/1".to_owned(), false).await?.status, 200);
-    // A client with a trace of its own, which the function passes on; and one without, where the function passes on nothing.
+    // A client with a trace of its own, which the function passes on; and one without, whose function passes nothing on.
     for (number, traced, trace, x_ray) in [(2, true, CLIENTS, Some(GATEWAYS)), (3, false, GATEWAYS, None)] {
         let answer = call(format!("/reviews/{number}"), traced).await?;
         let said = || [reviews.process(), &adapter, sidecar.process()].map(|part| part.lines().join("\n")).join("\n");

@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-/// The trace ids of a request, as they stand in a decision line. Each is hexadecimal in lower case: 32 digits, or the 16
-/// of a short one of B3. What cannot be read is left out, so nothing else of a header gets into a log.
+/// The trace ids of a request, as they stand in a decision line. Each is hexadecimal in lower case: 32 digits, or 16
+/// for a short one of B3. What cannot be read is left out, so nothing else of a header gets into a log.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Traces<'a> {
     /// Of `traceparent`, else of B3, else of `X-Amzn-Trace-Id`: the order of the extension.

@@ -1,5 +1,5 @@
-//! Two trust domains with a root each. Envoy has SPIFFE's certificate validator, and knows the legacy domain's roots from
-//! what the issuer publishes.
+//! Two trust domains with a root each. Envoy has SPIFFE's certificate validator, and knows the legacy domain's roots
+//! from what the issuer publishes.
 
 use std::path::Path;
 

@@ -88,8 +88,8 @@ async fn under_one_root(root: &Root, ours: &Intermediate, istiods: &Intermediate
     Ok(())
 }
 
-/// Each side has a trust domain of its own, which is an alias at the other one, and the root is one. The policies are the
-/// same text on both sides.
+/// Each side has a trust domain of its own, which is an alias at the other one, and the root is one. The policies are
+/// the same text on both sides.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_trust_domain_counts_where_it_is_an_alias() -> Outcome {
     if !available() {
@@ -101,8 +101,8 @@ async fn a_trust_domain_counts_where_it_is_an_alias() -> Outcome {
     let billing = istiods.workload(&id(MESH, "billing"))?;
     // What the legacy side knows: that it is `legacy.example` itself, and whether the mesh is the same.
     let both = [MESH, LEGACY];
-    // The mesh's alias in Envoy's trust, in its policies; the legacy side's alias; the name that policies have for callers;
-    // and what comes of it each way.
+    // The mesh's alias in Envoy's trust, in its policies; the legacy side's alias; the name that policies have for
+    // callers; and what comes of it each way.
     type Row<'a> = (&'a [&'a str], &'a [&'a str], &'a [&'a str], &'a str, (u16, Option<&'a str>), u16);
     let rows: [Row<'_>; 5] = [
         (&both, &[LEGACY], &[MESH], MESH, (200, None), 200),
@@ -111,7 +111,7 @@ async fn a_trust_domain_counts_where_it_is_an_alias() -> Outcome {
         (&[MESH], &[], &[MESH], MESH, REFUSED, 200),
         // Believed and not named by any policy.
         (&both, &[], &[MESH], MESH, (403, None), 200),
-        // The legacy side without the alias takes nobody of the mesh for one of its own, neither as server nor as client.
+        // The legacy side without the alias takes nobody of the mesh for its own, neither as server nor as client.
         (&both, &[LEGACY], &[], MESH, (503, Some("peer_identity_mismatch")), 503),
     ];
     for (believed, aliases, ours, callers, out, back) in rows {
