@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 use e2e::{path, root, tier, tool};
 
-use crate::{Outcome, said, text};
+use crate::{Outcome, said, script, text};
 
 /// `make` with these arguments, and with the programs of a folder before all others.
 fn make(arguments: &[&str], programs: &Path) -> Result<Output, String> {
@@ -61,5 +61,31 @@ fn a_processor_that_rust_cannot_build_for_is_skipped_with_a_message() -> Outcome
     let output = make(&["build-Authorizer", &artifacts, "ARCH=arm64"], programs.path())?;
     assert!(!output.status.success() && said(&output).contains("cannot build for arm64"), "{}", said(&output));
     assert!(!programs.path().join("bootstrap").exists());
+    Ok(())
+}
+
+#[test]
+fn each_environment_of_samconfig_builds_validates_and_deploys_its_own_stack() -> Outcome {
+    if !tier::available(&[&tool("python3")]) {
+        return Ok(());
+    }
+    let template = root().join("template.yaml");
+    let config = std::fs::read_to_string(root().join("samconfig.toml")).map_err(text)?;
+    let folder = tempfile::tempdir().map_err(text)?;
+    let path = folder.path().join("samconfig.toml");
+    for (old, new, finding) in [
+        ("", "", ""),
+        ("EnvironmentName=prod", "EnvironmentName=Prod", "shared-services deploys causeway with"),
+        ("EnvironmentName=dev\"", "EnvironmentName=dev Other=1\"", "default gives the parameter Other '1'"),
+        ("parallel = false", "parallel = true", "default builds with"),
+        ("lint = true", "lint = false", "default validates without lint"),
+        ("\"CAPABILITY_IAM\"", "\"CAPABILITY_NAMED_IAM\"", "default deploys unasked, or with"),
+        ("[dev.", "[test.", "the environments are"),
+    ] {
+        std::fs::write(&path, config.replacen(old, new, if old == "[dev." { 3 } else { 1 })).map_err(text)?;
+        let output = script("samconfig.py", &[], &[path.clone(), template.clone()])?;
+        assert_eq!(output.status.success(), finding.is_empty(), "{old}: {}", said(&output));
+        assert!(said(&output).contains(finding), "{old}: {}", said(&output));
+    }
     Ok(())
 }
