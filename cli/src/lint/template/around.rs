@@ -280,3 +280,6 @@ fn guarded(deployment: &Deployment<'_>, function: &str) -> bool {
         api.is_some_and(|api| deployment.has_ours(api))
     })
 }
+
+#[cfg(test)]
+mod tests;
