@@ -37,7 +37,8 @@ const MISTAKES: &[Mistake] = &[
     ("FunctionName: !Ref Authorizer.Alias", "FunctionNames: !Ref Authorizer.Alias", "ApiAuthorizerPermission"),
 ];
 
-#[tokio::test]
+// Two threads: moto's output is read while a script runs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_stack_comes_out_as_it_is_meant() -> Outcome {
     if !tier::available(&[&tool("moto_server"), &tool("python3")]) {
         return Ok(());
@@ -50,7 +51,8 @@ async fn the_stack_comes_out_as_it_is_meant() -> Outcome {
     Ok(())
 }
 
-#[tokio::test]
+// Two threads: moto's output is read while a script runs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_mistake_of_the_stack_is_found() -> Outcome {
     if !tier::available(&[&tool("moto_server"), &tool("python3")]) {
         return Ok(());
