@@ -428,3 +428,33 @@ fn the_size_and_the_nesting_of_a_template_are_bounded() {
     let (said, apis) = read_all(&[&nested(64)]);
     assert!(apis.is_none() && said.contains("nested more than 64 levels deep"), "{said}");
 }
+
+/// The service in ECS has no public address: what calls it comes by the VPC link, or with mutual TLS to its sidecar.
+#[test]
+fn nothing_leads_around_the_gateway_to_the_service_in_ecs() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let route = write(
+        "route.yaml",
+        "Resources:
+  Backend:
+    Type: AWS::ApiGatewayV2::Integration
+    Properties: {ApiId: !ImportValue central-ApiId, IntegrationType: HTTP_PROXY, ConnectionType: VPC_LINK}
+",
+    );
+    let service = std::fs::read_to_string(root("infra/ecs/service.yaml")).unwrap();
+    let public = service.replacen("AssignPublicIp: DISABLED", "AssignPublicIp: ENABLED", 1);
+    assert_ne!(service, public);
+    for (text, is_public) in [(service, false), (public, true)] {
+        let service = write("service.yaml", &text);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_causeway"));
+        command.args(["lint", "--config", &root("examples/bookinfo"), "--template"]).arg(&service);
+        let output = command.arg("--template").arg(&route).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(said.contains("error[backend-with-public-address]"), is_public, "{said}");
+    }
+}

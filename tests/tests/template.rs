@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 use e2e::{root, tier, tool};
 
 /// What goes wrong with the template (text, its replacement), and how `check.py` names it.
-const MISTAKES: [(&str, &str, &str); 90] = [
+const MISTAKES: [(&str, &str, &str); 93] = [
     ("AuthType: AWS_IAM", "AuthType: NONE", "KeyIssuerUrl is not KeyIssuer's with AWS_IAM"),
     ("      PrincipalOrgID: !Ref OrganizationId\n", "", "IamDoorPermission lets somebody else invoke KeyIssuer"),
     ("      InvokedViaFunctionUrl: true\n", "", "IamDoorInvokePermission lets somebody else invoke KeyIssuer"),
@@ -53,6 +53,21 @@ const MISTAKES: [(&str, &str, &str); 90] = [
         "ApiAuthorizer does not ask the alias of Authorizer",
     ),
     ("FunctionName: !Ref Authorizer.Alias", "FunctionName: !Ref Authorizer", "lets other APIs invoke Authorizer"),
+    (
+        "SourceArn: !Select [1, !Split",
+        "SourceArn: !Select [0, !Split",
+        "OtherAuthorizer2Permission is not for authorizer 2",
+    ),
+    (
+        "    Condition: OtherAuthorizer3IsThere\n",
+        "    Condition: OtherAuthorizer2IsThere\n",
+        "OtherAuthorizer3Permission is there without an authorizer",
+    ),
+    (
+        "  OtherAuthorizer4IsThere: !Not [!Equals [!Select [3,",
+        "  OtherAuthorizer4IsThere: !Not [!Equals [!Select [2,",
+        "OtherAuthorizer4Permission is there without an authorizer",
+    ),
     (", ${ConfigurationLayer}", "", "is not published anew with the configuration layer"),
     ("    UpdateReplacePolicy: Retain\n    Metadata:\n", "    Metadata:\n", "nothing can be rolled back to it"),
     (

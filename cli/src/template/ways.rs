@@ -111,7 +111,10 @@ impl Reader<'_> {
         let Some(at) = properties(resource) else { return };
         let Some(principal) = at.get("Principal").map(|node| self.text(node)) else { return };
         let signed = at.get("FunctionUrlAuthType").and_then(Node::scalar) == Some("AWS_IAM")
-            || at.get("InvokedViaFunctionUrl").and_then(Node::scalar).is_some_and(|text| text.eq_ignore_ascii_case("true"));
+            || at
+                .get("InvokedViaFunctionUrl")
+                .and_then(Node::scalar)
+                .is_some_and(|text| text.eq_ignore_ascii_case("true"));
         let permission = Permission {
             place: self.place(&resource.name, resource.line),
             principal,
@@ -164,9 +167,10 @@ impl Reader<'_> {
     fn function_in(&self, node: &Node) -> Option<String> {
         let text = node.shown();
         let words: Vec<&str> = text.split(|c: char| !c.is_ascii_alphanumeric()).collect();
-        let functions = self.resources.iter().filter(|resource| {
-            matches!(kind(resource), "AWS::Serverless::Function" | "AWS::Lambda::Function")
-        });
+        let functions = self
+            .resources
+            .iter()
+            .filter(|resource| matches!(kind(resource), "AWS::Serverless::Function" | "AWS::Lambda::Function"));
         functions.map(|resource| &resource.name).find(|name| words.contains(&name.as_str())).cloned()
     }
 

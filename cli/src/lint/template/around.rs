@@ -201,7 +201,11 @@ pub(in crate::lint) fn check(deployment: &Deployment<'_>, findings: &mut Finding
     };
     for second in &ways.second_names {
         let api = second.api.as_str();
-        say(&SECOND_NAME, &second.place, format!("the API {api} has another name, where nobody is asked for a certificate"));
+        say(
+            &SECOND_NAME,
+            &second.place,
+            format!("the API {api} has another name, where nobody is asked for a certificate"),
+        );
     }
     for permission in &ways.permissions {
         let source = permission.source.as_ref();
@@ -276,3 +280,6 @@ fn guarded(deployment: &Deployment<'_>, function: &str) -> bool {
         api.is_some_and(|api| deployment.has_ours(api))
     })
 }
+
+#[cfg(test)]
+mod tests;
