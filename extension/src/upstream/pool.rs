@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use traffic::table::{Pool, Tls};
 
 use super::limits::{Open, Service};
+use super::quick::Quick;
 use super::{Hop, Why, http1, http2};
 
 /// How long a connection may lie idle, on the wall clock: a network's memory of it is not much longer.
@@ -65,8 +66,8 @@ pub(super) struct Pools(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    services: HashMap<u32, Arc<Service>>,
-    slots: HashMap<Key, Slot>,
+    services: HashMap<u32, Arc<Service>, Quick>,
+    slots: HashMap<Key, Slot, Quick>,
     /// The HTTP/1.1 connections in `slots`.
     idle: usize,
     /// The youngest SVID that has been seen.
