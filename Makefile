@@ -34,6 +34,7 @@ tools: ## the pinned real parts (Lambda RIE, moto, Envoy, SAM, Helm), into .tool
 bench: tools ## what policies, authorizer, issuer and egress proxy cost beside their peers, as tables of ratios
 	$(CARGO) bench --locked -p authz --bench policy
 	for program in bare authorizer extension key-issuer; do $(CARGO) build --release --locked -p $$program || exit; done
+	$(CARGO) build --release --locked --manifest-path tests/bare-extension/Cargo.toml --target-dir target
 	$(CARGO) bench --locked -p e2e --bench authorizer
 	$(CARGO) bench --locked -p e2e --bench issuer
 	tests/tools/install-peers

@@ -275,13 +275,14 @@ impl Job<'_> {
     }
 
     fn hop(&self, chosen: &Chosen) -> Hop {
+        let is_named = Hop::is_named_by_request(&self.cluster.table);
         Hop {
             cluster: Arc::clone(&self.cluster.table),
             index: self.cluster.index,
             address: chosen.address,
-            endpoint: chosen.name.to_string(),
+            endpoint: Arc::clone(&chosen.name),
             credentials: self.credentials.clone(),
-            server_name: self.server_name.to_owned(),
+            server_name: if is_named { self.server_name.to_owned() } else { String::new() },
             http2: self.http2,
             patience: self.per_try().max(self.timeout),
         }

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use platform::clock::Clock;
 use tokio::sync::watch;
-use traffic::table::{Pool, Tls};
+use traffic::table::Pool;
 
 use super::limits::{Open, Service};
 use super::quick::Quick;
@@ -46,13 +46,12 @@ impl Key {
     }
 
     pub(super) fn of(hop: &Hop) -> Key {
-        let by_request = matches!(&hop.cluster.tls, Tls::Simple(simple) if simple.sni.is_empty());
         Key {
             cluster: hop.index,
             address: hop.address,
             generation: hop.generation(),
             http2: hop.speaks_http2(),
-            name: by_request.then(|| hop.server_name.as_str().into()),
+            name: Hop::is_named_by_request(&hop.cluster).then(|| hop.server_name.as_str().into()),
         }
     }
 }

@@ -157,7 +157,7 @@ impl World {
             cluster: Arc::new(cluster),
             index: 0,
             address,
-            endpoint: address.to_string(),
+            endpoint: address.to_string().into(),
             credentials: Some(Arc::clone(&self.credentials.lock().unwrap())),
             server_name: "ratings".to_owned(),
             http2: false,
