@@ -35,6 +35,7 @@ bench: tools ## what policies, authorizer, issuer and egress proxy cost beside t
 	$(CARGO) bench --locked -p authz --bench policy
 	for program in bare adapter authorizer key-issuer; do $(CARGO) build --release --locked -p $$program || exit; done
 	$(CARGO) build --release --locked -p extension --no-default-features
+	$(CARGO) build --release --locked --manifest-path tests/bare-extension/Cargo.toml --target-dir target
 	$(CARGO) bench --locked -p e2e --bench authorizer
 	$(CARGO) bench --locked -p e2e --bench issuer
 	tests/tools/install-peers

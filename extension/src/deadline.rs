@@ -130,6 +130,9 @@ impl Invocation {
 
     /// Returns when nothing is left; never without a deadline.
     pub(crate) async fn over(self: Arc<Self>) {
+        if !self.has_deadlines {
+            return std::future::pending().await;
+        }
         let mut changes = self.current.subscribe();
         loop {
             changes.borrow_and_update();

@@ -35,6 +35,23 @@ impl Json {
         }
     }
 
+    /// A field with a text that has nothing to be escaped by its kind: names of ours, addresses, times, HTTP's tokens. It
+    /// is not looked through.
+    pub(crate) fn plain(&mut self, name: &'static str, value: &str) {
+        debug_assert!(value.bytes().all(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\'), "{value:?}");
+        self.name(name);
+        self.0.push(b'"');
+        self.0.extend_from_slice(value.as_bytes());
+        self.0.push(b'"');
+    }
+
+    /// The same where there is one.
+    pub(crate) fn plain_if(&mut self, name: &'static str, value: Option<&str>) {
+        if let Some(value) = value {
+            self.plain(name, value);
+        }
+    }
+
     /// The same where there is one.
     pub(crate) fn text_if(&mut self, name: &'static str, value: Option<&str>) {
         if let Some(value) = value {
@@ -45,10 +62,14 @@ impl Json {
     /// A field with a number.
     pub(crate) fn number(&mut self, name: &'static str, value: u64) {
         self.name(name);
+        // Most numbers of a line are small.
+        if value < 10 {
+            return self.0.push(b'0' + value as u8);
+        }
         // The most digits that there are.
         let mut digits = [b'0'; 20];
         let (mut left, mut first) = (value, digits.len());
-        while left > 0 || first == digits.len() {
+        while left > 0 {
             first -= 1;
             digits[first] += (left % 10) as u8;
             left /= 10;

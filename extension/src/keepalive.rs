@@ -5,7 +5,6 @@
 //! application sees a reset. Here an idle connection gets a grace period, in running time, after its limit: what
 //! arrives then is served.
 
-use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -14,7 +13,9 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
+
+use crate::timer::Timer;
 
 /// How long a connection may wait for the next request.
 pub(crate) const IDLE: Duration = Duration::from_secs(60);
@@ -90,12 +91,10 @@ pub(crate) struct Timed<T> {
     phase: Phase,
     /// Bytes are not the begin of a request: in HTTP/2 most of them are of the connection itself.
     shared: bool,
-    /// The end of the phase.
-    until: Instant,
     /// How long it may wait for the next request.
     idle: Duration,
-    /// Wakes at `until` or before, see [`Timed::poll_end`].
-    timer: Pin<Box<Sleep>>,
+    /// Of the phase: each request moves its end twice, and hardly any phase comes to it.
+    timer: Timer,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -113,9 +112,8 @@ impl<T> Timed<T> {
 
     /// The same with another limit than [`IDLE`].
     pub(crate) fn idle_for(inner: T, busy: Busy, idle: Duration) -> Timed<T> {
-        let until = Instant::now() + idle;
-        let timer = Box::pin(tokio::time::sleep_until(until));
-        Timed { inner, busy, begun: 0, phase: Phase::Idle, shared: false, until, idle, timer }
+        let timer = Timer::at(Instant::now() + idle);
+        Timed { inner, busy, begun: 0, phase: Phase::Idle, shared: false, idle, timer }
     }
 
     /// From here on requests share the connection (HTTP/2): what comes between them counts as life, and not as the head
@@ -127,22 +125,7 @@ impl<T> Timed<T> {
 
     fn enter(&mut self, phase: Phase, limit: Duration) {
         self.phase = phase;
-        self.until = Instant::now() + limit;
-    }
-
-    /// Ready when the phase is over. Each request moves its end twice, and hardly any phase comes to it: the timer is
-    /// moved only where it would be late, and where it was early.
-    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.timer.deadline() > self.until {
-            self.timer.as_mut().reset(self.until);
-        }
-        loop {
-            ready!(self.timer.as_mut().poll(cx));
-            if self.timer.deadline() >= self.until {
-                return Poll::Ready(());
-            }
-            self.timer.as_mut().reset(self.until);
-        }
+        self.timer.set(Instant::now() + limit);
     }
 }
 
@@ -170,7 +153,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Timed<T> {
             return Poll::Ready(read);
         }
         loop {
-            ready!(this.poll_end(cx));
+            ready!(this.timer.poll_over(cx));
             match this.phase {
                 Phase::Idle => this.enter(Phase::Grace, GRACE),
                 Phase::Head => return Poll::Ready(Err(io::ErrorKind::TimedOut.into())),

@@ -45,6 +45,7 @@ mod routes;
 mod sniff;
 mod target;
 mod thaw;
+mod timer;
 mod token;
 mod tokens;
 mod trace;

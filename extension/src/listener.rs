@@ -141,7 +141,8 @@ async fn connection<S: Duplex + 'static>(stream: S, proxy: Arc<Proxy>, link: Lin
     };
     // An error is the application's: it went away, or took too long.
     let Ok((spoken, mut stream)) = looked else { return };
-    let service = service_fn(move |request| answer(Arc::clone(&proxy), link.clone(), request));
+    let link = Arc::new(link);
+    let service = service_fn(move |request| answer(Arc::clone(&proxy), Arc::clone(&link), request));
     if spoken == Some(Spoken::Http2) {
         stream.get_mut().share();
         let connection = http2::Builder::new(TokioExecutor::new())
@@ -180,7 +181,11 @@ async fn connection<S: Duplex + 'static>(stream: S, proxy: Arc<Proxy>, link: Lin
     }
 }
 
-async fn answer(proxy: Arc<Proxy>, link: Link, request: Request<Incoming>) -> Result<Response<Answer>, Infallible> {
+async fn answer(
+    proxy: Arc<Proxy>,
+    link: Arc<Link>,
+    request: Request<Incoming>,
+) -> Result<Response<Answer>, Infallible> {
     let guard = link.busy.begin();
     let response = proxy.handle(request, &link).await;
     Ok(response.map(|body| body.keeping(guard)))

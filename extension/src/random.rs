@@ -32,12 +32,13 @@ impl Draws {
     pub(crate) fn uuid(&mut self) -> [u8; 36] {
         let high = (self.next() & 0xffff_ffff_ffff_0fff) | 0x4000;
         let low = (self.next() & 0x3fff_ffff_ffff_ffff) | 0x8000_0000_0000_0000;
-        let number = u128::from(high) << 64 | u128::from(low);
         let mut text = [b'-'; 36];
         // The four dashes stand between the digits.
-        let digits = (0..36).filter(|place| !matches!(place, 8 | 13 | 18 | 23));
-        for (place, digit) in digits.zip((0..32).rev()) {
-            text[place] = hex((number >> (4 * digit)) as u64);
+        const PLACES: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
+        let bytes = high.to_be_bytes().into_iter().chain(low.to_be_bytes());
+        for (place, byte) in PLACES.into_iter().zip(bytes) {
+            text[place] = hex(byte >> 4);
+            text[place + 1] = hex(byte);
         }
         text
     }
@@ -67,7 +68,7 @@ fn mix(state: u64) -> u64 {
 }
 
 /// The last digit of a number.
-fn hex(number: u64) -> u8 {
+fn hex(number: u8) -> u8 {
     b"0123456789abcdef"[(number & 0xf) as usize]
 }
 

@@ -277,13 +277,14 @@ impl Job<'_> {
     }
 
     fn hop(&self, chosen: &Chosen) -> Hop {
+        let is_named = Hop::is_named_by_request(&self.cluster.table);
         Hop {
             cluster: Arc::clone(&self.cluster.table),
             index: self.cluster.index,
             address: chosen.address,
-            endpoint: chosen.name.to_string(),
+            endpoint: Arc::clone(&chosen.name),
             credentials: self.credentials.clone(),
-            server_name: self.server_name.to_owned(),
+            server_name: if is_named { self.server_name.to_owned() } else { String::new() },
             http2: self.http2,
             patience: self.per_try().max(self.timeout).max(self.patience),
         }
@@ -292,19 +293,24 @@ impl Job<'_> {
     async fn one(&self, chosen: &Chosen, body: Upload, outgoing: &Outgoing) -> Tried {
         let (attempt, hop) = (self.begin(chosen), self.hop(chosen));
         let per_try = self.per_try();
-        let mut request = Request::new(body);
-        self.head.method.clone_into(request.method_mut());
-        self.head.uri.clone_into(request.uri_mut());
-        self.head.headers.clone_into(request.headers_mut());
-        let headers = request.headers_mut();
-        headers.insert(ATTEMPT_COUNT, if attempt == 1 { HeaderValue::from_static("1") } else { attempt.into() });
         // Envoy: the time for this try, but no more than is left of that for all of them, nor of the invocation.
         let left = if attempt == 1 { self.timeout } else { self.left() };
-        if let Some(expected) = [per_try, left, self.invocation.left()].into_iter().flatten().min() {
-            let expected = u64::try_from(expected.as_millis()).unwrap_or(u64::MAX);
-            headers.insert(EXPECTED_TIMEOUT, HeaderValue::from(expected));
-        }
-        let sending = self.upstream.send(&hop, request);
+        let expected = [per_try, left, self.invocation.left()].into_iter().flatten().min();
+        let build = |body: Upload| {
+            let mut request = Request::new(body);
+            self.head.method.clone_into(request.method_mut());
+            self.head.uri.clone_into(request.uri_mut());
+            self.head.headers.clone_into(request.headers_mut());
+            let headers = request.headers_mut();
+            headers.insert(ATTEMPT_COUNT, if attempt == 1 { HeaderValue::from_static("1") } else { attempt.into() });
+            if let Some(expected) = expected {
+                let expected = u64::try_from(expected.as_millis()).unwrap_or(u64::MAX);
+                headers.insert(EXPECTED_TIMEOUT, HeaderValue::from(expected));
+            }
+            request
+        };
+        let again = || build(Upload::Empty);
+        let sending = self.upstream.send(&hop, build(body), &again);
         let sent = match per_try {
             None => Some(sending.await),
             Some(limit) => {

@@ -12,6 +12,7 @@ mod http2;
 mod lease;
 mod limits;
 mod pool;
+mod quick;
 mod spare;
 mod tls;
 mod tunnel;
@@ -28,10 +29,12 @@ use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use platform::clock::Clock;
+use tokio::time::Instant;
 use traffic::table::Pool;
 
 use crate::body::{Download, Upload};
 use crate::reason::{Reason, Refusal};
+use crate::timer::Timer;
 
 use dial::Known;
 use hop::Why;
@@ -68,6 +71,9 @@ pub(crate) struct Upstream {
     pools: Pools,
     configs: Configs,
 }
+
+/// Makes a request again.
+pub(crate) type Again<'a> = dyn Fn() -> Request<Upload> + Sync + 'a;
 
 /// What a request looks for.
 struct Want<'a> {
@@ -110,6 +116,14 @@ impl Line {
         }
     }
 
+    /// A timer for a request: that of the connection, where it has one.
+    fn take_timer(&mut self) -> Timer {
+        match self {
+            Line::Http1(connection) => connection.timer.take().unwrap_or_default(),
+            Line::Http2(_) => Timer::default(),
+        }
+    }
+
     async fn send(&mut self, request: Request<Upload>) -> Result<Response<Incoming>, TrySendError<Request<Upload>>> {
         match self {
             Line::Http1(connection) => connection.sender.try_send_request(request).await,
@@ -130,12 +144,18 @@ impl Upstream {
         self.pools.age_out(self.clock.now(), all)
     }
 
-    /// Sends `request` to the hop's endpoint, over a pooled connection if there is one.
+    /// Sends `request` to the hop's endpoint, over a pooled connection if there is one. `again` makes the same request
+    /// once more, if it has no body.
     ///
     /// # Errors
     /// When there is no answer. A request that a pooled connection lost because it was dead already has been sent
     /// again on a new one by then, once, if that could do no harm.
-    pub(crate) async fn send(self: &Arc<Self>, hop: &Hop, mut request: Request<Upload>) -> Result<Exchange, Failed> {
+    pub(crate) async fn send(
+        self: &Arc<Self>,
+        hop: &Hop,
+        mut request: Request<Upload>,
+        again: &Again<'_>,
+    ) -> Result<Exchange, Failed> {
         if let Err(why) = hop.check_identity(self.clock.unix()) {
             return Err(Failed::before(request, why));
         }
@@ -145,17 +165,9 @@ impl Upstream {
             let why = overflow(hop, "requests at a time (http2MaxRequests)", pool.max_requests);
             return Err(Failed::before(request, why));
         };
-        match key.http2 {
-            true => {
-                request = http2::prepare(hop, request).map_err(|request| {
-                    let detail = format!("{}: found a request without a host, expected one", hop.cluster.host);
-                    Failed::before(*request, (FailedKind::Local, Refusal::new(Reason::RequestInvalid, detail)))
-                })?;
-            }
-            false => http1::prepare(&mut request),
-        }
-        let mut spare = spare::spare(&request);
-        let max_idle = if spare.is_some() { MAX_IDLE } else { MAX_IDLE_UNREPLAYABLE };
+        let is_repeatable = spare::is_repeatable(&request);
+        request = prepare(hop, &key, request)?;
+        let max_idle = if is_repeatable { MAX_IDLE } else { MAX_IDLE_UNREPLAYABLE };
         let want = Want { hop, key, service, max_idle };
         let mut line = match self.pooled(&want) {
             Some(line) => line,
@@ -183,9 +195,9 @@ impl Upstream {
                 // Connections die unseen in a freeze. One more try on a new one, if nothing of an answer has come and
                 // the request does no more when it is sent twice.
                 Err(Lost::NotSent(unsent, _)) if reused && tries == 0 => request = *unsent,
-                Err(Lost::Silent(why)) if reused && tries == 0 => match spare.take() {
-                    Some(spare) => request = spare,
-                    None => return Err(Failed::after(why)),
+                Err(Lost::Silent(why)) if reused && tries == 0 => match is_repeatable {
+                    true => request = prepare(hop, &want.key, again())?,
+                    false => return Err(Failed::after(why)),
                 },
                 Err(Lost::NotSent(unsent, why)) => return Err(Failed::before(*unsent, why)),
                 Err(Lost::Silent(why) | Lost::Broken(why)) => {
@@ -214,26 +226,33 @@ impl Upstream {
             connection.used += 1;
         }
         let (pace, silence) = (request.body().pace(), self.silence(hop));
-        let mut sending = pin!(line.send(request));
-        let sent = loop {
-            // Whose turn it is: while the application's body goes out, the service need not answer, and while nothing
-            // of it comes, that is not the service's silence.
-            let stalled = pace.as_ref().is_some_and(|pace| pace.is_stalled());
-            let changed = async {
-                match &pace {
-                    Some(pace) => pace.changed().await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                biased;
-                sent = &mut sending => break sent,
-                () = changed => {}
-                () = tokio::time::sleep(if stalled { MAX_STALL } else { silence }) => {
-                    return Err(Lost::Broken(if stalled { stall() } else { silent(hop, silence) }));
+        let mut timer = line.take_timer();
+        let sent = {
+            let mut sending = pin!(line.send(request));
+            loop {
+                // Whose turn it is: while the application's body goes out, the service need not answer, and while nothing
+                // of it comes, that is not the service's silence.
+                let stalled = pace.as_ref().is_some_and(|pace| pace.is_stalled());
+                let changed = async {
+                    match &pace {
+                        Some(pace) => pace.changed().await,
+                        None => std::future::pending().await,
+                    }
+                };
+                timer.set(Instant::now() + if stalled { MAX_STALL } else { silence });
+                tokio::select! {
+                    biased;
+                    sent = &mut sending => break sent,
+                    () = changed => {}
+                    () = timer.over() => {
+                        return Err(Lost::Broken(if stalled { stall() } else { silent(hop, silence) }));
+                    }
                 }
             }
         };
+        if let Line::Http1(connection) = line {
+            connection.timer = Some(timer);
+        }
         match sent {
             Ok(response) => Ok(response),
             Err(mut error) => {
@@ -261,6 +280,18 @@ impl Upstream {
             false => self.pools.take(&want.key, pool, self.clock.now(), want.max_idle).map(Line::Http1),
         }
     }
+}
+
+/// Brings a request into the form of the hop's protocol.
+fn prepare(hop: &Hop, key: &Key, mut request: Request<Upload>) -> Result<Request<Upload>, Failed> {
+    if !key.http2 {
+        http1::prepare(&mut request);
+        return Ok(request);
+    }
+    http2::prepare(hop, request).map_err(|request| {
+        let detail = format!("{}: found a request without a host, expected one", hop.cluster.host);
+        Failed::before(*request, (FailedKind::Local, Refusal::new(Reason::RequestInvalid, detail)))
+    })
 }
 
 fn silent(hop: &Hop, limit: Duration) -> Why {

@@ -22,10 +22,10 @@ pub(crate) struct Hop {
     /// Where to connect.
     pub(crate) address: SocketAddr,
     /// Host and port of the endpoint, for logs and health.
-    pub(crate) endpoint: String,
+    pub(crate) endpoint: Arc<str>,
     /// Who we are; there exactly for [`Tls::IstioMutual`].
     pub(crate) credentials: Option<Arc<Credentials>>,
-    /// The request's host, for [`Tls::Simple`] without a server name.
+    /// The request's host, for [`Tls::Simple`] without a server name; empty for all others.
     pub(crate) server_name: String,
     /// Whether the client speaks HTTP/2, for a cluster that follows it.
     pub(crate) http2: bool,
@@ -35,6 +35,11 @@ pub(crate) struct Hop {
 }
 
 impl Hop {
+    /// Whether the name that the server has to prove is the request's host.
+    pub(crate) fn is_named_by_request(cluster: &Cluster) -> bool {
+        matches!(&cluster.tls, Tls::Simple(simple) if simple.sni.is_empty())
+    }
+
     pub(super) fn generation(&self) -> u64 {
         match (&self.cluster.tls, &self.credentials) {
             (Tls::IstioMutual(_), Some(credentials)) => credentials.generation(),

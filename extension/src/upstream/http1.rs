@@ -15,6 +15,7 @@ use super::explain::explain;
 use super::wire::Sight;
 use super::{Hop, LOOK_AFTER, Why};
 use crate::body::Upload;
+use crate::timer::Timer;
 
 /// The most header fields of an answer, as in Envoy. It is the library's own limit: told to it, it would take memory for
 /// as many with each answer.
@@ -30,6 +31,8 @@ pub(super) struct Connection {
     pub(super) known: Known,
     /// Requests that have been sent on it.
     pub(super) used: u32,
+    /// Of one request after the other.
+    pub(super) timer: Option<Timer>,
 }
 
 impl Connection {
@@ -52,7 +55,7 @@ pub(super) async fn open(hop: &Hop, dialed: Dialed) -> Result<Connection, Why> {
     tokio::spawn(async move {
         let _ = driver.await;
     });
-    Ok(Connection { sender, known, used: 0 })
+    Ok(Connection { sender, known, used: 0, timer: None })
 }
 
 /// The same for one request that asks for another protocol.
@@ -63,7 +66,7 @@ pub(super) async fn open_to_upgrade(hop: &Hop, dialed: Dialed) -> Result<Connect
     tokio::spawn(async move {
         let _ = driver.with_upgrades().await;
     });
-    Ok(Connection { sender, known, used: 0 })
+    Ok(Connection { sender, known, used: 0, timer: None })
 }
 
 fn builder() -> http1::Builder {

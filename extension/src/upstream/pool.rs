@@ -8,9 +8,10 @@ use std::time::{Duration, SystemTime};
 
 use platform::clock::Clock;
 use tokio::sync::watch;
-use traffic::table::{Pool, Tls};
+use traffic::table::Pool;
 
 use super::limits::{Open, Service};
+use super::quick::Quick;
 use super::{Hop, Why, http1, http2};
 
 /// How long a connection may lie idle, on the wall clock: a network's memory of it is not much longer.
@@ -45,13 +46,12 @@ impl Key {
     }
 
     pub(super) fn of(hop: &Hop) -> Key {
-        let by_request = matches!(&hop.cluster.tls, Tls::Simple(simple) if simple.sni.is_empty());
         Key {
             cluster: hop.index,
             address: hop.address,
             generation: hop.generation(),
             http2: hop.speaks_http2(),
-            name: by_request.then(|| hop.server_name.as_str().into()),
+            name: Hop::is_named_by_request(&hop.cluster).then(|| hop.server_name.as_str().into()),
         }
     }
 }
@@ -65,8 +65,8 @@ pub(super) struct Pools(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    services: HashMap<u32, Arc<Service>>,
-    slots: HashMap<Key, Slot>,
+    services: HashMap<u32, Arc<Service>, Quick>,
+    slots: HashMap<Key, Slot, Quick>,
     /// The HTTP/1.1 connections in `slots`.
     idle: usize,
     /// The youngest SVID that has been seen.

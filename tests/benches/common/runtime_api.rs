@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::http;
 
-/// A function that has asked for its first event.
+/// A function that has asked for its first event, or an extension that registers.
 pub(crate) struct Sandbox {
     child: Child,
     stream: TcpStream,
@@ -20,8 +20,23 @@ impl Sandbox {
         Self::start_by(environment, command, |command| command.spawn().map_err(|error| error.to_string()))
     }
 
+    /// Starts an extension, and waits until it registers itself.
+    pub(crate) fn register(command: &mut Command, environment: &[(String, String)]) -> Result<Self, String> {
+        let spawn = |command: &mut Command| command.spawn().map_err(|error| error.to_string());
+        Self::asking("POST /2020-01-01/extension/register ", environment, command, spawn)
+    }
+
     /// As [`start`](Self::start), with something around the start of the process.
     pub(crate) fn start_by(
+        environment: &[(String, String)],
+        command: &mut Command,
+        spawn: impl FnOnce(&mut Command) -> Result<Child, String>,
+    ) -> Result<Self, String> {
+        Self::asking("GET /2018-06-01/runtime/invocation/next ", environment, command, spawn)
+    }
+
+    fn asking(
+        expected: &str,
         environment: &[(String, String)],
         command: &mut Command,
         spawn: impl FnOnce(&mut Command) -> Result<Child, String>,
@@ -55,10 +70,10 @@ impl Sandbox {
         let mut sandbox = Self { child, stream, start: Duration::ZERO };
         let question = http::read(&mut sandbox.stream)?;
         sandbox.start = started.elapsed();
-        if question.starts_with("GET /2018-06-01/runtime/invocation/next ") {
+        if question.starts_with(expected) {
             return Ok(sandbox);
         }
-        Err(format!("expected a question for the next event, found {question:?}"))
+        Err(format!("expected {expected}first, found {question:?}"))
     }
 
     /// Gives the function an event. The body of its answer, and the time until that was there.

@@ -12,6 +12,7 @@ mod common;
 mod load;
 mod peers;
 mod service;
+mod start;
 
 use e2e::world::{self, World};
 
@@ -39,6 +40,12 @@ async fn all() -> Result<(), String> {
         return Err("the parts are not there".to_owned());
     }
     let world = World::start().await?;
+    if let Err(why) = start::report(&world) {
+        println!("\nskipped: start: {why}");
+    }
+    if std::env::args().any(|argument| argument == "start") {
+        return Ok(());
+    }
     let service = Service::start(&world).await?;
     let quick = std::env::args().any(|argument| argument == "quick");
     let rounds = if quick { 1 } else { ROUNDS };

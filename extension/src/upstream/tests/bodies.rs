@@ -45,7 +45,7 @@ async fn a_long_body_goes_up_and_comes_back_in_step() {
         let hop = world.hop(server.address, protocol);
         let asked = Arc::<AtomicU64>::default();
         let upload = Upload::replayable(Long(0, Arc::clone(&asked))).0;
-        let exchange = world.upstream.send(&hop, post("/echo", upload)).await.unwrap();
+        let exchange = world.send_once(&hop, post("/echo", upload)).await.unwrap();
         let mut body = exchange.response.into_body();
         let (mut received, mut most) = (0, 0);
         while let Some(frame) = body.frame().await {
@@ -156,7 +156,7 @@ async fn an_applications_body_that_breaks_off_is_not_sent_as_a_whole_one() {
         let server = Server::start(Some(world.mesh.server(RATINGS)), protocol == Protocol::Http2).await;
         let parts = [Ok(Bytes::from_static(b"part")), Err("gone".into())];
         let (upload, replay) = Upload::replayable(futures(parts, false));
-        let exchange = world.upstream.send(&world.hop(server.address, protocol), post("/echo", upload)).await;
+        let exchange = world.send_once(&world.hop(server.address, protocol), post("/echo", upload)).await;
         if let Ok(exchange) = exchange {
             assert!(exchange.response.into_body().collect().await.is_err(), "{protocol:?}");
         }

@@ -140,13 +140,13 @@ async fn while_the_body_goes_out_the_service_need_not_answer() {
     tokio::time::pause();
     let begin = tokio::time::Instant::now();
     let slow = Slow { left: 4, timer: Box::pin(tokio::time::sleep(Duration::from_secs(200))) };
-    let exchange = world.upstream.send(&hop, post("/read", Upload::replayable(slow).0)).await.unwrap();
+    let exchange = world.send_once(&hop, post("/read", Upload::replayable(slow).0)).await.unwrap();
     assert_eq!(Answer::read(exchange).await.body, "partpartpartpart");
     assert!(begin.elapsed() >= Duration::from_secs(800), "{:?}", begin.elapsed());
     // A part that never comes is the application's fault, and nobody else's.
     let begin = tokio::time::Instant::now();
     let slow = Slow { left: 1, timer: Box::pin(tokio::time::sleep(Duration::from_secs(301))) };
-    let failed = world.upstream.send(&hop, post("/read", Upload::replayable(slow).0)).await.err().unwrap();
+    let failed = world.send_once(&hop, post("/read", Upload::replayable(slow).0)).await.err().unwrap();
     assert_eq!((failed.kind, failed.refusal.reason), (FailedKind::Local, Reason::RequestTimeout));
     assert!(failed.unsent.is_none() && begin.elapsed() >= Duration::from_secs(300), "{:?}", begin.elapsed());
 }
@@ -159,7 +159,7 @@ async fn a_service_that_does_not_take_the_body_is_silent() {
         let server = Server::start(Some(world.mesh.server(RATINGS)), protocol == Protocol::Http2).await;
         let hop = world.hop(server.address, protocol);
         let parts = std::iter::repeat_with(|| Ok(Bytes::from_static(&[b'a'; 65_536]))).take(1_000);
-        let failed = world.upstream.send(&hop, post("/never", Upload::replayable(futures(parts, false)).0)).await;
+        let failed = world.send_once(&hop, post("/never", Upload::replayable(futures(parts, false)).0)).await;
         let failed = failed.err().unwrap();
         assert_eq!((failed.kind, failed.refusal.reason), (FailedKind::Timeout, Reason::UpstreamTimeout));
     }
@@ -177,7 +177,7 @@ async fn the_routes_own_time_counts_where_it_is_the_longer_one() {
         hop.patience = patience.map(Duration::from_secs);
         let begin = tokio::time::Instant::now();
         let request = Request::get("/never").header("host", "ratings:9080").body(Upload::Empty).unwrap();
-        let failed = world.upstream.send(&hop, request).await.err().unwrap();
+        let failed = world.send_once(&hop, request).await.err().unwrap();
         assert_eq!((failed.kind, begin.elapsed().as_secs()), (FailedKind::Timeout, expected), "{patience:?}");
     }
 }
@@ -259,7 +259,7 @@ async fn an_answer_that_breaks_off_is_an_error_of_its_body() {
     use http_body_util::BodyExt as _;
     let world = World::new();
     let address = says(&world, b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf", false).await;
-    let exchange = world.upstream.send(&world.hop(address, Protocol::Http1), get("/")).await.unwrap();
+    let exchange = world.send_once(&world.hop(address, Protocol::Http1), get("/")).await.unwrap();
     assert!(exchange.response.into_body().collect().await.is_err());
 }
 

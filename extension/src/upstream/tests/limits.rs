@@ -29,7 +29,7 @@ async fn requests_at_a_time() {
         }
         world.get(&hop, "/").await.unwrap();
         // An answer that is not read to its end gives its place back too, and so does one that is not waited for.
-        drop(world.upstream.send(&hop, get("/part")).await.unwrap());
+        drop(world.send_once(&hop, get("/part")).await.unwrap());
         let waiting = call(&world, &hop, "/never");
         server.has_seen(5).await;
         waiting.abort();
@@ -106,7 +106,7 @@ async fn waiting_for_a_connection_ends() {
     let pool = Pool { max_connections: 1, ..Pool::default() };
     let hop = world.limited(server.address, Protocol::Http1, pool);
     // An answer that nobody reads holds its connection.
-    let held = world.upstream.send(&hop, get("/part")).await.unwrap();
+    let held = world.send_once(&hop, get("/part")).await.unwrap();
     let failed = world.get(&hop, "/").await.unwrap_err();
     assert_eq!((failed.kind, failed.unsent.is_some()), (FailedKind::Local, true));
     assert!(failed.refusal.detail.contains("became free"), "{}", failed.refusal.detail);

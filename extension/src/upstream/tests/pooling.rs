@@ -158,7 +158,7 @@ async fn an_answer_that_was_not_read_to_its_end_takes_its_connection_with_it() {
     let world = World::new();
     let server = server(&world, Protocol::Http1).await;
     let hop = world.hop(server.address, Protocol::Http1);
-    let exchange = world.upstream.send(&hop, get("/part")).await.unwrap();
+    let exchange = world.send_once(&hop, get("/part")).await.unwrap();
     drop(exchange);
     world.get(&hop, "/").await.unwrap();
     assert_eq!(server.used(), [1, 2]);
@@ -169,7 +169,7 @@ async fn in_http2_a_dropped_answer_leaves_the_connection_to_the_others() {
     let world = World::new();
     let server = server(&world, Protocol::Http2).await;
     let hop = world.hop(server.address, Protocol::Http2);
-    drop(world.upstream.send(&hop, get("/part")).await.unwrap());
+    drop(world.send_once(&hop, get("/part")).await.unwrap());
     world.get(&hop, "/").await.unwrap();
     assert_eq!(server.used(), [1, 1]);
 }

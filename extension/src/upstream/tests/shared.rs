@@ -141,7 +141,7 @@ async fn after_a_refused_stream_requests_go_over_another_connection_if_there_may
         let hop = world.limited(address, Protocol::Http2, pool);
         let first = tokio::spawn({
             let (world, hop) = (Arc::clone(&world), hop.clone());
-            async move { world.upstream.send(&hop, get("/")).await.is_ok() }
+            async move { world.send_once(&hop, get("/")).await.is_ok() }
         });
         until(|| used.lock().unwrap().len() == 1).await;
         let failed = world.call(&hop, post("/", Upload::Empty)).await.unwrap_err();
@@ -236,7 +236,7 @@ async fn a_connection_that_does_not_answer_a_ping_is_dead() {
     // From here on only timers pass the time.
     tokio::time::pause();
     let begin = tokio::time::Instant::now();
-    let failed = world.upstream.send(&hop, post("/", Upload::Empty)).await.err().unwrap();
+    let failed = world.send_once(&hop, post("/", Upload::Empty)).await.err().unwrap();
     assert_eq!(failed.kind, FailedKind::Reset { sent: true }, "{}", failed.refusal.detail);
     assert!(begin.elapsed() < Duration::from_secs(60), "{:?}", begin.elapsed());
 }

@@ -157,7 +157,7 @@ impl World {
             cluster: Arc::new(cluster),
             index: 0,
             address,
-            endpoint: address.to_string(),
+            endpoint: address.to_string().into(),
             credentials: Some(Arc::clone(&self.credentials.lock().unwrap())),
             server_name: "ratings".to_owned(),
             http2: false,
@@ -169,9 +169,21 @@ impl World {
         self.call(hop, get(path)).await
     }
 
+    /// Sends it, as a caller does that has no other copy of it than this one.
+    pub(super) async fn send_once(&self, hop: &Hop, request: Request<Upload>) -> Result<Exchange, Failed> {
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        let headers = request.headers().clone();
+        let again = || {
+            let mut again = Request::new(Upload::Empty);
+            (*again.method_mut(), *again.uri_mut()) = (method.clone(), uri.clone());
+            *again.headers_mut() = headers.clone();
+            again
+        };
+        self.upstream.send(hop, request, &again).await
+    }
+
     pub(super) async fn call(&self, hop: &Hop, request: Request<Upload>) -> Result<Answer, Failed> {
-        let exchange =
-            tokio::time::timeout(2 * PATIENCE, self.upstream.send(hop, request)).await.expect("an answer")?;
+        let exchange = tokio::time::timeout(2 * PATIENCE, self.send_once(hop, request)).await.expect("an answer")?;
         Ok(Answer::read(exchange).await)
     }
 }
