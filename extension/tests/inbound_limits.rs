@@ -1,0 +1,67 @@
+//! How long what was proven counts at the inbound side of a sidecar, and what is counted there.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+mod inbound_stage;
+
+use std::time::Duration;
+
+use common::*;
+use http::Request;
+use inbound_stage::*;
+
+#[tokio::test]
+async fn a_connection_proves_nobody_beyond_the_caller_s_certificate() {
+    let app = App::start().await;
+    let side = Side::start(&app, POLICIES, |_| ()).await;
+    let (mut used, idle) = (side.kept(OTHER).await, side.kept(OTHER).await);
+    assert_eq!(used.get("/known").await, 200);
+    // A second longer than the certificate of either.
+    side.clock.advance(Duration::from_secs(LIFE + 10));
+    let late = used.try_get("/known").await;
+    assert!(matches!(late, None | Some(401)), "{late:?}");
+    assert_eq!(app.count(), 1);
+    if late.is_some() {
+        assert_eq!(side.events("decision").pop().unwrap()["reason"], "no_credential");
+        until("the connection is closed with the answer", || used.is_closed()).await;
+    }
+    until("the unused connection is closed", || idle.is_closed()).await;
+}
+
+#[tokio::test]
+async fn a_connection_ends_before_the_certificate_does() {
+    let app = App::start().await;
+    let side = Side::start(&app, POLICIES, |_| ()).await;
+    let (early, late) = (side.kept(OTHER).await, Duration::from_secs(LIFE - 30));
+    side.clock.advance(late);
+    until("the connection is closed", || early.is_closed()).await;
+    // Plaintext proves nobody, and has no end.
+    assert_eq!(
+        side.plain(Request::get("/public").header("host", "a").body(text("")).unwrap()).await.unwrap().status,
+        200
+    );
+}
+
+#[tokio::test]
+async fn calls_are_counted_by_port_class_and_reason() {
+    let app = App::start().await;
+    let side = Side::start(&app, POLICIES, |_| ()).await;
+    for path in ["/public", "/public", "/nothing"] {
+        let request = Request::get(path).header("host", "reviews").body(text("")).unwrap();
+        side.plain(request).await.unwrap();
+    }
+    until("all calls are over", || side.events("inbound").len() == 3).await;
+    let metrics = side.metrics().await;
+    let port = app.address.port();
+    for (class, reason, count) in [("2xx", "-", 2), ("4xx", "denied_no_match", 1)] {
+        let labels = format!("port=\"{port}\",class=\"{class}\",reason=\"{reason}\"");
+        for line in [
+            format!("causeway_inbound_requests_total{{{labels}}} {count}"),
+            format!("causeway_inbound_request_duration_milliseconds_count{{{labels}}} {count}"),
+        ] {
+            assert!(metrics.lines().any(|found| found == line), "{line}\n{metrics}");
+        }
+    }
+    // The application's own requests are others.
+    assert!(!metrics.contains("destination="), "{metrics}");
+}
