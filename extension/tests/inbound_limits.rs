@@ -14,13 +14,13 @@ use inbound_stage::*;
 async fn a_connection_proves_nobody_beyond_the_caller_s_certificate() {
     let app = App::start().await;
     let side = Side::start(&app, POLICIES, |_| ()).await;
-    let (mut used, idle) = (side.kept(OTHER).await, side.kept(OTHER).await);
-    assert_eq!(used.get("/known").await, 200);
+    let (mut used, mut idle) = (side.kept(OTHER).await, side.kept(OTHER).await);
+    assert_eq!((used.get("/known").await, idle.get("/known").await), (200, 200));
     // A second longer than the certificate of either.
     side.clock.advance(Duration::from_secs(LIFE + 10));
     let late = used.try_get("/known").await;
     assert!(matches!(late, None | Some(401)), "{late:?}");
-    assert_eq!(app.count(), 1);
+    assert_eq!(app.count(), 2);
     if late.is_some() {
         assert_eq!(side.events("decision").pop().unwrap()["reason"], "no_credential");
         until("the connection is closed with the answer", || used.is_closed()).await;
@@ -32,8 +32,9 @@ async fn a_connection_proves_nobody_beyond_the_caller_s_certificate() {
 async fn a_connection_ends_before_the_certificate_does() {
     let app = App::start().await;
     let side = Side::start(&app, POLICIES, |_| ()).await;
-    let (early, late) = (side.kept(OTHER).await, Duration::from_secs(LIFE - 30));
-    side.clock.advance(late);
+    let mut early = side.kept(OTHER).await;
+    assert_eq!(early.get("/known").await, 200);
+    side.clock.advance(Duration::from_secs(LIFE - 30));
     until("the connection is closed", || early.is_closed()).await;
     // Plaintext proves nobody, and has no end.
     assert_eq!(

@@ -107,7 +107,9 @@ async fn exchange(inbound: &Inbound, caller: &Caller, mut request: Request<Incom
     // The connection is older than that: nobody is proven on it any more.
     if has_run_out(inbound, caller) {
         let detail = "the caller's certificate has expired since its connection began";
-        let decision = Decision::from(Deny::new(authz::Reason::NoCredential, Hop::Request, detail));
+        let deny = Deny::new(authz::Reason::NoCredential, Hop::Request, detail);
+        // It is to come with another one.
+        let decision = Decision::from(Deny { status: 401, ..deny });
         record(inbound, &decision, None, "", tokio::time::Instant::now());
         return Outcome::Denied(Box::new(decision));
     }
