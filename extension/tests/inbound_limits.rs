@@ -1,4 +1,4 @@
-//! How long what was proven counts at the inbound side of a sidecar, and what is counted there.
+//! How long what was proven counts at the inbound side of a sidecar, what HTTP/2 may say there, and what is counted.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -41,6 +41,39 @@ async fn a_connection_ends_before_the_certificate_does() {
         side.plain(Request::get("/public").header("host", "a").body(text("")).unwrap()).await.unwrap().status,
         200
     );
+}
+
+/// What HTTP/1.1 refuses cannot be said in HTTP/2 either: the application speaks HTTP/1.1, and would read a length that is
+/// not true as the begin of another request.
+#[tokio::test]
+async fn what_two_readers_may_read_differently_is_refused_in_http2_too() {
+    let app = App::start().await;
+    let side = Side::start(&app, POLICIES, |_| ()).await;
+    let call = |fields: &[(&'static str, &'static str)], path: &str| {
+        let mut request = Request::get(format!("http://reviews.bookinfo:9080{path}"));
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        side.shown_http2(side.mesh.certificate(params(OTHER)), &["h2"], request.body(text("")).unwrap())
+    };
+    for fields in [
+        &[("content-length", "5")][..],
+        &[("content-length", "0"), ("content-length", "44")],
+        &[("content-length", "+0")],
+        &[("host", "admin")],
+        &[("host", "reviews.bookinfo:9080"), ("host", "admin")],
+    ] {
+        let answer = call(fields, "/public").await.map(|answer| answer.status.as_u16());
+        assert!(matches!(answer, Err(_) | Ok(400)), "{fields:?} {answer:?}");
+    }
+    for (path, expected) in [("/public/../admin", 403), ("/%61dmin", 403), ("/public%00", 400)] {
+        let answer = call(&[], path).await.map(|answer| answer.status.as_u16());
+        assert_eq!(answer, Ok(expected), "{path}");
+    }
+    assert_eq!(app.count(), 0);
+    let good = [("host", "reviews.bookinfo:9080"), ("cookie", "a=1"), ("cookie", "b=2")];
+    assert_eq!(call(&good, "/public").await.unwrap().status, 200);
+    assert!(app.last().contains(&("cookie".to_owned(), "a=1; b=2".to_owned())), "{:?}", app.last());
 }
 
 #[tokio::test]

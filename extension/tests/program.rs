@@ -252,7 +252,10 @@ spec: {selector: {matchLabels: {app: reviews}}, rules: [{to: [{operation: {paths
     let pid = child.id().unwrap().to_string();
     assert!(std::process::Command::new("sh").args(["-c", &format!("kill -TERM {pid}")]).status().unwrap().success());
     assert_eq!(child.wait().await.unwrap().code(), Some(0));
-    let output = program(&[&GOOD[..], &variables].concat()).output().await.unwrap();
+    let mut looped = program(&[&GOOD[..], &variables].concat());
+    let output =
+        tokio::time::timeout(std::time::Duration::from_secs(30), looped.output()).await.expect("it must not start");
+    let output = output.unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.code() == Some(64) && said.contains("the sidecar's own way out"), "{said}");
 }
