@@ -115,3 +115,38 @@ fn lint_finds_nothing_in_the_ecs_template() {
     assert_eq!(String::from_utf8_lossy(&output.stdout), "");
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
 }
+
+/// What infra/istio says of the service in ECS, by the labels that its template gives it: plaintext at its one port, which
+/// the VPC link needs, and to nobody who has no token. The pods of the same service stay as they are.
+#[test]
+fn the_service_in_ecs_can_be_called_and_its_pods_take_no_plaintext() {
+    let template = std::fs::read_to_string(istio().join("../ecs/service.yaml")).unwrap();
+    let labels = template.split("CAUSEWAY_LABELS, Value: \"").nth(1).unwrap().split('"').next().unwrap();
+    let port = template.split("Value: \"15006=127.0.0.1:").nth(1).unwrap().split('"').next().unwrap();
+    let labels: Vec<(String, String)> =
+        labels.split(',').map(|one| one.split_once('=').unwrap()).map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
+    let files = std::fs::read_dir(istio()).unwrap().map(|entry| {
+        let path = entry.unwrap().path();
+        istio::SourceFile { name: path.display().to_string(), text: std::fs::read_to_string(path).unwrap() }
+    });
+    let resources = istio::parse(&files.collect::<Vec<_>>()).unwrap();
+    let compiled = authz::compile(&resources, &authz::CompileOptions::default()).unwrap();
+    let policies = authz::Policies::open(&compiled.section).unwrap();
+    let port: u16 = port.parse().unwrap();
+    assert_eq!(policies.peer_mode("bookinfo", &labels, port), authz::PeerMode::Permissive);
+    assert_eq!(policies.peer_mode("bookinfo", &labels, port + 1), authz::PeerMode::Strict);
+    let pod = vec![("app".to_owned(), "reviews".to_owned())];
+    assert_eq!(policies.peer_mode("bookinfo", &pod, port), authz::PeerMode::Strict);
+    assert!(policies.is_closed("bookinfo", &labels));
+
+    // Who has no token passes nowhere.
+    let named: serde_json::Map<String, Value> = labels.iter().map(|(n, v)| (n.clone(), json!(v))).collect();
+    let request = json!({
+        "id": "1", "method": "GET", "scheme": "http", "host": "x", "path": "/reviews/1", "headers": [],
+        "source": {"ip": "10.0.0.9"}, "destination": {"port": port},
+        "workload": {"namespace": "bookinfo", "labels": named},
+    });
+    let output = causeway(&["evaluate", "--requests", "-"], &format!("{request}\n"));
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&answer["allowed"], &answer["status"]), (&false.into(), &403.into()), "{answer}");
+}

@@ -27,10 +27,11 @@ use platform::front::{self, Front};
 use platform::log::Log;
 use platform::revocations::RevocationsSetup;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::config::{BundleSource, Egress};
+use crate::metrics::Metrics;
 use crate::parts::Parts;
 use crate::{Deps, Error, config};
 use application::Application;
@@ -56,12 +57,17 @@ pub(crate) struct Inbound {
     front: Front,
     /// This workload.
     target: Target,
+    /// The headers that the policies make out of claims.
+    outputs: Vec<String>,
     tls: Tls,
     clock: Arc<dyn Clock>,
     log: Log,
     phase: watch::Receiver<Phase>,
     /// Places for requests.
     requests: Arc<Semaphore>,
+    /// Somebody found no place for a connection.
+    crowd: Notify,
+    metrics: Option<Arc<Metrics>>,
 }
 
 impl Inbound {
@@ -88,16 +94,23 @@ pub(crate) struct Bound {
 }
 
 impl Bound {
-    /// Reads the policies and binds the ports.
+    /// Reads the policies and binds the ports. `own` are the ports where this process listens for the application.
     ///
     /// # Errors
     /// When the policies cannot be used or leave everything open, or a port cannot be had.
     pub(crate) async fn new(
         config: &config::Inbound,
         egress: &Egress,
+        own: &[u16],
         parts: &Parts,
         deps: &Deps,
     ) -> Result<Bound, Error> {
+        // Others would call out with the workload's own identity.
+        let ours = |one: &&config::InboundPort| own.contains(&one.application.port());
+        if let Some(one) = config.ports.iter().find(ours) {
+            let found = format!("CAUSEWAY_INBOUND leads to {}, expected a port of the application", one.application);
+            return Err(Error::Configuration(format!("{found}: this one is the sidecar's own way out")));
+        }
         let (front, target, aliases) = open(config, egress, deps).map_err(Error::Configuration)?;
         let (phase, seen) = watch::channel(Phase::Serving);
         let (mut ports, mut addresses) = (Vec::new(), Vec::new());
@@ -122,6 +135,7 @@ impl Bound {
         }
         let (health, health_address) = listen(SocketAddr::new(config.listen, config.health_port)).await?;
         let inbound = Arc::new(Inbound {
+            outputs: front.policies().output_headers(),
             front,
             target,
             tls: Tls::new(Arc::clone(&parts.identity), egress.identity_wait, aliases),
@@ -129,6 +143,8 @@ impl Bound {
             log: deps.log.clone(),
             phase: seen,
             requests: Arc::new(Semaphore::new(MAX_REQUESTS)),
+            crowd: Notify::new(),
+            metrics: parts.metrics.clone(),
         });
         let (drain_accept, drain) = (config.drain_accept, config.drain);
         Ok(Bound { inbound, phase, ports, health, addresses, health_address, drain_accept, drain })
@@ -218,12 +234,14 @@ fn open(config: &config::Inbound, egress: &Egress, deps: &Deps) -> Result<(Front
     let namespace =
         egress.workload.namespace.clone().ok_or("CAUSEWAY_NAMESPACE is not set, and CAUSEWAY_INBOUND is")?;
     let labels = egress.workload.labels.clone();
-    // Istio's rule is to allow everything then, and it is also what comes of a misspelt namespace or label.
-    if !policies.is_guarded(&namespace, &labels) {
+    // Istio's rule is to allow everything then that nothing denies, and it is also what comes of a misspelt namespace or
+    // label. A DENY policy for the whole mesh would apply all the same, and be no sign that the others do.
+    if !policies.is_closed(&namespace, &labels) {
         let labels: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
         return Err(format!(
-            "no AuthorizationPolicy of the bundle applies to the workload {} of namespace {namespace}, so everything \
-             would be allowed: correct CAUSEWAY_NAMESPACE and CAUSEWAY_LABELS, or write a policy that says so",
+            "no AuthorizationPolicy of the bundle with the action ALLOW applies to the workload {} of namespace \
+             {namespace}, so everything would be allowed that is not denied: correct CAUSEWAY_NAMESPACE and \
+             CAUSEWAY_LABELS, or write one that says so (rules: [{{}}])",
             labels.join(",")
         ));
     }

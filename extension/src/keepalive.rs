@@ -48,11 +48,12 @@ impl Busy {
         BusyGuard(self.clone())
     }
 
-    fn is_busy(&self) -> bool {
+    pub(crate) fn is_busy(&self) -> bool {
         self.0.busy.load(Ordering::Acquire) > 0
     }
 
-    fn begun(&self) -> u64 {
+    /// How many requests there have been.
+    pub(crate) fn begun(&self) -> u64 {
         self.0.begun.load(Ordering::Acquire)
     }
 

@@ -210,7 +210,11 @@ impl Extension {
         }
         let inbound = match (&parts, &config.egress, &config.lambda) {
             (Ok(parts), Ok(egress), None) => match &egress.inbound {
-                Some(inbound) => Some(inbound::Bound::new(inbound, egress, parts, &deps).await?),
+                Some(inbound) => {
+                    let own = services.iter().chain([&address]).map(SocketAddr::port);
+                    let own: Vec<u16> = own.chain(parts.metrics.as_ref().and_then(|metrics| metrics.port())).collect();
+                    Some(inbound::Bound::new(inbound, egress, &own, parts, &deps).await?)
+                }
                 None => None,
             },
             _ => None,

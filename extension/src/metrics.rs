@@ -51,6 +51,17 @@ pub(crate) struct Ended<'a> {
     pub(crate) overflow: bool,
 }
 
+/// One call to the application of a sidecar that has ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Answered {
+    /// The application's port.
+    pub(crate) port: u16,
+    /// 0 when the caller went away.
+    pub(crate) status: u16,
+    pub(crate) reason: Option<&'static str>,
+    pub(crate) duration: Duration,
+}
+
 /// What others have counted since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Totals {
@@ -79,9 +90,28 @@ impl Totals {
     }
 }
 
+/// Which way requests go: the application's own, or those to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Way {
+    Out,
+    In,
+}
+
+impl Way {
+    /// What its dimension is called that is not on the other way.
+    fn label(self) -> &'static str {
+        match self {
+            Way::Out => "destination",
+            Way::In => "port",
+        }
+    }
+}
+
 /// The dimensions of a request.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
+    way: Way,
+    /// The destination's host, or the application's port.
     service: Arc<str>,
     class: &'static str,
     reason: &'static str,
@@ -131,10 +161,22 @@ impl Metrics {
 
     /// Counts a request.
     pub(crate) fn ended(&self, ended: &Ended<'_>) {
-        let millis = u64::try_from(ended.duration.as_millis()).unwrap_or(u64::MAX);
         let (class, reason) = (class(ended.status), ended.reason.unwrap_or("-"));
+        let key = Key { way: Way::Out, service: ended.service.unwrap_or(NO_SERVICE).into(), class, reason };
+        self.count(key, ended);
+    }
+
+    /// Counts a call to the application.
+    pub(crate) fn answered(&self, answered: &Answered) {
+        let Answered { port, status, reason, duration } = *answered;
+        let port: Arc<str> = port.to_string().into();
+        let key = Key { way: Way::In, service: port, class: class(status), reason: reason.unwrap_or("-") };
+        self.count(key, &Ended { service: None, status, reason, attempts: 1, duration, overflow: false });
+    }
+
+    fn count(&self, mut key: Key, ended: &Ended<'_>) {
+        let millis = u64::try_from(ended.duration.as_millis()).unwrap_or(u64::MAX);
         let mut state = self.lock();
-        let mut key = Key { service: ended.service.unwrap_or(NO_SERVICE).into(), class, reason };
         if state.series.len() >= MAX_SERIES && !state.series.contains_key(&key) {
             key.service = OTHER.into();
         }
@@ -168,13 +210,17 @@ impl Metrics {
             let mut state = self.lock();
             // Taken out: a series that nobody uses any more makes room.
             for (key, series) in std::mem::take(&mut state.series) {
+                let (requests, duration) = match key.way {
+                    Way::Out => ("Requests", "Duration"),
+                    Way::In => ("InboundRequests", "InboundDuration"),
+                };
                 let mut values = vec![
-                    ("Requests", "Count", Value::from(series.requests)),
-                    ("Duration", "Milliseconds", Value::from(series.samples)),
+                    (requests, "Count", Value::from(series.requests)),
+                    (duration, "Milliseconds", Value::from(series.samples)),
                 ];
                 values.extend((series.retries > 0).then(|| ("Retries", "Count", series.retries.into())));
                 values.extend((series.overflows > 0).then(|| ("PoolOverflows", "Count", series.overflows.into())));
-                let dimensions = [("destination", &*key.service), ("class", key.class), ("reason", key.reason)];
+                let dimensions = [(key.way.label(), &*key.service), ("class", key.class), ("reason", key.reason)];
                 lines.push(self.line(&dimensions, values, now));
             }
             let before = std::mem::replace(&mut state.written, totals).named();
@@ -214,27 +260,23 @@ impl Metrics {
     pub(crate) fn text(&self, totals: Totals) -> String {
         let mut out = String::new();
         let state = self.lock();
-        let counter = |out: &mut String, name: &str, help: &str, of: fn(&Series) -> u64| {
+        let counter = |out: &mut String, way: Way, name: &str, help: &str, of: fn(&Series) -> u64| {
             let _ = write!(out, "# HELP {name} {help}\n# TYPE {name} counter\n");
-            for (key, series) in &state.series {
+            for (key, series) in state.series.iter().filter(|(key, _)| key.way == way) {
                 let _ = writeln!(out, "{name}{{{}}} {}", key.labels(), of(series));
             }
         };
-        counter(&mut out, "causeway_requests_total", "Requests of the application.", |series| series.requests);
-        counter(&mut out, "causeway_retries_total", "Second and later tries.", |series| series.retries);
+        counter(&mut out, Way::Out, "causeway_requests_total", "Requests of the application.", |series| {
+            series.requests
+        });
+        counter(&mut out, Way::Out, "causeway_retries_total", "Second and later tries.", |series| series.retries);
         let help = "Requests or retries that a limit of a pool refused.";
-        counter(&mut out, "causeway_pool_overflow_total", help, |series| series.overflows);
-        let name = "causeway_request_duration_milliseconds";
-        let _ = write!(out, "# HELP {name} Until the end of the answer.\n# TYPE {name} histogram\n");
-        for (key, series) in &state.series {
-            let (labels, mut below) = (key.labels(), 0);
-            for (bound, count) in BOUNDS.iter().zip(series.buckets) {
-                below += count;
-                let _ = writeln!(out, "{name}_bucket{{{labels},le=\"{bound}\"}} {below}");
-            }
-            let _ = writeln!(out, "{name}_bucket{{{labels},le=\"+Inf\"}} {}", series.requests);
-            let _ = writeln!(out, "{name}_sum{{{labels}}} {}", series.millis);
-            let _ = writeln!(out, "{name}_count{{{labels}}} {}", series.requests);
+        counter(&mut out, Way::Out, "causeway_pool_overflow_total", help, |series| series.overflows);
+        durations(&mut out, &state, Way::Out, "causeway_request_duration_milliseconds");
+        if state.series.keys().any(|key| key.way == Way::In) {
+            let help = "Calls to the application, with those that were refused.";
+            counter(&mut out, Way::In, "causeway_inbound_requests_total", help, |series| series.requests);
+            durations(&mut out, &state, Way::In, "causeway_inbound_request_duration_milliseconds");
         }
         let mut last = "";
         for (_, name, labels, count) in totals.named() {
@@ -252,10 +294,25 @@ impl Metrics {
     }
 }
 
+/// The histogram of how long requests took.
+fn durations(out: &mut String, state: &State, way: Way, name: &str) {
+    let _ = write!(out, "# HELP {name} Until the end of the answer.\n# TYPE {name} histogram\n");
+    for (key, series) in state.series.iter().filter(|(key, _)| key.way == way) {
+        let (labels, mut below) = (key.labels(), 0);
+        for (bound, count) in BOUNDS.iter().zip(series.buckets) {
+            below += count;
+            let _ = writeln!(out, "{name}_bucket{{{labels},le=\"{bound}\"}} {below}");
+        }
+        let _ = writeln!(out, "{name}_bucket{{{labels},le=\"+Inf\"}} {}", series.requests);
+        let _ = writeln!(out, "{name}_sum{{{labels}}} {}", series.millis);
+        let _ = writeln!(out, "{name}_count{{{labels}}} {}", series.requests);
+    }
+}
+
 impl Key {
     fn labels(&self) -> String {
         let service = self.service.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-        format!("destination=\"{service}\",class=\"{}\",reason=\"{}\"", self.class, self.reason)
+        format!("{}=\"{service}\",class=\"{}\",reason=\"{}\"", self.way.label(), self.class, self.reason)
     }
 }
 
@@ -338,6 +395,23 @@ mod tests {
                 assert!((1..=MAX_SAMPLES).contains(&values), "{value}");
             }
         }
+    }
+
+    #[test]
+    fn calls_to_the_application_have_names_of_their_own() {
+        let metrics = metrics(Format::Emf);
+        metrics.ended(&ended("9080", 200, 7));
+        let refused = Some("denied_no_match");
+        let (port, duration) = (9_080, Duration::from_millis(9));
+        metrics.answered(&Answered { port, status: 403, reason: refused, duration });
+        let found = lines(&metrics, Totals::default());
+        let inbound = found.iter().find(|line| line["port"] == "9080").unwrap();
+        assert_eq!((&inbound["InboundRequests"], &inbound["InboundDuration"]), (&1.into(), &json!([9])));
+        assert_eq!((&inbound["class"], &inbound["reason"]), (&"4xx".into(), &"denied_no_match".into()));
+        assert!(inbound["Requests"].is_null() && inbound["destination"].is_null(), "{inbound}");
+        let dimensions = json!(["service", "environment", "port", "class", "reason"]);
+        assert_eq!(inbound["_aws"]["CloudWatchMetrics"][0]["Dimensions"][0], dimensions);
+        assert!(found.iter().any(|line| line["destination"] == "9080" && line["Requests"] == 1));
     }
 
     #[test]

@@ -353,12 +353,16 @@ async fn bodies_stream_both_ways_and_connections_switch() {
     let other = other.header("connection", "upgrade").header("upgrade", "other/1").body(text("")).unwrap();
     assert_eq!(side.shown(client, &[], other).await.unwrap().status, 200);
     assert!(!app.last().iter().any(|(name, _)| name == "upgrade"), "{:?}", app.last());
-    // Nor is anything said of the caller behind the body.
-    let body = "1\r\nx\r\n0\r\nx-causeway-principal: forged\r\nx-other: kept\r\n\r\n";
-    let head = "POST /public HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n";
-    let head = format!("{head}trailer: x-causeway-principal, x-other\r\nconnection: close\r\n\r\n");
-    assert!(side.raw(&format!("{head}{body}")).await.starts_with("HTTP/1.1 200"));
-    assert_eq!(app.trailers(), ["x-other"]);
+    // Nor does anything go on behind the body, where no policy looks; the body does, also of a GET.
+    for method in ["POST", "GET"] {
+        let body = "1\r\nx\r\n0\r\nx-causeway-principal: forged\r\nx-other: x\r\n\r\n";
+        let head = format!("{method} /public HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n");
+        let head = format!("{head}trailer: x-causeway-principal, x-other\r\nconnection: close\r\n\r\n");
+        let answer = side.raw(&format!("{head}{body}")).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert!(app.last().contains(&("transfer-encoding".to_owned(), "chunked".to_owned())), "{:?}", app.last());
+        assert_eq!(app.trailers(), Some(Vec::new()), "{method}");
+    }
     // Nobody switches who may not come in.
     assert_eq!(side.switched(UNKNOWN, "/ws", "hello").await, "403");
 }
@@ -427,9 +431,20 @@ async fn a_new_identity_is_shown_to_new_connections_and_drops_no_old_one() {
 #[tokio::test]
 async fn what_would_leave_everything_open_does_not_start() {
     let app = App::start().await;
-    for (documents, change, expected) in
-        [("", None, "no AuthorizationPolicy"), (POLICIES, Some(("app", "revievs")), "no AuthorizationPolicy")]
-    {
+    // It applies to every workload, and is no sign that the others do.
+    let everywhere = "
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: nobody, namespace: istio-system}
+spec: {action: DENY, rules: [{to: [{operation: {methods: [TRACE]}}]}]}
+";
+    let more = format!("{POLICIES}{everywhere}");
+    for (documents, change, expected) in [
+        ("", None, "no AuthorizationPolicy"),
+        (POLICIES, Some(("app", "revievs")), "no AuthorizationPolicy"),
+        (&more, Some(("app", "revievs")), "no AuthorizationPolicy of the bundle with the action ALLOW"),
+    ] {
         let error = Side::refused(&app, documents, change).await;
         assert!(error.contains(expected) && error.contains("CAUSEWAY_LABELS"), "{error}");
     }

@@ -223,7 +223,39 @@ spec: {selector: {matchLabels: {app: reviews}}, rules: [{to: [{operation: {paths
         }
         assert!(answer.contains(expected), "{path}: {answer}");
     }
+
+    // Strangers who were refused cannot keep all the places with what they do not use any more.
+    let ask = async || {
+        let mut stream = TcpStream::connect(&address).await.unwrap();
+        let mut answer = [0; 12];
+        let asked = async {
+            stream.write_all(b"GET / HTTP/1.1\r\nhost: reviews\r\n\r\n").await?;
+            stream.read_exact(&mut answer).await
+        };
+        // One that is turned away may be reset for what it has sent.
+        (asked.await.is_ok() && answer == *b"HTTP/1.1 403").then_some(stream)
+    };
+    let mut idle = Vec::new();
+    while let Some(stream) = ask().await {
+        idle.push(stream);
+    }
+    let served = async {
+        while ask().await.is_none() {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    };
+    assert!(tokio::time::timeout(std::time::Duration::from_secs(60), served).await.is_ok(), "{} idle", idle.len());
+
+    // The sidecar's own way out is no application: others would call in its name.
+    let looped = format!("{inbound}=127.0.0.1:{proxy}");
+    let variables = more.map(|(name, value)| (name, if name == "CAUSEWAY_INBOUND" { looped.as_str() } else { value }));
     let pid = child.id().unwrap().to_string();
     assert!(std::process::Command::new("sh").args(["-c", &format!("kill -TERM {pid}")]).status().unwrap().success());
     assert_eq!(child.wait().await.unwrap().code(), Some(0));
+    let mut looped = program(&[&GOOD[..], &variables].concat());
+    let output =
+        tokio::time::timeout(std::time::Duration::from_secs(30), looped.output()).await.expect("it must not start");
+    let output = output.unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(64) && said.contains("the sidecar's own way out"), "{said}");
 }

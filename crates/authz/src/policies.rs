@@ -245,6 +245,12 @@ impl Policies {
         })
     }
 
+    /// Whether an ALLOW policy is in force for the workload, so that what no policy speaks of is denied to it.
+    pub fn is_closed(&self, namespace: &str, labels: &[(String, String)]) -> bool {
+        let applicable = self.of_workload(Workload { namespace, labels: Labels::Given(labels) });
+        applicable.namespaces().any(|namespace| Table::of(namespace, Action::Allow, false).any_applies(applicable))
+    }
+
     /// The policies of a workload: those of the root namespace and those of its own, without doubling
     /// when it is in the root namespace.
     pub(crate) fn of_workload<'a>(&'a self, workload: Workload<'a>) -> Applicable<'a> {

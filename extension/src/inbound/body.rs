@@ -12,7 +12,6 @@ use hyper::body::Incoming;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::line::Line;
-use super::proof;
 use crate::body::BoxError;
 use crate::keepalive::BusyGuard;
 
@@ -51,8 +50,9 @@ impl Body for Upload {
         let mut polled = ready!(Pin::new(body).poll_frame(cx));
         if let Some(Ok(frame)) = &mut polled {
             received.fetch_add(frame.data_ref().map_or(0, |part| part.len() as u64), Ordering::Relaxed);
-            if let Some(trailers) = frame.trailers_mut() {
-                proof::strip(trailers);
+            // RFC 9110 6.5.1: "intermediary ... might discard" them, and no policy has seen them.
+            if frame.is_trailers() {
+                return Poll::Ready(None);
             }
         }
         Poll::Ready(polled.map(|frame| frame.map_err(BoxError::from)))

@@ -9,6 +9,7 @@ use authz::PeerMode;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -24,6 +25,23 @@ use crate::sniff::{self, Spoken};
 /// How long a connection may wait for the next request: longer than load balancers keep theirs (60 s by default), so
 /// that they, who know what they are about to send, end it.
 const IDLE: Duration = Duration::from_secs(600);
+
+/// How long a connection may still be unused once places have become scarce: strangers could take all of them for
+/// [`IDLE`] otherwise, with one refused request each.
+const UNUSED: Duration = Duration::from_secs(5);
+
+/// How long before the end of its caller's certificate a connection takes its last request, in seconds: whoever renews
+/// in time has a new one by then.
+const BEFORE_EXPIRY: u64 = 60;
+
+/// How often the clock on the wall is looked at meanwhile.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// How long a caller of HTTP/2 may keep a connection on which it has nothing more to do, once it was asked to go.
+const LINGER: Duration = Duration::from_secs(30);
+
+/// When a silent connection is asked whether its caller is still there.
+const PROBE: Duration = Duration::from_secs(60);
 
 /// The pause after a connection could not be accepted, as when there is no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -81,12 +99,18 @@ pub(crate) async fn accept(listener: TcpListener, port: Arc<Port>, inbound: Arc<
         match Arc::clone(&places).try_acquire_owned() {
             Ok(place) => {
                 let _ = stream.set_nodelay(true);
+                // Without it, a caller that has vanished would keep its place for as long as its request has no answer.
+                let keepalive = TcpKeepalive::new().with_time(PROBE).with_interval(PROBE / 4);
+                let _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive);
                 tokio::spawn(begin(stream, address, Arc::clone(&port), Arc::clone(&inbound), place));
             }
-            // Whoever speaks TLS can be told nothing.
-            Err(_) if port.mode == PeerMode::Strict => drop(stream),
             Err(_) => {
-                tokio::spawn(turn_away(stream));
+                inbound.crowd.notify_waiters();
+                // Whoever speaks TLS can be told nothing.
+                match port.mode {
+                    PeerMode::Strict => drop(stream),
+                    _ => drop(tokio::spawn(turn_away(stream))),
+                }
             }
         }
     }
@@ -155,11 +179,14 @@ async fn begins_with_tls(stream: &TcpStream) -> Option<bool> {
 async fn http<S: Duplex + 'static>(stream: S, caller: Caller, inbound: Arc<Inbound>) {
     let looking = sniff::look(Timed::idle_for(stream, caller.busy.clone(), IDLE), sniff::of_http);
     let looked = tokio::select! {
+        // What has come is looked at first: there may be a whole request.
+        biased;
         looked = looking => looked,
-        () = inbound.reached(Phase::Stopping) => return,
+        () = leaves(&inbound, &caller.busy, caller.proven.as_deref(), Phase::Stopping) => return,
     };
     // An error is the caller's: it went away, or took too long.
     let Ok((spoken, mut stream)) = looked else { return };
+    let (busy, proven) = (caller.busy.clone(), caller.proven.clone());
     let service = {
         let inbound = Arc::clone(&inbound);
         service_fn(move |request| {
@@ -182,9 +209,13 @@ async fn http<S: Duplex + 'static>(stream: S, caller: Caller, inbound: Arc<Inbou
         let leaving = if inbound.phase() == Phase::Serving { Phase::Draining } else { Phase::Stopping };
         tokio::select! {
             _ = &mut connection => {}
-            () = inbound.reached(leaving) => {
+            () = leaves(&inbound, &busy, proven.as_deref(), leaving) => {
                 connection.as_mut().graceful_shutdown();
-                let _ = connection.await;
+                // A caller that does not answer would be asked for ever.
+                tokio::select! {
+                    _ = &mut connection => {}
+                    () = lingers(&busy) => {}
+                }
             }
         }
         return;
@@ -202,9 +233,53 @@ async fn http<S: Duplex + 'static>(stream: S, caller: Caller, inbound: Arc<Inbou
     // request that is on its way in it.
     tokio::select! {
         _ = &mut connection => {}
-        () = inbound.reached(Phase::Stopping) => {
+        () = leaves(&inbound, &busy, proven.as_deref(), Phase::Stopping) => {
             connection.as_mut().graceful_shutdown();
             let _ = connection.await;
+        }
+    }
+}
+
+/// Returns when a connection is to take no more requests: the end has come so far, its caller's certificate runs out, or
+/// places are scarce and nobody uses this one.
+async fn leaves(inbound: &Inbound, busy: &Busy, proven: Option<&Proven>, phase: Phase) {
+    tokio::select! {
+        () = inbound.reached(phase) => {}
+        () = runs_out(inbound, proven) => {}
+        () = unused(inbound, busy) => {}
+    }
+}
+
+/// Returns shortly before the caller's certificate proves nothing any more.
+async fn runs_out(inbound: &Inbound, proven: Option<&Proven>) {
+    let Some(Proven { until, .. }) = proven else { return std::future::pending().await };
+    let left = || until.saturating_sub(inbound.clock.unix());
+    // Of one that is about to end, most of what is left.
+    let margin = BEFORE_EXPIRY.min(left() / 10);
+    while left() > margin {
+        tokio::time::sleep(LOOK.min(Duration::from_secs(left() - margin))).await;
+    }
+}
+
+/// Returns when places have become scarce, and there was no request for a while since.
+async fn unused(inbound: &Inbound, busy: &Busy) {
+    loop {
+        inbound.crowd.notified().await;
+        let begun = busy.begun();
+        tokio::time::sleep(UNUSED).await;
+        if !busy.is_busy() && busy.begun() == begun {
+            return;
+        }
+    }
+}
+
+/// Returns when there has been nothing to do for a while.
+async fn lingers(busy: &Busy) {
+    loop {
+        let begun = busy.begun();
+        tokio::time::sleep(LINGER).await;
+        if !busy.is_busy() && busy.begun() == begun {
+            return;
         }
     }
 }

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use authz::Decision;
+use authz::{Decision, Deny, Hop};
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER,
+    TRANSFER_ENCODING, WWW_AUTHENTICATE,
+};
 use http::uri::{Scheme, Uri};
 use http::{Request, Response, StatusCode, Version, request};
 use http_body_util::Full;
@@ -54,6 +57,8 @@ pub(crate) async fn answer(
     busy: BusyGuard,
 ) -> Response<Answer> {
     let mut line = Line::begin(&inbound.log, &inbound.clock, &request);
+    line.metrics = inbound.metrics.clone();
+    line.port = caller.port;
     line.source = caller.address.to_string();
     line.peer = caller.proven.as_ref().map(|proven| proven.id.to_string());
     let (version, grpc) = (request.version(), is_grpc(request.headers()));
@@ -80,10 +85,8 @@ pub(crate) async fn answer(
         Outcome::Answered(response, upgrading) => passed(&inbound, response, upgrading, &caller, line, held),
     };
     // RFC 9112 9.6: the caller is to come back on another connection, and finds another task.
-    if version != Version::HTTP_2
-        && inbound.phase() != Phase::Serving
-        && response.status() != StatusCode::SWITCHING_PROTOCOLS
-    {
+    let leaves = inbound.phase() != Phase::Serving || has_run_out(&inbound, &caller);
+    if version != Version::HTTP_2 && leaves && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
@@ -101,6 +104,15 @@ async fn exchange(inbound: &Inbound, caller: &Caller, mut request: Request<Incom
         record(inbound, &decision, None, "", tokio::time::Instant::now());
         return Outcome::Denied(Box::new(decision));
     }
+    // The connection is older than that: nobody is proven on it any more.
+    if has_run_out(inbound, caller) {
+        let detail = "the caller's certificate has expired since its connection began";
+        let deny = Deny::new(authz::Reason::NoCredential, Hop::Request, detail);
+        // It is to come with another one.
+        let decision = Decision::from(Deny { status: 401, ..deny });
+        record(inbound, &decision, None, "", tokio::time::Instant::now());
+        return Outcome::Denied(Box::new(decision));
+    }
     // First of all: `Connection: x-forwarded-client-cert` must take nothing away that is put in here.
     let trailers = head.headers.get_all(TE).iter().any(|value| value.as_bytes().eq_ignore_ascii_case(b"trailers"));
     remove_hop_by_hop(&mut head.headers);
@@ -110,7 +122,7 @@ async fn exchange(inbound: &Inbound, caller: &Caller, mut request: Request<Incom
     if let Some(upgrading) = &upgrading {
         upgrading.ask(&mut head.headers);
     }
-    proof::stamp(&mut head.headers, caller.proven.as_deref());
+    proof::stamp(&mut head.headers, caller.proven.as_deref(), &inbound.outputs);
     if head.version == Version::HTTP_2 {
         join_cookies(&mut head.headers);
     }
@@ -133,6 +145,11 @@ async fn exchange(inbound: &Inbound, caller: &Caller, mut request: Request<Incom
         },
         Err(refusal) => Outcome::Failed(refusal),
     }
+}
+
+/// Whether the caller's certificate has ended.
+fn has_run_out(inbound: &Inbound, caller: &Caller) -> bool {
+    caller.proven.as_ref().is_some_and(|proven| inbound.clock.unix() > proven.until)
 }
 
 /// A call that was allowed: its head as the application is to see it.
@@ -166,10 +183,11 @@ async fn judged(
         }
     };
     line.authority = asked.authority.to_string();
-    let mut head = head;
+    let (mut head, mut asked) = (head, asked);
     let decision = front.decide(&asked.request, &inbound.target).await;
     let outcome = match &decision {
-        Decision::Allow(allow) => judge::apply(&mut head.headers, allow, &asked.request),
+        Decision::Allow(allow) => judge::apply(&mut head.headers, allow, &asked.request)
+            .and_then(|()| judge::upstream_path(allow).map(|path| asked.path = path)),
         Decision::Deny(_) => Err(Box::new(decision.clone())),
     };
     match outcome {
@@ -202,6 +220,8 @@ fn forwarded(allowed: Allowed, body: Upload, caller: &Caller) -> Result<Request<
     let Allowed { head: request::Parts { method, mut headers, .. }, asked } = allowed;
     // A caller that waits for "100 Continue" gets it from us as soon as the application reads.
     headers.remove(EXPECT);
+    // Trailers end here, see `Upload`.
+    headers.remove(TRAILER);
     if !headers.contains_key(FORWARDED_PROTO) {
         let scheme = if caller.proven.is_some() { "https" } else { "http" };
         headers.insert(FORWARDED_PROTO, HeaderValue::from_static(scheme));
@@ -216,6 +236,10 @@ fn forwarded(allowed: Allowed, body: Upload, caller: &Caller) -> Result<Request<
         (uri.scheme, uri.authority) = (Some(Scheme::HTTP), Some(asked.authority));
     } else {
         headers.insert(HOST, HeaderValue::from_str(asked.authority.as_str()).map_err(bad)?);
+        if !request.body().is_empty() && !headers.contains_key(CONTENT_LENGTH) {
+            // Said outright: the HTTP library takes a GET without it for one that has no body, and drops the body.
+            headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
     }
     *request.uri_mut() =
         Uri::from_parts(uri).map_err(|error| Refusal::new(Reason::RequestInvalid, error.to_string()))?;
@@ -278,7 +302,12 @@ fn passed(
 
 fn denied(decision: &Decision, grpc: bool, line: Line, held: Held) -> Response<Answer> {
     let (status, word) = judge::coarse(decision);
-    own(status, word, None, grpc, line, held)
+    let mut response = own(status, word, None, grpc, line, held);
+    if response.status() == StatusCode::UNAUTHORIZED {
+        // RFC 9110 15.5.2: "The server generating a 401 response MUST send a WWW-Authenticate header field".
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    response
 }
 
 fn failed(refusal: &Refusal, grpc: bool, mut line: Line, held: Held) -> Response<Answer> {

@@ -6,7 +6,7 @@ use http::uri::{Authority, PathAndQuery};
 use http::{StatusCode, Version, request};
 
 use super::connection::Caller;
-use super::proof::{CLIENT_ID, IDENTITY_PREFIX, PRINCIPAL};
+use super::proof::{CLIENT_ID, IDENTITY_PREFIX, PRINCIPAL, plain};
 use crate::headers::has_unknown_coding;
 use crate::listener::MAX_HEADERS;
 
@@ -125,6 +125,15 @@ fn invalid(detail: &str) -> Deny {
     Deny::new(Reason::RequestInvalid, Hop::Request, detail)
 }
 
+/// Path and query as the application gets them: without a token that is not to be forwarded.
+pub(crate) fn upstream_path(allow: &Allow) -> Result<PathAndQuery, Box<Decision>> {
+    let path = allow.upstream_path();
+    PathAndQuery::try_from(path).ok().filter(|parsed| parsed.as_str() == path).ok_or_else(|| {
+        let detail = "the query without its token is none that a request may have";
+        Box::new(Decision::from(Deny::new(Reason::PathInvalid, allow.hop(), detail)))
+    })
+}
+
 /// Changes the headers as the policies want it, and says who calls. Denies what could not be handed on.
 pub(crate) fn apply(headers: &mut HeaderMap, allow: &Allow, request: &Request) -> Result<(), Box<Decision>> {
     let refused = || {
@@ -132,16 +141,16 @@ pub(crate) fn apply(headers: &mut HeaderMap, allow: &Allow, request: &Request) -
         Box::new(Decision::from(Deny::new(Reason::TokenMalformed, allow.hop(), detail)))
     };
     let changes = allow.header_changes(request);
-    for name in &changes.remove {
+    for name in changes.remove.iter().chain(changes.set.iter().map(|(name, _)| name)) {
         headers.remove(name.as_str());
     }
     for (name, value) in &changes.set {
         // These are set below, and by nobody else.
-        if name.replace('_', "-").starts_with(IDENTITY_PREFIX) {
+        if plain(name).starts_with(IDENTITY_PREFIX) {
             continue;
         }
         let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| refused())?;
-        headers.insert(name, HeaderValue::from_bytes(value.as_bytes()).map_err(|_| refused())?);
+        headers.append(name, HeaderValue::from_bytes(value.as_bytes()).map_err(|_| refused())?);
     }
     for (name, value) in [(PRINCIPAL, allow.principal()), (CLIENT_ID, allow.client_id())] {
         if let Some(value) = value {

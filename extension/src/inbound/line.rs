@@ -10,6 +10,8 @@ use platform::clock::{Clock, rfc3339};
 use platform::log::Log;
 use serde::Serialize;
 
+use crate::metrics::{Answered, Metrics};
+
 /// Writes itself when it is dropped, so that a call whose caller went away has its line too. No query, no other header
 /// than those named here and no body is in it, so no credential is.
 pub(crate) struct Line {
@@ -39,6 +41,10 @@ pub(crate) struct Line {
     pub(crate) reason: Option<&'static str>,
     /// The same for a person.
     pub(crate) detail: Option<String>,
+    /// Counts the call when it has ended, too.
+    pub(crate) metrics: Option<Arc<Metrics>>,
+    /// The application's port.
+    pub(crate) port: u16,
 }
 
 impl Line {
@@ -62,6 +68,8 @@ impl Line {
             upstream_host: None,
             reason: None,
             detail: None,
+            metrics: None,
+            port: 0,
         }
     }
 
@@ -104,6 +112,10 @@ struct Written<'a> {
 impl Drop for Line {
     fn drop(&mut self) {
         let duration = self.clock.now().duration_since(self.started).unwrap_or_default();
+        if let Some(metrics) = &self.metrics {
+            let (port, status, reason) = (self.port, self.status, self.reason);
+            metrics.answered(&Answered { port, status, reason, duration });
+        }
         self.log.write(&Written {
             event: "inbound",
             direction: "inbound",

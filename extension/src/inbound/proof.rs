@@ -18,9 +18,17 @@ pub(crate) const PRINCIPAL: HeaderName = HeaderName::from_static("x-causeway-pri
 /// The verified caller's OAuth client.
 pub(crate) const CLIENT_ID: HeaderName = HeaderName::from_static("x-causeway-client-id");
 
-/// Takes out every header that only we set, and says who has proven what.
-pub(crate) fn stamp(headers: &mut HeaderMap, proven: Option<&Proven>) {
-    strip(headers);
+/// Takes out every header that only we set, and says who has proven what. `outputs` are the headers that the policies
+/// make out of claims: those of the caller go when its tokens are looked at, and here what an application could take for
+/// them.
+pub(crate) fn stamp(headers: &mut HeaderMap, proven: Option<&Proven>, outputs: &[String]) {
+    let is_output = |name: &str| outputs.iter().any(|output| output == name);
+    let forged =
+        |name: &str| is_ours(name) || !is_output(name) && outputs.iter().any(|output| plain(output) == plain(name));
+    let forged: Vec<HeaderName> = headers.keys().filter(|name| forged(name.as_str())).cloned().collect();
+    for name in forged {
+        headers.remove(name);
+    }
     // A SPIFFE ID has no character that a header may not have.
     if let Some(proven) = proven
         && let Ok(value) = HeaderValue::from_str(&xfcc(proven))
@@ -29,17 +37,13 @@ pub(crate) fn stamp(headers: &mut HeaderMap, proven: Option<&Proven>) {
     }
 }
 
-/// Takes out every header that only we set; also of trailers, which some servers put among the headers.
-pub(crate) fn strip(headers: &mut HeaderMap) {
-    let ours: Vec<HeaderName> = headers.keys().filter(|name| is_ours(name.as_str())).cloned().collect();
-    for name in ours {
-        headers.remove(name);
-    }
+/// A header's name with `-` for `_`: CGI and what came of it show both to the application under one name.
+pub(crate) fn plain(name: &str) -> String {
+    name.replace('_', "-")
 }
 
-/// Also with `_` for `-`: CGI and what came of it show both to the application under one name.
 fn is_ours(name: &str) -> bool {
-    let plain = name.replace('_', "-");
+    let plain = plain(name);
     plain.starts_with(IDENTITY_PREFIX) || plain == XFCC.as_str()
 }
 
@@ -78,10 +82,24 @@ mod tests {
     #[test]
     fn what_a_caller_says_of_itself_goes() {
         let mut found = headers();
-        stamp(&mut found, None);
+        stamp(&mut found, None, &[]);
         let mut left: Vec<&str> = found.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["accept", "x-cause"]);
+    }
+
+    #[test]
+    fn what_a_claim_says_is_said_under_no_other_name() {
+        let outputs = ["x-sub".to_owned(), "x_role".to_owned()];
+        let mut found = HeaderMap::new();
+        for name in ["x-sub", "x_sub", "x_role", "x-role", "x-subs", "x_subs"] {
+            found.append(HeaderName::from_static(name), HeaderValue::from_static("forged"));
+        }
+        stamp(&mut found, None, &outputs);
+        let mut left: Vec<&str> = found.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        // The names themselves are the policies' to take out, of whoever is looked at by a rule.
+        assert_eq!(left, ["x-sub", "x-subs", "x_role", "x_subs"]);
     }
 
     #[test]
@@ -91,10 +109,11 @@ mod tests {
         let proven = Proven {
             id: id("spiffe://cluster.local/ns/a/sa/caller"),
             hash: [0xab; 32],
+            until: 0,
             own: id("spiffe://cluster.local/ns/b/sa/own"),
             sni: String::new(),
         };
-        stamp(&mut found, Some(&proven));
+        stamp(&mut found, Some(&proven), &[]);
         let expected = format!(
             "By=spiffe://cluster.local/ns/b/sa/own;Hash={};Subject=\"\";URI=spiffe://cluster.local/ns/a/sa/caller",
             "ab".repeat(32)

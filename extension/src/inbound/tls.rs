@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use identity::{Credentials, SpiffeId, TrustDomain, tls, verify};
+use identity::{Credentials, Leaf, SpiffeId, TrustDomain, tls};
 use rustls::ServerConfig;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
@@ -29,6 +29,8 @@ pub(crate) struct Proven {
     pub(crate) id: SpiffeId,
     /// SHA-256 of its certificate in DER.
     pub(crate) hash: [u8; 32],
+    /// The last second in which its certificate proves anything, Unix time.
+    pub(crate) until: u64,
     /// Who it was proven to: ourselves.
     pub(crate) own: SpiffeId,
     /// The server name that was asked for; empty for none.
@@ -68,12 +70,14 @@ impl Tls {
         let certificates = session.peer_certificates();
         let leaf =
             certificates.and_then(<[_]>::first).ok_or("found no client certificate, expected one of the mesh")?;
-        let id = verify::peer_id(certificates).ok_or("found no SPIFFE ID in the client certificate, expected one")?;
+        // The handshake's verifier has read it the same way, and found it good.
+        let Leaf { id, not_after: until, .. } =
+            Leaf::parse(leaf).map_err(|error| format!("the client certificate: {error}"))?;
         let mut hash = [0; 32];
         hash.copy_from_slice(digest(&SHA256, leaf).as_ref());
         let sni = session.server_name().unwrap_or_default().to_owned();
         let own = credentials.svid().id().clone();
-        Ok((stream, Proven { id, hash, own, sni }))
+        Ok((stream, Proven { id, hash, until, own, sni }))
     }
 
     fn config(&self, credentials: &Credentials) -> Result<Arc<ServerConfig>, String> {

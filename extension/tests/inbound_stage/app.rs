@@ -27,7 +27,7 @@ type Headers = Vec<(String, String)>;
 pub struct App {
     pub address: SocketAddr,
     seen: Arc<Mutex<Vec<(String, Headers)>>>,
-    trailers: Arc<Mutex<Vec<String>>>,
+    trailers: Arc<Mutex<Option<Vec<String>>>>,
     busy: Arc<AtomicUsize>,
     connections: Arc<AtomicUsize>,
     released: watch::Sender<bool>,
@@ -112,11 +112,11 @@ impl App {
                 let frames = VecDeque::from([Frame::data(body), Frame::trailers(trailers)]);
                 Ok(Response::new(Frames(frames).boxed()))
             }
-            "/public" if request.headers().contains_key("trailer") => {
+            "/public" if request.headers().contains_key("transfer-encoding") => {
                 let body = request.into_body().collect().await.unwrap();
                 let names = body.trailers().into_iter().flatten().map(|(name, _)| name.to_string()).collect();
-                *self.trailers.lock().unwrap() = names;
-                Ok(Response::new(text("ok")))
+                *self.trailers.lock().unwrap() = Some(names);
+                Ok(Response::new(text(body.to_bytes())))
             }
             _ => Ok(Response::builder().header("x-causeway-reason", "forged").body(text("ok")).unwrap()),
         }
@@ -130,8 +130,8 @@ impl App {
         self.seen.lock().unwrap().last().unwrap().1.clone()
     }
 
-    /// The names of the trailers that came last.
-    pub fn trailers(&self) -> Vec<String> {
+    /// The names of the trailers of the last body in chunks.
+    pub fn trailers(&self) -> Option<Vec<String>> {
         self.trailers.lock().unwrap().clone()
     }
 

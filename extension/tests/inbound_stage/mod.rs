@@ -1,8 +1,9 @@
 //! A sidecar with an application behind it, and callers in front of it.
-#![allow(dead_code, missing_docs, unreachable_pub)]
+#![allow(dead_code, missing_docs, unreachable_pub, unused_imports)]
 
 mod app;
 mod signer;
+mod stores;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,6 +36,7 @@ use crate::common::*;
 
 pub use app::App;
 pub use signer::{ISSUER, Signer};
+pub use stores::{Published, Stores};
 
 /// No test waits that long.
 const LONG: Duration = Duration::from_secs(30);
@@ -121,6 +123,8 @@ fn config(app: &App, issuer: &str, bundle: Vec<u8>, change: impl FnOnce(&mut Inb
     egress.bundle = BundleSource::Bytes(bundle);
     egress.workload.labels = vec![("app".to_owned(), "reviews".to_owned())];
     egress.inbound = Some(inbound);
+    egress.life.environment = Some("dev".to_owned());
+    egress.life.metrics = extension::config::Metrics::Prometheus(0);
     Config { port: 0, lambda: None, egress: Ok(egress) }
 }
 
@@ -256,6 +260,13 @@ impl Side {
         Kept { sender, serial }
     }
 
+    /// What Prometheus reads.
+    pub async fn metrics(&self) -> String {
+        let address = self.events("metrics_listening")[0]["address"].as_str().unwrap().to_owned();
+        let request = Request::get("/metrics").header("host", "a").body(text("")).unwrap();
+        over_http1(TcpStream::connect(address).await.unwrap(), request).await.unwrap().body
+    }
+
     pub fn calls(&self, id: &str) -> Calls {
         let (mesh, id, no_more) = (Arc::clone(&self.mesh), id.to_owned(), Arc::clone(&self.no_more));
         Calls { mesh, address: self.address, id, no_more }
@@ -326,6 +337,16 @@ pub struct Kept {
 }
 
 impl Kept {
+    /// The status, or nothing where the connection has ended.
+    pub async fn try_get(&mut self, path: &str) -> Option<u16> {
+        let request = Request::get(path).header("host", "reviews").body(text("")).unwrap();
+        self.sender.send_request(request).await.ok().map(|response| response.status().as_u16())
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+
     pub async fn get(&mut self, path: &str) -> u16 {
         let request = Request::get(path).header("host", "reviews").body(text("")).unwrap();
         let response = self.sender.send_request(request).await.unwrap();

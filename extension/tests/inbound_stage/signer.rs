@@ -1,5 +1,9 @@
 //! An issuer of tokens.
 
+use std::collections::BTreeMap;
+
+use authz::RevokedId;
+use authz::revocation::{LIST_TYPE, encode_payload};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 
@@ -15,21 +19,43 @@ impl Signer {
         Signer(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap())
     }
 
+    /// Its `jti` is the subject.
     pub fn token(&self, subject: &str, seconds: i64) -> String {
         let now = i64::try_from(real_now()).unwrap();
-        let header = serde_json::json!({"alg": "ES256", "kid": "k", "typ": "JWT"}).to_string();
-        let claims =
-            serde_json::json!({"iss": ISSUER, "sub": subject, "iat": now - 700, "exp": now + seconds}).to_string();
-        let signed = format!("{}.{}", b64(header.as_bytes()), b64(claims.as_bytes()));
+        let (issued, ends) = (now - 700, now + seconds);
+        let claims = serde_json::json!({"iss": ISSUER, "sub": subject, "jti": subject, "iat": issued, "exp": ends});
+        self.signed("JWT", &claims.to_string())
+    }
+
+    /// The list of these revoked tokens, by their `jti`.
+    pub fn revocations(&self, revoked: &[&str]) -> String {
+        let (now, ids) = (real_now(), revoked.iter().map(|jti| RevokedId::token(jti)));
+        let payload = encode_payload(ISSUER, now - 10, now + 3_600, ids, &BTreeMap::new()).unwrap();
+        self.signed(LIST_TYPE, &payload)
+    }
+
+    fn signed(&self, kind: &str, payload: &str) -> String {
+        let header = serde_json::json!({"alg": "ES256", "kid": "k", "typ": kind}).to_string();
+        let signed = format!("{}.{}", b64(header.as_bytes()), b64(payload.as_bytes()));
         let signature = self.0.sign(&SystemRandom::new(), signed.as_bytes()).unwrap();
         format!("{signed}.{}", b64(signature.as_ref()))
     }
 
-    pub fn request_authentication(&self) -> String {
+    /// Its key set.
+    pub fn jwks(&self) -> String {
         let point = self.0.public_key().as_ref();
         let (x, y) = (b64(&point[1..33]), b64(&point[33..65]));
         let key = serde_json::json!({"kty": "EC", "crv": "P-256", "kid": "k", "alg": "ES256", "x": x, "y": y});
-        let keys = serde_json::json!({ "keys": [key] });
+        serde_json::json!({ "keys": [key] }).to_string()
+    }
+
+    /// A rule with its keys.
+    pub fn request_authentication(&self) -> String {
+        Signer::rule(&format!("jwks: '{}'", self.jwks()))
+    }
+
+    /// A rule for its tokens; `keys` says where the keys are.
+    pub fn rule(keys: &str) -> String {
         format!(
             "
 ---
@@ -40,7 +66,7 @@ spec:
   selector: {{matchLabels: {{app: reviews}}}}
   jwtRules:
   - issuer: {ISSUER}
-    jwks: '{keys}'
+    {keys}
     outputClaimToHeaders: [{{header: x-sub, claim: sub}}]
 "
         )

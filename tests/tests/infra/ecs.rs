@@ -13,17 +13,19 @@ use crate::{Outcome, bundle};
 const WITHOUT_RESOURCES: &str = "ecr:GetAuthorizationToken";
 
 /// What goes wrong with the template (text, its replacement), and how it is found.
-const MISTAKES: [(&str, &str, &str); 24] = [
+const MISTAKES: [(&str, &str, &str); 26] = [
     ("          User: \"65532:65532\"\n", "", "causeway runs as root"),
     ("ReadonlyRootFilesystem: true", "ReadonlyRootFilesystem: false", "causeway can write its root file system"),
     ("Capabilities: { Drop: [ALL] }", "Capabilities: { Drop: [NET_RAW] }", "causeway has capabilities"),
     ("          Image: !Ref AppImage\n", "          Image: app:latest\n", "the image of app is not pinned"),
     (
-        "          DependsOn:\n            - { ContainerName: causeway, Condition: HEALTHY }\n",
+        "          DependsOn:\n            - { ContainerName: app, Condition: START }\n",
         "",
-        "before its identity",
+        "while the application leaves",
     ),
-    ("Condition: HEALTHY", "Condition: START", "before its identity"),
+    ("ContainerName: app, Condition: START", "ContainerName: app, Condition: COMPLETE", "while the application leaves"),
+    ("[CMD, /causeway, --health]", "[CMD-SHELL, /causeway --health]", "needs a shell"),
+    ("\"app=reviews,compute=ecs\"", "app=reviews", "nobody may call"),
     (
         "StopTimeout: 30\n",
         "StopTimeout: 30\n          PortMappings: [{ ContainerPort: 9080 }]\n",
@@ -84,9 +86,14 @@ fn findings(template: &Value) -> Vec<String> {
         unless(pinned, format!("the image of {name} is not pinned"));
         unless(container["LogConfiguration"]["LogDriver"] == "awslogs", format!("{name} has no log"));
     }
-    let waits = json!([{"ContainerName": sidecar["Name"], "Condition": "HEALTHY"}]);
-    unless(app["DependsOn"] == waits, "app starts before its identity".to_owned());
-    unless(sidecar["HealthCheck"]["Command"].is_array(), "no health check".to_owned());
+    // Reversed at the end: the sidecar is told first.
+    let after = json!([{"ContainerName": app["Name"], "Condition": "START"}]);
+    let told_first = sidecar["DependsOn"] == after && app["DependsOn"].is_null();
+    unless(told_first, "calls come while the application leaves".to_owned());
+    let check = &sidecar["HealthCheck"]["Command"];
+    unless(check.is_array(), "no health check".to_owned());
+    unless(*check == json!(["CMD", "/causeway", "--health"]), "the health check needs a shell".to_owned());
+    unless(variable(sidecar, "CAUSEWAY_LABELS").ends_with(",compute=ecs"), "nobody may call".to_owned());
     // The sidecar gives requests in hand 30 seconds, and the calls that they make 5.
     unless(sidecar["StopTimeout"].as_u64() > Some(35), "requests in hand are cut off".to_owned());
     unless(app["PortMappings"].is_null(), "app is reached past the sidecar".to_owned());
@@ -230,13 +237,19 @@ async fn the_sidecar_starts_as_the_template_says() -> Outcome {
     let mut extension = Process::start("extension", &mut command)?;
     extension.listening(ports::loopback(port)).await?;
     let check = sidecar["HealthCheck"]["Command"].as_array().cloned().unwrap_or_default();
-    let check: Vec<String> = check.iter().skip(1).filter_map(Value::as_str).map(str::to_owned).collect();
-    let healthy = |port: u16| {
-        let words = check.iter().map(|word| word.replace("15001", &port.to_string()));
-        Command::new("/usr/bin/env").args(words).output().map(|output| output.status.success())
+    // The image has the program at this path.
+    assert_eq!(check.get(1).and_then(Value::as_str), Some("/causeway"));
+    let ask = || {
+        let words = check.iter().skip(2).filter_map(Value::as_str);
+        let mut command = Command::new(program("extension"));
+        let output = command.args(words).env_clear().env("CAUSEWAY_HEALTH_PORT", health.to_string()).output();
+        output.map(|output| (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned()))
     };
-    assert!(healthy(port).map_err(|error| error.to_string())?);
+    // Nobody has given it an identity.
+    let (code, said) = ask().map_err(|error| error.to_string())?;
+    assert!(code == Some(1) && said.contains("identity_unavailable"), "{code:?} {said}");
     assert!(extension.stop().await?.success());
-    assert!(!healthy(port).map_err(|error| error.to_string())?);
+    let (code, said) = ask().map_err(|error| error.to_string())?;
+    assert!(code == Some(1) && said.contains("no answer"), "{code:?} {said}");
     Ok(())
 }

@@ -89,7 +89,7 @@ fn every_document_fits_its_schema() -> Outcome {
     }
     let mut sources: Vec<(&str, Vec<Value>)> = adapters()?.into();
     sources.push(("istio", documents(&kustomize(&infra("istio"))?)?));
-    for file in ["istio/mesh.yaml", "istio/causeway.yaml", "trust/cert-manager.yaml"] {
+    for file in ["istio/mesh.yaml", "istio/causeway.yaml", "istio/ecs.yaml", "trust/cert-manager.yaml"] {
         sources.push((file, read(&infra(file))?));
     }
     for (source, documents) in &sources {
@@ -102,7 +102,7 @@ fn every_document_fits_its_schema() -> Outcome {
         listed[0]["resources"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let found = std::fs::read_dir(infra("istio")).map_err(|error| error.to_string())?;
     let found: BTreeSet<String> = found.flatten().map(|file| file.file_name().to_string_lossy().into_owned()).collect();
-    let apart = ["kustomization.yaml", "mesh.yaml", "causeway.yaml"];
+    let apart = ["kustomization.yaml", "mesh.yaml", "causeway.yaml", "ecs.yaml"];
     assert_eq!(listed, found.iter().map(String::as_str).filter(|file| !apart.contains(file)).collect());
     Ok(())
 }

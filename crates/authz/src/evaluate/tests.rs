@@ -145,6 +145,8 @@ proptest! {
         }
         let guarded = traces.iter().any(|policy| policy.applies && !policy.dry_run && policy.action != "AUDIT");
         prop_assert_eq!(case.policies.is_guarded(case.request.namespace, &case.request.labels), guarded);
+        let closed = traces.iter().any(|policy| policy.applies && !policy.dry_run && policy.action == "ALLOW");
+        prop_assert_eq!(case.policies.is_closed(case.request.namespace, &case.request.labels), closed);
     }
 
     /// One DENY policy more never allows what was denied.
