@@ -23,11 +23,18 @@ pub(crate) const EXAMPLES: &str = "Examples:
   causeway init orders --service orders --namespace shop --host api.shop.example   # exit 1, the files are there
   causeway init orders --service orders --namespace shop --host api.shop.example --force --json
 
-With --host the service stands behind an API of API Gateway, and a request passes two hops: the gateway that the API plays,
-and the service. Without it the service is called inside the mesh alone. Everything that is written selects the workloads of
-this one service, by their label app, and changes nothing for others. What the policies do not allow is denied.
+With --host the service stands behind an API of API Gateway, and a request passes two hops: the gateway that the API
+plays, and the service. Without it the service is called inside the mesh alone. Everything that is written selects the
+workloads of this one service, by their label app, and the gateway, by the label causeway.dev/api, which no workload
+should have; it changes nothing for others. What the policies do not allow is denied.
 
-requests.jsonl holds requests with what must become of them, in `expect`. Its API key is an example that no key store has.
+A second service behind an API that has its ApiGateway document already is made without --host, in a folder below the
+first one's. The first one's gateway gets its route, its paths and its audience: docs/guides/protect-a-service.md.
+
+A gateway.yaml that is there is not left behind: without --host it is an error, with --force too.
+
+requests.jsonl holds requests with what must become of them, in `expect`. Its API key is an example that no key store
+has.
 
 Exit status: 0 written; 1 a file is there already, or cannot be written: nothing of it is changed; 2 a name is refused.";
 
@@ -40,7 +47,8 @@ pub(crate) struct Init {
     /// The service: the name of its Kubernetes Service, and the label `app` of its workloads
     #[arg(long, value_name = "NAME")]
     service: String,
-    /// The namespace of the service
+    /// The namespace of the service; not the mesh's root namespace (istio-system, unless `rootNamespace` of the mesh
+    /// configuration names another one), whose policies are for every namespace
     #[arg(long, value_name = "NS")]
     namespace: String,
     /// The host that clients call at API Gateway, such as api.shop.example; without it the service is called inside the
@@ -64,6 +72,9 @@ pub(crate) struct Init {
     #[arg(long)]
     json: bool,
 }
+
+/// The file of the way in, which is written with a host alone.
+const GATEWAY: &str = "gateway.yaml";
 
 /// A file to write: its name in the folder, and its text.
 type File = (&'static str, String);
@@ -101,7 +112,7 @@ pub(crate) fn run(command: Init) -> ExitCode {
 
 fn files(service: &Service) -> Vec<File> {
     let mut files = vec![("access.yaml", access::text(service)), ("service.yaml", routes::service(service))];
-    files.extend(service.host.as_deref().map(|host| ("gateway.yaml", routes::gateway(service, host))));
+    files.extend(service.host.as_deref().map(|host| (GATEWAY, routes::gateway(service, host))));
     files.push((requests::NAME, requests::text(service)));
     files
 }
@@ -129,12 +140,19 @@ fn write(folder: &Path, files: &[File], force: bool) -> Result<(), String> {
         return Err(format!("{} is a file, and init writes into a folder; name another one", folder.display()));
     }
     // A link counts, wherever it leads.
-    let there = |(name, _): &&File| std::fs::symlink_metadata(folder.join(name)).is_ok();
-    let found: Vec<&str> = files.iter().filter(there).map(|(name, _)| *name).collect();
+    let is_there = |name: &str| std::fs::symlink_metadata(folder.join(name)).is_ok();
+    let found: Vec<&str> = files.iter().map(|(name, _)| *name).filter(|name| is_there(name)).collect();
     if !force && !found.is_empty() {
         let (found, folder) = (found.join(", "), folder.display());
         return Err(format!(
             "{folder} has {found} already, and nothing was written; name another folder, or use --force"
+        ));
+    }
+    // It would stay in force beside an access.yaml without the first hop, and the way in would be open at that hop.
+    if is_there(GATEWAY) && !files.iter().any(|(name, _)| *name == GATEWAY) {
+        return Err(format!(
+            "{} is there, no --host is given, and nothing was written; remove it, give --host or name another folder",
+            folder.join(GATEWAY).display()
         ));
     }
     std::fs::create_dir_all(folder).map_err(|error| wrong(folder, error))?;

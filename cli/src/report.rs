@@ -17,16 +17,16 @@ use crate::terminal;
 use groups::{MAX_GROUPS, Report};
 use lines::Lines;
 
-pub(crate) const EXAMPLES: &str = "Examples that need the logs of a deployment:
+pub(crate) const EXAMPLES: &str = "Examples with logs of yours, of which `aws logs tail GROUP --since 7d` and `kubectl logs deploy/adapter` may be two:
   causeway report decisions.log
-  aws logs tail /aws/lambda/authorizer --since 7d | causeway report -
-  kubectl logs deploy/adapter | causeway report --json -
+  causeway report --json authorizer.log adapter.log
+  causeway report -   # from standard input
 
 It reads the lines of authorizer and adapter, as they are or inside of what CloudWatch, Insights and container
 runtimes put around them. Lines that are no decision are skipped and counted.
 
 Exit status: 0 nothing would be denied that is let through, by shadow mode or for a dry-run policy; 1 something would be;
-2 a file cannot be read, or there is no decision in it.";
+2 a file cannot be read, as a whole or some of its decisions, or there is no decision in it.";
 
 /// Exit status of something that would be denied.
 const WOULD_DENY: u8 = 1;
@@ -65,12 +65,18 @@ pub(crate) fn run(command: ReportCommand) -> ExitCode {
     for line in printed {
         terminal::line(&line);
     }
-    if report.would_deny() > 0 { ExitCode::from(WOULD_DENY) } else { ExitCode::SUCCESS }
+    match report.would_deny() {
+        // What could not be read may have been a denial: nobody may enforce by this report.
+        0 if report.is_partial() => terminal::refused(&["found lines that cannot be read, see above".to_owned()]),
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::from(WOULD_DENY),
+    }
 }
 
 fn notes(report: &Report) -> Vec<String> {
     let said = [
         (report.skipped, "lines are no decision, and were skipped".to_owned()),
+        (report.damaged, "lines say that they are a decision, and cannot be read".to_owned()),
         (report.overlong, format!("lines are longer than {} MiB, and were skipped", lines::MAX_LINE >> 20)),
         (report.ungrouped, format!("requests are counted, but not listed: there are more than {MAX_GROUPS} groups")),
     ];

@@ -15,7 +15,7 @@ use std::path::Path;
 use authz::api::{Access, Api, ApiKind, ApiSet, Authorizer, AuthorizerKind, Route, Text, VERSION};
 
 pub(crate) use self::parts::{Domain, Function, Integration};
-pub(crate) use self::ways::{Place, Ways};
+pub(crate) use self::ways::{Call, Could, Place, Ways};
 use self::yaml::{Member, Node, Value};
 use crate::configuration::read_text;
 

@@ -216,7 +216,15 @@ impl Clusters {
     }
 }
 
+/// The index of the cluster of hosts that nobody has named, which is in no table.
+pub(crate) const PASSTHROUGH: u32 = u32::MAX;
+
 impl ClusterState {
+    /// Whether this is for a host that the operator has not named.
+    pub(crate) fn is_passthrough(&self) -> bool {
+        self.index == PASSTHROUGH
+    }
+
     /// A cluster that is used by nobody yet.
     pub(crate) fn new(table: Cluster, index: u32) -> ClusterState {
         let members = Mutex::new(Members::new(table.outlier.as_ref()));

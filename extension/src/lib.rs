@@ -306,12 +306,13 @@ impl Bound {
         };
         let drain = if self.lambda.is_some() { drain::LAMBDA } else { drain::PROCESS };
         stop.send_replace(true);
-        let finished = drain::ends_within(&mut serving, drain).await && answered;
-        if !finished {
+        let served = drain::ends_within(&mut serving, drain).await;
+        if !served {
             // What is cut off now is counted, and has its lines, before the last metrics are written.
             self.proxy.cut.now();
             drain::ends_within(&mut serving, drain::GONE).await;
         }
+        let finished = served && answered;
         if self.lambda.is_some() {
             life.bypasses.look();
             life.bypasses.report(&self.proxy.log);

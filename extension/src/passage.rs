@@ -17,7 +17,7 @@ use traffic::{fault, rewrite, weighted};
 use crate::access_log::Entry;
 use crate::affinity;
 use crate::answer::Answer;
-use crate::cluster::ClusterState;
+use crate::cluster::{ClusterState, PASSTHROUGH};
 use crate::deadline::Invocation;
 use crate::grpc_time;
 use crate::headers::{has_unknown_coding, remove_hop_by_hop};
@@ -391,7 +391,7 @@ fn limit(
 pub(crate) fn passthrough(target: &Target) -> ClusterState {
     let (name, host) = ("PassthroughCluster".to_owned(), target.host.clone());
     let table = Cluster { name, host, port: target.port, resolution: Resolution::Original, ..Cluster::default() };
-    ClusterState::new(table, u32::MAX)
+    ClusterState::new(table, PASSTHROUGH)
 }
 
 fn location(redirect: &Redirect, picked: &Picked<'_>, head: &traffic::route::Head<'_>) -> Result<HeaderValue, Refusal> {

@@ -159,8 +159,9 @@ impl Resolver {
     /// The addresses of the host that a client named, for [`Resolution::Original`].
     ///
     /// The client is this function, and what it can reach through here must be no more than the network gives it: not
-    /// this machine's loopback services, the metadata services of the cloud or Lambda's Runtime API. In the clear it is
-    /// not the mesh either, whatever the DNS calls it: a sidecar that is PERMISSIVE would answer.
+    /// this machine's loopback services, the metadata services of the cloud or Lambda's Runtime API. Where the operator
+    /// has not named the host it is not the mesh either, whatever the DNS calls it: a sidecar that is PERMISSIVE would
+    /// answer. A `ServiceEntry` is the operator's word that the host is none of the mesh's.
     ///
     /// # Errors
     /// When there are none that a client may be let through to.
@@ -168,7 +169,7 @@ impl Resolver {
         self: &Arc<Self>,
         host: &str,
         port: u16,
-        tls: &Tls,
+        named: bool,
     ) -> Result<Arc<Addresses>, Refusal> {
         let refused = |why: String| Refusal::new(Reason::UpstreamConnectFailed, why);
         let name = bare(host).to_ascii_lowercase();
@@ -180,7 +181,7 @@ impl Resolver {
         let mut found = self.look_up(&name, port).await.map_err(refused)?;
         if !led {
             found = self.reachable(host, found)?;
-            if *tls == Tls::Plaintext {
+            if !named {
                 found = self.outside(host, found)?;
             }
         }
@@ -195,7 +196,7 @@ impl Resolver {
     /// Those that are not the mesh's.
     fn outside(&self, host: &str, found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Refusal> {
         allowed(host, found, |address| match self.mesh.has(address, &self.cache) {
-            true => Err("an address of the mesh"),
+            true => Err("an address of the mesh, which a ServiceEntry for the host would allow"),
             false => Ok(()),
         })
     }

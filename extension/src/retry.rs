@@ -56,9 +56,9 @@ pub(crate) struct Job<'a> {
     pub(crate) policy: &'a RetryPolicy,
     /// For everything.
     pub(crate) timeout: Option<Duration>,
-    /// Whose time bounds all of it.
     /// How long a try may be silent before its answer, where that is longer than what the others give it.
     pub(crate) patience: Option<Duration>,
+    /// Whose time bounds all of it.
     pub(crate) invocation: &'a Arc<Invocation>,
     /// What the endpoint is chosen by, where that is a hash.
     pub(crate) hash: Option<u64>,

@@ -514,3 +514,16 @@ async fn the_end_loses_no_request_under_load() {
     side.ended().await;
     assert_eq!(side.events("end").pop().unwrap()["finished"], true);
 }
+
+#[tokio::test]
+async fn an_end_that_cuts_a_request_off_says_so() {
+    let app = App::start().await;
+    let side = Side::start(&app, POLICIES, |inbound| inbound.drain = Duration::from_millis(50)).await;
+    let slow = tokio::spawn(side.calls(KNOWN).once("/slow"));
+    until("it is with the application", || app.busy() == 1).await;
+    side.stop();
+    // Nothing is in hand on the way out, whose end is asked for once.
+    side.ended().await;
+    assert_eq!(side.events("end").pop().unwrap()["finished"], false);
+    slow.abort();
+}

@@ -1,6 +1,6 @@
 //! Who may do what: the file `access.yaml`.
 
-use super::service::Service;
+use super::service::{GATEWAY_LABEL, Service};
 
 /// A string of YAML: a JSON string is one, whatever is in it.
 pub(super) fn quoted(text: &str) -> String {
@@ -10,8 +10,8 @@ pub(super) fn quoted(text: &str) -> String {
 /// The text of the file.
 pub(super) fn text(service: &Service) -> String {
     let mut text = head(service);
-    if service.host.is_some() {
-        text.push_str(&gateway(service));
+    if let Some(host) = &service.host {
+        text.push_str(&gateway(service, host));
     }
     text.push_str(&at_service(service));
     text
@@ -45,16 +45,23 @@ fn head(service: &Service) -> String {
 }
 
 /// The first hop.
-fn gateway(service: &Service) -> String {
+fn gateway(service: &Service, host: &str) -> String {
     let gateway = service.gateway();
-    let authentication = authentication(service, &gateway, true);
-    let (namespace, name) = (quoted(&service.namespace), quoted(&gateway));
+    let label = (GATEWAY_LABEL, service.name.as_str());
+    let authentication = authentication(service, &gateway, label, true);
+    let (namespace, name, value) = (quoted(&service.namespace), quoted(&gateway), quoted(&service.name));
     let principals = quoted(&format!("{}/*", service.issuer));
+    // A pattern of hosts is compared with the port, where a client writes one.
+    let hosts = [host.to_owned(), format!("{host}:*")].map(|host| quoted(&host)).join(", ");
+    let paths = paths(service);
     format!(
         "\
-# First hop: the tokens that the gateway accepts.
+# First hop: the tokens that the gateway accepts. Only the gateway has the label {GATEWAY_LABEL}. Give it to no pod but
+# one that is a gateway of this service: what is allowed here is then allowed there.
 {authentication}---
-# First hop: nobody passes the gateway without a credential of the issuer. `requestPrincipals` is ISSUER/SUBJECT.
+# First hop: nobody passes the gateway without a credential of the issuer, or to another host or path. Methods and
+# scopes are the second hop's. A host or path that is added to gateway.yaml is added here, too. `requestPrincipals` is
+# ISSUER/SUBJECT.
 apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy
 metadata:
@@ -63,13 +70,17 @@ metadata:
 spec:
   selector:
     matchLabels:
-      app: {name}
+      {GATEWAY_LABEL}: {value}
   action: ALLOW
   rules:
     - from:
         - source:
             requestPrincipals: [{principals}]
----
+      to:
+        - operation:
+            hosts: [{hosts}]
+            paths:
+{paths}---
 "
     )
 }
@@ -77,16 +88,16 @@ spec:
 /// The second hop, or the only one.
 fn at_service(service: &Service) -> String {
     let Service { name, .. } = service;
-    let authentication = authentication(service, name, false);
+    let authentication = authentication(service, name, ("app", name.as_str()), false);
     let (quoted_name, namespace) = (quoted(name), quoted(&service.namespace));
     let (closed, readers) = (quoted(&format!("{name}-closed")), quoted(&format!("{name}-readers")));
     let principals = quoted(&format!("{}/*", service.issuer));
     let scope = quoted(&service.scope());
-    let paths: String = service.paths.iter().map(|path| format!("              - {}\n", quoted(path))).collect();
+    let paths = paths(service);
     let (peer_says, peer) = if service.host.is_some() {
         let peer = format!("cluster.local/ns/{}/sa/{}", service.namespace, service.gateway());
-        let says = "# The peer is the gateway: its SPIFFE ID without spiffe://. REPLACE cluster.local if it is not the\n\
-                    # mesh's trust domain.\n";
+        let says = "# The peer is the gateway: its SPIFFE ID without spiffe://. REPLACE cluster.local if it is not\n\
+                    # the mesh's trust domain. Whatever runs as this service account counts as the gateway.\n";
         (says.to_owned(), format!("            principals: [{}]\n", quoted(&peer)))
     } else {
         let says = format!(
@@ -158,9 +169,14 @@ spec:
     )
 }
 
-/// Tokens and API keys at the workloads with the label `app: workload`.
-fn authentication(service: &Service, workload: &str, forwards: bool) -> String {
-    let (namespace, name) = (quoted(&service.namespace), quoted(workload));
+/// The paths of an operation.
+fn paths(service: &Service) -> String {
+    service.paths.iter().map(|path| format!("              - {}\n", quoted(path))).collect()
+}
+
+/// Tokens and API keys at the workloads with a label: its key and its value.
+fn authentication(service: &Service, name: &str, (label, value): (&str, &str), forwards: bool) -> String {
+    let (namespace, name, value) = (quoted(&service.namespace), quoted(name), quoted(value));
     let (issuer, audience) = (quoted(&service.issuer), quoted(&service.audience));
     let forward = |field: &str| {
         if forwards { format!("{field}: true") } else { format!("# {field}: true   # if the service itself reads it") }
@@ -180,7 +196,7 @@ metadata:
 spec:
   selector:
     matchLabels:
-      app: {name}
+      {label}: {value}
   jwtRules:
     - issuer: {issuer}   # REPLACE if tokens are issued by somebody else
       audiences: [{audience}]
@@ -195,7 +211,7 @@ metadata:
 spec:
   selector:
     matchLabels:
-      app: {name}
+      {label}: {value}
   issuer: {issuer}
   headerName: x-api-key
   {key}

@@ -1,7 +1,7 @@
 //! Where requests go: the files `service.yaml` and `gateway.yaml`.
 
 use super::access::quoted;
-use super::service::Service;
+use super::service::{GATEWAY_LABEL, Service};
 
 /// The Kubernetes Service.
 pub(super) fn service(service: &Service) -> String {
@@ -43,7 +43,7 @@ metadata:
   namespace: {namespace}
 spec:
   selector:
-    app: {gateway}
+    {GATEWAY_LABEL}: {name}
   servers:
     - port:
         number: 443
@@ -58,25 +58,30 @@ spec:
 # Which API plays it, and as which workload: the policies for that workload are the first hop, and its service account
 # is what the second hop sees. Behind a gateway that other services share, these are its labels and its service account,
 # and the policies of the first hop hold for all of them.
+#
+# Until apiId and stage are right, API Gateway denies every request with the reason gateway_unknown. `causeway evaluate`
+# does not ask for them: it goes by the domain.
 apiVersion: causeway.dev/v1alpha1
 kind: ApiGateway
 metadata:
   name: {name}
   namespace: {namespace}
 spec:
-  apiId: replaceme   # REPLACE with the API's id, such as a1b2c3d4e5; until then the domain alone finds this document
+  apiId: replaceme   # REPLACE with the API's id, such as a1b2c3d4e5
   stage: $default    # REPLACE for a REST API, such as prod
   domain: {host}
   gateway: {of_namespace}
   workload:
     namespace: {namespace}
     labels:
-      app: {gateway}
+      {GATEWAY_LABEL}: {name}
     serviceAccount: {gateway}
-  environment: dev   # REPLACE: an API key of another environment never opens this API
+  # REPLACE: an API key of another environment never opens this API. The example key of requests.jsonl is one of dev:
+  # with another word here `evaluate` answers 401 to the requests that show it.
+  environment: dev
 ---
 # Where the gateway sends requests. What no route takes is denied, whatever the policies say: a path that is to be
-# opened stands here and in access.yaml.
+# opened stands here and in access.yaml, there at both hops.
 apiVersion: networking.istio.io/v1
 kind: VirtualService
 metadata:

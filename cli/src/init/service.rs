@@ -22,8 +22,18 @@ pub(super) struct Service {
 /// The longest DNS label (RFC 1123, section 2.1), and the longest value of a Kubernetes label.
 const LONGEST_LABEL: usize = 63;
 
-/// What is put behind the service's name for the gateway in front of it.
-const GATEWAY_SUFFIX: &str = "-gateway";
+/// What is put behind the service's name for the gateway in front of it. Not `-gateway` alone: workloads of a mesh are
+/// named so, and one that runs as the gateway's service account would count as the gateway.
+const GATEWAY_SUFFIX: &str = "-api-gateway";
+
+/// The label of the gateway's workload; its value is the service's name. No pod has it by accident, and ALLOW policies
+/// add up: by a label that others have, such as `app`, what the gateway lets pass would be open at them, too.
+pub(super) const GATEWAY_LABEL: &str = "causeway.dev/api";
+
+/// The root namespace, unless the mesh configuration names another one as `rootNamespace`. "If set to root namespace,
+/// the policy applies to all namespaces in a mesh", says Istio of a policy's namespace; its selector still counts, and
+/// finds the workloads with that label in all of them.
+const ROOT_NAMESPACE: &str = "istio-system";
 
 /// The longest issuer, audience and path.
 const LONGEST: usize = 1024;
@@ -63,6 +73,14 @@ impl Service {
                 "a DNS label: at most 63 of a to z, 0 to 9 and `-`, no `-` at either end",
             );
         }
+        if namespace == ROOT_NAMESPACE {
+            refuse(
+                "--namespace",
+                &namespace,
+                "a namespace of the service's own: this is Istio's root namespace, whose policies are for workloads of \
+                 every namespace",
+            );
+        }
         if let Some(host) = host.as_deref().filter(|host| !is_host(host)) {
             refuse("--host", host, "a host name such as api.shop.example, without scheme, port and path");
         }
@@ -89,7 +107,7 @@ impl Service {
         Ok(Self { name, namespace, host, issuer, audience, paths })
     }
 
-    /// The workload, the service account and the Gateway in front of the service.
+    /// The name of the Gateway in front of the service, of its service account and of the policies for it.
     pub(super) fn gateway(&self) -> String {
         format!("{}{GATEWAY_SUFFIX}", self.name)
     }

@@ -3,7 +3,7 @@
 use istio::{Action, Resources, SourceFile};
 use proptest::prelude::*;
 
-use super::service::Service;
+use super::service::{GATEWAY_LABEL, Service};
 use super::{files, requests};
 
 /// What the files say to the reader of configurations.
@@ -55,9 +55,14 @@ proptest! {
         }
         for policy in &read.authorization_policies {
             prop_assert_eq!(&policy.meta.namespace, &service.namespace);
-            let selected = format!("{:?}", policy.selector);
-            let own = [service.name.clone(), service.gateway()].map(|name| selected.contains(&format!("{name:?}")));
-            prop_assert!(own.contains(&true), "{}", selected);
+            let selected: Vec<(&str, &str)> = policy
+                .selector
+                .iter()
+                .flat_map(|selector| &selector.match_labels)
+                .map(|(label, value)| (label.as_str(), value.as_str()))
+                .collect();
+            let own = ["app", GATEWAY_LABEL].map(|label| vec![(label, service.name.as_str())]);
+            prop_assert!(own.contains(&selected), "{:?}", selected);
         }
         let readers = read.authorization_policies.iter().find(|policy| policy.meta.name.ends_with("-readers")).unwrap();
         prop_assert_eq!(&readers.action, &Action::Allow);

@@ -91,6 +91,8 @@ pub(super) struct Report {
     pub(super) all: Tally,
     /// Lines without a decision.
     pub(super) skipped: u64,
+    /// Lines without a decision that can be read, though they say that they are one: cut off, as a rule.
+    pub(super) damaged: u64,
     /// Lines that were too long to be read.
     pub(super) overlong: u64,
     /// Requests of groups that are too many.
@@ -103,9 +105,18 @@ impl Report {
         if line.iter().all(u8::is_ascii_whitespace) {
             return;
         }
-        if !lines::decisions(line, &mut |decision| self.decision(decision)) {
-            self.skipped += 1;
+        if lines::decisions(line, &mut |decision| self.decision(decision)) {
+            return;
         }
+        match lines::says_decision(line) {
+            true => self.damaged += 1,
+            false => self.skipped += 1,
+        }
+    }
+
+    /// Whether something was left out that may have been a decision.
+    pub(super) fn is_partial(&self) -> bool {
+        self.damaged > 0 || self.overlong > 0
     }
 
     /// Requests that are let through and would be denied.
@@ -116,7 +127,9 @@ impl Report {
 
     fn decision(&mut self, line: &Value) {
         let text = |name: &str| line.get(name).and_then(Value::as_str).unwrap_or_default();
-        let (allowed, shadow) = (line.get("allowed") == Some(&Value::Bool(true)), line.get("shadow").is_some());
+        // Some collectors make text of everything.
+        let is_true = |value: &Value| value.as_bool() == Some(true) || value.as_str() == Some("true");
+        let (allowed, shadow) = (line.get("allowed").is_some_and(is_true), line.get("shadow").is_some());
         self.decisions += 1;
         self.all.add(text("ts"));
         // What is not said to be allowed was not.

@@ -8,11 +8,13 @@ use serde_json::Value;
 pub(super) const MAX_LINE: usize = 16 << 20;
 
 /// How deep a decision may lie in what is around it.
-const MAX_DEPTH: usize = 6;
+const MAX_DEPTH: usize = 10;
 
 /// What holds a log line, or a list of things that do: CloudWatch Logs (`events`, `message`), Insights (`results` with
 /// `field` and `value`, `@message`), subscriptions (`logEvents`), Docker and Fluent Bit (`log`).
 const HOLDERS: [&str; 7] = ["message", "@message", "value", "log", "events", "results", "logEvents"];
+
+const SAYS_DECISION: &[u8] = b"\"event\":\"decision\"";
 
 /// Reads lines without ever holding more than [`MAX_LINE`].
 pub(super) struct Lines<R> {
@@ -62,6 +64,12 @@ pub(super) fn decisions(line: &[u8], found: &mut dyn FnMut(&Value)) -> bool {
     of_text(&text, MAX_DEPTH, found)
 }
 
+/// Whether a line says that it is a decision, be it in a text in another one.
+pub(super) fn says_decision(line: &[u8]) -> bool {
+    let plain: Vec<u8> = line.iter().copied().filter(|byte| !matches!(byte, b'\\' | b' ')).collect();
+    plain.windows(SAYS_DECISION.len()).any(|window| window == SAYS_DECISION)
+}
+
 fn of_text(text: &str, depth: usize, found: &mut dyn FnMut(&Value)) -> bool {
     // A line of pretty JSON, as the AWS command line prints it: `"message": "{…}",`.
     let pretty = HOLDERS.iter().find_map(|name| {
@@ -77,10 +85,14 @@ fn of_text(text: &str, depth: usize, found: &mut dyn FnMut(&Value)) -> bool {
     let starts = text.char_indices().filter(|(_, c)| matches!(c, '{' | '[')).map(|(at, _)| at);
     // The name of a log stream has a bracket of its own: `2026/11/20/[$LATEST]0123`.
     for start in starts.take(8) {
-        let mut values = serde_json::Deserializer::from_str(text.get(start..).unwrap_or_default()).into_iter();
-        if let Some(Ok(value)) = values.next()
-            && of_value(&value, depth, found)
-        {
+        let rest = text.get(start..).unwrap_or_default();
+        let mut values = serde_json::Deserializer::from_str(rest).into_iter::<Value>();
+        let mut any = false;
+        // Several may stand in one line, with nothing between: so Firehose writes what a subscription sends.
+        while let Some(Ok(value)) = values.next() {
+            any |= of_value(&value, depth, found);
+        }
+        if any {
             return true;
         }
     }
@@ -100,7 +112,7 @@ fn of_value(value: &Value, depth: usize, found: &mut dyn FnMut(&Value)) -> bool 
             held.filter(|value| of_value(value, depth, found)).count() > 0
         }
         Value::Array(values) => values.iter().filter(|value| of_value(value, depth, found)).count() > 0,
-        Value::String(text) => text.contains("\"decision\"") && of_text(text, depth, found),
+        Value::String(text) => text.contains("decision") && of_text(text, depth, found),
         _ => false,
     }
 }

@@ -89,7 +89,7 @@ fn rows(report: &Report, verdict: Verdict) -> Vec<(String, Row<'_>)> {
             ("", client) => format!("client {client}"),
             (principal, _) => principal.to_owned(),
         };
-        let row = rows.entry(format!("{}, {}: {}", group.reason, shown(policy), shown(&caller))).or_default();
+        let row = rows.entry(format!("{}, {}: {}", shown(&group.reason), shown(policy), shown(&caller))).or_default();
         row.tally.merge(tally);
         row.requests.push((shown(&format!("{} {}{}", group.method, group.host, group.path)), tally));
     }
@@ -101,7 +101,11 @@ fn rows(report: &Report, verdict: Verdict) -> Vec<(String, Row<'_>)> {
     rows
 }
 
-/// A text of a client's as a terminal may have it: without control characters.
+/// A text of a client's as a terminal may have it: without control characters, and without those that turn the direction
+/// of what follows.
 fn shown(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    let is_plain = |c: char| {
+        !c.is_control() && !matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.chars().map(|c| if is_plain(c) { c } else { '\u{fffd}' }).collect()
 }

@@ -52,7 +52,8 @@ fn what_is_counted_as_what() {
         (json!({"allowed": false, "dry_run_deny": "r"}), [0, 0, 1]),
         (json!({"shadow": true, "dry_run_deny": "r"}), [1, 0, 0]),
         // What does not say that it was allowed was not.
-        (json!({"allowed": "true"}), [0, 0, 1]),
+        (json!({"allowed": "true"}), [0, 0, 0]),
+        (json!({"allowed": "yes"}), [0, 0, 1]),
     ];
     for (changes, expected) in rows {
         let report = report(&line(&changes));
@@ -137,7 +138,37 @@ fn what_is_no_decision_is_skipped_and_counted() {
     let rows =
         ["START RequestId: 1", "{\"event\":\"metrics\"}", "{\"event\":\"decision\"", "{", "[[[[", "\u{0}", &deep];
     let report = report(&format!("{}\n\n  \n", rows.join("\n")));
-    assert_eq!((report.decisions, report.skipped), (0, 7));
+    assert_eq!((report.decisions, report.skipped, report.damaged), (0, 5, 2));
+    assert!(report.is_partial());
+}
+
+#[test]
+fn decisions_are_found_wherever_collectors_put_them() {
+    let line = shadow("/a", "");
+    let text = |text: &str| serde_json::to_string(text).unwrap();
+    let fluent_bit = format!("{{\"log\":{}}}", text(&line));
+    let in_cloudwatch = format!("{{\"logEvents\":[{{\"message\":{}}}]}}", text(&fluent_bit));
+    let rows = [
+        (format!("{line}{line}"), 2),
+        (format!("{{\"logEvents\":[{{\"message\":\"x\"}}]}}{in_cloudwatch}{in_cloudwatch}"), 2),
+        (in_cloudwatch.clone(), 1),
+        (format!("2026-11-20T00:00:00Z stream/[$LATEST]1 {fluent_bit}"), 1),
+    ];
+    for (text, decisions) in rows {
+        let report = report(&text);
+        assert_eq!(
+            (report.decisions, report.would_deny(), report.is_partial()),
+            (decisions, decisions, false),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn what_a_collector_has_made_text_of_counts() {
+    let line = r#"{"event":"decision","allowed":"true","dry_run_deny":"ns[a]-policy[b]-rule[0]"}"#;
+    let report = report(line);
+    assert_eq!((report.counts, report.would_deny()), ([0, 1, 0], 1));
 }
 
 #[test]

@@ -33,6 +33,7 @@ impl Reader<'_> {
             };
             if let Some(key) = key {
                 self.add_keyed_route(api, &key, Access::Open, target.line);
+                self.call(api, &resource.name, target.line, Some(target));
             }
             self.stage(api, Text::Known("$default".to_owned()));
         }

@@ -19,7 +19,11 @@ pub(crate) struct Place {
 #[derive(Clone, Debug)]
 pub(crate) struct Permission {
     pub(crate) place: Place,
+    /// The logical id of the function, where it is in the template.
+    pub(crate) function: Option<String>,
     pub(crate) principal: Text,
+    /// Whether only the deployment knows if the principal is `*`.
+    pub(crate) may_be_everybody: bool,
     /// `SourceArn`.
     pub(crate) source: Option<Text>,
     /// Whether callers must sign, and come by the Function URL: its AWS_IAM, or `InvokedViaFunctionUrl`.
@@ -34,8 +38,8 @@ pub(crate) struct FunctionUrl {
     pub(crate) place: Place,
     /// The logical id of the function, where it is in the template.
     pub(crate) function: Option<String>,
-    /// `AuthType`.
-    pub(crate) auth: Text,
+    /// Whether it asks nobody: its `AuthType` is NONE.
+    pub(crate) open: Could,
 }
 
 /// An API that calls a function.
@@ -46,6 +50,17 @@ pub(crate) struct Call {
     pub(crate) api: Text,
     /// The logical id of the function.
     pub(crate) function: String,
+    /// The lines of the routes that lead to it; none if they are not known.
+    pub(crate) routes: Vec<u32>,
+}
+
+/// Whether a value is the one that is asked about.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Could {
+    No,
+    /// Only the deployment knows.
+    Perhaps,
+    Yes,
 }
 
 /// A name of an API beside its custom domain with mutual TLS, where no certificate is asked for.
@@ -53,6 +68,8 @@ pub(crate) struct Call {
 pub(crate) struct SecondName {
     pub(crate) place: Place,
     pub(crate) api: Text,
+    /// Whether it is known that nobody is asked there.
+    pub(crate) is_certain: bool,
 }
 
 /// What else can be reached from the internet, and why.
@@ -60,6 +77,8 @@ pub(crate) struct SecondName {
 pub(crate) struct Exposed {
     pub(crate) place: Place,
     pub(crate) why: &'static str,
+    /// Whether it is known to be public, and not known to be another's backend.
+    pub(crate) is_certain: bool,
 }
 
 /// All of them.
@@ -85,22 +104,26 @@ impl Ways {
 impl Reader<'_> {
     /// Everything but the calls, which are noted where routes and integrations are read.
     pub(super) fn ways(&mut self) {
+        let mut names = Vec::new();
         for resource in self.resources {
             match kind(resource) {
                 "AWS::Lambda::Permission" => self.permission(resource),
                 "AWS::Lambda::Url" => self.url(resource),
                 "AWS::Serverless::Function" => self.sam_url(resource),
-                "AWS::ApiGatewayV2::ApiMapping" => self.mapping(resource, "ApiId"),
+                "AWS::ApiGatewayV2::ApiMapping" => names.extend(self.mapping(resource, "ApiId")),
                 "AWS::ApiGateway::BasePathMapping" | "AWS::ApiGateway::BasePathMappingV2" => {
-                    self.mapping(resource, "RestApiId");
+                    names.extend(self.mapping(resource, "RestApiId"));
                 }
-                "AWS::Serverless::HttpApi" => self.sam_names(resource, "HttpApi"),
-                "AWS::Serverless::Api" => self.sam_names(resource, "Api"),
-                "AWS::ElasticLoadBalancingV2::LoadBalancer" => self.load_balancer(resource),
-                "AWS::ECS::Service" => self.service(resource),
+                "AWS::Serverless::HttpApi" => names.extend(self.sam_name(resource, "HttpApi")),
+                "AWS::Serverless::Api" => names.extend(self.sam_name(resource, "Api")),
+                "AWS::ElasticLoadBalancingV2::LoadBalancer" | "AWS::ElasticLoadBalancing::LoadBalancer" => {
+                    self.load_balancer(resource);
+                }
+                "AWS::ECS::Service" | "AWS::ECS::TaskSet" => self.service(resource),
                 _ => {}
             }
         }
+        self.second_names(&names);
     }
 
     fn place(&self, name: &str, line: u32) -> Place {
@@ -117,7 +140,9 @@ impl Reader<'_> {
                 .is_some_and(|text| text.eq_ignore_ascii_case("true"));
         let permission = Permission {
             place: self.place(&resource.name, resource.line),
+            function: at.get("FunctionName").and_then(|node| self.function_in(node)),
             principal,
+            may_be_everybody: at.get("Principal").is_some_and(|node| self.could_be(node, "*") == Could::Perhaps),
             source: at.get("SourceArn").map(|node| self.text(node)),
             by_signed_url: signed,
             is_bound: at.get("PrincipalOrgID").is_some() || at.get("SourceAccount").is_some(),
@@ -145,72 +170,146 @@ impl Reader<'_> {
     }
 
     fn add_url(&mut self, resource: &Member, function: Option<String>, auth: Option<&Node>) {
-        let Some(auth) = auth.map(|node| self.text(node)) else { return };
-        self.ways.urls.push(FunctionUrl { place: self.place(&resource.name, resource.line), function, auth });
+        let Some(auth) = auth else { return };
+        let open = self.could_be(auth, "NONE");
+        self.ways.urls.push(FunctionUrl { place: self.place(&resource.name, resource.line), function, open });
     }
 
     /// Notes that an API calls the function that `uri` names, if it is one of the template.
     pub(super) fn call(&mut self, api: usize, name: &str, line: u32, uri: Option<&Node>) {
         let Some(function) = uri.and_then(|node| self.function_in(node)) else { return };
         let Some(api) = self.apis.get(api).map(|api| api.reference.clone()) else { return };
-        self.ways.calls.push(Call { place: self.place(name, line), api, function });
+        let routes = self.routes_to(name, line);
+        self.ways.calls.push(Call { place: self.place(name, line), api, function, routes });
     }
 
     /// Notes that an API calls the function that has this event.
     pub(super) fn call_of_event(&mut self, api: usize, function: &str, event: &Member) {
         let Some(api) = self.apis.get(api).map(|api| api.reference.clone()) else { return };
         let place = self.place(&format!("{function}/{}", event.name), event.line);
-        self.ways.calls.push(Call { place, api, function: function.to_owned() });
+        self.ways.calls.push(Call { place, api, function: function.to_owned(), routes: vec![event.line] });
     }
 
-    /// The function of the template whose name is a word of this text.
-    fn function_in(&self, node: &Node) -> Option<String> {
-        let text = node.shown();
-        let words: Vec<&str> = text.split(|c: char| !c.is_ascii_alphanumeric()).collect();
-        let functions = self
-            .resources
-            .iter()
-            .filter(|resource| matches!(kind(resource), "AWS::Serverless::Function" | "AWS::Lambda::Function"));
-        functions.map(|resource| &resource.name).find(|name| words.contains(&name.as_str())).cloned()
-    }
-
-    /// A custom domain that leads to an API.
-    fn mapping(&mut self, resource: &Member, id: &str) {
-        let Some(at) = properties(resource) else { return };
-        let (Some(domain), Some(id)) = (at.get("DomainName"), at.get(id)) else { return };
-        if self.is_mutual(domain) {
-            let api = self.api_of(id);
-            self.second_name(api, resource);
+    /// The lines of the routes that lead to what the resource `name` calls; none if it is no resource.
+    fn routes_to(&self, name: &str, line: u32) -> Vec<u32> {
+        let Some(resource) = self.resources.iter().find(|resource| resource.name == name) else { return Vec::new() };
+        match kind(resource) {
+            // "Quick create": the route stands at its target.
+            "AWS::ApiGatewayV2::Api" => vec![line],
+            "AWS::ApiGateway::Method" => vec![resource.line],
+            _ => {
+                let routes = self.resources.iter().filter(|route| kind(route) == "AWS::ApiGatewayV2::Route");
+                let leads = |route: &&Member| {
+                    properties(route).and_then(|at| at.get("Target")).is_some_and(|target| names(target, name))
+                };
+                routes.filter(leads).map(|route| route.line).collect()
+            }
         }
     }
 
-    /// Whether the domain that `node` names is one of the template with mutual TLS.
-    fn is_mutual(&self, node: &Node) -> bool {
+    /// Whether a value is `wanted`, as far as the template says.
+    fn could_be(&self, node: &Node, wanted: &str) -> Could {
+        if let Some(text) = node.scalar() {
+            return if text.eq_ignore_ascii_case(wanted) { Could::Yes } else { Could::No };
+        }
+        let Value::Function(name, argument) = &node.value else { return Could::No };
+        match (name.as_str(), &argument.value) {
+            ("If", Value::List(parts)) => match parts.as_slice() {
+                [_, one, other] => {
+                    let (one, other) = (self.could_be(one, wanted), self.could_be(other, wanted));
+                    if one == other { one } else { Could::Perhaps }
+                }
+                _ => Could::Perhaps,
+            },
+            // What is taken out has the default.
+            ("Ref", Value::Scalar(name)) if name == "AWS::NoValue" => Could::Perhaps,
+            // A resource's name or ARN, an account.
+            ("Ref", Value::Scalar(name))
+                if name.starts_with("AWS::") || self.resources.iter().any(|resource| resource.name == *name) =>
+            {
+                Could::No
+            }
+            ("GetAtt", _) => Could::No,
+            // Letters beside what is put in: a longer text.
+            ("Sub", Value::Scalar(text)) if !(text.starts_with("${") && text.ends_with('}')) => Could::No,
+            _ => Could::Perhaps,
+        }
+    }
+
+    /// The function of the template that this text names, be it by an alias or a version.
+    fn function_in(&self, node: &Node) -> Option<String> {
+        self.function_named(node).or_else(|| {
+            let behind = self.resources.iter().find(|resource| {
+                matches!(kind(resource), "AWS::Lambda::Alias" | "AWS::Lambda::Version") && names(node, &resource.name)
+            });
+            self.function_named(properties(behind?)?.get("FunctionName")?)
+        })
+    }
+
+    /// The function of the template whose logical id is a word of this text, or whose `FunctionName` it is.
+    fn function_named(&self, node: &Node) -> Option<String> {
+        let text = node.shown();
+        let mut functions = self
+            .resources
+            .iter()
+            .filter(|resource| matches!(kind(resource), "AWS::Serverless::Function" | "AWS::Lambda::Function"));
+        let is_meant = |resource: &&Member| {
+            let own = properties(resource).and_then(|at| at.get("FunctionName"));
+            names(node, &resource.name) || own.is_some_and(|own| own.shown() == text)
+        };
+        functions.find(is_meant).map(|resource| resource.name.clone())
+    }
+
+    /// A custom domain that leads to an API: the API, whether the domain has mutual TLS, and what says so.
+    fn mapping<'n>(&mut self, resource: &'n Member, id: &str) -> Option<(usize, Could, &'n Member)> {
+        let at = properties(resource)?;
+        let domain = at.get("DomainName").or_else(|| at.get("DomainNameArn"))?;
+        let mutual = self.mutual(domain);
+        Some((self.api_of(at.get(id)?), mutual, resource))
+    }
+
+    /// Whether the domain that `node` names has mutual TLS, if it is one of the template.
+    fn mutual(&self, node: &Node) -> Could {
         let shown = node.shown();
-        self.resources.iter().any(|resource| {
+        let domain = self.resources.iter().find_map(|resource| {
             let is_domain = matches!(
                 kind(resource),
                 "AWS::ApiGateway::DomainName" | "AWS::ApiGateway::DomainNameV2" | "AWS::ApiGatewayV2::DomainName"
             );
-            let Some(at) = properties(resource).filter(|_| is_domain) else { return false };
-            let words = || shown.split(|c: char| !c.is_ascii_alphanumeric());
-            let refers = matches!(node.value, Value::Function(..)) && words().any(|word| word == resource.name);
+            let at = properties(resource).filter(|_| is_domain)?;
+            let refers = matches!(node.value, Value::Function(..)) && names(node, &resource.name);
             let is_named = at.get("DomainName").is_some_and(|name| name.shown() == shown);
-            (refers || is_named) && has_truststore(at)
-        })
+            (refers || is_named).then_some(at)
+        });
+        match domain {
+            None => Could::Perhaps,
+            Some(at) if has_truststore(at) => Could::Yes,
+            Some(_) => Could::No,
+        }
     }
 
-    /// `Domain` of an API of SAM.
-    fn sam_names(&mut self, resource: &Member, section: &str) {
+    /// `Domain` of an API of SAM, as [`mapping`](Self::mapping).
+    fn sam_name<'n>(&mut self, resource: &'n Member, section: &str) -> Option<(usize, Could, &'n Member)> {
         let own = properties(resource).and_then(|at| at.get("Domain"));
         let global = self.globals.and_then(|globals| globals.get(section)?.get("Domain"));
         let domain = match (own, global) {
-            (Some(own), Some(global)) => Some(own.over(global)),
-            (own, global) => own.or(global).cloned(),
+            (Some(own), Some(global)) => own.over(global),
+            (own, global) => own.or(global).cloned()?,
         };
-        if domain.as_ref().is_some_and(has_truststore) {
-            let api = self.api_named(Text::Known(resource.name.clone()), resource.line, None);
-            self.second_name(api, resource);
+        let mutual = if has_truststore(&domain) { Could::Yes } else { Could::No };
+        Some((self.api_named(Text::Known(resource.name.clone()), resource.line, None), mutual, resource))
+    }
+
+    /// The other names of each API that has a domain with mutual TLS.
+    fn second_names(&mut self, names: &[(usize, Could, &Member)]) {
+        let is_mutual = |api: usize| names.iter().any(|(own, mutual, _)| *own == api && *mutual == Could::Yes);
+        for (api, mutual, resource) in names.iter().filter(|(api, ..)| is_mutual(*api)) {
+            if *mutual == Could::Yes {
+                self.second_name(*api, resource);
+            } else if let Some(api) = self.apis.get(*api).map(|api| api.reference.clone()) {
+                let place = self.place(&resource.name, resource.line);
+                self.ways.second_names.push(SecondName { place, api, is_certain: *mutual == Could::No });
+            }
         }
     }
 
@@ -230,33 +329,70 @@ impl Reader<'_> {
         };
         let at = properties(own);
         let switch = at.and_then(switch).or_else(|| at.and_then(of_body)).or_else(|| globals.and_then(switch));
-        let is_off = switch.is_some_and(|node| !node.scalar().is_some_and(|text| text.eq_ignore_ascii_case("false")));
-        if !is_off {
+        let is_off = switch.map_or(Could::No, |node| self.could_be(&node, "true"));
+        if is_off != Could::Yes {
             let place = self.place(&resource.name, resource.line);
-            self.ways.second_names.push(SecondName { place, api: reference });
+            self.ways.second_names.push(SecondName { place, api: reference, is_certain: is_off == Could::No });
         }
     }
 
     /// "The nodes of an Internet-facing load balancer have public IP addresses", and that is the default.
     fn load_balancer(&mut self, resource: &Member) {
         let scheme = properties(resource).and_then(|at| at.get("Scheme"));
-        if scheme.is_none_or(|node| node.scalar() == Some("internet-facing")) {
-            self.expose(resource, "its Scheme is internet-facing, which is the default");
+        let public = scheme.map_or(Could::Yes, |node| self.could_be(node, "internet-facing"));
+        let public = if public == Could::Yes && self.is_of_others(resource) { Could::Perhaps } else { public };
+        self.expose(resource, public, "its Scheme is internet-facing, which is the default");
+    }
+
+    /// Whether each integration of the template goes to another load balancer of the template.
+    fn is_of_others(&self, resource: &Member) -> bool {
+        let mut found = false;
+        for one in self.resources {
+            let at = properties(one);
+            let uri = match kind(one) {
+                "AWS::ApiGatewayV2::Integration" => at.and_then(|at| at.get("IntegrationUri")),
+                // Their integrations are not followed.
+                "AWS::ApiGateway::Method" => return false,
+                _ if at.is_some_and(|at| at.get("Body").or_else(|| at.get("DefinitionBody")).is_some()) => {
+                    return false;
+                }
+                _ => continue,
+            };
+            let Some(uri) = uri else { return false };
+            if self.function_in(uri).is_some() {
+                continue;
+            }
+            let listener = self.resources.iter().find(|listener| {
+                kind(listener) == "AWS::ElasticLoadBalancingV2::Listener" && names(uri, &listener.name)
+            });
+            match listener.and_then(|listener| properties(listener)?.get("LoadBalancerArn")) {
+                Some(balancer) if !names(balancer, &resource.name) && balancer.find("Ref").is_some() => found = true,
+                _ => return false,
+            }
         }
+        found
     }
 
     fn service(&mut self, resource: &Member) {
         let network = properties(resource).and_then(|at| at.get("NetworkConfiguration"));
-        let public = network.and_then(|node| node.get("AwsvpcConfiguration")?.get("AssignPublicIp")?.scalar());
-        if public == Some("ENABLED") {
-            self.expose(resource, "its tasks have public addresses (AssignPublicIp: ENABLED)");
-        }
+        let public = network.and_then(|node| {
+            let at = node.get("AwsvpcConfiguration").or_else(|| node.get("AwsVpcConfiguration"))?;
+            Some(self.could_be(at.get("AssignPublicIp")?, "ENABLED"))
+        });
+        self.expose(resource, public.unwrap_or(Could::No), "its tasks have public addresses (AssignPublicIp: ENABLED)");
     }
 
-    fn expose(&mut self, resource: &Member, why: &'static str) {
-        let place = self.place(&resource.name, resource.line);
-        self.ways.exposed.push(Exposed { place, why });
+    fn expose(&mut self, resource: &Member, public: Could, why: &'static str) {
+        if public != Could::No {
+            let place = self.place(&resource.name, resource.line);
+            self.ways.exposed.push(Exposed { place, why, is_certain: public == Could::Yes });
+        }
     }
+}
+
+/// Whether `name` is a word of this text.
+fn names(node: &Node, name: &str) -> bool {
+    node.shown().split(|c: char| !c.is_ascii_alphanumeric()).any(|word| word == name)
 }
 
 fn has_truststore(at: &Node) -> bool {

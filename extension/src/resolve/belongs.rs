@@ -20,6 +20,8 @@ struct Known {
     addresses: HashSet<IpAddr>,
     /// In lower case.
     names: HashSet<String>,
+    /// Names that begin with `*`.
+    wildcards: Vec<String>,
 }
 
 impl Belongs {
@@ -40,7 +42,7 @@ impl Belongs {
     pub(super) fn has(&self, address: IpAddr, cache: &Cache) -> bool {
         let known = self.known.get_or_init(|| self.rules.as_ref().map_or_else(Known::default, |r| Known::of(r.mesh())));
         known.addresses.contains(&address.to_canonical())
-            || cache.finds(address, |name| known.names.contains(&name.to_ascii_lowercase()))
+            || cache.finds(address, |name| known.has(&name.to_ascii_lowercase()))
     }
 }
 
@@ -50,9 +52,14 @@ impl Known {
         for name in mesh {
             match name.parse::<IpAddr>() {
                 Ok(address) => _ = known.addresses.insert(address.to_canonical()),
+                Err(_) if name.starts_with('*') => known.wildcards.push(name.to_ascii_lowercase()),
                 Err(_) => _ = known.names.insert(name.to_ascii_lowercase()),
             }
         }
         known
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.names.contains(name) || self.wildcards.iter().any(|wildcard| traffic::covers(wildcard, name))
     }
 }

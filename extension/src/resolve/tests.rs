@@ -230,19 +230,19 @@ async fn a_host_of_the_client_leads_to_no_local_service() {
         "192.0.100.1",
     ] {
         let stage = Stage::new(0, &[]);
-        let refusal = stage.resolver.original(host, 80, &Tls::Plaintext).await.unwrap_err();
+        let refusal = stage.resolver.original(host, 80, false).await.unwrap_err();
         assert_eq!(refusal.reason, Reason::DestinationForbidden, "{host}");
         assert!(refusal.detail.contains("not for proxied calls"), "{host}: {}", refusal.detail);
     }
     // A name that leads there (DNS rebinding): only the other addresses are left.
     let stage = Stage::new(9, &["169.254.169.254", "93.184.215.14", "10.1.2.3"]);
-    let found = stage.resolver.original("Rebound.example.", 443, &Tls::Plaintext).await.unwrap();
+    let found = stage.resolver.original("Rebound.example.", 443, false).await.unwrap();
     let found: Vec<String> = found.0.iter().map(|found| found.address.to_string()).collect();
     assert_eq!(found, ["10.1.2.3:443", "93.184.215.14:443"]);
     let stage = Stage::new(9, &["127.0.0.1"]);
-    assert!(stage.resolver.original("rebound.example", 443, &Tls::Plaintext).await.is_err());
+    assert!(stage.resolver.original("rebound.example", 443, false).await.is_err());
     // The operator's own exception, for local stacks.
-    assert!(stage.resolver.original("led.example", 80, &Tls::Plaintext).await.is_ok());
+    assert!(stage.resolver.original("led.example", 80, false).await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]
@@ -330,25 +330,28 @@ async fn no_name_outside_leads_to_the_mesh_in_the_clear() {
     let mesh = ["10.1.2.3", "fd00::7", "ratings.mesh.example", "VM.mesh.example", "*.wild.mesh.example"];
     let stage = |addresses: &[&str]| Stage::beside(&mesh, 9, addresses);
     for address in ["10.1.2.3", "::ffff:10.1.2.3", "fd00::7"] {
-        let refusal = stage(&[address]).resolver.original("other.example", 80, &Tls::Plaintext).await.unwrap_err();
+        let refusal = stage(&[address]).resolver.original("other.example", 80, false).await.unwrap_err();
         assert_eq!(refusal.reason, Reason::DestinationForbidden, "{address}");
         assert!(refusal.detail.contains("an address of the mesh"), "{}", refusal.detail);
     }
-    // The other addresses are left; and with TLS the other side has to prove who it is.
-    let found = stage(&["10.1.2.3", "10.1.2.4"]).resolver.original("other.example", 80, &Tls::Plaintext).await.unwrap();
+    // The other addresses are left; and a host that the operator has named is his.
+    let found = stage(&["10.1.2.3", "10.1.2.4"]).resolver.original("other.example", 80, false).await.unwrap();
     assert_eq!(found.0.len(), 1);
     assert_eq!(found.0[0].address.to_string(), "10.1.2.4:80");
-    let tls = Tls::Simple(traffic::table::Simple::default());
-    assert!(stage(&["10.1.2.3"]).resolver.original("other.example", 443, &tls).await.is_ok());
+    assert!(stage(&["10.1.2.3"]).resolver.original("other.example", 443, true).await.is_ok());
 
     // An endpoint that the mesh knows by its name, once that was looked up.
     let stage = stage(&["10.9.9.9"]);
-    assert!(stage.resolver.original("other.example", 80, &Tls::Plaintext).await.is_ok());
+    assert!(stage.resolver.original("other.example", 80, false).await.is_ok());
     stage.endpoints(&cluster(Resolution::StrictDns, &[("vm.mesh.example", 80)])).await.unwrap();
-    let refusal = stage.resolver.original("other.example", 80, &Tls::Plaintext).await.unwrap_err();
+    let refusal = stage.resolver.original("other.example", 80, false).await.unwrap_err();
     assert_eq!(refusal.reason, Reason::DestinationForbidden);
+    // One of a wildcard of the mesh.
+    let stage = Stage::beside(&mesh, 9, &["10.9.9.9"]);
+    stage.endpoints(&cluster(Resolution::StrictDns, &[("a.wild.mesh.example", 80)])).await.unwrap();
+    assert!(stage.resolver.original("other.example", 80, false).await.is_err());
     // One that is no endpoint changes nothing.
     let stage = Stage::beside(&mesh, 9, &["10.9.9.9"]);
     stage.endpoints(&cluster(Resolution::StrictDns, &[("partner.example", 80)])).await.unwrap();
-    assert!(stage.resolver.original("other.example", 80, &Tls::Plaintext).await.is_ok());
+    assert!(stage.resolver.original("other.example", 80, false).await.is_ok());
 }

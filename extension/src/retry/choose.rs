@@ -89,7 +89,7 @@ impl Job<'_> {
         let addresses = match table.resolution {
             Resolution::Original => {
                 let (host, port) = self.original()?;
-                self.resolver.original(host, port, &table.tls).await
+                self.resolver.original(host, port, !self.cluster.is_passthrough()).await
             }
             _ => self.resolver.endpoints(self.cluster.index, table).await,
         };

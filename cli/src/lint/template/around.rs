@@ -1,13 +1,22 @@
 //! What leads around the gateway: to the function or the backend behind it, past its authorizer or its certificates.
 
-use authz::api::{Access, Text};
+use authz::api::{Access, Api, Route, Text};
 
-use super::Deployment;
+use super::{Deployment, route_key};
 use crate::lint::finding::{Code, Findings, Severity};
-use crate::template::Place;
+use crate::template::{Call, Could, Place};
 
-pub(in crate::lint) const CODES: &[&Code] =
-    &[&SECOND_NAME, &ANY_API, &EVERYBODY, &OPEN_URL, &OPEN_API, &PUBLIC_INTEGRATION, &PUBLIC_BACKEND];
+pub(in crate::lint) const CODES: &[&Code] = &[
+    &SECOND_NAME,
+    &ANY_API,
+    &EVERYBODY,
+    &OPEN_URL,
+    &OPEN_API,
+    &BALANCED,
+    &PUBLIC_INTEGRATION,
+    &PUBLIC_BACKEND,
+    &PERHAPS,
+];
 
 /// A function behind an API that asks our authorizer, and what stands beside them.
 macro_rules! behind {
@@ -70,9 +79,9 @@ macro_rules! backend {
 static SECOND_NAME: Code = Code {
     name: "execute-api-beside-mutual-tls",
     severity: Severity::Error,
-    what: "an API behind a custom domain with mutual TLS that keeps its `execute-api` name",
+    what: "an API behind a custom domain with mutual TLS that has a name without it: `execute-api`, or another domain",
     why: "API Gateway asks for a certificate at the custom domain alone. Under the other name everybody gets in without one.",
-    instead: "set `DisableExecuteApiEndpoint: true` at the API",
+    instead: "set `DisableExecuteApiEndpoint: true` at the API, and `MutualTlsAuthentication` at each of its domains",
     wrong: mutual!("Name: a"),
     right: mutual!("DisableExecuteApiEndpoint: true"),
 };
@@ -81,8 +90,8 @@ static ANY_API: Code = Code {
     name: "permission-for-any-api",
     severity: Severity::Error,
     what: "a permission of a function for API Gateway that names no API",
-    why: "Every API of every account can then call the function, with whatever authorizer it has, or none. One that calls \
-          an authorizer or an issuer also chooses what the event says.",
+    why: "Other APIs, of every account if none is named, can then call the function, with whatever \
+          authorizer they have, or none. One that calls an authorizer or an issuer also chooses what the event says.",
     instead: "give it the `SourceArn` of the API, such as `arn:aws:execute-api:REGION:ACCOUNT:API/*`",
     wrong: behind!(
         "  Permission:
@@ -173,6 +182,38 @@ static OPEN_API: Code = Code {
     ),
 };
 
+static BALANCED: Code = Code {
+    name: "function-behind-load-balancer",
+    severity: Severity::Error,
+    what: "a function of ours, or one behind our authorizer, that a load balancer or VPC Lattice may call",
+    why: "The load balancer is a second way to the function, and no policy is asked there.",
+    instead: "take the permission out, and let the callers use the API",
+    wrong: behind!(
+        "  Permission:
+    Type: AWS::Lambda::Permission
+    Properties:
+      {FunctionName: !Ref Orders, Action: lambda:InvokeFunction, Principal: elasticloadbalancing.amazonaws.com}
+"
+    ),
+    right: behind!(""),
+};
+
+static PERHAPS: Code = Code {
+    name: "perhaps-around-gateway",
+    severity: Severity::Warning,
+    what: "what leads around the gateway or not, as a value has it that only the deployment knows",
+    why: "With a parameter's other value, nobody is asked there. The templates do not say which value it has.",
+    instead: "write the value into the template, or look at what is deployed",
+    wrong: behind!(
+        "  Url: {Type: AWS::Lambda::Url, Properties: {TargetFunctionArn: !GetAtt Orders.Arn, AuthType: !Ref UrlAuth}}
+"
+    ),
+    right: behind!(
+        "  Url: {Type: AWS::Lambda::Url, Properties: {TargetFunctionArn: !GetAtt Orders.Arn, AuthType: AWS_IAM}}
+"
+    ),
+};
+
 static PUBLIC_INTEGRATION: Code = Code {
     name: "backend-on-the-internet",
     severity: Severity::Warning,
@@ -201,45 +242,94 @@ pub(in crate::lint) fn check(deployment: &Deployment<'_>, findings: &mut Finding
     };
     for second in &ways.second_names {
         let api = second.api.as_str();
-        say(
-            &SECOND_NAME,
-            &second.place,
-            format!("the API {api} has another name, where nobody is asked for a certificate"),
-        );
+        let code = if second.is_certain { &SECOND_NAME } else { &PERHAPS };
+        let other = if second.is_certain { "has" } else { "may have" };
+        let message = format!("the API {api} {other} another name, where nobody is asked for a certificate");
+        say(code, &second.place, message);
     }
-    for permission in &ways.permissions {
-        let source = permission.source.as_ref();
-        match permission.principal.as_str() {
-            "apigateway.amazonaws.com" => {
-                if let Some(message) = any_api(source) {
-                    say(&ANY_API, &permission.place, message);
-                }
+    permissions(deployment, &mut say);
+    for url in &ways.urls {
+        let Some(function) = url.function.as_deref().filter(|one| is_behind(deployment, one)) else { continue };
+        match url.open {
+            Could::Yes => {
+                say(&OPEN_URL, &url.place, format!("the function {function} has a URL that asks nobody who calls"));
             }
-            "*" if source.is_none() && !permission.is_bound => {
-                let how = if permission.by_signed_url { "everybody with an AWS account" } else { "everybody" };
-                say(&EVERYBODY, &permission.place, format!("it lets {how} in"));
+            Could::Perhaps => {
+                let message = format!("only the deployment knows whether the URL of {function} asks who calls");
+                say(&PERHAPS, &url.place, message);
             }
-            _ => {}
-        }
-    }
-    for url in ways.urls.iter().filter(|url| matches!(&url.auth, Text::Known(auth) if auth == "NONE")) {
-        let Some(function) = url.function.as_deref() else { continue };
-        let own = deployment.templates.functions().iter().any(|one| one.name == function && one.is_causeway);
-        if own || guarded(deployment, function) {
-            say(&OPEN_URL, &url.place, format!("the function {function} has a URL that asks nobody who calls"));
+            Could::No => {}
         }
     }
     for call in ways.calls.iter().filter(|call| guarded(deployment, &call.function)) {
         let api = deployment.templates.apis().iter().find(|api| api.reference == call.api);
-        let open = api.is_some_and(|api| {
-            !deployment.has_ours(api) && api.routes.iter().any(|route| route.access == Access::Open)
-        });
-        if open {
+        if api.is_some_and(|api| !deployment.has_ours(api) && is_open(api, call)) {
             let (api, function) = (call.api.as_str(), &call.function);
             say(&OPEN_API, &call.place, format!("the API {api} has open routes, and calls {function}, too"));
         }
     }
     backends(deployment, &mut say);
+}
+
+/// Permissions of functions. One whose function is in the templates counts if that is ours or behind our authorizer.
+fn permissions(deployment: &Deployment<'_>, say: &mut impl FnMut(&'static Code, &Place, String)) {
+    for permission in &deployment.templates.ways().permissions {
+        let function = permission.function.as_deref();
+        if function.is_some_and(|function| !is_behind(deployment, function)) {
+            continue;
+        }
+        let (place, source) = (&permission.place, permission.source.as_ref());
+        match service(&permission.principal) {
+            "apigateway" => {
+                if let Some(message) = any_api(source) {
+                    say(&ANY_API, place, message);
+                }
+            }
+            "elasticloadbalancing" | "vpc-lattice" if function.is_some() => {
+                say(&BALANCED, place, "it lets load balancers call the function".to_owned());
+            }
+            "*" if permission.is_bound => {}
+            "*" => match any_api(source) {
+                // An API, or a bucket and its like, that AWS names by itself.
+                None => {}
+                Some(message) if source.is_some_and(|text| text.as_str().contains(":execute-api:")) => {
+                    say(&ANY_API, place, message);
+                }
+                Some(_) => {
+                    let how = if permission.by_signed_url { "everybody with an AWS account" } else { "everybody" };
+                    say(&EVERYBODY, place, format!("it lets {how} in"));
+                }
+            },
+            _ if permission.may_be_everybody && !permission.is_bound && any_api(source).is_some() => {
+                say(&PERHAPS, place, "only the deployment knows whom it lets in".to_owned());
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The service of a principal such as `apigateway.amazonaws.com`, also with `!Sub` and `${AWS::URLSuffix}`.
+fn service(principal: &Text) -> &str {
+    let text = principal.as_str();
+    let text = text.strip_prefix("Sub ").unwrap_or(text);
+    text.split('.').next().unwrap_or_default()
+}
+
+/// Whether an open route of the API leads to what the call calls. Where its routes are not known, each one may.
+fn is_open(api: &Api, call: &Call) -> bool {
+    // At an OpenAPI document a call has the name of its route.
+    let named = api.routes.iter().any(|route| route_key(route) == call.place.name);
+    let leads = |route: &&Route| match call.routes.as_slice() {
+        [] => !named || route_key(route) == call.place.name,
+        lines => route.file == call.place.file && lines.contains(&route.line),
+    };
+    api.routes.iter().filter(leads).any(|route| route.access == Access::Open)
+}
+
+/// Whether a function of the templates is ours, or behind our authorizer.
+fn is_behind(deployment: &Deployment<'_>, function: &str) -> bool {
+    let own = deployment.templates.functions().iter().any(|one| one.name == function && one.is_causeway);
+    own || guarded(deployment, function)
 }
 
 fn backends(deployment: &Deployment<'_>, say: &mut impl FnMut(&'static Code, &Place, String)) {
@@ -258,18 +348,25 @@ fn backends(deployment: &Deployment<'_>, say: &mut impl FnMut(&'static Code, &Pl
         }
     }
     for exposed in deployment.templates.ways().exposed.iter().filter(|_| any) {
-        say(&PUBLIC_BACKEND, &exposed.place, exposed.why.to_owned());
+        if exposed.is_certain {
+            say(&PUBLIC_BACKEND, &exposed.place, exposed.why.to_owned());
+        } else {
+            let message = "the templates do not say that it is private, or whose backend it is".to_owned();
+            say(&PERHAPS, &exposed.place, message);
+        }
     }
 }
 
-/// Why a permission for API Gateway is not for one API: `arn:PARTITION:execute-api:REGION:ACCOUNT:API/…` has no star up
-/// to the API.
+/// Why a permission for API Gateway is not for one API: `arn:PARTITION:execute-api:REGION:ACCOUNT:API/…` has no
+/// wildcard up to the API.
 fn any_api(source: Option<&Text>) -> Option<String> {
     let Some(source) = source else { return Some("it has no SourceArn: any API may call".to_owned()) };
     let text = source.as_str();
-    let (_, rest) = text.split_once(":execute-api:")?;
-    let api = rest.split('/').next().unwrap_or_default();
-    api.contains('*').then(|| format!("its SourceArn is for more than one API: {text}"))
+    // A wildcard may also stand for the service.
+    let arn = text.split_once(":execute-api:").map_or(text, |(_, rest)| rest);
+    // "asterisks (*) and question marks (?)" are ArnLike's wildcards.
+    let api = arn.split('/').next().unwrap_or_default();
+    api.contains(['*', '?']).then(|| format!("its SourceArn is for more than one API: {text}"))
 }
 
 /// Whether an API that asks our authorizer calls the function.

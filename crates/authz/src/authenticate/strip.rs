@@ -10,12 +10,27 @@ const MAX_ROUNDS: usize = 4;
 /// Takes out every token and API key at the places where the workload looks for one, whether it would forward it or
 /// not, and every header that it makes out of claims. What is none (`authorization: Basic …`, say) stays.
 ///
+/// More than the workload itself would find goes: `bearer TOKEN` is no token to it, since its prefix is matched by case,
+/// but many a library takes it for one ("case-insensitive", RFC 9110 11.1), and so does a backend that reads it.
+///
 /// `false` is a request that cannot be sent on without them.
 pub(crate) fn strip(policies: &Policies, applicable: Applicable<'_>, visible: &mut Visible) -> bool {
     let rules = jwt_rules(applicable);
     output::remove_outputs(&rules, visible);
     for authentication in applicable.api_key_authentications() {
         visible.remove_header(authentication.header_name.as_str());
+    }
+    for rule in &rules {
+        for header in rule.headers.iter() {
+            if may_hold(visible, &header.name, &header.prefix) {
+                visible.remove_header(&header.name);
+            }
+        }
+        for name in rule.cookies.iter() {
+            if has_cookie(visible, name) {
+                remove_cookie(visible, name);
+            }
+        }
     }
     let sent = visible.path.clone();
     for _ in 0..MAX_ROUNDS {
@@ -45,11 +60,28 @@ pub(crate) fn strip(policies: &Policies, applicable: Applicable<'_>, visible: &m
     false
 }
 
+/// Whether somebody could read a token in a header that begins tokens with `prefix`.
+fn may_hold(visible: &Visible, name: &str, prefix: &str) -> bool {
+    let word = prefix.trim().to_ascii_lowercase();
+    let holds = |value: &str| value.to_ascii_lowercase().contains(&word);
+    visible.headers.iter().any(|(header, value)| header == name && holds(value))
+}
+
+/// Whether there is a cookie of this name, whatever blanks stand around it.
+fn has_cookie(visible: &Visible, name: &str) -> bool {
+    let mut lines = visible.headers.iter().filter(|(header, _)| header == "cookie");
+    lines.any(|(_, line)| line.split(';').any(|cookie| is_cookie(cookie, name)))
+}
+
+fn is_cookie(cookie: &str, name: &str) -> bool {
+    cookie.split_once('=').is_some_and(|(known, _)| known.trim() == name)
+}
+
 /// All cookies in one line (RFC 9113 section 8.2.3 allows that), without those of this name.
 fn remove_cookie(visible: &mut Visible, name: &str) {
     let lines = visible.headers.iter().filter(|(header, _)| header == "cookie");
     let cookies = lines.flat_map(|(_, line)| line.split(';')).map(|cookie| cookie.trim_matches(' '));
-    let is_other = |cookie: &&str| cookie.split_once('=').is_none_or(|(known, _)| known != name);
+    let is_other = |cookie: &&str| !is_cookie(cookie, name);
     let kept: Vec<&str> = cookies.filter(|cookie| !cookie.is_empty()).filter(is_other).collect();
     let kept = kept.join("; ");
     visible.remove_header("cookie");

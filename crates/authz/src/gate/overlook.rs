@@ -9,7 +9,7 @@
 use super::{Given, Seal, check_request, judged, known_host, same_caller};
 use crate::authenticate::{self, Authenticated, KeyContext, Visible};
 use crate::claims::Claims;
-use crate::decision::{Allow, AllowParts, Decision, Deny};
+use crate::decision::{Allow, AllowParts, Decision, Deny, Hop};
 use crate::hops;
 use crate::policies::{Labels, Policies, Workload};
 use crate::reason::Reason;
@@ -35,8 +35,8 @@ pub fn overlook(
     let onward = match says(deny.reason) {
         _ if !mode.is_on(now) => None,
         Says::Never => None,
-        Says::Bad => onward(policies, request, target, mode, None),
-        Says::Good => onward(policies, request, target, mode, given),
+        Says::Bad => onward(policies, request, target, mode, None, &deny),
+        Says::Good => onward(policies, request, target, mode, given, &deny),
     };
     let Some(Onward { claims, by_api_key, visible }) = onward else { return Decision::Deny(deny) };
     let parts = AllowParts {
@@ -126,6 +126,7 @@ fn onward(
     target: &Target,
     mode: &ShadowMode,
     given: Option<&Given<'_>>,
+    deny: &Deny,
 ) -> Option<Onward> {
     check_request(request).ok()?;
     let request = judged(policies, request).ok()?;
@@ -133,8 +134,19 @@ fn onward(
     if !mode.covers(way.destination) {
         return None;
     }
-    let proven = given.and_then(|given| proven(policies, &request, &way, given));
-    proven.or_else(|| of_nobody(policies, &request, &way))
+    // What the gateway denies by a rule or a provider of its own (addresses, a firewall) it denies for all that is behind
+    // it, and has done so before: one service in shadow mode does not lift it.
+    let by_rule =
+        matches!(deny.reason, Reason::DeniedByPolicy | Reason::DeniedByProvider | Reason::CustomProviderUnavailable);
+    if by_rule && deny.hop == Hop::Gateway && !mode.covers(way.stops.first().copied()) {
+        return None;
+    }
+    match given.map(|given| proven(policies, &request, &way, given)) {
+        // Where nobody is proven, what looks like a credential was not looked at (a CORS preflight) or is none to us.
+        Some(Ok(onward)) if onward.claims.is_some() => Some(onward),
+        Some(Err(reason)) if says(reason) == Says::Never => None,
+        _ => of_nobody(policies, &request, &way),
+    }
 }
 
 /// The workloads on a request's way.
@@ -165,7 +177,7 @@ impl<'a> Way<'a> {
 
 /// The request as it goes on behind authentication, which must succeed at every workload: as if the policies had
 /// allowed.
-fn proven(policies: &Policies, request: &Request, way: &Way<'_>, given: &Given<'_>) -> Option<Onward> {
+fn proven(policies: &Policies, request: &Request, way: &Way<'_>, given: &Given<'_>) -> Result<Onward, Reason> {
     let key = KeyContext {
         lookup: given.api_key,
         pepper: given.pepper,
@@ -179,12 +191,12 @@ fn proven(policies: &Policies, request: &Request, way: &Way<'_>, given: &Given<'
         let (applicable, visible) = (policies.of_workload(*stop), std::mem::take(&mut onward.visible));
         let Authenticated { claims, by_key, visible, .. } =
             authenticate::authenticate(policies, applicable, visible, &request.method, given.keys, &key, given.now)
-                .ok()?;
+                .map_err(|refused| refused.reason)?;
         let (one, other) = ((onward.claims.as_ref(), onward.by_api_key), (claims.as_ref(), by_key));
-        same_caller(policies, one, other).ok()?;
+        same_caller(policies, one, other).map_err(|deny| deny.reason)?;
         onward = Onward { claims: onward.claims.or(claims), by_api_key: onward.by_api_key || by_key, visible };
     }
-    Some(onward)
+    Ok(onward)
 }
 
 /// The request without any credential, and with nothing that says who calls.

@@ -153,6 +153,20 @@ fn what_was_refused_does_not_go_on() {
     headers.sort();
     let expected = [("accept", "*/*"), ("cookie", "a=1; b=2; c=3")].map(|(n, v)| (n.to_owned(), v.to_owned()));
     assert_eq!(headers, expected);
+    // What is no token to the policies, but may be to a backend.
+    for value in ["bearer e30.e30.e30", "BEARER\te30.e30.e30", "Basic x, bearer y"] {
+        let request = with_header(crate::support::request("GET", "/a"), "authorization", value);
+        let request = with_header(request, "cookie", "session =x; a=1;\tsession=y");
+        let allow = self::allow(shadowed(&world, &on(), &request, &workload()));
+        let cookie = ("cookie".to_owned(), "a=1".to_owned());
+        assert_eq!(allow.upstream_headers(), [cookie], "{value}");
+    }
+    // Nobody looks at the tokens of a CORS preflight.
+    let preflight = [("origin", "https://a.example"), ("access-control-request-method", "GET")];
+    let preflight =
+        preflight.into_iter().fold(crate::support::request("OPTIONS", "/a"), |r, (n, v)| with_header(r, n, v));
+    let allow = self::allow(shadowed(&world, &on(), &bearer(preflight, bad), &workload()));
+    assert!(allow.upstream_headers().iter().all(|(name, _)| name != "authorization"), "{allow:?}");
     // What is no token of the policies is not theirs to take.
     let basic = with_header(crate::support::request("GET", "/a?access_token="), "authorization", "Basic YTpi");
     let decision = shadowed(&world, &on(), &basic, &workload());
@@ -197,6 +211,36 @@ fn a_request_for_another_workload_is_enforced() {
             assert_eq!(decision.is_allowed(), overlooked, "{workloads} {api_id} {path}: {decision:?}");
             assert_eq!(decision.would_deny().is_some(), overlooked);
         }
+    }
+}
+
+#[test]
+fn a_rule_of_the_gateway_is_not_lifted_for_one_service() {
+    let files = [
+        ("access.yaml", include_str!("../../../../examples/bookinfo/access.yaml")),
+        ("gateway.yaml", include_str!("../../../../examples/bookinfo/gateway.yaml")),
+        ("mesh.yaml", include_str!("../../../../examples/bookinfo/mesh.yaml")),
+        ("routes.yaml", include_str!("../../../../examples/bookinfo/routes.yaml")),
+        ("services.yaml", include_str!("../../../../examples/bookinfo/services.yaml")),
+    ];
+    let world = World::of_files(&files);
+    let (stage, domain) = ("$default".to_owned(), "api.bookinfo.example".to_owned());
+    let api = Target::ApiGateway { api_id: "bookinfo".to_owned(), stage, domain: domain.clone() };
+    let get = Request { host: domain, ..request("GET", "/reviews/0") };
+    let rows = [
+        ("bookinfo", Reason::DeniedByPolicy, Hop::Gateway, false),
+        ("bookinfo", Reason::DeniedByProvider, Hop::Gateway, false),
+        ("bookinfo", Reason::CustomProviderUnavailable, Hop::Gateway, false),
+        ("bookinfo", Reason::DeniedNoMatch, Hop::Gateway, true),
+        ("bookinfo", Reason::DeniedByPolicy, Hop::Destination, true),
+        ("bookinfo,istio-system/istio=ingressgateway", Reason::DeniedByPolicy, Hop::Gateway, true),
+        ("*", Reason::DeniedByPolicy, Hop::Gateway, true),
+    ];
+    for (workloads, reason, hop, overlooked) in rows {
+        let mode = ShadowMode::new(workloads, NOW + 1).unwrap();
+        let deny = Deny::new(reason, hop, "");
+        let decision = overlook(&world.policies, &get, &api, &mode, Some(&world.given()), NOW, deny);
+        assert_eq!(decision.is_allowed(), overlooked, "{workloads} {reason} {hop:?}");
     }
 }
 

@@ -44,7 +44,27 @@ const ROWS: &[(&str, &[&str])] = &[
     (
         "  Rest: {Type: AWS::ApiGateway::RestApi, Properties: {DisableExecuteApiEndpoint: !If [A, true, false]}}
   Mapping: {Type: AWS::ApiGateway::BasePathMapping, Properties: {RestApiId: !Ref Rest, DomainName: !Ref Domain}}\n",
+        &["perhaps-around-gateway"],
+    ),
+    // A second domain: without mutual TLS, with it, and one that is not in the template.
+    (
+        "  Own: {Type: AWS::ApiGatewayV2::Api, Properties: {ProtocolType: HTTP, DisableExecuteApiEndpoint: true}}
+  Mapping: {Type: AWS::ApiGatewayV2::ApiMapping, Properties: {ApiId: !Ref Own, DomainName: !Ref Domain, Stage: $default}}
+  Open: {Type: AWS::ApiGatewayV2::DomainName, Properties: {DomainName: o.example}}
+  Second: {Type: AWS::ApiGatewayV2::ApiMapping, Properties: {ApiId: !Ref Own, DomainName: !Ref Open, Stage: $default}}\n",
+        &["execute-api-beside-mutual-tls"],
+    ),
+    (
+        "  Own: {Type: AWS::ApiGatewayV2::Api, Properties: {ProtocolType: HTTP, DisableExecuteApiEndpoint: true}}
+  Mapping: {Type: AWS::ApiGatewayV2::ApiMapping, Properties: {ApiId: !Ref Own, DomainName: !Ref Domain, Stage: $default}}
+  Second: {Type: AWS::ApiGatewayV2::ApiMapping, Properties: {ApiId: !Ref Own, DomainName: m.example, Stage: $default}}\n",
         &[],
+    ),
+    (
+        "  Own: {Type: AWS::ApiGatewayV2::Api, Properties: {ProtocolType: HTTP, DisableExecuteApiEndpoint: true}}
+  Mapping: {Type: AWS::ApiGatewayV2::ApiMapping, Properties: {ApiId: !Ref Own, DomainName: !Ref Domain, Stage: $default}}
+  Second: {Type: AWS::ApiGatewayV2::ApiMapping, Properties: {ApiId: !Ref Own, DomainName: !Ref Name, Stage: $default}}\n",
+        &["perhaps-around-gateway"],
     ),
     (
         "  Own:
@@ -85,7 +105,55 @@ const ROWS: &[(&str, &[&str])] = &[
         "  Allow: {Type: AWS::Lambda::Permission, Properties: {FunctionName: !Ref Orders, Principal: \"123456789012\"}}\n",
         &[],
     ),
+    (
+        "  Allow: {Type: AWS::Lambda::Permission, Properties: {FunctionName: !Ref Orders, Principal: \"*\", SourceArn: \"arn:aws:execute-api:eu-central-1:123456789012:*\"}}\n",
+        &["permission-for-any-api"],
+    ),
+    (
+        "  Allow: {Type: AWS::Lambda::Permission, Properties: {FunctionName: !Ref Orders, Principal: \"*\", SourceArn: \"*\"}}\n",
+        &["permission-for-everybody"],
+    ),
+    (
+        "  Allow: {Type: AWS::Lambda::Permission, Properties: {FunctionName: !Ref Orders, Principal: apigateway.amazonaws.com, SourceArn: \"arn:aws:execute-api:eu-central-1:123456789012:?bcdefghij/*\"}}\n",
+        &["permission-for-any-api"],
+    ),
+    (
+        "  Allow: {Type: AWS::Lambda::Permission, Properties: {FunctionName: !Ref Orders, Principal: !Ref Who}}\n",
+        &["perhaps-around-gateway"],
+    ),
+    (
+        "  Allow: {Type: AWS::Lambda::Permission, Properties: {FunctionName: !Ref Orders, Principal: !Ref AWS::AccountId}}\n",
+        &[],
+    ),
+    // A webhook of its own, with the permission that its open URL needs.
+    (
+        "  Hook: {Type: AWS::Lambda::Function, Properties: {}}
+  Url: {Type: AWS::Lambda::Url, Properties: {TargetFunctionArn: !Ref Hook, AuthType: NONE}}
+  Allow: {Type: AWS::Lambda::Permission, Properties: {FunctionName: !Ref Hook, Principal: \"*\", FunctionUrlAuthType: NONE}}\n",
+        &[],
+    ),
+    // A load balancer with the function, and one with another.
+    (
+        "  Balancer: {Type: AWS::ElasticLoadBalancingV2::LoadBalancer, Properties: {Scheme: internet-facing}}
+  Allow: {Type: AWS::Lambda::Permission, Properties: {FunctionName: !GetAtt Orders.Arn, Principal: elasticloadbalancing.amazonaws.com}}
+  Targets: {Type: AWS::ElasticLoadBalancingV2::TargetGroup, Properties: {TargetType: lambda, Targets: [{Id: !GetAtt Orders.Arn}]}}\n",
+        &["function-behind-load-balancer"],
+    ),
+    (
+        "  Hook: {Type: AWS::Lambda::Function, Properties: {}}
+  Allow: {Type: AWS::Lambda::Permission, Properties: {FunctionName: !Ref Hook, Principal: elasticloadbalancing.amazonaws.com}}\n",
+        &[],
+    ),
     // Function URLs.
+    (
+        "  Live: {Type: AWS::Lambda::Alias, Properties: {FunctionName: !Ref Orders, FunctionVersion: 1, Name: live}}
+  Url: {Type: AWS::Lambda::Url, Properties: {TargetFunctionArn: !Ref Live, AuthType: NONE}}\n",
+        &["function-url-around-gateway"],
+    ),
+    (
+        "  Url: {Type: AWS::Lambda::Url, Properties: {TargetFunctionArn: !Ref Orders, AuthType: !Ref UrlAuth}}\n",
+        &["perhaps-around-gateway"],
+    ),
     (
         "  Url: {Type: AWS::Lambda::Url, Properties: {TargetFunctionArn: !Ref Guard, AuthType: NONE}}\n",
         &["function-url-around-gateway"],
@@ -115,6 +183,20 @@ const ROWS: &[(&str, &[&str])] = &[
   Other: {Type: AWS::Lambda::Function, Properties: {}}\n",
         &[],
     ),
+    (
+        "  Second: {Type: AWS::ApiGatewayV2::Api, Properties: {ProtocolType: HTTP, Target: !GetAtt Orders.Arn}}\n",
+        &["function-behind-second-api"],
+    ),
+    // The route to the function asks IAM, and another one nobody.
+    (
+        "  Second: {Type: AWS::ApiGatewayV2::Api, Properties: {ProtocolType: HTTP}}
+  Other: {Type: AWS::Lambda::Function, Properties: {}}
+  ToOrders: {Type: AWS::ApiGatewayV2::Integration, Properties: {ApiId: !Ref Second, IntegrationType: AWS_PROXY, IntegrationUri: !GetAtt Orders.Arn}}
+  ToOther: {Type: AWS::ApiGatewayV2::Integration, Properties: {ApiId: !Ref Second, IntegrationType: AWS_PROXY, IntegrationUri: !GetAtt Other.Arn}}
+  Orderly: {Type: AWS::ApiGatewayV2::Route, Properties: {ApiId: !Ref Second, RouteKey: GET /a, AuthorizationType: AWS_IAM, Target: !Sub \"integrations/${ToOrders}\"}}
+  Health: {Type: AWS::ApiGatewayV2::Route, Properties: {ApiId: !Ref Second, RouteKey: GET /health, Target: !Sub \"integrations/${ToOther}\"}}\n",
+        &[],
+    ),
     // Backends: a public one beside a private integration, and one that nothing of ours leads to.
     (
         "  Backend: {Type: AWS::ApiGatewayV2::Integration, Properties: {ApiId: !Ref Api, IntegrationType: HTTP_PROXY, ConnectionType: VPC_LINK}}
@@ -127,6 +209,20 @@ const ROWS: &[(&str, &[&str])] = &[
         &["backend-on-the-internet"],
     ),
     ("  Balancer: {Type: AWS::ElasticLoadBalancingV2::LoadBalancer, Properties: {Name: a}}\n", &[]),
+    (
+        "  Backend: {Type: AWS::ApiGatewayV2::Integration, Properties: {ApiId: !Ref Api, IntegrationType: HTTP_PROXY, ConnectionType: VPC_LINK}}
+  Balancer: {Type: AWS::ElasticLoadBalancing::LoadBalancer, Properties: {}}
+  Other: {Type: AWS::ElasticLoadBalancingV2::LoadBalancer, Properties: {Scheme: !Ref Scheme}}\n",
+        &["backend-with-public-address", "perhaps-around-gateway"],
+    ),
+    // A public website beside the private backend.
+    (
+        "  Backend: {Type: AWS::ApiGatewayV2::Integration, Properties: {ApiId: !Ref Api, IntegrationType: HTTP_PROXY, ConnectionType: VPC_LINK, IntegrationUri: !Ref Listener}}
+  Listener: {Type: AWS::ElasticLoadBalancingV2::Listener, Properties: {LoadBalancerArn: !Ref Balancer}}
+  Balancer: {Type: AWS::ElasticLoadBalancingV2::LoadBalancer, Properties: {Scheme: internal}}
+  Website: {Type: AWS::ElasticLoadBalancingV2::LoadBalancer, Properties: {Scheme: internet-facing}}\n",
+        &["perhaps-around-gateway"],
+    ),
 ];
 
 #[test]
