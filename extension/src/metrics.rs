@@ -52,6 +52,7 @@ pub(crate) struct Ended<'a> {
 }
 
 /// One call to the application of a sidecar that has ended.
+#[cfg_attr(not(feature = "inbound"), allow(dead_code, reason = "that side alone is called"))]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Answered {
     /// The application's port.
@@ -167,6 +168,7 @@ impl Metrics {
     }
 
     /// Counts a call to the application.
+    #[cfg_attr(not(feature = "inbound"), allow(dead_code, reason = "that side alone is called"))]
     pub(crate) fn answered(&self, answered: &Answered) {
         let Answered { port, status, reason, duration } = *answered;
         let port: Arc<str> = port.to_string().into();

@@ -10,7 +10,7 @@ use crate::{Deps, Error};
 pub(crate) enum Bound {}
 
 impl Bound {
-    pub(crate) async fn new(config: &Inbound, _: &Egress, _: &Parts, _: &Deps) -> Result<Bound, Error> {
+    pub(crate) async fn new(config: &Inbound, _: &Egress, _: &[u16], _: &Parts, _: &Deps) -> Result<Bound, Error> {
         match *config {}
     }
 
