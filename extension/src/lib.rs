@@ -449,21 +449,20 @@ pub fn health(port: u16) -> Result<(), String> {
     inbound::health::ask(port)
 }
 
-/// Ends with SIGTERM or SIGINT.
-pub async fn terminated() {
+/// Ends with SIGTERM or SIGINT. The handlers are in place when this returns the future: a task that is stopped in the
+/// moment in which its ports open still ends in order. Must be called within a Tokio runtime.
+pub fn terminated() -> impl Future<Output = ()> + Send {
     use tokio::signal::unix::{SignalKind, signal};
-    let wait = |kind| async move {
-        match signal(kind) {
-            Ok(mut stream) => {
-                stream.recv().await;
-            }
+    let handlers = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    async move {
+        let (Ok(mut term), Ok(mut int)) = handlers else {
             // Without a handler the signal itself ends the process.
-            Err(_) => std::future::pending().await,
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            _ = term.recv() => (),
+            _ = int.recv() => (),
         }
-    };
-    tokio::select! {
-        () = wait(SignalKind::terminate()) => {}
-        () = wait(SignalKind::interrupt()) => {}
     }
 }
 

@@ -24,7 +24,7 @@ fn main() -> ExitCode {
         Err(error) => return complain(&format!("cannot start: {error}"), 1),
     };
     let config = Config::from_env(&ProcessEnv).named(&file_name());
-    let ended = runtime.block_on(run(config, Deps::system(), terminated()));
+    let ended = runtime.block_on(async { run(config, Deps::system(), terminated()).await });
     // Dropped, it would wait for a look-up of a host name that nobody answers, long past the time to leave.
     runtime.shutdown_background();
     match ended {

@@ -5,6 +5,7 @@
 mod common;
 
 use std::process::Stdio;
+use std::time::Duration;
 
 use common::FakeLambda;
 use platform::bundle::{self, Section};
@@ -258,4 +259,13 @@ spec: {selector: {matchLabels: {app: reviews}}, rules: [{to: [{operation: {paths
     let output = output.unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.code() == Some(64) && said.contains("the sidecar's own way out"), "{said}");
+}
+
+#[tokio::test]
+async fn a_signal_that_comes_before_anybody_waits_is_not_lost() {
+    let ended = extension::terminated();
+    let own = std::process::id().to_string();
+    // Without the handlers in place it ends this process.
+    assert!(Command::new("kill").args(["-TERM", &own]).status().await.unwrap().success());
+    tokio::time::timeout(Duration::from_secs(30), ended).await.unwrap();
 }
