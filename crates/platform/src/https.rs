@@ -9,7 +9,7 @@ use std::time::Duration;
 use identity::secret::Secret;
 use rustls::pki_types::CertificateDer;
 
-pub use reach::Reach;
+pub use reach::{Reach, canonical_address};
 use reach::{Guarded, Lookup, SystemLookup};
 
 /// Why a URL may not be fetched.

@@ -23,6 +23,8 @@ pub struct Life {
     pub environment: Option<String>,
     /// What the function calls directly: its own `no_proxy` and `NO_PROXY`, which in Lambda are in this environment, too.
     pub no_proxy: String,
+    /// Whether Lambda starts the function by the wrapper script, which takes what stands for everything out of it.
+    pub wrapped: bool,
 }
 
 /// `CAUSEWAY_METRICS`.
@@ -75,6 +77,7 @@ impl Default for Life {
             metrics: Metrics::Off,
             environment: None,
             no_proxy: String::new(),
+            wrapped: true,
         }
     }
 }
@@ -98,7 +101,10 @@ impl Life {
         // Nothing that is wrong with them is an error: they are the function's.
         let own = ["no_proxy", "NO_PROXY"].map(|name| reader.optional(name).ok().flatten().unwrap_or_default());
         let no_proxy = own.join(",").trim_matches(',').to_owned();
-        Ok(Life { deadline_margin: Duration::from_millis(margin?), metrics, environment: environment?, no_proxy })
+        let wrapper = reader.optional("AWS_LAMBDA_EXEC_WRAPPER").ok().flatten().unwrap_or_default();
+        let wrapped = wrapper.rsplit('/').next() == Some("causeway-wrapper");
+        let deadline_margin = Duration::from_millis(margin?);
+        Ok(Life { deadline_margin, metrics, environment: environment?, no_proxy, wrapped })
     }
 }
 
