@@ -48,7 +48,8 @@ impl Exceptions {
         if self.said.swap(true, Ordering::Relaxed) {
             return;
         }
-        let for_all: Vec<&str> = if wrapped { Vec::new() } else { words(list).filter(|item| is_for_all(item)).collect() };
+        let for_all: Vec<&str> =
+            if wrapped { Vec::new() } else { words(list).filter(|item| is_for_all(item)).collect() };
         let found = covered(&items(list, wrapped), parts, namespace);
         if found.is_empty() && for_all.is_empty() {
             return;

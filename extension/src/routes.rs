@@ -226,7 +226,8 @@ mod tests {
         ] {
             assert!(known.covers(host), "{host}");
         }
-        for host in ["example.com", "www.partner.example", "bookinfo.example", "10.0.0.1", "[::1]", "[64:ff9b::a00:1]"] {
+        for host in ["example.com", "www.partner.example", "bookinfo.example", "10.0.0.1", "[::1]", "[64:ff9b::a00:1]"]
+        {
             assert!(!known.covers(host), "{host}");
         }
     }

@@ -126,7 +126,10 @@ fn no_exception_leads_all_calls_around_the_extension() {
                 let said = String::from_utf8_lossy(&output.stderr).into_owned();
                 assert!(said.contains(&format!("leaves {item} out of no_proxy")), "{shell}: {list}: {said}");
                 let java = &set["JAVA_TOOL_OPTIONS"];
-                assert!(!java.to_lowercase().contains("cluster.local") && !java.contains("/0") && !java.contains("|*|"), "{shell}: {list}: {java}");
+                assert!(
+                    !java.to_lowercase().contains("cluster.local") && !java.contains("/0") && !java.contains("|*|"),
+                    "{shell}: {list}: {java}"
+                );
             }
         }
         for item in kept {

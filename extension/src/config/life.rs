@@ -77,7 +77,7 @@ impl Default for Life {
             metrics: Metrics::Off,
             environment: None,
             no_proxy: String::new(),
-            wrapped: true,
+            wrapped: false,
         }
     }
 }
@@ -237,11 +237,12 @@ mod tests {
             ("CAUSEWAY_METRICS_PORT", "9100"),
             ("CAUSEWAY_DEADLINE_MARGIN_MS", "0"),
             ("NO_PROXY", "db.internal"),
+            ("AWS_LAMBDA_EXEC_WRAPPER", "/opt/causeway-wrapper"),
             ("no_proxy", "a,b"),
         ]);
         let life = read(&env).unwrap();
         assert_eq!((life.metrics, life.deadline_margin), (Metrics::Prometheus(9_100), Duration::ZERO));
-        assert_eq!(life.no_proxy, "a,b,db.internal");
+        assert_eq!((life.no_proxy.as_str(), life.wrapped), ("a,b,db.internal", true));
         for (name, value) in [
             ("CAUSEWAY_METRICS", "on"),
             ("CAUSEWAY_METRICS_PORT", "0"),

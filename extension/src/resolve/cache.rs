@@ -127,8 +127,7 @@ impl Cache {
             let mut found = entry.found.iter().flat_map(|(found, _)| found.iter());
             found.any(|other| canonical_address(*other) == address) || entry.earlier.has(address, now)
         };
-        self.mesh.has_address(address)
-            || self.lock().iter().any(|(name, entry)| has(entry) && self.mesh.has_name(name))
+        self.mesh.has_address(address) || self.lock().iter().any(|(name, entry)| has(entry) && self.mesh.has_name(name))
     }
 
     fn look(self: &Arc<Self>, name: &str) -> Look {
