@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use e2e::function::Function;
 use e2e::mesh::Mesh;
+use e2e::process::PATIENCE;
 use e2e::recorder::Recorder;
 use e2e::relay::Relay;
 use e2e::world::{self, World};
@@ -92,6 +93,24 @@ impl Scene {
         self.function.invoke(&json!({ "calls": calls }), &[]).await
     }
 
+    /// Invokes it until a call is answered: the emulator itself may need a turn or two until it has let go of an
+    /// environment that has failed.
+    async fn answered(&self) -> Result<(), String> {
+        let mut last = String::new();
+        let answered = async {
+            loop {
+                last = match self.calls(get("/ratings/0")).await {
+                    Ok(answer) if statuses(&answer) == [Some(200)] => return,
+                    Ok(answer) => answer.to_string(),
+                    Err(error) => error,
+                };
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let in_time = tokio::time::timeout(PATIENCE, answered).await;
+        in_time.map_err(|_| format!("found no answer of 200, the last one is {last}\n{}", self.said()))
+    }
+
     /// The same on a managed instance, whose emulator sends an invocation away while the runtime does not ask for one.
     async fn calls_when_idle(&self, calls: Value) -> Result<Value, String> {
         loop {
@@ -136,8 +155,8 @@ async fn no_call_is_lost_in_freezes_between_invocations() -> Outcome {
         let sandbox = scene.function.sandbox()?;
         sandbox.freeze().await?;
         match cycle % 3 {
-            0 => scene.wire.cut(),
-            1 => scene.wire.spoil(),
+            0 => scene.wire.cut().await?,
+            1 => scene.wire.spoil().await?,
             _ => {}
         }
         tokio::time::sleep(NAP).await;
@@ -163,7 +182,7 @@ async fn no_call_is_lost_that_a_freeze_interrupts() -> Outcome {
             let sandbox = scene.function.sandbox()?;
             sandbox.freeze().await?;
             if cut {
-                scene.wire.cut();
+                scene.wire.cut().await?;
             }
             // The answer, if it can, comes while nobody is awake to read it.
             scene.app.hold(false);
@@ -209,16 +228,7 @@ async fn an_environment_that_is_begun_again_has_its_extension() -> Outcome {
         // Lambda says which it was; the emulator may say nothing.
         let failure = scene.function.invoke(&event, &[]).await;
         assert!(failure.as_ref().map_or(true, |failure| failure["errorType"].is_string()), "{fault}: {failure:?}");
-        let mut answer = scene.calls(get("/ratings/0")).await;
-        for _ in 0..3 {
-            // The emulator itself may need another turn until it has let go of the environment before.
-            if answer.as_ref().is_ok_and(|answer| statuses(answer) == [Some(200)]) {
-                break;
-            }
-            answer = scene.calls(get("/ratings/0")).await;
-        }
-        let answer = answer?;
-        assert_eq!(statuses(&answer), [Some(200)], "{fault}: {answer}\n{}", scene.said());
+        scene.answered().await.map_err(|error| format!("{fault}: {error}"))?;
         let starts = scene.said().matches(r#""event":"start""#).count();
         assert!(starts >= 2, "{fault}: {starts}\n{}", scene.said());
         assert!(!scene.said().contains("not_listening"), "{fault}\n{}", scene.said());
@@ -288,16 +298,7 @@ async fn https_of_a_function_ends_at_the_extension_beside_it() -> Outcome {
             // Lambda says that it crashed; the emulator may say nothing.
             let _ = scene.function.invoke(&json!({"crash": true, "calls": []}), &[]).await;
         }
-        let mut answer = scene.calls(get("/ratings/0")).await;
-        for _ in 0..3 {
-            // The emulator itself may need another turn until it has let go of the environment before.
-            if answer.as_ref().is_ok_and(|answer| statuses(answer) == [Some(200)]) {
-                break;
-            }
-            answer = scene.calls(get("/ratings/0")).await;
-        }
-        let answer = answer?;
-        assert_eq!(statuses(&answer), [Some(200)], "crash {crash}: {answer}\n{}", scene.said());
+        scene.answered().await.map_err(|error| format!("crash {crash}: {error}"))?;
         authorities.push(std::fs::read_to_string(&ca).map_err(|error| error.to_string())?);
     }
     assert!(authorities.iter().all(|authority| authority.contains("BEGIN CERTIFICATE")), "{authorities:?}");
