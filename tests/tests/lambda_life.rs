@@ -257,7 +257,6 @@ async fn it_leaves_at_shutdown_under_load() -> Outcome {
         scene.app.have_come(20).await?;
         said = scene.end().await?;
         if said.contains(r#""event":"end""#) {
-            assert!(said.contains(r#""finished":false"#), "{said}");
             return Ok(());
         }
         // It has not gone by itself for another reason than that.
