@@ -1,8 +1,9 @@
 //! What `no_proxy` leads around the extension, said once.
 //!
 //! The wrapper script leaves out what stands for everything, and says so. The rest it cannot judge: only the extension
-//! knows the names of services. Where the function's start does not go through the script, nothing is left out. A call that goes around has no identity, no rules and no log line, and nothing of it is seen but an
-//! address at the end (`bypass`).
+//! knows the names of services. Where the function's start does not go through the script, nothing is left out. A call
+//! that goes around has no identity, no rules and no log line, and nothing of it is seen but an address at the end
+//! (`bypass`).
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
