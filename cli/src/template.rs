@@ -7,6 +7,7 @@ mod parts;
 mod rest;
 mod sam;
 mod v2;
+mod variables;
 mod ways;
 mod yaml;
 
@@ -60,6 +61,7 @@ impl Templates {
         let root = yaml::read(text).map_err(|(line, message)| vec![format!("{file}:{line}: {message}")])?;
         let mut reader = Reader {
             file,
+            root: &root,
             resources: root.get("Resources").map(Node::members).unwrap_or_default(),
             globals: root.get("Globals"),
             apis: Vec::new(),
@@ -113,6 +115,8 @@ impl Templates {
 
 struct Reader<'a> {
     file: &'a str,
+    /// The whole template.
+    root: &'a Node,
     resources: &'a [Member],
     globals: Option<&'a Node>,
     apis: Vec<Api>,

@@ -55,7 +55,7 @@ pub(crate) struct Call {
 }
 
 /// Whether a value is the one that is asked about.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Could {
     No,
     /// Only the deployment knows.
