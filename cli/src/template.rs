@@ -2,6 +2,7 @@
 //!
 //! Nothing is dropped in silence: what could add or change a route and cannot be read is an error.
 
+mod functions;
 mod openapi;
 mod parts;
 mod rest;
@@ -15,8 +16,9 @@ use std::path::Path;
 
 use authz::api::{Access, Api, ApiKind, ApiSet, Authorizer, AuthorizerKind, Route, Text, VERSION};
 
+pub(crate) use self::functions::{is_published_alias, words};
 pub(crate) use self::parts::{Domain, Function, Integration};
-pub(crate) use self::ways::{Call, Could, Place, Ways};
+pub(crate) use self::ways::{Call, Could, Permission, Place, Ways};
 use self::yaml::{Member, Node, Value};
 use crate::configuration::read_text;
 

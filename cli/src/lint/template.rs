@@ -16,7 +16,7 @@ use authz::{ApiGatewayInfo, Policies};
 use istio::Resources;
 
 use super::finding::{Code, Finding, Findings};
-use crate::template::{Function, Templates};
+use crate::template::{Function, Templates, is_published_alias, words};
 
 /// What is looked at.
 pub(super) struct Deployment<'a> {
@@ -61,8 +61,15 @@ impl<'a> Deployment<'a> {
     /// The function of an authorizer, if it is in the templates.
     pub(super) fn function(&self, authorizer: &Authorizer) -> Option<&'a Function> {
         let reference = authorizer.function.as_ref()?.as_str();
-        let words: Vec<&str> = reference.split(|c: char| !c.is_ascii_alphanumeric()).collect();
-        self.templates.functions().iter().find(|function| words.contains(&function.name.as_str()))
+        let words: Vec<&str> = words(reference).collect();
+        let is_named = |function: &&Function| {
+            words.contains(&function.name.as_str()) || function.aliases.iter().any(|one| words.contains(&one.as_str()))
+        };
+        let is_published = |function: &&Function| {
+            words.iter().any(|word| is_published_alias(word, &function.name)) && function.is_published
+        };
+        let functions = self.templates.functions();
+        functions.iter().find(is_named).or_else(|| functions.iter().find(is_published))
     }
 
     /// The `ApiGateway` documents that can be for this API.

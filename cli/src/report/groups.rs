@@ -10,7 +10,7 @@ use super::lines;
 pub(super) const MAX_GROUPS: usize = if cfg!(test) { 1_000 } else { 100_000 };
 
 /// Bytes of the texts of all groups together.
-pub(super) const MAX_BYTES: usize = if cfg!(test) { 1 << 16 } else { 128 << 20 };
+pub(super) const MAX_BYTES: usize = if cfg!(test) { 1 << 18 } else { 128 << 20 };
 
 /// Bytes of one text; decision lines have as many.
 const MAX_TEXT: usize = 512;

@@ -11,6 +11,10 @@ use super::{Reader, kind, properties};
 pub(crate) struct Function {
     /// Its logical id.
     pub(crate) name: String,
+    /// The logical ids of its aliases and versions.
+    pub(crate) aliases: Vec<String>,
+    /// Whether SAM makes an alias of it.
+    pub(crate) is_published: bool,
     /// Whether it has a variable whose name begins with `CAUSEWAY_`.
     pub(crate) is_causeway: bool,
     /// Whether it may have variables that the template does not show.

@@ -48,6 +48,8 @@ impl<'a> Reader<'a> {
         all.members.append(&mut below.members);
         self.functions.push(Function {
             name: resource.name.clone(),
+            aliases: self.aliases_of(&resource.name),
+            is_published: self.is_published(resource),
             is_causeway: all.members.iter().any(|(member, _)| member.name.starts_with("CAUSEWAY_")),
             hides_variables: all.are_hidden,
             response: all.find("CAUSEWAY_RESPONSE").map(|node| self.text(node)),

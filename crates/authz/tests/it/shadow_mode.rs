@@ -227,7 +227,7 @@ fn a_misspelt_workload_is_known_to_nobody() {
     let selected = "apiVersion: security.istio.io/v1
 kind: RequestAuthentication
 metadata: { name: a, namespace: shop }
-spec: { selector: { matchLabels: { app: cart } }, jwtRules: [{ issuer: a, jwks: '{\"keys\":[]}' }] }
+spec: { selector: { matchLabels: { app: cart } }, jwtRules: [{ issuer: a, jwksUri: 'https://a.example/jwks' }] }
 ---
 apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy

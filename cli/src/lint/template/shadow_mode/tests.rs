@@ -2,10 +2,10 @@
 
 use crate::lint::tests::found;
 
-/// An HTTP API with an authorizer whose function has this environment, below these parameters and conditions.
-fn template(above: &str, environment: &str, ttl: &str) -> String {
+/// An HTTP API with an authorizer whose function has this environment, with these parameters and conditions beside it.
+fn template(beside: &str, environment: &str, ttl: &str) -> String {
     format!(
-        "{above}Resources:
+        "Resources:
   Guard:
     Type: AWS::Serverless::Function
     Properties:
@@ -23,7 +23,7 @@ fn template(above: &str, environment: &str, ttl: &str) -> String {
       EnableSimpleResponses: true
       IdentitySource: [$request.header.Authorization]
       AuthorizerResultTtlInSeconds: {ttl}
-"
+{beside}"
     )
 }
 
@@ -37,7 +37,7 @@ Conditions:
   Round: !Condition Round
 ";
 
-/// Above the resources, an environment, and whether it is found: with a TTL of 0, and the word for it with one of 60.
+/// What stands beside the resources, an environment, and whether it is found: with a TTL of 0, and the word for it with one of 60.
 const ROWS: &[(&str, &str, bool, &str)] = &[
     ("", "{Variables: {CAUSEWAY_SHADOW_WORKLOADS: shop}}", true, "is"),
     ("", "{Variables: {CAUSEWAY_SHADOW_WORKLOADS: \" \", CAUSEWAY_ENVIRONMENT: dev}}", false, ""),
@@ -94,9 +94,9 @@ const ROWS: &[(&str, &str, bool, &str)] = &[
 #[test]
 fn shadow_mode_is_seen_behind_conditions_and_functions() {
     let mut wrong = Vec::new();
-    for (above, environment, on, cached) in ROWS {
+    for (beside, environment, on, cached) in ROWS {
         let said = |code: &str, ttl: &str| -> Vec<String> {
-            let all = found(&template(above, environment, ttl)).into_iter();
+            let all = found(&template(beside, environment, ttl)).into_iter();
             all.filter(|finding| finding.code == code).map(|finding| finding.message).collect()
         };
         let mut right =
@@ -108,10 +108,33 @@ fn shadow_mode_is_seen_behind_conditions_and_functions() {
             _ => false,
         };
         if !right {
-            wrong.push(format!("{above}{environment}: {:?}, {found:?}", said("shadow-mode", "0")));
+            wrong.push(format!("{beside}{environment}: {:?}, {found:?}", said("shadow-mode", "0")));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// An authorizer that asks an alias asks the function behind it.
+#[test]
+fn an_alias_has_the_variables_of_its_function() {
+    let shadowed = "{Variables: {CAUSEWAY_SHADOW_WORKLOADS: shop}}";
+    for (alias, named) in [
+        ("", "!Ref Guard.Alias"),
+        ("", "!Ref GuardAliaslive"),
+        ("", "!Sub \"arn:${GuardAliaslive}/invocations\""),
+        (
+            "  Now: {Type: AWS::Lambda::Alias, Properties: {FunctionName: !Ref Guard, FunctionVersion: 1, Name: now}}\n",
+            "!Ref Now",
+        ),
+    ] {
+        let text = template(alias, shadowed, "60").replace("!GetAtt Guard.Arn", named);
+        let text = text.replace(
+            "    Properties:\n      Environment",
+            "    Properties:\n      AutoPublishAlias: live\n      Environment",
+        );
+        let cached = found(&text).into_iter().filter(|finding| finding.code == "shadow-mode-cached").count();
+        assert_eq!(cached, 1, "{named}");
+    }
 }
 
 /// A function of somebody else, whose variables are not shown, is nobody's authorizer.
@@ -119,6 +142,6 @@ fn shadow_mode_is_seen_behind_conditions_and_functions() {
 fn other_functions_may_hide_their_variables() {
     let other =
         "  Other: {Type: AWS::Lambda::Function, Properties: {Environment: {Variables: !FindInMap [A, B, C]}}}\n";
-    let text = template("", "{Variables: {CAUSEWAY_ENVIRONMENT: dev}}", "0") + other;
+    let text = template(other, "{Variables: {CAUSEWAY_ENVIRONMENT: dev}}", "0");
     assert!(found(&text).iter().all(|finding| finding.code != "shadow-mode"));
 }
