@@ -1,4 +1,4 @@
-//! The SAM template: it is valid, and what CloudFormation makes of it is what the design promises.
+//! The SAM template: it is valid, and what CloudFormation makes of it is what it has to be.
 //!
 //! Building it is `make sam`, which takes minutes; see docs/deploy.md.
 
