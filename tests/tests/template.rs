@@ -73,9 +73,13 @@ const MISTAKES: [(&str, &str, &str); 103] = [
         "!Split [\":\", \"::::::1:1\"]",
         "is not published anew with the configuration layer",
     ),
-    (" ${RevocationsMaxAge}\n", "\n", "is not published anew with the parameter RevocationsMaxAge"),
+    (" ${RevocationsMaxAge}\"", "\"", "is not published anew with the parameter RevocationsMaxAge"),
     ("${RateLimit} ${RateLimitOutage}", "${RateLimit}", "is not published anew with the parameter RateLimitOutage"),
-    ("${ShadowWorkloads} ${ShadowUntil}", "${ShadowWorkloads}", "is not published anew with the parameter ShadowUntil"),
+    (
+        "${ShadowWorkloads} ${ShadowUntil}\"",
+        "${ShadowWorkloads}\"",
+        "is not published anew with the parameter ShadowUntil",
+    ),
     ("    UpdateReplacePolicy: Retain\n    Metadata:\n", "    Metadata:\n", "nothing can be rolled back to it"),
     (
         "!If [ConcurrencyIsReserved, !Ref ReservedConcurrency, !Ref AWS::NoValue]",

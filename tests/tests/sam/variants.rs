@@ -58,7 +58,13 @@ const MISTAKES: &[Mistake] = &[
     ("    Default: dev\n", "    Default: Dev\n", "the parameter EnvironmentName does not take its own default"),
     ("    MaxLength: 80\n", "", "the parameter ShadowWorkloads takes 'aaaa"),
     ("    MaxLength: 80\n", "    MaxLength: 90\n", "the longest value of ShadowWorkloads is not"),
-    ("${ShadowUntil}\n", "${ShadowUntil} ${ShadowUntil}\n", "may have a description of 271 characters"),
+    ("${ShadowUntil}\"", "${ShadowUntil} ${ShadowUntil}\"", "may have a description of 272 characters"),
+    (
+        "Rates: !If [RatesAreLimited, !Sub \"${RateLimit} ${RateLimitOutage}\", \"\"]",
+        "Rates: !Sub \"${RateLimit} ${RateLimitOutage}\"",
+        "the function is the same with",
+    ),
+    ("${RateLimit} ${RateLimitOutage}", "${RateLimit}", "the function is another one with"),
     ("([01][0-9]|2[0-3]):[0-5]", "[0-9]{2}:[0-5]", "the parameter ShadowUntil takes '2026-12-31T24:00:00Z'"),
     (
         "  ShadowModeEnds:\n    RuleCondition: !Not [!Equals [!Ref ShadowWorkloads, \"\"]]\n",
