@@ -96,6 +96,8 @@ has_target = [ -d "$$(rustc --print target-libdir --target $(RUST_TARGET))" ]
 no_target = Rust has no standard library for it; `rustup target add $(RUST_TARGET)` gets one
 # The arguments of `causeway bundle` but its output; paths are relative to the checkout.
 CAUSEWAY_POLICIES ?= examples/bookinfo
+# What runs them; the path of a `causeway` that is built already saves building it.
+CAUSEWAY ?= $(CARGO) run --quiet --locked --package causeway --
 
 # cargo finds cargo-lambda, and cargo-lambda finds zig.
 build-%: export PATH := $(ROOT)/.tools/bin:$(PATH)
@@ -139,5 +141,5 @@ build-ExtensionLayer:
 
 build-ConfigurationLayer:
 	$(if $(ARTIFACTS_DIR),,$(error `sam build` runs this target, with ARTIFACTS_DIR set))
-	cd "$(ROOT)" && $(CARGO) run --quiet --locked --package causeway -- bundle $(CAUSEWAY_POLICIES) --output "$(CURDIR)/mesh.bundle"
+	cd "$(ROOT)" && $(CAUSEWAY) bundle $(CAUSEWAY_POLICIES) --output "$(CURDIR)/mesh.bundle"
 	install -D -m 644 "$(CURDIR)/mesh.bundle" "$(ARTIFACTS_DIR)/causeway/mesh.bundle"
