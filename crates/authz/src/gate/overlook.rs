@@ -205,12 +205,7 @@ impl<'a> Way<'a> {
 /// The request as it goes on behind authentication, which must succeed at every workload: as if the policies had
 /// allowed, but without what looks like a credential and was not verified (the tokens of a CORS preflight, `bearer` for
 /// `Bearer`). `None` is nobody's, or one that cannot be sent on without such.
-fn proven(
-    policies: &Policies,
-    request: &Request,
-    way: &Way<'_>,
-    given: &Given<'_>,
-) -> Result<Option<Onward>, Reason> {
+fn proven(policies: &Policies, request: &Request, way: &Way<'_>, given: &Given<'_>) -> Result<Option<Onward>, Reason> {
     let key = KeyContext {
         lookup: given.api_key,
         pepper: given.pepper,
