@@ -52,7 +52,9 @@ impl Check {
             return Err(Deny::new(Reason::PathInvalid, Hop::Request, "the path does not begin with /"));
         }
         let headers = headers(&http)?;
-        let known = headers.iter().find(|(name, _)| name == "x-request-id").map(|(_, id)| id.clone());
+        // An empty one says nothing, and must not hide Envoy's own.
+        let known = headers.iter().find(|(name, id)| name == "x-request-id" && !id.trim().is_empty());
+        let known = known.map(|(_, id)| id.clone());
         Ok(Self {
             request: Request {
                 method: http.method,

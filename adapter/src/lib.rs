@@ -56,7 +56,7 @@ use platform::log::Log;
 use platform::metrics::Output;
 use platform::panics;
 use platform::revocations::RevocationsSetup;
-use platform::shadow_mode;
+use platform::shadow_mode::{self, Latched};
 
 pub use answer::{CLIENT_ID_HEADER, IDENTITY_PREFIX, PRINCIPAL_HEADER};
 pub use config::Config;
@@ -161,7 +161,7 @@ struct Inner {
     log: Log,
     metrics: Metrics,
     place: Place,
-    shadow: Option<ShadowMode>,
+    shadow: Option<Latched>,
     /// What checks are answered by; replaced as a whole.
     serving: RwLock<Arc<Serving>>,
 }
@@ -250,8 +250,9 @@ impl Adapter {
         guarded(&place, &policies)?;
         let (log, metrics) = (deps.log.clone(), Metrics::default());
         if let Some(shadow) = &shadow {
-            log.write(&shadow_mode::announcement(shadow, deps.clock.unix()));
+            log.write(&shadow_mode::announcement(shadow, &policies, deps.clock.unix()));
         }
+        let shadow = shadow.map(Latched::new);
         let serving = RwLock::new(Serving::new(Front::new(policies, deps)?));
         Ok(Self(Arc::new(Inner { exchange, log, metrics, place, shadow, serving })))
     }
@@ -298,7 +299,7 @@ impl Adapter {
     /// The metrics in Prometheus' text format.
     pub fn metrics(&self) -> String {
         let exchange = self.0.exchange.as_ref().map(|exchange| (exchange.counters(), exchange.len()));
-        self.0.metrics.text(&self.serving().front.gauges(), exchange)
+        self.0.metrics.text(&self.serving().front.gauges(), exchange, self.0.shadow.is_some())
     }
 
     /// Answers one question of Envoy's.
@@ -324,7 +325,7 @@ impl Adapter {
             (decision, behind) = exchanged.unwrap_or_else(|panics::Panicked| (front::fault(), Behind::default()));
         }
         if let Some(asked) = &asked {
-            decision = self.overlooked(front, decision, asked);
+            decision = self.overlooked(front, decision, asked).await;
             if answer::is_of_nobody(&decision) {
                 // Nobody is proven: nothing that looks like a credential stays for the mesh to find.
                 behind = Behind::default();
@@ -350,9 +351,9 @@ impl Adapter {
 
 impl Adapter {
     /// Shadow mode, also for what was denied behind the gate: a claim that is no header, an exchange that failed.
-    fn overlooked(&self, front: &Front, decision: Decision, asked: &Check) -> Decision {
+    async fn overlooked(&self, front: &Front, decision: Decision, asked: &Check) -> Decision {
         let decision = match (decision, &self.0.shadow) {
-            (Decision::Deny(deny), Some(mode)) => front.overlook(deny, &asked.request, &asked.target, mode),
+            (Decision::Deny(deny), Some(mode)) => front.overlook(deny, &asked.request, &asked.target, mode).await,
             (decision, _) => decision,
         };
         answer::without_refused_tokens(decision, &asked.request)

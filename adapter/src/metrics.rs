@@ -111,8 +111,13 @@ impl Metrics {
         if decision.is_allowed() { &self.allowed } else { &self.denied }.observe(latency);
     }
 
-    /// The text of a scrape.
-    pub(crate) fn text(&self, gauges: &Gauges<'_>, exchange: Option<(&ExchangeCounters, usize)>) -> String {
+    /// The text of a scrape; with the rows of shadow mode where `shadow` says that there is one.
+    pub(crate) fn text(
+        &self,
+        gauges: &Gauges<'_>,
+        exchange: Option<(&ExchangeCounters, usize)>,
+        shadow: bool,
+    ) -> String {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let mut text = Text::default();
         let verdict = |reason: &Reason| if reason.status() == 200 { "allow" } else { "deny" };
@@ -121,7 +126,7 @@ impl Metrics {
             .zip(&self.decisions)
             .map(|(reason, count)| ([("verdict", verdict(reason)), ("reason", reason.as_str())], load(count)))
             .collect();
-        let shadowed = Reason::ALL.iter().zip(&self.shadowed).filter(|(reason, _)| reason.status() != 200);
+        let shadowed = Reason::ALL.iter().zip(&self.shadowed).filter(|(reason, _)| shadow && reason.status() != 200);
         let shadowed = shadowed
             .map(|(reason, count)| ([("verdict", "shadow"), ("reason", reason.as_str())], load(count)))
             .collect::<Vec<_>>();

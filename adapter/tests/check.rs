@@ -412,6 +412,15 @@ async fn a_decision_can_be_found_by_the_request_s_id_and_by_its_trace() {
     });
     let (_, line) = world.ask(asked).await;
     assert_eq!((&line["request_id"], &line["trace_id"]), (&json!("9f3c"), &json!(trace)), "{line}");
+    // A header that says nothing does not hide Envoy's own number.
+    for empty in ["", " "] {
+        let asked = edited(|a| {
+            "5".clone_into(&mut http(a).id);
+            http(a).headers.insert("x-request-id".to_owned(), empty.to_owned());
+        });
+        let (_, line) = world.ask(asked).await;
+        assert_eq!(line["request_id"], "5", "{line}");
+    }
 }
 
 #[tokio::test]

@@ -5,12 +5,15 @@
 mod common;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use adapter::{Adapter, CLIENT_ID_HEADER, Exchange, ExchangeConfig, PRINCIPAL_HEADER};
 use authz::{KeyState, ShadowMode};
 use common::issuer::{ISSUER, Issuer, NOW, reader, with};
 use common::{Act, Answer, Endpoint, World, check, decision, deps, key, place, policies, record};
-use platform::clock::FixedClock;
+use platform::clock::{Clock, FixedClock};
+use platform::front::Deps;
 use platform::https::Reach;
 use platform::log::Log;
 use platform::store::{self, ApiKeys};
@@ -87,8 +90,10 @@ async fn what_is_refused_is_taken_out_and_what_is_proven_is_told() {
     let (answer, _) = world.ask(&[("authorization", "Basic YTpi")]).await;
     assert_eq!((answer.status, answer.removed.contains(&"authorization".to_owned())), (200, false));
 
-    // The end.
+    // The end, which is for good: also when the clock is set back.
     world.clock.set(NOW + 60);
+    assert_ne!(world.ask(&[]).await.0.status, 200);
+    world.clock.set(NOW);
     for (name, headers, reason, _) in rows {
         let (answer, line) = world.ask(headers).await;
         assert_ne!(answer.status, 200, "{name}");
@@ -128,4 +133,67 @@ async fn a_key_without_its_token_goes_on_as_nobody_s() {
     for header in ["x-api-key", "authorization"] {
         assert!(answer.removed.contains(&header.to_owned()), "{header}: {answer:?}");
     }
+}
+
+#[tokio::test]
+async fn the_start_names_workloads_that_the_bundle_does_not_know() {
+    let issuer = Issuer::new();
+    for (workloads, unknown) in
+        [("bookinfo/app=ratings", json!(null)), ("bookinfo/app=rating", json!(["bookinfo/app=rating"]))]
+    {
+        let world = world(&issuer, NOBODY, None, workloads).await;
+        let line: serde_json::Value = serde_json::from_str(&world.lines.all()[0]).unwrap();
+        assert_eq!((&line["event"], &line["unknown"]["workloads"]), (&json!("shadow_mode"), &unknown), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn without_shadow_mode_there_are_no_numbers_of_it() {
+    let issuer = Issuer::new();
+    let store = Arc::new(store::Embedded::in_memory());
+    let deps = deps(store, Arc::new(FixedClock::at(NOW)), Log::memory().0);
+    let adapter = Adapter::new(place(), policies(&issuer, NOBODY), deps).unwrap();
+    assert!(!adapter.metrics().contains("shadow\""), "{}", adapter.metrics());
+}
+
+/// A clock with a bug: it panics when the seconds are asked for the given time.
+struct Falls {
+    at: u64,
+    asked: AtomicU64,
+}
+
+impl Clock for Falls {
+    fn now(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(NOW)
+    }
+
+    fn unix(&self) -> u64 {
+        assert_ne!(self.asked.fetch_add(1, Ordering::Relaxed), self.at, "a bug");
+        NOW
+    }
+}
+
+/// Also at the second look of shadow mode, which is the last one at the clock.
+#[tokio::test]
+async fn a_panic_anywhere_is_a_denial() {
+    let issuer = Issuer::new();
+    let mut denied = 0;
+    for at in 1.. {
+        let clock = Arc::new(Falls { at, asked: AtomicU64::new(0) });
+        let deps = Deps {
+            clock: clock.clone(),
+            ..deps(Arc::new(store::Embedded::in_memory()), Arc::new(FixedClock::at(NOW)), Log::memory().0)
+        };
+        let mode = Some(ShadowMode::new("bookinfo/app=reviews", NOW + 60).unwrap());
+        let adapter = Adapter::with_shadow_mode(place(), policies(&issuer, NOBODY), deps, None, mode).unwrap();
+        let answer = Answer::from(adapter.check(check("/ratings/0", &[])).await);
+        if clock.asked.load(Ordering::Relaxed) <= at {
+            // It was not asked as often as that.
+            assert_eq!(answer.status, 403);
+            break;
+        }
+        assert_ne!(answer.status, 200);
+        denied += 1;
+    }
+    assert!(denied > 1, "only {denied} looks at the clock");
 }

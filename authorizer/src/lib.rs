@@ -48,7 +48,7 @@ use platform::log::Log;
 use platform::panics;
 use platform::rate_limit::RateLimits;
 use platform::revocations::RevocationsSetup;
-use platform::shadow_mode;
+use platform::shadow_mode::{self, Latched};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -96,6 +96,10 @@ impl From<FrontError> for Error {
     }
 }
 
+/// What API Gateway must not do with answers of shadow mode. The function cannot see whether it does.
+const SHADOW_CACHING: &str = "AuthorizerResultTtlInSeconds must be 0 at every authorizer that asks this function: a cached \
+                              answer of shadow mode is given to other requests, also to services that are enforced";
+
 /// The authorizer. Cheap to clone.
 #[derive(Clone)]
 pub struct Authorizer(Arc<Inner>);
@@ -106,6 +110,7 @@ struct Inner {
     front: Front,
     outputs: Vec<Output>,
     apis: KnownApis,
+    shadow: Option<Latched>,
 }
 
 impl Authorizer {
@@ -127,9 +132,12 @@ impl Authorizer {
         let clock = deps.clock.clone();
         let front = Front::new(policies, deps)?;
         if let Some(shadow) = &config.shadow {
-            front.log().write(&shadow_mode::announcement(shadow, clock.unix()));
+            let mut line = shadow_mode::announcement(shadow, front.policies(), clock.unix());
+            line["caching"] = SHADOW_CACHING.into();
+            front.log().write(&line);
         }
-        Ok(Self(Arc::new(Inner { apis: KnownApis::new(apis), clock, config, front, outputs })))
+        let shadow = config.shadow.clone().map(Latched::new);
+        Ok(Self(Arc::new(Inner { apis: KnownApis::new(apis), clock, config, front, outputs, shadow })))
     }
 
     /// The authorizer as Lambda runs it: the configured bundle, and AWS for what a request may need.
@@ -156,7 +164,7 @@ impl Authorizer {
     pub async fn authorize(&self, event: &str) -> Result<Answer, Unauthorized> {
         #[allow(clippy::disallowed_types, reason = "a duration inside one request")]
         let started = std::time::Instant::now();
-        let Inner { apis, clock: _, config, front, outputs } = &*self.0;
+        let Inner { apis, clock: _, config, front, outputs, shadow } = &*self.0;
         let mut also = Resources::default();
         let (decision, asked) = match panics::unpanicked(async { self.parse(event) }).await {
             Ok(Ok(event)) => {
@@ -169,8 +177,8 @@ impl Authorizer {
                             }
                             apis.grants(&event, policies, given, decision, front.log())
                         };
-                        let shadow = config.shadow.as_ref();
-                        let (decision, found) = front.decide_and(&event.request, &event.target, shadow, then).await;
+                        let (decision, found) =
+                            front.decide_and(&event.request, &event.target, shadow.as_ref(), then).await;
                         also = found.unwrap_or_default();
                         decision
                     }
@@ -193,7 +201,7 @@ impl Authorizer {
         };
         let presentable = |decision| response::presentable(decision, &asked.form, &asked.seen.request_id, outputs);
         let (decision, context) = presentable(decision);
-        let (decision, context, usage_plan_key) = match self.overlooked(&decision, &asked) {
+        let (decision, context, usage_plan_key) = match self.overlooked(&decision, &asked).await {
             None => (decision, context, asked.usage_plan_key.clone()),
             // The claims could not be handed on, and the key that they come from is not vouched for either.
             Some(overlooked) => {
@@ -226,11 +234,11 @@ impl Authorizer {
     }
 
     /// What shadow mode makes of an answer that could not be given.
-    fn overlooked(&self, decision: &Decision, asked: &Asked) -> Option<Decision> {
-        let Inner { config, front, .. } = &*self.0;
-        let (Decision::Deny(deny), Some(mode)) = (decision, &config.shadow) else { return None };
+    async fn overlooked(&self, decision: &Decision, asked: &Asked) -> Option<Decision> {
+        let Inner { front, shadow, .. } = &*self.0;
+        let (Decision::Deny(deny), Some(mode)) = (decision, shadow) else { return None };
         let (request, target) = (asked.request.as_ref()?, asked.target.as_ref()?);
-        let overlooked = front.overlook(deny.clone(), request, target, mode);
+        let overlooked = front.overlook(deny.clone(), request, target, mode).await;
         overlooked.is_allowed().then_some(overlooked)
     }
 

@@ -33,6 +33,11 @@ async fn every_kind_of_event_until_the_end() {
         let world = World::with(Arc::new(Down), shadow("bookinfo/app=reviews", until));
         let announced: Value = serde_json::from_str(&world.lines.all()[0]).unwrap();
         assert_eq!((&announced["event"], &announced["on"]), (&json!("shadow_mode"), &json!(on)));
+        assert!(
+            announced["caching"].as_str().unwrap().contains("AuthorizerResultTtlInSeconds must be 0"),
+            "{announced}"
+        );
+        assert_eq!(announced.get("unknown"), None);
         for name in KINDS {
             let wrong_scope = world.issuer.token(&with(reader(), "scope", json!("")));
             let expired = world.issuer.token(&with(reader(), "exp", json!(NOW - 61)));

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::terminal;
-use groups::{MAX_GROUPS, Report};
+use groups::{MAX_BYTES, MAX_GROUPS, Report};
 use lines::Lines;
 
 pub(crate) const EXAMPLES: &str = "Examples with logs of yours, of which `aws logs tail GROUP --since 7d` and `kubectl logs deploy/adapter` may be two:
@@ -78,7 +78,13 @@ fn notes(report: &Report) -> Vec<String> {
         (report.skipped, "lines are no decision, and were skipped".to_owned()),
         (report.damaged, "lines say that they are a decision, and cannot be read".to_owned()),
         (report.overlong, format!("lines are longer than {} MiB, and were skipped", lines::MAX_LINE >> 20)),
-        (report.ungrouped, format!("requests are counted, but not listed: there are more than {MAX_GROUPS} groups")),
+        (
+            report.ungrouped,
+            format!(
+                "requests are counted, but not listed: there are more than {MAX_GROUPS} groups, or {} MiB of them",
+                MAX_BYTES >> 20
+            ),
+        ),
     ];
     said.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect()
 }

@@ -2,11 +2,13 @@
 //!
 //! Nothing is dropped in silence: what could add or change a route and cannot be read is an error.
 
+mod functions;
 mod openapi;
 mod parts;
 mod rest;
 mod sam;
 mod v2;
+mod variables;
 mod ways;
 mod yaml;
 
@@ -14,8 +16,9 @@ use std::path::Path;
 
 use authz::api::{Access, Api, ApiKind, ApiSet, Authorizer, AuthorizerKind, Route, Text, VERSION};
 
+pub(crate) use self::functions::{is_published_alias, words};
 pub(crate) use self::parts::{Domain, Function, Integration};
-pub(crate) use self::ways::{Call, Could, Place, Ways};
+pub(crate) use self::ways::{Call, Could, Permission, Place, Ways};
 use self::yaml::{Member, Node, Value};
 use crate::configuration::read_text;
 
@@ -60,6 +63,7 @@ impl Templates {
         let root = yaml::read(text).map_err(|(line, message)| vec![format!("{file}:{line}: {message}")])?;
         let mut reader = Reader {
             file,
+            root: &root,
             resources: root.get("Resources").map(Node::members).unwrap_or_default(),
             globals: root.get("Globals"),
             apis: Vec::new(),
@@ -113,6 +117,8 @@ impl Templates {
 
 struct Reader<'a> {
     file: &'a str,
+    /// The whole template.
+    root: &'a Node,
     resources: &'a [Member],
     globals: Option<&'a Node>,
     apis: Vec<Api>,

@@ -110,6 +110,26 @@ fn the_repositorys_own_template_has_no_findings() {
     assert_eq!(output.status.code(), Some(0), "{output:?}");
 }
 
+/// Its parameters can switch shadow mode on: then it must not cache, and its defaults must not switch it on.
+#[test]
+fn the_repositorys_own_template_may_not_cache_what_shadow_mode_answers() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let template = std::fs::read_to_string(root.join("template.yaml")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let changed = folder.path().join("template.yaml");
+    for (text, replacement, finding) in [
+        ("AuthorizerResultTtlInSeconds: 0", "AuthorizerResultTtlInSeconds: 60", "error[shadow-mode-cached]"),
+        ("Default: \"\"\n    MaxLength: 80", "Default: shop\n    MaxLength: 80", "warning[shadow-mode]"),
+    ] {
+        assert!(template.contains(text), "no {text:?} to replace");
+        let text = template.replacen(text, replacement, 1);
+        std::fs::write(&changed, text).unwrap();
+        let examples = root.join("examples/bookinfo");
+        let output = lint(&["--config", examples.to_str().unwrap(), "--template", changed.to_str().unwrap()]);
+        assert!(printed(&output).contains(finding), "{finding}: {}", printed(&output));
+    }
+}
+
 const SHOP: &str = "apiVersion: v1
 kind: Service
 metadata: {name: web, namespace: shop}

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use http::uri::Authority;
+use platform::https::canonical_address;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use traffic::route::Routes;
 use traffic::table::Listener;
@@ -125,7 +126,7 @@ impl Door {
 fn is_this_machine(host: &str) -> bool {
     let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     host.eq_ignore_ascii_case("localhost")
-        || address.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+        || address.parse().is_ok_and(|address| canonical_address(address).is_loopback())
 }
 
 /// A connection of the application.
@@ -152,7 +153,7 @@ mod tests {
 
     #[test]
     fn this_machine_has_several_names() {
-        for host in ["127.0.0.1", "127.1.2.3", "localhost", "LocalHost", "[::1]"] {
+        for host in ["127.0.0.1", "127.1.2.3", "localhost", "LocalHost", "[::1]", "[::ffff:127.0.0.1]"] {
             assert!(is_this_machine(host), "{host}");
         }
         for host in ["ratings", "10.0.0.1", "localhost.example", "[::2]"] {

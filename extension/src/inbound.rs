@@ -31,6 +31,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::config::{BundleSource, Egress};
+use crate::drain::{self, Cut};
 use crate::metrics::Metrics;
 use crate::parts::Parts;
 use crate::{Deps, Error, config};
@@ -63,6 +64,8 @@ pub(crate) struct Inbound {
     clock: Arc<dyn Clock>,
     log: Log,
     phase: watch::Receiver<Phase>,
+    /// Ends what is in hand when the time for it is over.
+    cut: Cut,
     /// Places for requests.
     requests: Arc<Semaphore>,
     /// Somebody found no place for a connection.
@@ -112,6 +115,7 @@ impl Bound {
             return Err(Error::Configuration(format!("{found}: this one is the sidecar's own way out")));
         }
         let (front, target, aliases) = open(config, egress, deps).map_err(Error::Configuration)?;
+        let namespace = egress.workload.namespace.clone().unwrap_or_default();
         let (phase, seen) = watch::channel(Phase::Serving);
         let (mut ports, mut addresses) = (Vec::new(), Vec::new());
         for one in &config.ports {
@@ -138,10 +142,11 @@ impl Bound {
             outputs: front.policies().output_headers(),
             front,
             target,
-            tls: Tls::new(Arc::clone(&parts.identity), egress.identity_wait, aliases),
+            tls: Tls::new(Arc::clone(&parts.identity), egress.identity_wait, namespace, aliases),
             clock: Arc::clone(&deps.clock),
             log: deps.log.clone(),
             phase: seen,
+            cut: Cut::default(),
             requests: Arc::new(Semaphore::new(MAX_REQUESTS)),
             crowd: Notify::new(),
             metrics: parts.metrics.clone(),
@@ -174,6 +179,7 @@ impl Bound {
         Serving {
             accepting,
             health: crate::Ends(health),
+            cut: self.inbound.cut.clone(),
             phase: self.phase,
             places,
             most,
@@ -188,6 +194,7 @@ pub(crate) struct Serving {
     accepting: JoinSet<()>,
     /// It answers until the end: 503, from when that begins.
     health: crate::Ends,
+    cut: Cut,
     phase: watch::Sender<Phase>,
     places: Arc<Semaphore>,
     most: u32,
@@ -197,7 +204,8 @@ pub(crate) struct Serving {
 
 impl Serving {
     /// Ends, and loses nothing on the way: says that it is not ready, serves until the others have seen it, takes no
-    /// more connections, and finishes the requests in hand. False where these took longer than they may.
+    /// more connections, and finishes the requests in hand. False where these took longer than they may: then they are cut
+    /// off, and have their lines.
     pub(crate) async fn drained(mut self) -> bool {
         let ends = tokio::time::Instant::now() + self.drain;
         self.phase.send_replace(Phase::Draining);
@@ -209,6 +217,10 @@ impl Serving {
             let _ = self.places.acquire_many(self.most).await;
         });
         let finished = finished.await.is_ok();
+        if !finished {
+            self.cut.now();
+            drain::ends_within(self.places.acquire_many(self.most), drain::GONE).await;
+        }
         drop(self.health);
         finished
     }

@@ -334,6 +334,8 @@ struct Living {
 /// What the function calls directly, in Lambda: elsewhere this environment is not the application's.
 struct Excepted {
     list: String,
+    /// By the wrapper script, which leaves some of it out.
+    wrapped: bool,
     namespace: Option<String>,
     exceptions: Exceptions,
 }
@@ -341,8 +343,9 @@ struct Excepted {
 impl Excepted {
     fn of(config: &Config) -> Option<Excepted> {
         let egress = config.egress.as_ref().ok().filter(|_| config.lambda.is_some())?;
-        let (list, namespace) = (egress.life.no_proxy.clone(), egress.workload.namespace.clone());
-        Some(Excepted { list, namespace, exceptions: Exceptions::default() })
+        let (list, wrapped) = (egress.life.no_proxy.clone(), egress.life.wrapped);
+        let namespace = egress.workload.namespace.clone();
+        Some(Excepted { list, wrapped, namespace, exceptions: Exceptions::default() })
     }
 }
 
@@ -364,8 +367,9 @@ impl Living {
 
     /// Says what `no_proxy` leads around the extension.
     fn report_exceptions(&self) {
-        if let (Ok(parts), Some(Excepted { list, namespace, exceptions })) = (&self.proxy.parts, &self.excepted) {
-            exceptions.report(list, parts, namespace.as_deref(), &self.proxy.log);
+        if let (Ok(parts), Some(excepted)) = (&self.proxy.parts, &self.excepted) {
+            let Excepted { list, wrapped, namespace, exceptions } = excepted;
+            exceptions.report((list, *wrapped), parts, namespace.as_deref(), &self.proxy.log);
         }
     }
 

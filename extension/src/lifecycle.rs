@@ -11,8 +11,10 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use platform::log::Log;
+use std::io::ErrorKind;
 use std::time::Duration;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use crate::config::LambdaApi;
 
@@ -29,6 +31,12 @@ const MAX_FAILURES: u32 = 5;
 
 /// The pause between two such failures.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a registration tries again that nobody takes a connection for. All of INIT has 10 s.
+const REGISTER_WITHIN: Duration = Duration::from_secs(3);
+
+/// The pause between two such tries.
+const REGISTER_PAUSE: Duration = Duration::from_millis(50);
 
 /// A call of the Extensions API that failed.
 #[derive(Debug, thiserror::Error)]
@@ -80,9 +88,9 @@ impl<'a> Event<'a> {
 /// must not wait, since the invocation's end waits for the next call.
 ///
 /// # Errors
-/// When the registration is refused, or `/next` fails several times in a row.
+/// When the registration is refused or cannot be tried within some seconds, or `/next` fails several times in a row.
 pub(crate) async fn live(api: &LambdaApi, log: &Log, tick: impl Fn(Event<'_>)) -> Result<(), LifecycleError> {
-    let mut kept = None;
+    let mut kept = Some(connect_patiently(api, log).await?);
     let identifier = register(api, &mut kept).await?;
     tick(Event::Registered);
     let mut failures = 0;
@@ -110,6 +118,29 @@ pub(crate) async fn live(api: &LambdaApi, log: &Log, tick: impl Fn(Event<'_>)) -
 /// The connection to the API after a call. An application with very many connections may leave no file descriptor for
 /// another one, and an extension that cannot ask for the next event takes the function down.
 type Kept = Option<SendRequest<Full<Bytes>>>;
+
+/// The first connection. Whoever refuses it has heard nothing, and may be about to listen; every other error stands, as
+/// does the answer to a registration.
+async fn connect_patiently(api: &LambdaApi, log: &Log) -> Result<SendRequest<Full<Bytes>>, LifecycleError> {
+    let until = Instant::now() + REGISTER_WITHIN;
+    let mut said = false;
+    loop {
+        let error = match connect(api).await {
+            Ok(sender) => return Ok(sender),
+            Err(error) => error,
+        };
+        let why = error.to_string();
+        let failed = LifecycleError { address: api.address.clone(), call: "register", why };
+        if error.kind() != ErrorKind::ConnectionRefused || Instant::now() >= until {
+            return Err(failed);
+        }
+        if !said {
+            said = true;
+            log.write(&serde_json::json!({ "event": "lifecycle", "error": format!("{failed}; it is tried again") }));
+        }
+        tokio::time::sleep(REGISTER_PAUSE).await;
+    }
+}
 
 async fn register(api: &LambdaApi, kept: &mut Kept) -> Result<HeaderValue, LifecycleError> {
     let failed = |why: &str| LifecycleError { address: api.address.clone(), call: "register", why: why.to_owned() };
@@ -163,7 +194,7 @@ async fn call(api: &LambdaApi, mut request: Request<Full<Bytes>>, kept: &mut Kep
     }
     let mut sender = match kept.take() {
         Some(sender) => sender,
-        None => connect(api).await?,
+        None => connect(api).await.map_err(|error| error.to_string())?,
     };
     let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
     let status = response.status();
@@ -176,9 +207,9 @@ async fn call(api: &LambdaApi, mut request: Request<Full<Bytes>>, kept: &mut Kep
     Ok(Response::from_parts(head, body.to_bytes()))
 }
 
-async fn connect(api: &LambdaApi) -> Result<SendRequest<Full<Bytes>>, String> {
-    let stream = TcpStream::connect(&api.address).await.map_err(|error| error.to_string())?;
-    let (sender, driver) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
+async fn connect(api: &LambdaApi) -> std::io::Result<SendRequest<Full<Bytes>>> {
+    let stream = TcpStream::connect(&api.address).await?;
+    let (sender, driver) = http1::handshake(TokioIo::new(stream)).await.map_err(std::io::Error::other)?;
     // It ends with `sender`; its error is the request's.
     tokio::spawn(async move {
         let _ = driver.await;
@@ -221,6 +252,51 @@ mod tests {
         ] {
             assert_eq!(Event::read(event["eventType"].as_str().unwrap(), &event), expected, "{event}");
         }
+    }
+
+    /// A port where nobody listens: the socket has it and does not.
+    fn silent() -> (tokio::net::TcpSocket, LambdaApi) {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = socket.local_addr().unwrap().to_string();
+        (socket, LambdaApi { address, name: "causeway".to_owned(), managed: false, snap_start: false })
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_refused_at_the_start_is_tried_again() {
+        let (socket, api) = silent();
+        let (log, lines) = Log::memory();
+        let lambda = async {
+            while lines.all().is_empty() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            let listener = socket.listen(8).unwrap();
+            let (stream, _) = listener.accept().await.unwrap();
+            let answer = service_fn(|_: Request<Incoming>| {
+                let body = Full::<Bytes>::from(r#"{"eventType":"SHUTDOWN"}"#);
+                let response = Response::builder().header(IDENTIFIER, "id").body(body).unwrap();
+                async move { Ok::<_, Infallible>(response) }
+            });
+            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer).await;
+        };
+        let (ended, ()) = tokio::join!(live(&api, &log, |_| ()), lambda);
+        ended.unwrap();
+        let said = lines.all();
+        assert_eq!(said.len(), 1, "once: {said:?}");
+        assert!(said[0].contains("register") && said[0].contains("tried again"), "{said:?}");
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_always_refused_is_given_up() {
+        let (_socket, api) = silent();
+        let begun = Instant::now();
+        let error = live(&api, &Log::memory().0, |_| ()).await.unwrap_err();
+        assert!(begun.elapsed() >= REGISTER_WITHIN, "{:?}", begun.elapsed());
+        assert_eq!(error.call, "register");
+        // What is no refusal is not tried again.
+        let (log, lines) = Log::memory();
+        let error = live(&LambdaApi { address: "no address".to_owned(), ..api }, &log, |_| ()).await.unwrap_err();
+        assert_eq!((error.call, lines.all().len()), ("register", 0), "{error}");
     }
 
     #[tokio::test]

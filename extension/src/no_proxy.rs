@@ -1,8 +1,9 @@
 //! What `no_proxy` leads around the extension, said once.
 //!
-//! The wrapper script leaves out what stands for everything. The rest it cannot judge: only the extension knows the names
-//! of services. A call that goes around has no identity, no rules and no log line, and nothing of it is seen but an
-//! address at the end (`bypass`).
+//! The wrapper script leaves out what stands for everything, and says so. The rest it cannot judge: only the extension
+//! knows the names of services. Where the function's start does not go through the script, nothing is left out. A call
+//! that goes around has no identity, no rules and no log line, and nothing of it is seen but an address at the end
+//! (`bypass`).
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,6 +21,9 @@ const MAX_NAMED: usize = 32;
 
 /// What the names of a cluster's services end with.
 const CLUSTER: &str = ".svc.cluster.local";
+
+/// What stands for all of them.
+const ALL: [&str; 3] = ["cluster.local", "svc.cluster.local", "svc"];
 
 /// What the function excepts.
 #[derive(Default)]
@@ -40,22 +44,30 @@ struct Item {
 
 impl Exceptions {
     /// Writes one line, the first time, if calls to services of the mesh go around. `list` is the function's own
-    /// `no_proxy`.
-    pub(crate) fn report(&self, list: &str, parts: &Parts, namespace: Option<&str>, log: &Log) {
+    /// `no_proxy`; `wrapped` says whether the wrapper script has its hand in it.
+    pub(crate) fn report(&self, (list, wrapped): (&str, bool), parts: &Parts, namespace: Option<&str>, log: &Log) {
         if self.said.swap(true, Ordering::Relaxed) {
             return;
         }
-        let found = covered(&items(list), parts, namespace);
-        if found.is_empty() {
+        let for_all: Vec<&str> =
+            if wrapped { Vec::new() } else { words(list).filter(|item| is_for_all(item)).collect() };
+        let found = covered(&items(list, wrapped), parts, namespace);
+        if found.is_empty() && for_all.is_empty() {
             return;
         }
         let hosts: BTreeMap<&String, &String> = found.iter().take(MAX_NAMED).collect();
-        log.write(&serde_json::json!({
+        let mut line = serde_json::json!({
             "event": "no_proxy",
             "detail": "calls to these services go around the extension, without identity, rules and log line: no_proxy has an item for them, or the wrapper script, for AWS's names",
             "hosts": hosts,
             "more": found.len() > MAX_NAMED,
-        }));
+        });
+        if !for_all.is_empty() {
+            let named: Vec<&str> = for_all.into_iter().take(MAX_NAMED).collect();
+            line["for_all"] = named.into();
+            line["hint"] = "AWS_LAMBDA_EXEC_WRAPPER does not name the wrapper script, which would leave the items in for_all out; where the function starts it itself they are".into();
+        }
+        log.write(&line);
     }
 }
 
@@ -88,19 +100,27 @@ fn is_of_mesh(parts: &Parts, host: &str, port: u16) -> bool {
 }
 
 /// The items of a list, without those that the wrapper script leaves out.
-fn items(list: &str) -> Vec<Item> {
-    let own = list.split(|letter: char| letter == ',' || letter.is_whitespace());
-    let own = own.filter(|item| !item.is_empty() && !is_left_out(item));
+fn items(list: &str, wrapped: bool) -> Vec<Item> {
+    let own = words(list).filter(|item| !(wrapped && is_for_all(item)));
     own.chain(BY_WRAPPER).filter_map(Item::read).collect()
 }
 
-/// Whether the wrapper script leaves an item out, and says so itself.
-fn is_left_out(item: &str) -> bool {
+/// Some clients take blanks for commas.
+fn words(list: &str) -> impl Iterator<Item = &str> {
+    list.split(|letter: char| letter == ',' || letter.is_whitespace()).filter(|item| !item.is_empty())
+}
+
+/// Whether an item stands for everything, for every address, or for all services of a cluster or of a namespace. The
+/// wrapper script leaves it out, and says so itself.
+fn is_for_all(item: &str) -> bool {
     let (name, _) = split(item);
-    let ends = || name.strip_prefix(['.', '*']).is_some_and(|_| name.ends_with(CLUSTER) || name.ends_with(".svc"));
+    let name = name.trim_end_matches('.').to_ascii_lowercase();
+    let rest = name.strip_prefix("*.").or_else(|| name.strip_prefix(['.', '*']));
     name.bytes().all(|byte| b"*.".contains(&byte))
-        || ["cluster.local", ".cluster.local", "*.cluster.local", "svc.cluster.local", "svc"].contains(&name)
-        || ends()
+        || name.ends_with("/0")
+        || name.ends_with("/00")
+        || ALL.contains(&rest.unwrap_or(&name))
+        || rest.is_some_and(|rest| rest.ends_with(CLUSTER) || rest.ends_with(".svc"))
 }
 
 /// Name and port of an item; an IPv6 address has none.
@@ -116,8 +136,9 @@ impl Item {
         let (name, port) = split(written);
         let is_end = name.starts_with('*') && !name.starts_with("*.");
         let name = name.trim_start_matches(['*', '.']).trim_end_matches('.').to_ascii_lowercase();
-        // Nobody understands a star anywhere else.
-        (!name.is_empty() && !name.contains('*')).then(|| Item { written: written.to_owned(), name, is_end, port })
+        // Nobody understands a star anywhere else. What is nothing but stars and dots is everything.
+        let is_end = is_end || name.is_empty();
+        (!name.contains('*')).then(|| Item { written: written.to_owned(), name, is_end, port })
     }
 
     /// Whether a call to `host`, in any of its spellings, may go around. Clients differ: with some of them a name stands
@@ -185,15 +206,34 @@ mod tests {
 
     #[test]
     fn what_the_wrapper_leaves_out_is_not_said_again() {
-        let own = |list: &str| -> Vec<String> {
-            let all = items(list).into_iter().map(|item| item.written);
+        let own = |list: &str, wrapped: bool| -> Vec<String> {
+            let all = items(list, wrapped).into_iter().map(|item| item.written);
             all.filter(|item| !BY_WRAPPER.contains(&item.as_str())).collect()
         };
-        let out = "*,*:80,*.*,.,*.,cluster.local,.cluster.local,*.cluster.local,svc.cluster.local,.svc.cluster.local \
-                   .svc.cluster.local:9080 *.svc.cluster.local .bookinfo.svc.cluster.local *.bookinfo.svc.cluster.local,\
-                   svc,.svc,*.svc,*.bookinfo.svc";
-        assert!(own(out).is_empty(), "{:?}", own(out));
-        assert_eq!(own("db:5432, ratings.bookinfo.svc\tlocal"), ["db:5432", "ratings.bookinfo.svc", "local"]);
-        assert_eq!(own("ratings.bookinfo.svc.cluster.local,::1"), ["ratings.bookinfo.svc.cluster.local", "::1"]);
+        let out = "*,*:80,*.*,.,*.,..,cluster.local,.cluster.local,*.cluster.local,*cluster.local,svc.cluster.local,\
+                   .svc.cluster.local .svc.cluster.local. .svc.cluster.local:9080 *.svc.cluster.local *svc.cluster.local \
+                   .SVC.CLUSTER.LOCAL *.Svc.Cluster.Local.:80 .bookinfo.svc.cluster.local *.bookinfo.svc.cluster.local,\
+                   svc,.svc,.SVC.,*.svc,*svc,*.bookinfo.svc 0.0.0.0/0,::/0 [::]/0 0/0 10.0.0.0/00 0.0.0.0/0:80";
+        assert!(own(out, true).is_empty(), "{:?}", own(out, true));
+        // Elsewhere they are items like others.
+        assert_eq!(own(out, false).len(), words(out).count());
+        let kept = "db:5432, ratings.bookinfo.svc\tlocal .local *local 10.0.0.0/8 fd00::/10";
+        for wrapped in [true, false] {
+            let expected = ["db:5432", "ratings.bookinfo.svc", "local", ".local", "*local", "10.0.0.0/8", "fd00::/10"];
+            assert_eq!(own(kept, wrapped), expected);
+            let kept = ["ratings.bookinfo.svc.cluster.local", "::1"];
+            assert_eq!(own(&kept.join(","), wrapped), kept);
+        }
+    }
+
+    #[test]
+    fn items_for_all_stand_for_every_service() {
+        for item in ["*", ".", "*:9080", ".SVC.CLUSTER.LOCAL.", "*cluster.local", "*.bookinfo.svc", "svc"] {
+            let read = Item::read(item).unwrap();
+            assert!(read.covers("ratings.bookinfo.svc.cluster.local", 9_080, None), "{item}");
+        }
+        // Clients take it for addresses alone.
+        let network = Item::read("0.0.0.0/0").unwrap();
+        assert!(!network.covers("ratings.bookinfo.svc.cluster.local", 9_080, None));
     }
 }

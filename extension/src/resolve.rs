@@ -6,6 +6,7 @@
 
 mod belongs;
 mod cache;
+mod earlier;
 
 #[cfg(test)]
 mod tests;
@@ -19,7 +20,7 @@ use std::time::{Duration, SystemTime};
 
 use platform::BoxFuture;
 use platform::clock::Clock;
-use platform::https::Reach;
+use platform::https::{Reach, canonical_address};
 use traffic::table::{Cluster, Endpoint, Resolution, Tls};
 
 use crate::config::ConnectTo;
@@ -55,7 +56,6 @@ pub(crate) struct Resolver {
     connect_to: Vec<ConnectTo>,
     /// The host of Lambda's Runtime API.
     runtime_api: Option<String>,
-    mesh: Belongs,
     cache: Arc<Cache>,
     /// What each cluster was told last, by its place in the table.
     told: Mutex<HashMap<u32, Told>>,
@@ -100,8 +100,8 @@ impl Resolver {
         lookup: Arc<dyn Lookup>,
     ) -> Arc<Resolver> {
         let runtime_api = runtime_api.map(|address| host_of(&address).to_ascii_lowercase());
-        let cache = Cache::new(clock, lookup);
-        Arc::new(Resolver { connect_to, runtime_api, mesh, cache, told: Mutex::default() })
+        let cache = Cache::new(clock, lookup, mesh);
+        Arc::new(Resolver { connect_to, runtime_api, cache, told: Mutex::default() })
     }
 
     /// The addresses of a cluster's endpoints; never empty. Not for [`Resolution::Original`].
@@ -144,7 +144,8 @@ impl Resolver {
 
     /// The addresses of one endpoint. Outside of the mesh, where nobody has to prove who he is, a name that the operator
     /// has given must not become this machine's own services or the cloud's metadata service because whoever answers
-    /// for it in the DNS says so (DNS rebinding).
+    /// for it in the DNS says so (DNS rebinding). That it does not become the mesh either is the operator's word, as of
+    /// hosts whose addresses are the client's to find: he may share a load balancer with the mesh.
     async fn endpoint(self: &Arc<Self>, endpoint: &Endpoint, cluster: &Cluster) -> Result<Vec<SocketAddr>, Refusal> {
         let (name, port) = (endpoint.address.as_str(), endpoint.port);
         let refused = |why: String| Refusal::new(Reason::UpstreamConnectFailed, why);
@@ -195,7 +196,7 @@ impl Resolver {
 
     /// Those that are not the mesh's.
     fn outside(&self, host: &str, found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Refusal> {
-        allowed(host, found, |address| match self.mesh.has(address, &self.cache) {
+        allowed(host, found, |address| match self.cache.is_of_mesh(address) {
             true => Err("an address of the mesh, which a ServiceEntry for the host would allow"),
             false => Ok(()),
         })
@@ -207,11 +208,11 @@ impl Resolver {
     }
 
     fn check(&self, address: IpAddr) -> Result<(), &'static str> {
-        let plain = address.to_canonical();
+        let plain = canonical_address(address);
         if plain.is_loopback() {
             return Err("a loopback address");
         }
-        if self.runtime_api.as_ref().and_then(|api| api.parse::<IpAddr>().ok()) == Some(plain) {
+        if self.runtime_api.as_ref().and_then(|api| api.parse::<IpAddr>().ok()).map(canonical_address) == Some(plain) {
             return Err("the address of Lambda's Runtime API");
         }
         Reach::Private.check(address)

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use http::HeaderMap;
 use http::uri::PathAndQuery;
+use platform::https::canonical_address;
 use traffic::route::{Head, Line, Routes};
 use traffic::table::Outbound;
 use traffic::{Rules, open::View};
@@ -73,12 +74,13 @@ impl Known {
     }
 }
 
-/// A host as it is compared: in lower case, without dots at its end; of an address its usual form.
+/// A host as it is compared: in lower case, without dots at its end. Of an address it is where packets to it go: one of
+/// IPv6 with one of IPv4 in it is the latter.
 fn spelt(host: &str) -> String {
     let host = host.trim_end_matches('.');
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     match bare.parse::<IpAddr>() {
-        Ok(address) => address.to_canonical().to_string(),
+        Ok(address) => canonical_address(address).to_string(),
         Err(_) => host.to_ascii_lowercase(),
     }
 }
@@ -212,6 +214,11 @@ mod tests {
             "10.0.1.7",
             "10.0.1.7.",
             "[::ffff:10.0.1.7]",
+            "[::10.0.1.7]",
+            "[::ffff:0:10.0.1.7]",
+            "[64:ff9b::a00:107]",
+            "[64:ff9b:1::10.0.1.7]",
+            "[2002:a00:107::1]",
             "[FD00:0::7]",
             "0x0a.1",
             "10.0.263",
@@ -219,7 +226,8 @@ mod tests {
         ] {
             assert!(known.covers(host), "{host}");
         }
-        for host in ["example.com", "www.partner.example", "bookinfo.example", "10.0.0.1", "[::1]"] {
+        for host in ["example.com", "www.partner.example", "bookinfo.example", "10.0.0.1", "[::1]", "[64:ff9b::a00:1]"]
+        {
             assert!(!known.covers(host), "{host}");
         }
     }

@@ -391,12 +391,19 @@ impl Bytes {
         let mut line = Box::new(Line::begin(&proxy.log, &proxy.clock, &request));
         line.entry.authority = format!("{host}:{port}");
         line.metrics = proxy.parts().ok().and_then(|parts| parts.metrics.clone());
-        let opened = match proxy.ready().await {
-            Ok(parts) => {
-                belongs(parts, HeaderMap::new(), &mut line.entry);
-                open(parts, &self.cluster, (host, *port), &mut line.entry).await
+        let opening = async {
+            let parts = proxy.ready().await?;
+            belongs(parts, HeaderMap::new(), &mut line.entry);
+            open(parts, &self.cluster, (host, *port), &mut line.entry).await
+        };
+        let opened = tokio::select! {
+            biased;
+            opened = opening => opened,
+            // Its line is to be there before the process goes.
+            () = proxy.cut.came() => {
+                line.entry.detail = Some("the extension ended before the connection was open".to_owned());
+                return;
             }
-            Err(refusal) => Err(refusal),
         };
         match opened {
             Ok(opened) => {

@@ -525,5 +525,69 @@ async fn an_end_that_cuts_a_request_off_says_so() {
     // Nothing is in hand on the way out, whose end is asked for once.
     side.ended().await;
     assert_eq!(side.events("end").pop().unwrap()["finished"], false);
-    slow.abort();
+    // Its line is there before that.
+    let lines = side.lines.all();
+    let place = |event: &str| lines.iter().position(|line| line.contains(&format!(r#""event":"{event}""#)));
+    let cut = place("inbound").unwrap_or_else(|| panic!("{lines:?}"));
+    assert!(lines[cut].contains(r#""path":"/slow""#) && Some(cut) < place("end"), "{lines:?}");
+    assert_eq!(place("end"), Some(lines.len() - 1), "{lines:?}");
+    assert!(slow.await.unwrap().is_err());
+}
+
+#[tokio::test]
+async fn a_call_and_its_decision_say_the_same_traces() {
+    let app = App::start().await;
+    let side = Side::start(&app, POLICIES, |_| ()).await;
+    let (trace, x_ray) = ("4bf92f3577b34da6a3ce929d0e0e4736", "5759e988bd862e3fe1be46a994272793");
+    let traceparent = format!("00-{trace}-00f067aa0ba902b7-01");
+    let amazon = "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1";
+    let (w3c, amazon) = (("traceparent", traceparent.as_str()), ("x-amzn-trace-id", amazon));
+    for (path, fields, expected) in [
+        ("/known", vec![w3c], (Some(trace), None)),
+        ("/nothing", vec![w3c, amazon], (Some(trace), Some(x_ray))),
+        ("/known", vec![amazon], (Some(x_ray), None)),
+        ("/known", vec![("b3", trace)], (Some(trace), None)),
+        ("/known", vec![w3c, w3c], (None, None)),
+        ("/known", vec![w3c, ("connection", "traceparent")], (None, None)),
+        ("/known", vec![], (None, None)),
+    ] {
+        let mut request = get(path);
+        for (name, value) in &fields {
+            request.headers_mut().append(*name, value.parse().unwrap());
+        }
+        side.secure(KNOWN, request).await.unwrap();
+        for event in ["decision", "inbound"] {
+            let line = side.events(event).pop().unwrap();
+            let found = (line["trace_id"].as_str(), line["xray_trace_id"].as_str());
+            assert_eq!(found, expected, "{event} {path} {fields:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_identity_of_another_namespace_is_not_shown() {
+    let app = App::start().await;
+    // What applies everywhere also applies to a namespace that is a mistake.
+    let everywhere = "
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: all, namespace: istio-system}
+spec: {rules: [{to: [{operation: {paths: [/public]}}]}]}
+";
+    let side = Side::in_namespace(&app, &format!("{POLICIES}{everywhere}"), "shop").await;
+    until("the identity is there", || !side.events("identity").is_empty()).await;
+    let said = async {
+        loop {
+            let said = side.health().await;
+            if said.1 != "identity_unavailable\n" {
+                return said;
+            }
+        }
+    };
+    assert_eq!(said.await, (503, "identity_of_another_namespace\n".to_owned()));
+    assert!(side.secure(KNOWN, get("/public")).await.is_err());
+    let refused = side.events("inbound_refused").pop().unwrap();
+    assert!(refused["error"].as_str().unwrap().contains("expected shop (CAUSEWAY_NAMESPACE)"), "{refused}");
+    assert_eq!(app.count(), 0);
 }

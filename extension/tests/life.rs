@@ -129,9 +129,23 @@ spec:
         entry("s3.amazonaws.com", "location: MESH_EXTERNAL"),
         entry("details.mesh.example", inside),
     ];
+    // Without the wrapper script nothing has been left out.
+    let function = Function::start(false, |egress| {
+        egress.life.no_proxy = ".SVC.cluster.local.,0.0.0.0/0,db.internal".to_owned();
+    })
+    .await;
+    function.invoke(serde_json::json!({"eventType": "INVOKE", "deadlineMs": 1})).await;
+    let said = || function.lines.all().into_iter().find(|line| line.contains(r#""event":"no_proxy""#));
+    until("the line is written", || said().is_some()).await;
+    let line: serde_json::Value = serde_json::from_str(&said().unwrap()).unwrap();
+    assert_eq!(line["hosts"], serde_json::json!({(format!("{HOST}:9080")): ".SVC.cluster.local."}));
+    assert_eq!(line["for_all"], serde_json::json!([".SVC.cluster.local.", "0.0.0.0/0"]));
+    assert!(line["hint"].as_str().unwrap().contains("AWS_LAMBDA_EXEC_WRAPPER"), "{line}");
+
     let function = Function::start(false, |egress| {
         egress.bundle = BundleSource::Bytes(bundle_of(&yaml.concat()));
         egress.life.no_proxy = "*, .svc.cluster.local,ratings.bookinfo,.internal".to_owned();
+        egress.life.wrapped = true;
     })
     .await;
     let said = || function.lines.all().into_iter().filter(|line| line.contains(r#""event":"no_proxy""#));

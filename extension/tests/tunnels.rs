@@ -383,6 +383,28 @@ async fn what_is_cut_off_at_the_end_is_counted_before_the_end() {
     assert_eq!((of(HOST), of(DB)), (3, 1), "{metrics:?}");
 }
 
+/// The same of a connection at a port of TCP whose service has not answered yet.
+#[tokio::test]
+async fn what_is_just_connecting_at_the_end_has_its_line_before_the_end() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = silent.local_addr().unwrap();
+    let mut sandbox = Sandbox::start(|egress| {
+        egress.listeners = vec![ServiceListener { port: 0, host: DB.to_owned(), service_port: 5_432 }];
+        egress.connect_to[1].address = address;
+    })
+    .await;
+    sandbox.invoke(60_000, serde_json::json!({})).await;
+    let start = sandbox.lines("start").pop().unwrap().1;
+    let _client = TcpStream::connect(start["services"][0].as_str().unwrap()).await.unwrap();
+    let _server = silent.accept().await.unwrap();
+    sandbox.lambda.shut_down();
+    (&mut sandbox.task).await.unwrap();
+    let (line, end) = (sandbox.lines("egress").pop().unwrap(), sandbox.lines("end").pop().unwrap());
+    assert!(line.0 < end.0, "{line:?} {end:?}");
+    assert_eq!((&line.1["method"], line.1["detail"].is_string()), (&"CONNECT".into(), true), "{line:?}");
+    assert_eq!(end.0, sandbox.lines.all().len() - 1);
+}
+
 #[tokio::test]
 async fn tls_in_a_tunnel_to_http_is_refused() {
     let (ratings, _db, stage) = scene().await;

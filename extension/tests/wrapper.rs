@@ -79,6 +79,23 @@ fn no_exception_leads_all_calls_around_the_extension() {
         ".svc",
         "*.svc",
         "*.bookinfo.svc",
+        "..",
+        "*.:80",
+        ".SVC.CLUSTER.LOCAL",
+        ".Svc.Cluster.Local.",
+        ".svc.cluster.local.",
+        ".svc.cluster.local..:9080",
+        "*svc.cluster.local",
+        "*cluster.local",
+        "*svc",
+        "Cluster.Local",
+        "*.BOOKINFO.SVC",
+        "SVC.",
+        "0.0.0.0/0",
+        "0/0",
+        "::/0",
+        "[::]/0",
+        "0.0.0.0/0:80",
     ];
     let kept = [
         "db.internal",
@@ -90,6 +107,12 @@ fn no_exception_leads_all_calls_around_the_extension() {
         "fd00::1",
         "db:5432",
         "10.0.0.0/8",
+        "10.0.0.0/10",
+        "DB.Internal.",
+        "svc.example",
+        "xsvc",
+        "notcluster.local",
+        "clusterxlocal",
     ];
     for shell in shells() {
         for item in left_out {
@@ -103,7 +126,10 @@ fn no_exception_leads_all_calls_around_the_extension() {
                 let said = String::from_utf8_lossy(&output.stderr).into_owned();
                 assert!(said.contains(&format!("leaves {item} out of no_proxy")), "{shell}: {list}: {said}");
                 let java = &set["JAVA_TOOL_OPTIONS"];
-                assert!(!java.contains("cluster.local") && !java.contains("|*|"), "{shell}: {list}: {java}");
+                assert!(
+                    !java.to_lowercase().contains("cluster.local") && !java.contains("/0") && !java.contains("|*|"),
+                    "{shell}: {list}: {java}"
+                );
             }
         }
         for item in kept {

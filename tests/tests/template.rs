@@ -1,4 +1,4 @@
-//! The SAM template: it is valid, and what CloudFormation makes of it is what the design promises.
+//! The SAM template: it is valid, and what CloudFormation makes of it is what it has to be.
 //!
 //! Building it is `make sam`, which takes minutes; see docs/deploy.md.
 
@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 use e2e::{root, tier, tool};
 
 /// What goes wrong with the template (text, its replacement), and how `check.py` names it.
-const MISTAKES: [(&str, &str, &str); 93] = [
+const MISTAKES: [(&str, &str, &str); 103] = [
     ("AuthType: AWS_IAM", "AuthType: NONE", "KeyIssuerUrl is not KeyIssuer's with AWS_IAM"),
     ("      PrincipalOrgID: !Ref OrganizationId\n", "", "IamDoorPermission lets somebody else invoke KeyIssuer"),
     ("      InvokedViaFunctionUrl: true\n", "", "IamDoorInvokePermission lets somebody else invoke KeyIssuer"),
@@ -68,7 +68,18 @@ const MISTAKES: [(&str, &str, &str); 93] = [
         "  OtherAuthorizer4IsThere: !Not [!Equals [!Select [2,",
         "OtherAuthorizer4Permission is there without an authorizer",
     ),
-    (", ${ConfigurationLayer}", "", "is not published anew with the configuration layer"),
+    (
+        "!Split [\":\", !Ref ConfigurationLayer]",
+        "!Split [\":\", \"::::::1:1\"]",
+        "is not published anew with the configuration layer",
+    ),
+    (" ${RevocationsMaxAge}\"", "\"", "is not published anew with the parameter RevocationsMaxAge"),
+    ("${RateLimit} ${RateLimitOutage}", "${RateLimit}", "is not published anew with the parameter RateLimitOutage"),
+    (
+        "${ShadowWorkloads} ${ShadowUntil}\"",
+        "${ShadowWorkloads}\"",
+        "is not published anew with the parameter ShadowUntil",
+    ),
     ("    UpdateReplacePolicy: Retain\n    Metadata:\n", "    Metadata:\n", "nothing can be rolled back to it"),
     (
         "!If [ConcurrencyIsReserved, !Ref ReservedConcurrency, !Ref AWS::NoValue]",
@@ -131,6 +142,29 @@ const MISTAKES: [(&str, &str, &str); 93] = [
         "!Ref RateLimitOutage",
         "Authorizer's CAUSEWAY_RATE_LIMIT_OUTAGE has no condition",
     ),
+    (
+        "!If [ShadowModeIsOn, !Ref ShadowUntil, !Ref AWS::NoValue]",
+        "!Ref ShadowUntil",
+        "Authorizer's CAUSEWAY_SHADOW_UNTIL is {'Ref'",
+    ),
+    (
+        "          CAUSEWAY_SHADOW_WORKLOADS: !If [ShadowModeIsOn, !Ref ShadowWorkloads, !Ref AWS::NoValue]\n",
+        "          CAUSEWAY_SHADOW_WORKLOADS: \"*\"\n",
+        "Authorizer's CAUSEWAY_SHADOW_WORKLOADS is *",
+    ),
+    (
+        "          CAUSEWAY_USAGE_PLANS: only\n",
+        "          CAUSEWAY_USAGE_PLANS: only\n          CAUSEWAY_SHADOW_UNTIL: !Ref ShadowUntil\n",
+        "UsagePlansFunction's CAUSEWAY_SHADOW_UNTIL is",
+    ),
+    ("!Equals [!Ref ShadowWorkloads, \"\"]", "!Equals [!Ref ShadowWorkloads, \"*\"]", "the condition ShadowModeIsOn"),
+    (
+        "AuthorizerResultTtlInSeconds: 0",
+        "AuthorizerResultTtlInSeconds: !If [ShadowModeIsOn, 60, 0]",
+        "ApiAuthorizer caches what shadow mode answers",
+    ),
+    ("MetricName: Shadowed", "MetricName: Shadow", "ShadowedAlarm watches ('Causeway', 'Shadow')"),
+    ("MetricName: Shadowed", "MetricName: JwksStale", "no alarm for ('Causeway', 'Shadowed')"),
     ("Action: dynamodb:UpdateItem", "Action: dynamodb:*", "AuthorizerRole may do dynamodb:*"),
     (
         "Action: dynamodb:UpdateItem",

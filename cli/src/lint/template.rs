@@ -16,7 +16,7 @@ use authz::{ApiGatewayInfo, Policies};
 use istio::Resources;
 
 use super::finding::{Code, Finding, Findings};
-use crate::template::Templates;
+use crate::template::{Function, Templates, is_published_alias, words};
 
 /// What is looked at.
 pub(super) struct Deployment<'a> {
@@ -46,9 +46,11 @@ impl<'a> Deployment<'a> {
         })
     }
 
-    /// Whether an authorizer asks our function: one that the templates do not have, or one with a variable of ours.
+    /// Whether an authorizer asks our function: one that the templates do not have, or one with a variable of ours, as
+    /// far as they show its variables.
     pub(super) fn is_ours(&self, authorizer: &Authorizer) -> bool {
-        authorizer.kind != AuthorizerKind::Jwt && self.function(authorizer).is_none_or(|function| function.is_causeway)
+        let may_be = |function: &Function| function.is_causeway || function.hides_variables;
+        authorizer.kind != AuthorizerKind::Jwt && self.function(authorizer).is_none_or(may_be)
     }
 
     /// Whether an API asks our authorizer. One of another stack is taken for the central API.
@@ -57,10 +59,17 @@ impl<'a> Deployment<'a> {
     }
 
     /// The function of an authorizer, if it is in the templates.
-    pub(super) fn function(&self, authorizer: &Authorizer) -> Option<&'a crate::template::Function> {
+    pub(super) fn function(&self, authorizer: &Authorizer) -> Option<&'a Function> {
         let reference = authorizer.function.as_ref()?.as_str();
-        let words: Vec<&str> = reference.split(|c: char| !c.is_ascii_alphanumeric()).collect();
-        self.templates.functions().iter().find(|function| words.contains(&function.name.as_str()))
+        let words: Vec<&str> = words(reference).collect();
+        let is_named = |function: &&Function| {
+            words.contains(&function.name.as_str()) || function.aliases.iter().any(|one| words.contains(&one.as_str()))
+        };
+        let is_published = |function: &&Function| {
+            words.iter().any(|word| is_published_alias(word, &function.name)) && function.is_published
+        };
+        let functions = self.templates.functions();
+        functions.iter().find(is_named).or_else(|| functions.iter().find(is_published))
     }
 
     /// The `ApiGateway` documents that can be for this API.

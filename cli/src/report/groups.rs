@@ -9,6 +9,15 @@ use super::lines::{self, Content};
 /// Groups that are held; requests of more are counted and not listed. Tests need not fill that many.
 pub(super) const MAX_GROUPS: usize = if cfg!(test) { 1_000 } else { 100_000 };
 
+/// Bytes of the texts of all groups together.
+pub(super) const MAX_BYTES: usize = if cfg!(test) { 1 << 18 } else { 128 << 20 };
+
+/// Bytes of one text; decision lines have as many.
+const MAX_TEXT: usize = 512;
+
+/// Bytes of a time, such as `2026-11-20T12:00:00.000Z`, with room for other ways to write it.
+const TS: usize = 40;
+
 /// What became of a request.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(super) enum Verdict {
@@ -45,6 +54,22 @@ pub(super) struct Group {
     pub(super) method: String,
     pub(super) host: String,
     pub(super) path: String,
+}
+
+impl Group {
+    /// Bytes of its texts, and of the two times of its tally.
+    fn bytes(&self) -> usize {
+        let Self { verdict: _, reason, policy, principal, client_id, method, host, path } = self;
+        let texts = [reason, policy, principal, client_id, method, host, path];
+        texts.map(String::len).iter().sum::<usize>() + 2 * TS
+    }
+}
+
+/// A text of a decision line, as far as it is looked at; empty for none.
+fn text<'v>(line: &'v Value, name: &str) -> &'v str {
+    let text = line.get(name).and_then(Value::as_str).unwrap_or_default();
+    let most = if name == "ts" { TS } else { MAX_TEXT };
+    text.get(..text.floor_char_boundary(most)).unwrap_or_default()
 }
 
 /// How many, and when.
@@ -95,8 +120,10 @@ pub(super) struct Report {
     pub(super) damaged: u64,
     /// Lines that were too long to be read.
     pub(super) overlong: u64,
-    /// Requests of groups that are too many.
+    /// Requests of groups that are too many, or too long.
     pub(super) ungrouped: u64,
+    /// Bytes of the texts of `groups`.
+    bytes: usize,
 }
 
 impl Report {
@@ -125,7 +152,7 @@ impl Report {
     }
 
     fn decision(&mut self, line: &Value) {
-        let text = |name: &str| line.get(name).and_then(Value::as_str).unwrap_or_default();
+        let text = |name: &str| text(line, name);
         // Some collectors make text of everything.
         let is_true = |value: &Value| value.as_bool() == Some(true) || value.as_str() == Some("true");
         let (allowed, shadow) = (line.get("allowed").is_some_and(is_true), line.get("shadow").is_some());
@@ -148,7 +175,7 @@ impl Report {
     }
 
     fn count(&mut self, verdict: Verdict, reason: &str, policy: &str, line: &Value) {
-        let text = |name: &str| line.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let text = |name: &str| text(line, name).to_owned();
         let index = Verdict::ALL.iter().position(|known| *known == verdict);
         if let Some(count) = index.and_then(|index| self.counts.get_mut(index)) {
             *count += 1;
@@ -166,7 +193,8 @@ impl Report {
         let ts = text("ts");
         if let Some(tally) = self.groups.get_mut(&group) {
             tally.add(&ts);
-        } else if self.groups.len() < MAX_GROUPS {
+        } else if self.groups.len() < MAX_GROUPS && self.bytes + group.bytes() <= MAX_BYTES {
+            self.bytes += group.bytes();
             self.groups.entry(group).or_default().add(&ts);
         } else {
             self.ungrouped += 1;

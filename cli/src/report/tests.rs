@@ -1,4 +1,4 @@
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 use std::io::Cursor;
 
@@ -260,6 +260,27 @@ fn everything_is_bounded() {
     assert_eq!((found.groups.len(), found.ungrouped, found.counts[0]), (MAX_GROUPS, 3, MAX_GROUPS as u64 + 4));
     assert_eq!(sums(&found)["not_listed"], 3);
     assert!(notes(&found)[0].contains("3 requests are counted, but not listed"));
+}
+
+#[test]
+fn a_log_does_not_fill_the_memory() {
+    let mut found = Report::default();
+    // Texts that are longer than any of ours: two that begin alike are one.
+    let long = format!("/{}", "\u{e4}".repeat(10_000));
+    for path in [format!("{long}a"), format!("{long}b")] {
+        found.add(shadow(&path, &long).as_bytes());
+    }
+    let [(group, tally)] = found.groups.iter().collect::<Vec<_>>()[..] else { panic!("{:?}", found.groups) };
+    assert_eq!((group.path.len(), tally.count), (511, 2), "cut between two letters");
+    assert!(tally.first.len() <= 40 && tally.last.len() <= 40 && found.all.last.len() <= 40, "{tally:?}");
+    // And many of the longest.
+    for path in 0..500 {
+        found.add(shadow(&format!("/{path:0>511}"), "").as_bytes());
+    }
+    let held: usize = found.groups.keys().map(|group| group.path.len()).sum();
+    assert!((MAX_BYTES / 2..MAX_BYTES).contains(&held), "{held}");
+    assert_eq!(found.ungrouped + found.groups.len() as u64, 501);
+    assert_eq!(found.counts[0], 502);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use authz::api::Text;
 
+use super::variables::Shadow;
 use super::yaml::{Member, Node, Value};
 use super::{Reader, kind, properties};
 
@@ -10,14 +11,20 @@ use super::{Reader, kind, properties};
 pub(crate) struct Function {
     /// Its logical id.
     pub(crate) name: String,
+    /// The logical ids of its aliases and versions.
+    pub(crate) aliases: Vec<String>,
+    /// Whether SAM makes an alias of it.
+    pub(crate) is_published: bool,
     /// Whether it has a variable whose name begins with `CAUSEWAY_`.
     pub(crate) is_causeway: bool,
+    /// Whether it may have variables that the template does not show.
+    pub(crate) hides_variables: bool,
     /// `CAUSEWAY_RESPONSE`.
     pub(crate) response: Option<Text>,
     /// Whether it has `CAUSEWAY_RATE_LIMITS_TABLE`, be it under a condition.
     pub(crate) limits_rates: bool,
-    /// `CAUSEWAY_SHADOW_WORKLOADS`, be it under a condition, and `CAUSEWAY_SHADOW_UNTIL` where it is known.
-    pub(crate) shadow: Option<Text>,
+    /// Whether it has `CAUSEWAY_SHADOW_WORKLOADS`, be it under a condition, or may have it.
+    pub(crate) shadow: Option<Shadow>,
     /// The template.
     pub(crate) file: String,
     /// Line of its definition, counted from 1.
@@ -78,31 +85,6 @@ impl Reader<'_> {
         let mutual_tls = at.and_then(|at| at.get("MutualTlsAuthentication"));
         let mutual_tls = mutual_tls.is_some_and(|node| !matches!(node.value, Value::Null));
         self.domains.push(Domain { name, mutual_tls });
-    }
-
-    pub(super) fn function(&mut self, resource: &Member) {
-        let variables = |node: &Node| -> Vec<Member> {
-            let found = node.get("Environment").and_then(|environment| environment.get("Variables"));
-            found.map(|variables| variables.members().to_vec()).unwrap_or_default()
-        };
-        let mut all = properties(resource).map(variables).unwrap_or_default();
-        all.extend(self.globals.and_then(|globals| globals.get("Function")).map(variables).unwrap_or_default());
-        let response =
-            all.iter().find(|member| member.name == "CAUSEWAY_RESPONSE").map(|member| self.text(&member.node));
-        let is_causeway = all.iter().any(|member| member.name.starts_with("CAUSEWAY_"));
-        let limits_rates = all.iter().any(|member| member.name == "CAUSEWAY_RATE_LIMITS_TABLE");
-        let has_shadow = all.iter().any(|member| member.name == "CAUSEWAY_SHADOW_WORKLOADS");
-        let until = all.iter().find(|member| member.name == "CAUSEWAY_SHADOW_UNTIL");
-        let until = until.map_or_else(|| Text::Opaque("nobody".to_owned()), |member| self.text(&member.node));
-        self.functions.push(Function {
-            name: resource.name.clone(),
-            is_causeway,
-            response,
-            limits_rates,
-            shadow: has_shadow.then_some(until),
-            file: self.file.to_owned(),
-            line: resource.line,
-        });
     }
 
     pub(super) fn v2_integration(&mut self, resource: &Member) {

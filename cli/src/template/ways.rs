@@ -2,6 +2,7 @@
 
 use authz::api::Text;
 
+use super::functions::words;
 use super::yaml::{Member, Node, Value};
 use super::{Reader, kind, properties};
 
@@ -55,7 +56,7 @@ pub(crate) struct Call {
 }
 
 /// Whether a value is the one that is asked about.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Could {
     No,
     /// Only the deployment knows.
@@ -236,30 +237,6 @@ impl Reader<'_> {
         }
     }
 
-    /// The function of the template that this text names, be it by an alias or a version.
-    fn function_in(&self, node: &Node) -> Option<String> {
-        self.function_named(node).or_else(|| {
-            let behind = self.resources.iter().find(|resource| {
-                matches!(kind(resource), "AWS::Lambda::Alias" | "AWS::Lambda::Version") && names(node, &resource.name)
-            });
-            self.function_named(properties(behind?)?.get("FunctionName")?)
-        })
-    }
-
-    /// The function of the template whose logical id is a word of this text, or whose `FunctionName` it is.
-    fn function_named(&self, node: &Node) -> Option<String> {
-        let text = node.shown();
-        let mut functions = self
-            .resources
-            .iter()
-            .filter(|resource| matches!(kind(resource), "AWS::Serverless::Function" | "AWS::Lambda::Function"));
-        let is_meant = |resource: &&Member| {
-            let own = properties(resource).and_then(|at| at.get("FunctionName"));
-            names(node, &resource.name) || own.is_some_and(|own| own.shown() == text)
-        };
-        functions.find(is_meant).map(|resource| resource.name.clone())
-    }
-
     /// A custom domain that leads to an API: the API, whether the domain has mutual TLS, and what says so.
     fn mapping<'n>(&mut self, resource: &'n Member, id: &str) -> Option<(usize, Could, &'n Member)> {
         let at = properties(resource)?;
@@ -391,8 +368,8 @@ impl Reader<'_> {
 }
 
 /// Whether `name` is a word of this text.
-fn names(node: &Node, name: &str) -> bool {
-    node.shown().split(|c: char| !c.is_ascii_alphanumeric()).any(|word| word == name)
+pub(super) fn names(node: &Node, name: &str) -> bool {
+    words(&node.shown()).any(|word| word == name)
 }
 
 fn has_truststore(at: &Node) -> bool {

@@ -11,6 +11,13 @@ pub(crate) fn gateway_workload(gateway: &ArchivedApiGateway) -> Workload<'_> {
     Workload { namespace: gateway.namespace.as_str(), labels: Labels::Compiled(&gateway.labels) }
 }
 
+/// The gateway workload, and those that its routes lead to.
+pub(crate) fn workloads(gateway: &ArchivedApiGateway) -> impl Iterator<Item = Workload<'_>> {
+    let routes = gateway.virtual_hosts.iter().flat_map(|virtual_host| virtual_host.routes.iter());
+    let behind = routes.map(|route| Route { destination: &route.destination }.workload());
+    std::iter::once(gateway_workload(gateway)).chain(behind)
+}
+
 /// Where a gateway sends a request: the second hop.
 #[derive(Clone, Copy)]
 pub(crate) struct Route<'a> {

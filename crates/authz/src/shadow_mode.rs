@@ -3,7 +3,9 @@
 //! It is how a service is migrated: until it is enforced, the callers that a policy would deny are seen and not hurt.
 //! [`overlook`](crate::gate::overlook) is the one place that heeds it.
 
-use crate::policies::Workload;
+use crate::compiled::{ArchivedLabel, ArchivedNamespace};
+use crate::hops;
+use crate::policies::{Policies, Workload};
 
 /// The farthest that the end may lie ahead, in seconds: 90 days. A shadow mode that is forgotten is an open door.
 pub const MAX_AHEAD: u64 = 90 * 86_400;
@@ -57,12 +59,14 @@ impl ShadowMode {
 
     /// Where it is on, as [`new`](Self::new) takes it.
     pub fn workloads(&self) -> String {
-        let text = |scope: &Scope| match scope {
-            Scope::Every => "*".to_owned(),
-            Scope::Namespace(namespace) => namespace.clone(),
-            Scope::Labelled { namespace, name, value } => format!("{namespace}/{name}={value}"),
-        };
-        self.scopes.iter().map(text).collect::<Vec<_>>().join(",")
+        self.scopes.iter().map(Scope::to_string).collect::<Vec<_>>().join(",")
+    }
+
+    /// The places, as [`new`](Self::new) takes them, that `policies` do not know: no API is such a gateway, no route leads
+    /// there, and no document is for such a workload. A misspelt name, as a rule; but a workload may have labels of which
+    /// the documents do not speak.
+    pub fn unknown(&self, policies: &Policies) -> Vec<String> {
+        self.scopes.iter().filter(|scope| !scope.is_known(policies)).map(Scope::to_string).collect()
     }
 
     /// Whether it is on at `now`, in seconds since 1970. It is off as well where the end lies farther ahead than
@@ -73,15 +77,58 @@ impl ShadowMode {
 
     /// Whether it is on at `workload`. A request without a destination is only covered where everything is.
     pub(crate) fn covers(&self, workload: Option<Workload<'_>>) -> bool {
-        self.scopes.iter().any(|scope| match (scope, workload) {
-            (Scope::Every, _) => true,
-            (_, None) => false,
-            (Scope::Namespace(namespace), Some(workload)) => workload.namespace == namespace,
-            (Scope::Labelled { namespace, name, value }, Some(workload)) => {
-                workload.namespace == namespace && workload.labels.get(name) == Some(value.as_str())
-            }
+        self.scopes.iter().any(|scope| match workload {
+            None => *scope == Scope::Every,
+            Some(workload) => scope.covers(workload),
         })
     }
+}
+
+impl Scope {
+    fn covers(&self, workload: Workload<'_>) -> bool {
+        match self {
+            Self::Every => true,
+            Self::Namespace(namespace) => workload.namespace == namespace,
+            Self::Labelled { namespace, name, value } => {
+                workload.namespace == namespace && workload.labels.get(name) == Some(value.as_str())
+            }
+        }
+    }
+
+    fn is_known(&self, policies: &Policies) -> bool {
+        let mut routed = policies.archived_api_gateways().flat_map(hops::workloads);
+        let by_document = match self {
+            Self::Every => true,
+            Self::Namespace(namespace) => policies.namespace(namespace).is_some(),
+            // A selector in the root namespace is for the workloads of every namespace.
+            Self::Labelled { namespace, name, value } => {
+                let places = [policies.namespace(namespace), policies.namespace(policies.root_namespace())];
+                let is_meant = |label: &ArchivedLabel| label.name == name.as_str() && label.value == value.as_str();
+                places.into_iter().flatten().flat_map(selected).any(is_meant)
+            }
+        };
+        by_document || routed.any(|workload| self.covers(workload))
+    }
+}
+
+impl std::fmt::Display for Scope {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Every => f.write_str("*"),
+            Self::Namespace(namespace) => f.write_str(namespace),
+            Self::Labelled { namespace, name, value } => write!(f, "{namespace}/{name}={value}"),
+        }
+    }
+}
+
+/// The labels that documents of a namespace select workloads by.
+fn selected(namespace: &ArchivedNamespace) -> impl Iterator<Item = &ArchivedLabel> {
+    let policies = [&namespace.deny, &namespace.allow, &namespace.audit, &namespace.custom];
+    let policies = policies.into_iter().flat_map(|policies| policies.iter()).map(|policy| &policy.selector);
+    let tokens = namespace.request_authentications.iter().map(|one| &one.selector);
+    let keys = namespace.api_key_authentications.iter().map(|one| &one.selector);
+    let peers = namespace.peer_authentications.iter().map(|one| &one.selector);
+    policies.chain(tokens).chain(keys).chain(peers).flat_map(|selector| selector.iter())
 }
 
 fn scope(text: &str) -> Result<Scope, String> {

@@ -76,3 +76,15 @@ proptest! {
         answers(splice(&seed, end.index(seed.chars().count() + 1), seed.len(), ""))?;
     }
 }
+
+#[test]
+fn a_key_over_several_lines_does_not_break_an_error() {
+    for key in ["\"a\\nb\"", "\"a\\e[2Jb\"", "\"a\\u0085b\""] {
+        let text = format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: a}}\nspec: {{{key}: {{{key}: 1}}, selector: {{{key}: []}}}}\n"
+        );
+        let errors = parse(&[SourceFile { name: "f".to_owned(), text }]).unwrap_err();
+        assert!(errors.iter().any(|error| error.path.starts_with("spec.a\\")), "{errors:?}");
+        assert!(errors.iter().all(|error| !error.to_string().contains(char::is_control)), "{errors:?}");
+    }
+}

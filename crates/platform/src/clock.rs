@@ -116,7 +116,7 @@ pub fn parse_utc(text: &str) -> Option<u64> {
     let seconds = days.checked_sub(719_468)? * 86_400 + hour * 3_600 + minute * 60 + second;
     // Written again it is the same text, unless it was no date, no time or of another form.
     let written = rfc3339(UNIX_EPOCH + Duration::from_secs(seconds));
-    (written.strip_suffix(".000Z") == text.strip_suffix('Z')).then_some(seconds)
+    (written.strip_suffix(".000Z")? == text.strip_suffix('Z')?).then_some(seconds)
 }
 
 #[cfg(test)]
@@ -131,6 +131,11 @@ mod tests {
             ("2026-11-20T12:00:00Z", Some(1_795_176_000)),
             ("2100-03-01T00:00:00Z", Some(4_107_542_400)),
             ("9999-12-31T23:59:59Z", Some(253_402_300_799)),
+            // There is no text for a second after the last one, and none of these is one.
+            ("9999-12-31T24:00:00Z", None),
+            ("9999-12-31T24:00:00", None),
+            ("9999-99-99T99:99:99", None),
+            ("9999x99x99x99x99x99 and whatever comes then", None),
             ("2100-02-29T00:00:00Z", None),
             ("2026-02-30T00:00:00Z", None),
             ("2026-00-10T00:00:00Z", None),

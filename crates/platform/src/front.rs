@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use authz::{
-    Allow, Decision, Deny, Given, Hop, JwksError, KeySets, Policies, Reason, Request, Revocations, ShadowMode, Target,
+    Allow, Decision, Deny, Given, Hop, JwksError, KeySets, Policies, Reason, Request, Revocations, Target,
     VerifiedTokens,
 };
 
@@ -20,6 +20,7 @@ use crate::metrics::{StateMetrics, Totals};
 use crate::panics::{Panicked, unpanicked};
 use crate::rate_limit::{RateLimiter, RateLimits, client_id};
 use crate::revocations::{Held, RevocationSource, RevocationsError, RevocationsSetup};
+use crate::shadow_mode::Latched;
 
 /// The parts of the outside world that a front uses.
 #[derive(Clone)]
@@ -172,7 +173,7 @@ impl Front {
         &self,
         request: &Request,
         target: &Target,
-        shadow: Option<&ShadowMode>,
+        shadow: Option<&Latched>,
         then: impl FnOnce(&Policies, &Given<'_>, &Decision) -> T,
     ) -> (Decision, Option<T>) {
         match unpanicked(self.ask(request, target, shadow, then)).await {
@@ -204,16 +205,23 @@ impl Front {
     }
 
     /// What shadow mode makes of a denial that was found behind the gate, if it covers it: the request goes on as one of
-    /// nobody.
-    pub fn overlook(&self, deny: Deny, request: &Request, target: &Target, shadow: &ShadowMode) -> Decision {
-        authz::overlook(&self.policies, request, target, shadow, None, self.clock.unix(), deny)
+    /// nobody. A panic on the way is a denial.
+    pub async fn overlook(&self, deny: Deny, request: &Request, target: &Target, shadow: &Latched) -> Decision {
+        let overlooked = async {
+            let now = self.clock.unix();
+            match shadow.at(now) {
+                Some(mode) => authz::overlook(&self.policies, request, target, mode, None, now, deny),
+                None => Decision::Deny(deny),
+            }
+        };
+        unpanicked(overlooked).await.unwrap_or_else(|Panicked| fault())
     }
 
     async fn ask<T>(
         &self,
         request: &Request,
         target: &Target,
-        shadow: Option<&ShadowMode>,
+        shadow: Option<&Latched>,
         then: impl FnOnce(&Policies, &Given<'_>, &Decision) -> T,
     ) -> (Decision, T) {
         // Each look at a token hashes it; a request looks at one four times, twice at each hop.
@@ -242,7 +250,8 @@ impl Front {
         }
         decision = self.limited(decision, target).await;
         let given = self.given(&keys, &verified, answer.as_ref(), &revoked);
-        if let Some(mode) = shadow {
+        // Looked at by every request, also an allowed one: the end is met as soon as there is one behind it.
+        if let Some(mode) = shadow.and_then(|shadow| shadow.at(given.now)) {
             decision = match decision {
                 Decision::Deny(deny) => {
                     authz::overlook(&self.policies, request, target, mode, Some(&given), given.now, deny)

@@ -9,8 +9,8 @@ use std::time::Duration;
 use identity::secret::Secret;
 use rustls::pki_types::CertificateDer;
 
-pub use reach::Reach;
 use reach::{Guarded, Lookup, SystemLookup};
+pub use reach::{Reach, canonical_address};
 
 /// Why a URL may not be fetched.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

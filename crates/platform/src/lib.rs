@@ -25,7 +25,7 @@ mod single_flight;
 pub mod store;
 pub mod table;
 #[cfg(feature = "jwks")]
-mod trace_id;
+pub mod trace_id;
 pub mod usage_plans;
 
 #[cfg(feature = "aws")]

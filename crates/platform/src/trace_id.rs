@@ -2,20 +2,23 @@
 
 use std::borrow::Cow;
 
+/// The headers that say it, in lower case.
+pub const HEADERS: [&str; 4] = ["traceparent", "b3", "x-b3-traceid", "x-amzn-trace-id"];
+
 /// The trace ids of a request, as they stand in a decision line. Each is hexadecimal in lower case: 32 digits, or 16
 /// for a short one of B3. What cannot be read is left out, so nothing else of a header gets into a log.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Traces<'a> {
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Traces<'a> {
     /// Of `traceparent`, else of B3, else of `X-Amzn-Trace-Id`: the order of the extension.
-    pub(crate) id: Option<Cow<'a, str>>,
+    pub id: Option<Cow<'a, str>>,
     /// Of `X-Amzn-Trace-Id`, if it is another one. API Gateway puts that header into every request, and a function that
     /// passes no trace on calls in this one.
-    pub(crate) x_ray: Option<String>,
+    pub x_ray: Option<String>,
 }
 
 impl<'a> Traces<'a> {
     /// Reads the headers, whose names are in lower case.
-    pub(crate) fn of(headers: &'a [(String, String)]) -> Self {
+    pub fn of(headers: &'a [(String, String)]) -> Self {
         let x_ray = only(headers, "x-amzn-trace-id").and_then(root);
         let single = || only(headers, "b3").and_then(|value| value.split('-').next());
         let own = only(headers, "traceparent")
@@ -26,6 +29,11 @@ impl<'a> Traces<'a> {
             Some(own) => Self { id: Some(own.into()), x_ray: x_ray.filter(|id| id != own) },
             None => Self { id: x_ray.map(Cow::Owned), x_ray: None },
         }
+    }
+
+    /// The same without the headers.
+    pub fn into_owned(self) -> Traces<'static> {
+        Traces { id: self.id.map(|id| Cow::Owned(id.into_owned())), x_ray: self.x_ray }
     }
 }
 

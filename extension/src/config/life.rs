@@ -23,6 +23,8 @@ pub struct Life {
     pub environment: Option<String>,
     /// What the function calls directly: its own `no_proxy` and `NO_PROXY`, which in Lambda are in this environment, too.
     pub no_proxy: String,
+    /// Whether Lambda starts the function by the wrapper script, which takes what stands for everything out of it.
+    pub wrapped: bool,
 }
 
 /// `CAUSEWAY_METRICS`.
@@ -75,6 +77,7 @@ impl Default for Life {
             metrics: Metrics::Off,
             environment: None,
             no_proxy: String::new(),
+            wrapped: false,
         }
     }
 }
@@ -98,7 +101,10 @@ impl Life {
         // Nothing that is wrong with them is an error: they are the function's.
         let own = ["no_proxy", "NO_PROXY"].map(|name| reader.optional(name).ok().flatten().unwrap_or_default());
         let no_proxy = own.join(",").trim_matches(',').to_owned();
-        Ok(Life { deadline_margin: Duration::from_millis(margin?), metrics, environment: environment?, no_proxy })
+        let wrapper = reader.optional("AWS_LAMBDA_EXEC_WRAPPER").ok().flatten().unwrap_or_default();
+        let wrapped = wrapper.rsplit('/').next() == Some("causeway-wrapper");
+        let deadline_margin = Duration::from_millis(margin?);
+        Ok(Life { deadline_margin, metrics, environment: environment?, no_proxy, wrapped })
     }
 }
 
@@ -231,11 +237,12 @@ mod tests {
             ("CAUSEWAY_METRICS_PORT", "9100"),
             ("CAUSEWAY_DEADLINE_MARGIN_MS", "0"),
             ("NO_PROXY", "db.internal"),
+            ("AWS_LAMBDA_EXEC_WRAPPER", "/opt/causeway-wrapper"),
             ("no_proxy", "a,b"),
         ]);
         let life = read(&env).unwrap();
         assert_eq!((life.metrics, life.deadline_margin), (Metrics::Prometheus(9_100), Duration::ZERO));
-        assert_eq!(life.no_proxy, "a,b,db.internal");
+        assert_eq!((life.no_proxy.as_str(), life.wrapped), ("a,b,db.internal", true));
         for (name, value) in [
             ("CAUSEWAY_METRICS", "on"),
             ("CAUSEWAY_METRICS_PORT", "0"),

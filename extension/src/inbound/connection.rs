@@ -102,7 +102,8 @@ pub(crate) async fn accept(listener: TcpListener, port: Arc<Port>, inbound: Arc<
                 // Without it, a caller that has vanished would keep its place for as long as its request has no answer.
                 let keepalive = TcpKeepalive::new().with_time(PROBE).with_interval(PROBE / 4);
                 let _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive);
-                tokio::spawn(begin(stream, address, Arc::clone(&port), Arc::clone(&inbound), place));
+                let (cut, port, inbound) = (inbound.cut.clone(), Arc::clone(&port), Arc::clone(&inbound));
+                tokio::spawn(async move { cut.bounds(begin(stream, address, port, inbound, place)).await });
             }
             Err(_) => {
                 inbound.crowd.notify_waiters();

@@ -18,6 +18,7 @@ use hyper_util::rt::TokioIo;
 use platform::decision_line::Seen;
 use platform::front;
 use platform::panics::{Panicked, unpanicked};
+use platform::trace_id::{self, Traces};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::body::{Answer, Content, Upload};
@@ -127,6 +128,7 @@ async fn exchange(inbound: &Inbound, caller: &Caller, mut request: Request<Incom
         join_cookies(&mut head.headers);
     }
     line.request_id = request_id(&mut head.headers);
+    line.traces = traces(&head.headers);
     let allowed = match judged(inbound, caller, head, line).await {
         Ok(allowed) => allowed,
         Err(decision) => return Outcome::Denied(decision),
@@ -286,14 +288,17 @@ fn passed(
     head.headers.insert(http::header::UPGRADE, protocol);
     // Its place is kept until both sides have ended.
     let place = Arc::clone(&caller.place);
-    let (place, log) = ((place, held), inbound.log.clone());
+    let (place, log, cut) = ((place, held), inbound.log.clone(), inbound.cut.clone());
     tokio::spawn(async move {
-        let counts = Counts::default();
-        if let (Ok(ours), Ok(theirs)) = tokio::join!(ours, theirs)
-            && let Err(error) = relay(TokioIo::new(ours), TokioIo::new(theirs), SILENCE, &counts).await
-        {
-            log.write(&serde_json::json!({ "event": "inbound_switched", "error": error.to_string() }));
-        }
+        let relaying = async {
+            let counts = Counts::default();
+            if let (Ok(ours), Ok(theirs)) = tokio::join!(ours, theirs)
+                && let Err(error) = relay(TokioIo::new(ours), TokioIo::new(theirs), SILENCE, &counts).await
+            {
+                log.write(&serde_json::json!({ "event": "inbound_switched", "error": error.to_string() }));
+            }
+        };
+        cut.bounds(relaying).await;
         drop(place);
     });
     let busy = caller.busy.begin();
@@ -363,6 +368,13 @@ fn grpc_status(status: StatusCode) -> &'static str {
 fn is_grpc(headers: &HeaderMap) -> bool {
     let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     kind.strip_prefix(b"application/grpc").is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+}
+
+/// The traces of a request, as its decision's line has them.
+fn traces(headers: &HeaderMap) -> Traces<'static> {
+    let named = trace_id::HEADERS.iter().flat_map(|name| headers.get_all(*name).iter().map(move |value| (name, value)));
+    let named = named.map(|(name, value)| ((*name).to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
+    Traces::of(&named.collect::<Vec<_>>()).into_owned()
 }
 
 /// The caller's id of the request, or a new one.

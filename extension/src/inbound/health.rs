@@ -48,9 +48,9 @@ async fn state(inbound: &Inbound) -> (&'static str, &'static str) {
     if inbound.phase() != Phase::Serving {
         return ("503 Service Unavailable", "draining\n");
     }
-    match inbound.tls.is_ready().await {
-        true => ("200 OK", "ready\n"),
-        false => ("503 Service Unavailable", "identity_unavailable\n"),
+    match inbound.tls.ready().await {
+        Ok(()) => ("200 OK", "ready\n"),
+        Err(why) => ("503 Service Unavailable", why),
     }
 }
 

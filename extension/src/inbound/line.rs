@@ -8,6 +8,7 @@ use http::header::USER_AGENT;
 use http::{HeaderValue, Method, Request, Version};
 use platform::clock::{Clock, rfc3339};
 use platform::log::Log;
+use platform::trace_id::Traces;
 use serde::Serialize;
 
 use crate::metrics::{Answered, Metrics};
@@ -24,6 +25,8 @@ pub(crate) struct Line {
     user_agent: Option<HeaderValue>,
     pub(crate) authority: String,
     pub(crate) request_id: String,
+    /// Which traces the call belongs to.
+    pub(crate) traces: Traces<'static>,
     /// The status that the caller got; 0 when it went away before there was one.
     pub(crate) status: u16,
     /// Of the request's body.
@@ -59,6 +62,7 @@ impl Line {
             user_agent: request.headers().get(USER_AGENT).cloned(),
             authority: String::new(),
             request_id: String::new(),
+            traces: Traces::default(),
             status: 0,
             received: Arc::default(),
             sent: 0,
@@ -97,6 +101,10 @@ struct Written<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     user_agent: Option<&'a str>,
     request_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    xray_trace_id: Option<&'a str>,
     authority: &'a str,
     source: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -135,6 +143,8 @@ impl Drop for Line {
             duration: duration.as_millis(),
             user_agent: self.user_agent.as_ref().and_then(|value| value.to_str().ok()),
             request_id: &self.request_id,
+            trace_id: self.traces.id.as_deref(),
+            xray_trace_id: self.traces.x_ray.as_deref(),
             authority: &self.authority,
             source: &self.source,
             peer: self.peer.as_deref(),

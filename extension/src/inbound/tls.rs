@@ -41,25 +41,47 @@ pub(crate) struct Proven {
 pub(crate) struct Tls {
     identity: Arc<Refresh<SvidSource>>,
     wait: Duration,
+    /// The workload's, whose policies apply.
+    namespace: String,
     aliases: Vec<TrustDomain>,
     /// Of the newest credentials: a new SVID has a configuration of its own, and connections live on with theirs.
     made: Mutex<Option<(u64, Arc<ServerConfig>)>>,
 }
 
 impl Tls {
-    pub(crate) fn new(identity: Arc<Refresh<SvidSource>>, wait: Duration, aliases: Vec<TrustDomain>) -> Tls {
-        Tls { identity, wait, aliases, made: Mutex::new(None) }
+    pub(crate) fn new(
+        identity: Arc<Refresh<SvidSource>>,
+        wait: Duration,
+        namespace: String,
+        aliases: Vec<TrustDomain>,
+    ) -> Tls {
+        Tls { identity, wait, namespace, aliases, made: Mutex::new(None) }
     }
 
-    /// Whether there is an identity. Renews it where that is due.
-    pub(crate) async fn is_ready(&self) -> bool {
-        self.identity.get(Duration::ZERO).await.is_ok()
+    /// Whether there is an identity that can be shown; the word for why not. Renews it where that is due.
+    pub(crate) async fn ready(&self) -> Result<(), &'static str> {
+        let credentials = self.identity.get(Duration::ZERO).await.map_err(|_| "identity_unavailable\n")?;
+        match self.is_of_another_namespace(&credentials) {
+            None => Ok(()),
+            Some(_) => Err("identity_of_another_namespace\n"),
+        }
+    }
+
+    /// The namespace of the SVID, if it is another one than the workload's: then one of the two is a mistake, and the
+    /// policies that apply may be somebody else's. An identity of another form says none.
+    fn is_of_another_namespace<'a>(&self, credentials: &'a Credentials) -> Option<&'a str> {
+        let (namespace, _) = credentials.svid().id().workload()?;
+        (namespace != self.namespace).then_some(namespace)
     }
 
     /// Shakes hands: without an identity of ours, and without a certificate of the mesh, there is no connection.
     pub(crate) async fn accept(&self, stream: TcpStream) -> Result<(TlsStream<TcpStream>, Proven), String> {
         let credentials =
             self.identity.get(self.wait).await.map_err(|why| format!("there is no valid SVID to show: {why}"))?;
+        if let Some(found) = self.is_of_another_namespace(&credentials) {
+            let expected = &self.namespace;
+            return Err(format!("found an SVID of the namespace {found}, expected {expected} (CAUSEWAY_NAMESPACE)"));
+        }
         let config = self.config(&credentials)?;
         let handshake = tokio::time::timeout(HANDSHAKE, TlsAcceptor::from(config).accept(stream)).await;
         let stream = handshake.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(|error| {

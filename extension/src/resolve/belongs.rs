@@ -4,9 +4,8 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::OnceLock;
 
+use platform::https::canonical_address;
 use traffic::Rules;
-
-use super::cache::Cache;
 
 /// The addresses and names of the mesh's endpoints.
 pub(crate) struct Belongs {
@@ -37,12 +36,23 @@ impl Belongs {
         Belongs { rules: None, known }
     }
 
-    /// Whether an address is an endpoint's, or was the last one that the name of an endpoint was found to have: those
-    /// names that this process has called. Whatever the port, as of addresses that a client writes itself.
-    pub(super) fn has(&self, address: IpAddr, cache: &Cache) -> bool {
-        let known = self.known.get_or_init(|| self.rules.as_ref().map_or_else(Known::default, |r| Known::of(r.mesh())));
-        known.addresses.contains(&address.to_canonical())
-            || cache.finds(address, |name| known.has(&name.to_ascii_lowercase()))
+    /// Whether an address is an endpoint's. Whatever the port, as of addresses that a client writes itself.
+    pub(super) fn has_address(&self, address: IpAddr) -> bool {
+        self.known().addresses.contains(&canonical_address(address))
+    }
+
+    /// Whether a name is an endpoint's, or one of a wildcard of the mesh.
+    pub(super) fn has_name(&self, name: &str) -> bool {
+        self.known().has(&name.to_ascii_lowercase())
+    }
+
+    /// The same without gathering anything: `None` as long as nobody has asked.
+    pub(super) fn has_name_if_known(&self, name: &str) -> Option<bool> {
+        self.known.get().map(|known| known.has(&name.to_ascii_lowercase()))
+    }
+
+    fn known(&self) -> &Known {
+        self.known.get_or_init(|| self.rules.as_ref().map_or_else(Known::default, |rules| Known::of(rules.mesh())))
     }
 }
 
@@ -51,7 +61,7 @@ impl Known {
         let mut known = Known::default();
         for name in mesh {
             match name.parse::<IpAddr>() {
-                Ok(address) => _ = known.addresses.insert(address.to_canonical()),
+                Ok(address) => _ = known.addresses.insert(canonical_address(address)),
                 Err(_) if name.starts_with('*') => known.wildcards.push(name.to_ascii_lowercase()),
                 Err(_) => _ = known.names.insert(name.to_ascii_lowercase()),
             }

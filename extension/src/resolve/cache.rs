@@ -7,12 +7,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use platform::clock::Clock;
+use platform::https::canonical_address;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::{Lookup, MAX_ADDRESSES};
+use super::earlier::Earlier;
+use super::{Belongs, Lookup, MAX_ADDRESSES};
 
-/// The most names.
+/// The most names. Those of the mesh go last.
 const MAX_NAMES: usize = 1_024;
 
 /// The age from which on a look-up is due: the default of Istio's `dnsRefreshRate`.
@@ -45,6 +47,7 @@ type Found = Arc<[IpAddr]>;
 pub(super) struct Cache {
     clock: Arc<dyn Clock>,
     lookup: Arc<dyn Lookup>,
+    mesh: Belongs,
     names: Mutex<HashMap<String, Entry>>,
     /// Counts the look-ups that have ended.
     version: AtomicU64,
@@ -53,6 +56,8 @@ pub(super) struct Cache {
 #[derive(Default)]
 struct Entry {
     found: Option<(Found, SystemTime)>,
+    /// What was found before that, of a name of the mesh.
+    earlier: Earlier,
     /// The last look-up failed, then and for this reason.
     failed: Option<(String, SystemTime)>,
     /// One is running.
@@ -75,8 +80,8 @@ enum Look {
 }
 
 impl Cache {
-    pub(super) fn new(clock: Arc<dyn Clock>, lookup: Arc<dyn Lookup>) -> Arc<Cache> {
-        Arc::new(Cache { clock, lookup, names: Mutex::default(), version: AtomicU64::new(0) })
+    pub(super) fn new(clock: Arc<dyn Clock>, lookup: Arc<dyn Lookup>, mesh: Belongs) -> Arc<Cache> {
+        Arc::new(Cache { clock, lookup, mesh, names: Mutex::default(), version: AtomicU64::new(0) })
     }
 
     /// Another number when something may have changed.
@@ -114,18 +119,22 @@ impl Cache {
         }
     }
 
-    /// Whether `address` was found for one of the names that `wanted` says, however long ago.
-    pub(super) fn finds(&self, address: IpAddr, wanted: impl Fn(&str) -> bool) -> bool {
-        let address = address.to_canonical();
-        let is_there = |(found, _): &(Found, SystemTime)| found.iter().any(|other| other.to_canonical() == address);
-        self.lock().iter().any(|(name, entry)| entry.found.as_ref().is_some_and(is_there) && wanted(name))
+    /// Whether an address is one of the mesh: an endpoint's, or one that the name of an endpoint, which this process has
+    /// called, has now or had a while ago.
+    pub(super) fn is_of_mesh(&self, address: IpAddr) -> bool {
+        let (address, now) = (canonical_address(address), self.clock.now());
+        let has = |entry: &Entry| {
+            let mut found = entry.found.iter().flat_map(|(found, _)| found.iter());
+            found.any(|other| canonical_address(*other) == address) || entry.earlier.has(address, now)
+        };
+        self.mesh.has_address(address) || self.lock().iter().any(|(name, entry)| has(entry) && self.mesh.has_name(name))
     }
 
     fn look(self: &Arc<Self>, name: &str) -> Look {
         let now = self.clock.now();
         let mut names = self.lock();
         if !names.contains_key(name) {
-            make_room(&mut names);
+            make_room(&mut names, &self.mesh);
             names.insert(name.to_owned(), Entry::default());
         }
         let Some(entry) = names.get_mut(name) else { return Look::Fails("found no entry".to_owned()) };
@@ -172,6 +181,14 @@ impl Cache {
         if let Some(entry) = self.lock().get_mut(&name) {
             match outcome {
                 Ok(found) if !found.is_empty() => {
+                    // Rather too many are kept than too few: what is not of the mesh counts for nothing.
+                    match self.mesh.has_name_if_known(&name) {
+                        Some(false) => entry.earlier.clear(),
+                        Some(true) | None => {
+                            let last = entry.found.iter().flat_map(|(found, _)| found.iter());
+                            entry.earlier.note(last.chain(&found).map(|address| canonical_address(*address)), now);
+                        }
+                    }
                     entry.found = Some((distinct(found), now));
                     entry.failed = None;
                 }
@@ -209,13 +226,15 @@ fn is_within(since: SystemTime, now: SystemTime, limit: Duration) -> bool {
     now.duration_since(since).is_ok_and(|age| age <= limit)
 }
 
-/// The name that nobody has asked for the longest goes.
-fn make_room(names: &mut HashMap<String, Entry>) {
+/// The name that nobody has asked for the longest goes: of those outside of the mesh, as long as there are any, since an
+/// answer for one of the mesh also says which addresses no other name may lead to.
+fn make_room(names: &mut HashMap<String, Entry>, mesh: &Belongs) {
     if names.len() < MAX_NAMES {
         return;
     }
     let oldest = names.iter().filter(|(_, entry)| entry.running.is_none());
-    if let Some(name) = oldest.min_by_key(|(_, entry)| entry.asked).map(|(name, _)| name.clone()) {
+    let oldest = oldest.min_by_key(|(name, entry)| (mesh.has_name(name), entry.asked));
+    if let Some(name) = oldest.map(|(name, _)| name.clone()) {
         names.remove(&name);
     } else if let Some(name) = names.keys().next().cloned() {
         names.remove(&name);

@@ -298,10 +298,19 @@ async fn a_name_without_an_answer_does_not_hold_up_the_others() {
 
 #[tokio::test]
 async fn a_name_outside_of_the_mesh_leads_to_no_local_service() {
-    let addresses = ["169.254.169.254", "127.0.0.1", "192.0.100.1", "10.1.2.3"];
+    let addresses = [
+        "169.254.169.254",
+        "127.0.0.1",
+        "192.0.100.1",
+        "64:ff9b::7f00:1",
+        "::127.0.0.1",
+        "2002:7f00:1::",
+        "64:ff9b::192.0.100.1",
+        "10.1.2.3",
+    ];
     let outside = cluster(Resolution::StrictDns, &[("api.example", 443)]);
     assert_eq!(Stage::new(9, &addresses).get(&outside).await.unwrap(), ["0 10.1.2.3:443"]);
-    for address in &addresses[..3] {
+    for address in &addresses[..addresses.len() - 1] {
         let refusal = Stage::new(9, &[address]).endpoints(&outside).await.unwrap_err();
         assert_eq!(refusal.reason, Reason::DestinationForbidden, "{address}");
         assert!(refusal.detail.contains("api.example"), "{}", refusal.detail);
@@ -329,11 +338,30 @@ async fn names_have_a_longest() {
 async fn no_name_outside_leads_to_the_mesh_in_the_clear() {
     let mesh = ["10.1.2.3", "fd00::7", "ratings.mesh.example", "VM.mesh.example", "*.wild.mesh.example"];
     let stage = |addresses: &[&str]| Stage::beside(&mesh, 9, addresses);
-    for address in ["10.1.2.3", "::ffff:10.1.2.3", "fd00::7"] {
+    for address in [
+        "10.1.2.3",
+        "fd00::7",
+        "::ffff:10.1.2.3",
+        "::10.1.2.3",
+        "::ffff:0:10.1.2.3",
+        "64:ff9b::10.1.2.3",
+        "2002:a01:203::1",
+    ] {
         let refusal = stage(&[address]).resolver.original("other.example", 80, false).await.unwrap_err();
         assert_eq!(refusal.reason, Reason::DestinationForbidden, "{address}");
         assert!(refusal.detail.contains("an address of the mesh"), "{}", refusal.detail);
     }
+    // Where in a network's own NAT64 the address is, nobody here can know: nothing goes there.
+    for address in ["64:ff9b:1::10.1.2.3", "64:ff9b:1:a01:2:300::", "64:ff9b:1:a01:2:300:909:909"] {
+        for named in [false, true] {
+            let refusal = stage(&[address]).resolver.original("other.example", 80, named).await.unwrap_err();
+            assert_eq!(refusal.reason, Reason::DestinationForbidden, "{address}");
+        }
+    }
+    // The same as the client's own words, and an endpoint that the configuration spells so.
+    assert!(stage(&[]).resolver.original("[64:ff9b::a01:203]", 80, false).await.is_err());
+    let spelt = Stage::beside(&["64:ff9b::a01:203"], 9, &["10.1.2.3"]);
+    assert!(spelt.resolver.original("other.example", 80, false).await.is_err());
     // The other addresses are left; and a host that the operator has named is his.
     let found = stage(&["10.1.2.3", "10.1.2.4"]).resolver.original("other.example", 80, false).await.unwrap();
     assert_eq!(found.0.len(), 1);
@@ -354,4 +382,53 @@ async fn no_name_outside_leads_to_the_mesh_in_the_clear() {
     let stage = Stage::beside(&mesh, 9, &["10.9.9.9"]);
     stage.endpoints(&cluster(Resolution::StrictDns, &[("partner.example", 80)])).await.unwrap();
     assert!(stage.resolver.original("other.example", 80, false).await.is_ok());
+}
+
+#[tokio::test]
+async fn an_address_that_a_name_of_the_mesh_had_is_the_mesh_s_for_a_time() {
+    let mesh = ["vm.mesh.example", "*.wild.mesh.example"];
+    for name in ["vm.mesh.example", "a.wild.mesh.example"] {
+        let stage = Stage::beside(&mesh, 99, &["10.9.9.1", "10.9.9.2"]);
+        let vm = cluster(Resolution::StrictDns, &[(name, 80)]);
+        stage.endpoints(&vm).await.unwrap();
+        // It turns round, and moves at last.
+        for (calls, answer) in [(2, ["10.9.9.3"]), (3, ["10.9.9.1"]), (4, ["10.9.9.4"])] {
+            stage.answers(Ok(&answer));
+            stage.clock.advance(Duration::from_secs(6));
+            stage.get(&vm).await.unwrap();
+            stage.settle(calls).await;
+        }
+        let passes = |host: &'static str, address: &'static str| {
+            stage.answers(Ok(&[address]));
+            stage.resolver.original(host, 80, false)
+        };
+        for (host, address) in [("a.example", "10.9.9.1"), ("b.example", "10.9.9.2"), ("c.example", "10.9.9.4")] {
+            assert!(passes(host, address).await.is_err(), "{name} {address}");
+        }
+        assert!(passes("d.example", "64:ff9b::10.9.9.3").await.is_err());
+        assert!(passes("e.example", "10.9.9.5").await.is_ok());
+        stage.clock.advance(earlier::KEPT + Duration::from_secs(60));
+        assert!(passes("f.example", "10.9.9.1").await.is_ok(), "of an earlier answer for long");
+        assert!(passes("g.example", "10.9.9.4").await.is_err(), "nothing newer is known");
+    }
+}
+
+#[tokio::test]
+async fn names_outside_of_the_mesh_leave_no_addresses_and_displace_none_of_the_mesh() {
+    let stage = Stage::beside(&["vm.mesh.example"], usize::MAX >> 4, &["10.9.9.1"]);
+    stage.endpoints(&cluster(Resolution::StrictDns, &[("vm.mesh.example", 80)])).await.unwrap();
+    // One outside that moves.
+    for address in ["10.8.8.1", "10.8.8.2"] {
+        stage.answers(Ok(&[address]));
+        stage.resolver.original("a.example", 80, false).await.unwrap();
+        stage.clock.advance(Duration::from_secs(61));
+    }
+    stage.answers(Ok(&["10.8.8.1"]));
+    assert!(stage.resolver.original("b.example", 80, false).await.is_ok());
+    // More of them than names are kept.
+    for number in 0..1_100 {
+        stage.resolver.original(&format!("host{number}.example"), 80, false).await.unwrap();
+    }
+    stage.answers(Ok(&["10.9.9.1"]));
+    assert!(stage.resolver.original("c.example", 80, false).await.is_err());
 }

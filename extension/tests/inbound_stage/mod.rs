@@ -145,12 +145,29 @@ impl Side {
     }
 
     pub async fn in_mood(app: &App, documents: &str, mood: Mood, change: impl FnOnce(&mut Inbound)) -> Side {
+        Side::with(app, documents, mood, change, |_| ()).await
+    }
+
+    /// One that is said to be of this namespace.
+    pub async fn in_namespace(app: &App, documents: &str, namespace: &str) -> Side {
+        let namespace = Some(namespace.to_owned());
+        Side::with(app, documents, Mood::Good, |_| (), |egress| egress.workload.namespace = namespace).await
+    }
+
+    async fn with(
+        app: &App,
+        documents: &str,
+        mood: Mood,
+        change: impl FnOnce(&mut Inbound),
+        change_all: impl FnOnce(&mut extension::Egress),
+    ) -> Side {
         let mesh = Arc::new(Mesh::new());
         let clock = Arc::new(FixedClock::at(real_now()));
         let issuer = FakeIssuer::start(Arc::clone(&mesh), clock.clone() as Arc<dyn Clock>).await;
         issuer.set(mood);
         let (log, lines) = Log::memory();
-        let config = config(app, &issuer.url, bundle(app, documents), change);
+        let mut config = config(app, &issuer.url, bundle(app, documents), change);
+        change_all(config.egress.as_mut().unwrap());
         let deps = Deps { clock: clock.clone(), log };
         let bound = Extension::bind(config, deps).await.unwrap_or_else(|error| panic!("{error}"));
         let (address, health) = (bound.inbound()[0], bound.health().unwrap());

@@ -13,6 +13,9 @@ mod load;
 mod peers;
 mod service;
 mod start;
+mod train;
+
+use std::path::Path;
 
 use e2e::world::{self, World};
 
@@ -40,13 +43,16 @@ async fn all() -> Result<(), String> {
         return Err("the parts are not there".to_owned());
     }
     let world = World::start().await?;
+    let service = Service::start(&world).await?;
+    if let Some(program) = std::env::args().skip_while(|argument| argument != "train").nth(1) {
+        return train::run(&world, &service, Path::new(&program)).await;
+    }
     if let Err(why) = start::report(&world) {
         println!("\nskipped: start: {why}");
     }
     if std::env::args().any(|argument| argument == "start") {
         return Ok(());
     }
-    let service = Service::start(&world).await?;
     let quick = std::env::args().any(|argument| argument == "quick");
     let rounds = if quick { 1 } else { ROUNDS };
     let names: Vec<String> = std::env::args().filter(|name| peers::NAMES.contains(&name.as_str())).collect();

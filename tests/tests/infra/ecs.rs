@@ -13,7 +13,7 @@ use crate::{Outcome, bundle};
 const WITHOUT_RESOURCES: &str = "ecr:GetAuthorizationToken";
 
 /// What goes wrong with the template (text, its replacement), and how it is found.
-const MISTAKES: [(&str, &str, &str); 26] = [
+const MISTAKES: [(&str, &str, &str); 27] = [
     ("          User: \"65532:65532\"\n", "", "causeway runs as root"),
     ("ReadonlyRootFilesystem: true", "ReadonlyRootFilesystem: false", "causeway can write its root file system"),
     ("Capabilities: { Drop: [ALL] }", "Capabilities: { Drop: [NET_RAW] }", "causeway has capabilities"),
@@ -57,6 +57,11 @@ const MISTAKES: [(&str, &str, &str); 26] = [
         "wrong role",
     ),
     ("          HealthCheck:\n", "          Other:\n", "no health check"),
+    (
+        "            - { Name: CAUSEWAY_REVOCATIONS_URL, Value: !Ref RevocationsUrl }\n",
+        "",
+        "what is revoked passes by another API",
+    ),
 ];
 
 fn template() -> Result<String, String> {
@@ -94,6 +99,9 @@ fn findings(template: &Value) -> Vec<String> {
     unless(check.is_array(), "no health check".to_owned());
     unless(*check == json!(["CMD", "/causeway", "--health"]), "the health check needs a shell".to_owned());
     unless(variable(sidecar, "CAUSEWAY_LABELS").ends_with(",compute=ecs"), "nobody may call".to_owned());
+    let list = sidecar["Environment"].to_string();
+    let list = ["CAUSEWAY_REVOCATIONS_URL", "CAUSEWAY_REVOCATIONS_ISSUER"].iter().all(|name| list.contains(name));
+    unless(list, "what is revoked passes by another API".to_owned());
     // The sidecar gives requests in hand 30 seconds, and the calls that they make 5.
     unless(sidecar["StopTimeout"].as_u64() > Some(35), "requests in hand are cut off".to_owned());
     unless(app["PortMappings"].is_null(), "app is reached past the sidecar".to_owned());
@@ -221,6 +229,9 @@ async fn the_sidecar_starts_as_the_template_says() -> Outcome {
             (Some(value), _, _) | (None, Some(value), _) => value,
             // Nobody is there, which is no reason not to start.
             (None, None, "IamDoor") => "https://127.0.0.1",
+            (None, None, "RevocationsUrl") => "https://127.0.0.1/revocations",
+            // The one of infra/istio: another one stops the start.
+            (None, None, "RevocationsIssuer") => "https://issuer.bookinfo.example",
             _ => return Err(format!("{name} has no value: {value}")),
         };
         command.env(name, value);

@@ -21,10 +21,12 @@ fn docker(arguments: &[&str]) -> bool {
 /// Whether there is an engine, an image and something to run. The image is a stand-in if there is none.
 fn available() -> Result<bool, String> {
     let built = root().join(".aws-sam/build");
+    // `sam build KeyIssuer` makes that one alone, and takes away what was there.
+    let parts = ["Authorizer", "KeyIssuer", "ExtensionLayer", "ConfigurationLayer", "template.yaml"];
     let reason = if !docker(&["info"]) {
         "no Docker engine answers"
-    } else if !built.join("template.yaml").exists() {
-        "nothing is built; `make sam` does it"
+    } else if !parts.iter().all(|part| built.join(part).exists()) {
+        "not everything is built; `make sam` does it"
     } else {
         let parts = [tool("sam")];
         if !tier::available(&[&parts[0]]) {
@@ -67,8 +69,10 @@ fn each_function_answers_its_event() -> Outcome {
         return Ok(());
     }
     let (answer, log) = invoke("Authorizer", None, "examples/events/http-2.0.json")?;
-    assert!(answer["isAuthorized"].is_boolean() || answer["errorMessage"] == "Unauthorized", "{log}");
-    assert!(log.contains("\"event\":\"decision\""), "{log}");
+    // By the answer alone: SAM does not show every line that a function has logged.
+    let denied =
+        answer["isAuthorized"] == false && answer["context"]["reason"].as_str().is_some_and(|it| !it.is_empty());
+    assert!(denied || answer["errorMessage"] == "Unauthorized", "{log}");
 
     let (answer, log) = invoke("KeyIssuer", None, "tests/fixtures/events/issuer-discovery.json")?;
     assert_eq!(answer["statusCode"], 200, "{log}");
@@ -81,6 +85,6 @@ fn each_function_answers_its_event() -> Outcome {
     let (answer, log) =
         invoke("Legacy", Some("tests/fixtures/local/template.yaml"), "tests/fixtures/events/legacy.json")?;
     assert!(answer["said"].as_str().is_some_and(|said| said.starts_with("503 ")), "{log}");
-    assert!(log.contains("\"event\":\"egress\""), "{log}");
+    assert!(answer["body"].as_str().is_some_and(|body| body.starts_with("identity_unavailable: ")), "{log}");
     Ok(())
 }

@@ -16,6 +16,11 @@ const MISTAKES: &[Mistake] = &[
     ("PasswordLength: 64", "PasswordLength: 8", "PepperSecret has no pepper"),
     ("AutomaticallyAfterDays: !Ref SigningKeyRotationDays", "AutomaticallyAfterDays: 7", "SigningSecret is rotated by"),
     ("CAUSEWAY_CLIENTS_TABLE: !Ref ClientsTable", "CAUSEWAY_CLIENTS_TABLE: clients", "CLIENTS_TABLE is 'clients'"),
+    (
+        "          CAUSEWAY_SHADOW_UNTIL: !If [ShadowModeIsOn, !Ref ShadowUntil, !Ref AWS::NoValue]\n",
+        "",
+        "Authorizer has ['CAUSEWAY_RATE_LIMIT",
+    ),
     ("      Layers: [!Ref ConfigurationLayer]\n", "", "Authorizer has the layers []"),
     (
         "Resource: !Ref PepperSecret",
@@ -33,7 +38,7 @@ const MISTAKES: &[Mistake] = &[
         "      RetentionInDays: 30\n",
         "Authorizer's log is kept for 30",
     ),
-    ("      AlarmActions: !If [AlarmsAreSent, [!Ref AlarmTopic], !Ref AWS::NoValue]\n", "", "21 alarms tell"),
+    ("      AlarmActions: !If [AlarmsAreSent, [!Ref AlarmTopic], !Ref AWS::NoValue]\n", "", "22 alarms tell"),
     ("FunctionName: !Ref Authorizer.Alias", "FunctionNames: !Ref Authorizer.Alias", "ApiAuthorizerPermission"),
 ];
 

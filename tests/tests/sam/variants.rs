@@ -56,6 +56,31 @@ const MISTAKES: &[Mistake] = &[
     (":[a-z0-9]+/authorizers/", ":[a-z0-9*]+/authorizers/", "the parameter OtherAuthorizers takes 'arn:aws"),
     ("    MinValue: 300\n    MaxValue: 86400\n", "", "the parameter VerifierCacheSeconds takes anything"),
     ("    Default: dev\n", "    Default: Dev\n", "the parameter EnvironmentName does not take its own default"),
+    ("    MaxLength: 80\n", "", "the parameter ShadowWorkloads takes 'aaaa"),
+    ("    MaxLength: 80\n", "    MaxLength: 90\n", "the longest value of ShadowWorkloads is not"),
+    ("${ShadowUntil}\"", "${ShadowUntil} ${ShadowUntil}\"", "may have a description of 272 characters"),
+    (
+        "Rates: !If [RatesAreLimited, !Sub \"${RateLimit} ${RateLimitOutage}\", \"\"]",
+        "Rates: !Sub \"${RateLimit} ${RateLimitOutage}\"",
+        "the function is the same with",
+    ),
+    ("${RateLimit} ${RateLimitOutage}", "${RateLimit}", "the function is another one with"),
+    ("([01][0-9]|2[0-3]):[0-5]", "[0-9]{2}:[0-5]", "the parameter ShadowUntil takes '2026-12-31T24:00:00Z'"),
+    (
+        "  ShadowModeEnds:\n    RuleCondition: !Not [!Equals [!Ref ShadowWorkloads, \"\"]]\n",
+        "  ShadowModeEnds:\n    RuleCondition: !Not [!Equals [!Ref ShadowUntil, \"\"]]\n",
+        "no rule refuses {'ShadowWorkloads': 'shop'}",
+    ),
+    (
+        "      - Assert: !Not [!Equals [!Ref ShadowWorkloads, \"\"]]\n",
+        "      - Assert: !Not [!Equals [!Ref ShadowUntil, \"\"]]\n",
+        "no rule refuses {'ShadowUntil': '2026-12-31T00:00:00Z'}",
+    ),
+    (
+        "      - Assert: !Not [!Equals [!Ref ShadowUntil, \"\"]]\n",
+        "      - Assert: !Equals [!Ref ShadowUntil, \"\"]\n",
+        "with ShadowModeIsOn alone: a rule refuses this",
+    ),
     ("    Value: !Ref Authorizer.Alias\n", "    Value: x\n", "no output says <AuthorizerAliaslive>"),
     ("    Description: Where clients call the services\n", "", "the output ApiEndpoint has no description"),
 ];

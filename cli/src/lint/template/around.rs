@@ -1,6 +1,8 @@
 //! What leads around the gateway: to the function or the backend behind it, past its authorizer or its certificates.
 
-use authz::api::{Access, Api, Route, Text};
+mod permissions;
+
+use authz::api::{Access, Api, Route};
 
 use super::{Deployment, route_key};
 use crate::lint::finding::{Code, Findings, Severity};
@@ -201,9 +203,10 @@ static BALANCED: Code = Code {
 static PERHAPS: Code = Code {
     name: "perhaps-around-gateway",
     severity: Severity::Warning,
-    what: "what leads around the gateway or not, as a value has it that only the deployment knows",
-    why: "With a parameter's other value, nobody is asked there. The templates do not say which value it has.",
-    instead: "write the value into the template, or look at what is deployed",
+    what: "what leads around the gateway or not, as only the deployment knows: by a value, or by an API that is not there",
+    why: "With a parameter's other value, nobody is asked there. The templates do not say which value it has. Nor do they \
+          say which API calls a function that API Gateway may call, where that is in another template.",
+    instead: "write the value into the template, give the other templates as well, or look at what is deployed",
     wrong: behind!(
         "  Url: {Type: AWS::Lambda::Url, Properties: {TargetFunctionArn: !GetAtt Orders.Arn, AuthType: !Ref UrlAuth}}
 "
@@ -247,15 +250,20 @@ pub(in crate::lint) fn check(deployment: &Deployment<'_>, findings: &mut Finding
         let message = format!("the API {api} {other} another name, where nobody is asked for a certificate");
         say(code, &second.place, message);
     }
-    permissions(deployment, &mut say);
+    permissions::check(deployment, &mut say);
     for url in &ways.urls {
-        let Some(function) = url.function.as_deref().filter(|one| is_behind(deployment, one)) else { continue };
-        match url.open {
+        let Some(function) = url.function.as_deref() else { continue };
+        match is_behind(deployment, function).min(url.open) {
             Could::Yes => {
                 say(&OPEN_URL, &url.place, format!("the function {function} has a URL that asks nobody who calls"));
             }
             Could::Perhaps => {
-                let message = format!("only the deployment knows whether the URL of {function} asks who calls");
+                let message = match url.open {
+                    Could::Yes => {
+                        format!("the function {function} has a URL that asks nobody who calls, and {ELSEWHERE}")
+                    }
+                    _ => format!("only the deployment knows whether the URL of {function} asks who calls"),
+                };
                 say(&PERHAPS, &url.place, message);
             }
             Could::No => {}
@@ -271,50 +279,6 @@ pub(in crate::lint) fn check(deployment: &Deployment<'_>, findings: &mut Finding
     backends(deployment, &mut say);
 }
 
-/// Permissions of functions. One whose function is in the templates counts if that is ours or behind our authorizer.
-fn permissions(deployment: &Deployment<'_>, say: &mut impl FnMut(&'static Code, &Place, String)) {
-    for permission in &deployment.templates.ways().permissions {
-        let function = permission.function.as_deref();
-        if function.is_some_and(|function| !is_behind(deployment, function)) {
-            continue;
-        }
-        let (place, source) = (&permission.place, permission.source.as_ref());
-        match service(&permission.principal) {
-            "apigateway" => {
-                if let Some(message) = any_api(source) {
-                    say(&ANY_API, place, message);
-                }
-            }
-            "elasticloadbalancing" | "vpc-lattice" if function.is_some() => {
-                say(&BALANCED, place, "it lets load balancers call the function".to_owned());
-            }
-            "*" if permission.is_bound => {}
-            "*" => match any_api(source) {
-                // An API, or a bucket and its like, that AWS names by itself.
-                None => {}
-                Some(message) if source.is_some_and(|text| text.as_str().contains(":execute-api:")) => {
-                    say(&ANY_API, place, message);
-                }
-                Some(_) => {
-                    let how = if permission.by_signed_url { "everybody with an AWS account" } else { "everybody" };
-                    say(&EVERYBODY, place, format!("it lets {how} in"));
-                }
-            },
-            _ if permission.may_be_everybody && !permission.is_bound && any_api(source).is_some() => {
-                say(&PERHAPS, place, "only the deployment knows whom it lets in".to_owned());
-            }
-            _ => {}
-        }
-    }
-}
-
-/// The service of a principal such as `apigateway.amazonaws.com`, also with `!Sub` and `${AWS::URLSuffix}`.
-fn service(principal: &Text) -> &str {
-    let text = principal.as_str();
-    let text = text.strip_prefix("Sub ").unwrap_or(text);
-    text.split('.').next().unwrap_or_default()
-}
-
 /// Whether an open route of the API leads to what the call calls. Where its routes are not known, each one may.
 fn is_open(api: &Api, call: &Call) -> bool {
     // At an OpenAPI document a call has the name of its route.
@@ -326,10 +290,21 @@ fn is_open(api: &Api, call: &Call) -> bool {
     api.routes.iter().filter(leads).any(|route| route.access == Access::Open)
 }
 
-/// Whether a function of the templates is ours, or behind our authorizer.
-fn is_behind(deployment: &Deployment<'_>, function: &str) -> bool {
+/// Of a function that an API calls which the templates do not have.
+const ELSEWHERE: &str = "an API of other templates that calls it may be guarded";
+
+/// Whether a function of the templates is ours, or behind our authorizer. Only the deployment knows that of one that API
+/// Gateway may call, and no API of the templates does.
+fn is_behind(deployment: &Deployment<'_>, function: &str) -> Could {
     let own = deployment.templates.functions().iter().any(|one| one.name == function && one.is_causeway);
-    own || guarded(deployment, function)
+    if own || guarded(deployment, function) {
+        return Could::Yes;
+    }
+    let ways = deployment.templates.ways();
+    let is_called = ways.calls.iter().any(|call| call.function == function);
+    let mut own = ways.permissions.iter().filter(|permission| permission.function.as_deref() == Some(function));
+    let is_elsewhere = !is_called && own.any(|permission| permissions::service(&permission.principal) == "apigateway");
+    if is_elsewhere { Could::Perhaps } else { Could::No }
 }
 
 fn backends(deployment: &Deployment<'_>, say: &mut impl FnMut(&'static Code, &Place, String)) {
@@ -355,18 +330,6 @@ fn backends(deployment: &Deployment<'_>, say: &mut impl FnMut(&'static Code, &Pl
             say(&PERHAPS, &exposed.place, message);
         }
     }
-}
-
-/// Why a permission for API Gateway is not for one API: `arn:PARTITION:execute-api:REGION:ACCOUNT:API/…` has no
-/// wildcard up to the API.
-fn any_api(source: Option<&Text>) -> Option<String> {
-    let Some(source) = source else { return Some("it has no SourceArn: any API may call".to_owned()) };
-    let text = source.as_str();
-    // A wildcard may also stand for the service.
-    let arn = text.split_once(":execute-api:").map_or(text, |(_, rest)| rest);
-    // "asterisks (*) and question marks (?)" are ArnLike's wildcards.
-    let api = arn.split('/').next().unwrap_or_default();
-    api.contains(['*', '?']).then(|| format!("its SourceArn is for more than one API: {text}"))
 }
 
 /// Whether an API that asks our authorizer calls the function.

@@ -1,9 +1,10 @@
 //! Authorizers in shadow mode: what they are asked about, they let through.
 
-use authz::api::{ApiKind, Text};
+use authz::api::ApiKind;
 
 use super::Deployment;
 use crate::lint::finding::{Code, Findings, Severity};
+use crate::template::Could;
 
 pub(in crate::lint) const CODES: &[&Code] = &[&ON, &CACHED];
 
@@ -64,24 +65,29 @@ static CACHED: Code = Code {
 /// Finds functions in shadow mode, and caches of what they answer.
 pub(super) fn check(deployment: &Deployment<'_>, findings: &mut Findings) {
     for function in deployment.templates.functions() {
-        let Some(until) = &function.shadow else { continue };
-        let until = match until {
-            Text::Known(until) => format!("until {until}"),
-            Text::Opaque(_) => "until a time that only the deployment knows".to_owned(),
+        let Some(shadow) = &function.shadow else { continue };
+        let is_asked = || {
+            let mut asked = deployment.authorizers().filter_map(|(_, _, authorizer)| deployment.function(authorizer));
+            asked.any(|one| one.name == function.name)
+        };
+        let message = match shadow.by_default {
+            Could::Yes => {
+                let until = shadow.until.as_deref().unwrap_or("a time that only the deployment knows");
+                format!("it is in shadow mode until {until}, and denies nothing there")
+            }
+            // Another's function, whose variables are not shown.
+            Could::Perhaps if !function.is_causeway && !is_asked() => continue,
+            Could::Perhaps => {
+                "only the deployment knows whether it is in shadow mode, and denies nothing there".to_owned()
+            }
+            Could::No => continue,
         };
         let (place, name) = ((function.file.as_str(), function.line), format!("function {}", function.name));
-        findings.in_template(
-            &ON,
-            place,
-            name,
-            format!("it is in shadow mode {until}, and denies nothing there"),
-            ON.instead,
-        );
+        findings.in_template(&ON, place, name, message, ON.instead);
     }
     for (api, _, authorizer) in deployment.authorizers() {
-        let Some(function) = deployment.function(authorizer).filter(|function| function.shadow.is_some()) else {
-            continue;
-        };
+        let function = deployment.function(authorizer);
+        let Some((function, shadow)) = function.and_then(|one| Some((one, one.shadow.as_ref()?))) else { continue };
         let is_cached = match (api.kind, authorizer.ttl_seconds) {
             (Some(ApiKind::WebSocket), _) | (_, Some(0)) => false,
             // A REST API caches for 300 seconds where the template does not say.
@@ -91,8 +97,12 @@ pub(super) fn check(deployment: &Deployment<'_>, findings: &mut Findings) {
         if is_cached {
             let place = (api.file.as_str(), authorizer.line);
             let name = format!("authorizer {} of the API {}", authorizer.name, api.reference.as_str());
-            let message = format!("answers are cached, and the function {} is in shadow mode", function.name);
+            let is = if shadow.by_default == Could::Yes { "is" } else { "may be" };
+            let message = format!("answers are cached, and the function {} {is} in shadow mode", function.name);
             findings.in_template(&CACHED, place, name, message, CACHED.instead);
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

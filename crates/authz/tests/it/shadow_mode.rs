@@ -215,6 +215,40 @@ fn a_request_for_another_workload_is_enforced() {
 }
 
 #[test]
+fn a_misspelt_workload_is_known_to_nobody() {
+    let files = [
+        ("access.yaml", include_str!("../../../../examples/bookinfo/access.yaml")),
+        ("gateway.yaml", include_str!("../../../../examples/bookinfo/gateway.yaml")),
+        ("mesh.yaml", include_str!("../../../../examples/bookinfo/mesh.yaml")),
+        ("routes.yaml", include_str!("../../../../examples/bookinfo/routes.yaml")),
+        ("services.yaml", include_str!("../../../../examples/bookinfo/services.yaml")),
+    ];
+    let routed = World::of_files(&files).policies;
+    let selected = "apiVersion: security.istio.io/v1
+kind: RequestAuthentication
+metadata: { name: a, namespace: shop }
+spec: { selector: { matchLabels: { app: cart } }, jwtRules: [{ issuer: a, jwksUri: 'https://a.example/jwks' }] }
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: { name: b, namespace: istio-system }
+spec: { selector: { matchLabels: { tier: front } } }
+";
+    let selected = World::new(selected).policies;
+    for (policies, workloads, unknown) in [
+        (&routed, "*", &[][..]),
+        (&routed, "bookinfo,bookinfo/app=reviews,istio-system/istio=ingressgateway", &[]),
+        (&routed, "bookinfo/app=revews,bookinfo", &["bookinfo/app=revews"]),
+        (&routed, "bokinfo,bokinfo/app=reviews", &["bokinfo", "bokinfo/app=reviews"]),
+        (&selected, "shop,shop/app=cart,shop/tier=front", &[]),
+        // A label of the root namespace is one of every namespace; a label of another namespace is not.
+        (&selected, "istio-system/app=cart,shop/app=front", &["istio-system/app=cart", "shop/app=front"]),
+    ] {
+        assert_eq!(ShadowMode::new(workloads, 1).unwrap().unknown(policies), unknown, "{workloads}");
+    }
+}
+
+#[test]
 fn a_rule_of_the_gateway_is_not_lifted_for_one_service() {
     let files = [
         ("access.yaml", include_str!("../../../../examples/bookinfo/access.yaml")),

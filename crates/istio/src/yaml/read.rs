@@ -4,6 +4,7 @@
 //! that one run shows every error. [`super::parse`] returns resources only when no report has an
 //! error, so a value that stands in for a wrong one never leaves this crate.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::nearest::{nearest, one_of, quoted, shown};
@@ -167,7 +168,13 @@ impl<'a> At<'a> {
     }
 
     fn entry(&self, entry: &'a Entry) -> At<'a> {
-        let path = if self.path.is_empty() { entry.name.clone() } else { format!("{}.{}", self.path, entry.name) };
+        // A key that is folded over lines has line ends, and an error is one line.
+        let name = if entry.name.contains(char::is_control) {
+            Cow::Owned(entry.name.escape_debug().to_string())
+        } else {
+            Cow::Borrowed(&entry.name)
+        };
+        let path = if self.path.is_empty() { name.into_owned() } else { format!("{}.{name}", self.path) };
         // An absent value has no position of its own.
         let null = matches!(&entry.node.value, Value::Scalar(scalar) if scalar.text.is_empty()
             && scalar.kind == ScalarKind::Null);

@@ -89,33 +89,58 @@ impl Kind {
     }
 
     fn of_v6(address: Ipv6Addr) -> Self {
-        let segments = address.segments();
-        let embedded = |high: u16, low: u16| {
-            let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
-            Self::of_v4(Ipv4Addr::new(a, b, c, d))
-        };
-        match segments {
+        match address.segments() {
             [0, 0, 0, 0, 0, 0, 0, 0] => Self::Unspecified,
             [0, 0, 0, 0, 0, 0, 0, 1] => Self::Loopback,
-            // IPv4-mapped and IPv4-compatible (RFC 4291), translated (RFC 2765) and NAT64 (RFC 6052).
-            [0, 0, 0, 0, 0, 0xffff | 0, high, low]
-            | [0, 0, 0, 0, 0xffff, 0, high, low]
-            | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
-            // 6to4 (RFC 3056).
-            | [0x2002, high, low, ..] => embedded(high, low),
+            // Local NAT64 (RFC 8215): where in it the IPv4 address is, the network alone knows.
+            [0x64, 0xff9b, 1, ..] => Self::Reserved,
             // AWS' own services on an instance: fd00:ec2::254 and its neighbours.
             [0xfd00, 0xec2, ..] => Self::Metadata,
-            [0xfc00..=0xfdff, ..] => Self::Private,
-            [0xfe80..=0xfebf, ..] => Self::LinkLocal,
-            // Site-local, deprecated (RFC 3879).
-            [0xfec0..=0xfeff, ..] => Self::Private,
-            [0xff00..=0xffff, ..] => Self::Multicast,
-            // Local NAT64 (RFC 8215), Teredo and the other protocol assignments, documentation.
-            [0x64, 0xff9b, 1, ..] | [0x2001, 0..=0x1ff, ..] | [0x2001, 0xdb8, ..] => Self::Reserved,
-            // Global unicast is 2000::/3.
-            [0x2000..=0x3fff, ..] => Self::Public,
-            _ => Self::Reserved,
+            segments => match (embedded(address), segments) {
+                (Some(embedded), _) => Self::of_v4(embedded),
+                (None, [0xfc00..=0xfdff, ..]) => Self::Private,
+                (None, [0xfe80..=0xfebf, ..]) => Self::LinkLocal,
+                // Site-local, deprecated (RFC 3879).
+                (None, [0xfec0..=0xfeff, ..]) => Self::Private,
+                (None, [0xff00..=0xffff, ..]) => Self::Multicast,
+                // Teredo and the other protocol assignments, documentation.
+                (None, [0x2001, 0..=0x1ff, ..] | [0x2001, 0xdb8, ..]) => Self::Reserved,
+                // Global unicast is 2000::/3.
+                (None, [0x2000..=0x3fff, ..]) => Self::Public,
+                (None, _) => Self::Reserved,
+            },
         }
+    }
+}
+
+/// Where packets to an address go in the end: to the IPv4 address that is embedded in an IPv6 one, or else to the
+/// address itself. Two spellings of one address are equal after this.
+///
+/// A prefix that a network has chosen for its own NAT64 (RFC 6052 2.2) cannot be told from other addresses.
+pub fn canonical_address(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V6(v6) => embedded(v6).map_or(address, IpAddr::V4),
+        IpAddr::V4(_) => address,
+    }
+}
+
+/// The IPv4 address that is in an IPv6 address of a form that is known to have one.
+fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    match address.segments() {
+        // Unspecified and loopback (RFC 4291 2.5.2, 2.5.3) have none.
+        [0, 0, 0, 0, 0, 0, 0, 0 | 1] => None,
+        // IPv4-mapped and IPv4-compatible (RFC 4291), translated (RFC 2765) and NAT64 (RFC 6052).
+        [0, 0, 0, 0, 0, 0xffff | 0, high, low]
+        | [0, 0, 0, 0, 0xffff, 0, high, low]
+        | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
+        // Local NAT64 (RFC 8215), in the form with a prefix of 96 bits.
+        | [0x64, 0xff9b, 1, _, _, _, high, low]
+        // 6to4 (RFC 3056).
+        | [0x2002, high, low, ..] => {
+            let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+            Some(Ipv4Addr::new(a, b, c, d))
+        }
+        _ => None,
     }
 }
 
@@ -229,6 +254,30 @@ mod tests {
             let private = matches!(kind, Kind::Public | Kind::Loopback | Kind::Private);
             assert_eq!(Reach::Private.check(parsed).is_ok(), private, "{address}");
             assert!(Reach::Any.check(parsed).is_ok());
+        }
+    }
+
+    #[test]
+    fn an_embedded_address_is_where_packets_go() {
+        for (address, expected) in [
+            ("10.1.2.3", "10.1.2.3"),
+            ("::ffff:10.1.2.3", "10.1.2.3"),
+            ("::10.1.2.3", "10.1.2.3"),
+            ("::ffff:0:10.1.2.3", "10.1.2.3"),
+            ("64:ff9b::10.1.2.3", "10.1.2.3"),
+            ("64:ff9b:1::10.1.2.3", "10.1.2.3"),
+            ("64:ff9b:1:7::10.1.2.3", "10.1.2.3"),
+            ("2002:a01:203::", "10.1.2.3"),
+            ("2002:a01:203:9::7", "10.1.2.3"),
+            ("::", "::"),
+            ("::1", "::1"),
+            ("64:ff9b:2::10.1.2.3", "64:ff9b:2::a01:203"),
+            ("fd00::10.1.2.3", "fd00::a01:203"),
+            ("2001:db8::10.1.2.3", "2001:db8::a01:203"),
+        ] {
+            let (address, expected): (IpAddr, IpAddr) = (address.parse().unwrap(), expected.parse().unwrap());
+            assert_eq!(canonical_address(address), expected, "{address}");
+            assert_eq!(canonical_address(expected), expected);
         }
     }
 

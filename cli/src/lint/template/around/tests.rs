@@ -144,6 +144,52 @@ const ROWS: &[(&str, &[&str])] = &[
   Allow: {Type: AWS::Lambda::Permission, Properties: {FunctionName: !Ref Hook, Principal: elasticloadbalancing.amazonaws.com}}\n",
         &[],
     ),
+    // A function that an API of another template calls, which may be guarded: its permission is for that API, for any one,
+    // or for everybody beside it.
+    (
+        "  Far: {Type: AWS::Lambda::Function, Properties: {}}
+  Allow: {Type: AWS::Lambda::Permission, Properties: {FunctionName: !Ref Far, Principal: apigateway.amazonaws.com, SourceArn: !Sub \"arn:aws:execute-api:eu-central-1:123456789012:${Central}/*\"}}\n",
+        &[],
+    ),
+    (
+        "  Far: {Type: AWS::Lambda::Function, Properties: {}}
+  Allow: {Type: AWS::Lambda::Permission, Properties: {FunctionName: !Ref Far, Principal: apigateway.amazonaws.com}}\n",
+        &["perhaps-around-gateway"],
+    ),
+    (
+        "  Far: {Type: AWS::Lambda::Function, Properties: {}}
+  Api1: {Type: AWS::Lambda::Permission, Properties: {FunctionName: !Ref Far, Principal: apigateway.amazonaws.com, SourceArn: !ImportValue orders-api}}
+  All: {Type: AWS::Lambda::Permission, Properties: {FunctionName: !Ref Far, Principal: \"*\"}}
+  Balancer: {Type: AWS::Lambda::Permission, Properties: {FunctionName: !Ref Far, Principal: elasticloadbalancing.amazonaws.com}}
+  Url: {Type: AWS::Lambda::Url, Properties: {TargetFunctionArn: !Ref Far, AuthType: NONE}}
+  Signed: {Type: AWS::Lambda::Url, Properties: {TargetFunctionArn: !Ref Far, AuthType: AWS_IAM}}\n",
+        &["perhaps-around-gateway", "perhaps-around-gateway", "perhaps-around-gateway"],
+    ),
+    // One that an API of this template calls, without our authorizer, is nobody's but its own.
+    (
+        "  Other: {Type: AWS::ApiGatewayV2::Api, Properties: {ProtocolType: HTTP, Target: !GetAtt Hook.Arn}}
+  Hook: {Type: AWS::Lambda::Function, Properties: {}}
+  Allow: {Type: AWS::Lambda::Permission, Properties: {FunctionName: !Ref Hook, Principal: apigateway.amazonaws.com}}\n",
+        &[],
+    ),
+    // Aliases that SAM makes.
+    (
+        "  Sold: {Type: AWS::Serverless::Function, Properties: {AutoPublishAlias: live, Events: {Call: {Type: HttpApi, Properties: {ApiId: !Ref Api, Method: GET, Path: /b}}}}}
+  Url: {Type: AWS::Lambda::Url, Properties: {TargetFunctionArn: !Ref SoldAliaslive, AuthType: NONE}}
+  Allow: {Type: AWS::Lambda::Permission, Properties: {FunctionName: !Ref SoldAliaslive, Principal: apigateway.amazonaws.com}}\n",
+        &["function-url-around-gateway", "permission-for-any-api"],
+    ),
+    (
+        "  Sold: {Type: AWS::Serverless::Function, Properties: {Events: {Call: {Type: HttpApi, Properties: {ApiId: !Ref Api, Method: GET, Path: /b}}}}}
+  Url: {Type: AWS::Lambda::Url, Properties: {TargetFunctionArn: !Ref SoldAliaslive, AuthType: NONE}}\n",
+        &[],
+    ),
+    (
+        "  Sold: {Type: AWS::Serverless::Function, Properties: {AutoPublishAlias: live, Events: {Call: {Type: HttpApi, Properties: {ApiId: !Ref Api, Method: GET, Path: /b}}}}}
+  SoldAliases: {Type: AWS::Lambda::Function, Properties: {}}
+  Url: {Type: AWS::Lambda::Url, Properties: {TargetFunctionArn: !Ref SoldAliases, AuthType: NONE}}\n",
+        &[],
+    ),
     // Function URLs.
     (
         "  Live: {Type: AWS::Lambda::Alias, Properties: {FunctionName: !Ref Orders, FunctionVersion: 1, Name: live}}
