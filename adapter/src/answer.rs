@@ -1,5 +1,6 @@
 //! The one place where a decision becomes Envoy's answer.
 
+use authz::request::plain_name;
 use authz::{Allow, Decision, Deny, Reason, Request};
 use envoy_types::ext_authz::v3::pb::{
     CheckResponse, HeaderAppendAction, HeaderValue, HeaderValueOption, HttpResponse, HttpStatus, HttpStatusCode,
@@ -11,8 +12,8 @@ use tonic::Code;
 
 use crate::exchange::is_key;
 
-/// Headers that say who the caller is. Only the adapter sets them: every header of a request that begins like this is
-/// taken out, or replaced, before the upstream sees it.
+/// Headers that say who the caller is. Only the adapter sets them: every header of a request that begins like this, with
+/// `_` for `-` as well, is taken out, or replaced, before the upstream sees it.
 pub const IDENTITY_PREFIX: &str = "x-causeway-";
 /// Where the mesh looks for a token.
 const AUTHORIZATION: &str = "authorization";
@@ -40,10 +41,15 @@ impl Behind<'_> {
     }
 }
 
-/// What Envoy is told to do with `request`.
-pub(crate) fn answer(decision: &Decision, request: Option<&Request>, behind: &Behind<'_>) -> CheckResponse {
+/// What Envoy is told to do with `request`. `outputs` are the headers that the policies make out of claims.
+pub(crate) fn answer(
+    decision: &Decision,
+    request: Option<&Request>,
+    behind: &Behind<'_>,
+    outputs: &[String],
+) -> CheckResponse {
     match (decision, request) {
-        (Decision::Allow(allow), Some(request)) => allowed(allow, request, behind),
+        (Decision::Allow(allow), Some(request)) => allowed(allow, request, behind, outputs),
         // The default is a denial: also for an allow without the request that it is about, which nothing makes.
         _ => denied(decision),
     }
@@ -80,11 +86,12 @@ pub(crate) fn is_of_nobody(decision: &Decision) -> bool {
     matches!(decision, Decision::Allow(allow) if allow.would_deny().is_some() && allow.claims().is_none())
 }
 
-fn allowed(allow: &Allow, request: &Request, behind: &Behind<'_>) -> CheckResponse {
+fn allowed(allow: &Allow, request: &Request, behind: &Behind<'_>, outputs: &[String]) -> CheckResponse {
     let changes = allow.header_changes(request);
-    let ours = |name: &str| name.starts_with(IDENTITY_PREFIX);
+    // What shadow mode takes out is not for the mesh to look at either.
+    let leaves = |name: &str| behind.leaves(name, request) && !allow.withheld().iter().any(|held| held == name);
     let mut set: Vec<(String, String)> =
-        changes.set.into_iter().filter(|(name, _)| !ours(name) && !behind.leaves(name, request)).collect();
+        changes.set.into_iter().filter(|(name, _)| !is_ours(name) && !leaves(name)).collect();
     for (name, value) in [(PRINCIPAL_HEADER, allow.principal()), (CLIENT_ID_HEADER, allow.client_id())] {
         if let Some(value) = value {
             set.push((name.to_owned(), value.to_owned()));
@@ -96,8 +103,12 @@ fn allowed(allow: &Allow, request: &Request, behind: &Behind<'_>) -> CheckRespon
         set.push((AUTHORIZATION.to_owned(), authorization.expose().clone()));
     }
     let mut remove = changes.remove;
-    remove.retain(|name| !behind.leaves(name, request));
-    let spoofed = request.headers.iter().map(|(name, _)| name).filter(|name| name.starts_with(IDENTITY_PREFIX));
+    remove.retain(|name| !leaves(name));
+    // Those of the policies' own names go when the tokens are looked at; here goes what an application takes for one.
+    let is_output = |name: &String| outputs.contains(name);
+    let is_like_output = |name: &str| outputs.iter().any(|output| plain_name(output) == plain_name(name));
+    let spoofed = request.headers.iter().map(|(name, _)| name);
+    let spoofed = spoofed.filter(|name| is_ours(name) || !is_output(name) && is_like_output(name));
     remove.extend(spoofed.cloned());
     // Also those that we have not seen: Envoy sends us the headers that it is told to.
     remove.extend([PRINCIPAL_HEADER, CLIENT_ID_HEADER].map(str::to_owned));
@@ -114,6 +125,10 @@ fn allowed(allow: &Allow, request: &Request, behind: &Behind<'_>) -> CheckRespon
         })),
         dynamic_metadata: None,
     }
+}
+
+fn is_ours(name: &str) -> bool {
+    plain_name(name).starts_with(IDENTITY_PREFIX)
 }
 
 fn denied(decision: &Decision) -> CheckResponse {

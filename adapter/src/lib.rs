@@ -170,13 +170,15 @@ struct Inner {
 #[derive(Debug)]
 struct Serving {
     front: Front,
+    /// Headers in which the policies look for tokens, and those that they make out of claims.
     token_headers: Vec<String>,
+    outputs: Vec<String>,
 }
 
 impl Serving {
     fn new(front: Front) -> Arc<Self> {
-        let token_headers = front.policies().token_headers();
-        Arc::new(Self { front, token_headers })
+        let (token_headers, outputs) = (front.policies().token_headers(), front.policies().output_headers());
+        Arc::new(Self { front, token_headers, outputs })
     }
 }
 
@@ -343,7 +345,7 @@ impl Adapter {
             },
         );
         self.0.metrics.decided(&decision, latency);
-        answer::answer(&decision, request, &behind)
+        answer::answer(&decision, request, &behind, &serving.outputs)
     }
 }
 

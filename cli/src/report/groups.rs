@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-use super::lines;
+use super::lines::{self, Content};
 
 /// Groups that are held; requests of more are counted and not listed. Tests need not fill that many.
 pub(super) const MAX_GROUPS: usize = if cfg!(test) { 1_000 } else { 100_000 };
@@ -116,7 +116,7 @@ pub(super) struct Report {
     pub(super) all: Tally,
     /// Lines without a decision.
     pub(super) skipped: u64,
-    /// Lines without a decision that can be read, though they say that they are one: cut off, as a rule.
+    /// Lines that say they hold a decision beside those that can be read: cut off, as a rule.
     pub(super) damaged: u64,
     /// Lines that were too long to be read.
     pub(super) overlong: u64,
@@ -132,12 +132,11 @@ impl Report {
         if line.iter().all(u8::is_ascii_whitespace) {
             return;
         }
-        if lines::decisions(line, &mut |decision| self.decision(decision)) {
-            return;
-        }
-        match lines::says_decision(line) {
-            true => self.damaged += 1,
-            false => self.skipped += 1,
+        let content = lines::decisions(line, &mut |decision| self.decision(decision));
+        match content {
+            Content { is_damaged: true, .. } => self.damaged += 1,
+            Content { decisions: 0, .. } => self.skipped += 1,
+            Content { .. } => {}
         }
     }
 

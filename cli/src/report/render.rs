@@ -24,11 +24,11 @@ pub(super) fn json(report: &Report) -> Vec<String> {
     let [would_deny, dry_run, denied] = report.counts;
     let summary = json!({"summary": {
         "decisions": report.decisions, "would_deny": would_deny, "dry_run_deny": dry_run, "denied": denied,
-        "skipped_lines": report.skipped, "overlong_lines": report.overlong, "not_listed": report.ungrouped,
+        "skipped_lines": report.skipped, "damaged_lines": report.damaged, "overlong_lines": report.overlong, "not_listed": report.ungrouped,
         "first": report.all.first, "last": report.all.last,
     }});
     lines.push(summary.to_string());
-    lines
+    lines.into_iter().map(|line| escaped(&line)).collect()
 }
 
 /// Who is denied by what, and which requests those are.
@@ -101,11 +101,38 @@ fn rows(report: &Report, verdict: Verdict) -> Vec<(String, Row<'_>)> {
     rows
 }
 
-/// A text of a client's as a terminal may have it: without control characters, and without those that turn the direction
-/// of what follows.
+/// A text of a client's as a terminal may have it.
 fn shown(text: &str) -> String {
-    let is_plain = |c: char| {
-        !c.is_control() && !matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
     text.chars().map(|c| if is_plain(c) { c } else { '\u{fffd}' }).collect()
+}
+
+/// JSON as a terminal may have it: it says the same. What is not plain stands in its strings alone.
+fn escaped(json: &str) -> String {
+    let mut escaped = String::with_capacity(json.len());
+    for c in json.chars() {
+        match is_plain(c) {
+            true => escaped.push(c),
+            false => {
+                let units = c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect::<String>();
+                escaped.push_str(&units);
+            }
+        }
+    }
+    escaped
+}
+
+/// No control character, and none that turns the direction of what follows or that nobody sees.
+fn is_plain(c: char) -> bool {
+    let is_hidden = matches!(
+        c,
+        '\u{ad}'
+            | '\u{61c}'
+            | '\u{180e}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}'
+            | '\u{e0000}'..='\u{e007f}'
+    );
+    !c.is_control() && !is_hidden
 }

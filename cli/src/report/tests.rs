@@ -172,6 +172,82 @@ fn what_a_collector_has_made_text_of_counts() {
 }
 
 #[test]
+fn a_denial_does_not_hide_behind_a_decision_that_can_be_read() {
+    let (good, bad) = (line(&json!({})), shadow("/a", ""));
+    let cut = bad.split_once("shadow").unwrap().0;
+    let text = |text: &str| serde_json::to_string(text).unwrap();
+    let escaped = |text: &str| text.replace('"', "\\u0022");
+    // The line, what it would deny, and whether some of it cannot be read.
+    let rows = [
+        (format!("{good}{cut}"), 0, true),
+        (format!("{good} 2026-11-20T12:00:00 {bad}"), 1, false),
+        (format!("{good}x{bad}"), 1, false),
+        (format!("{{\"logEvents\":[{{\"message\":\"x\"}}]}} , {{\"message\":{}}}", text(&bad)), 1, false),
+        (format!("{{\"message\":{}}}", text(&format!("{good}\n2026 {bad}"))), 1, false),
+        (json!({"logEvents": [{"message": good}, {"message": cut}]}).to_string(), 0, true),
+        (json!({"logEvents": [{"message": good}, {"body": bad}]}).to_string(), 0, true),
+        (json!({"message": serde_json::from_str::<Value>(&good).unwrap(), "log": cut}).to_string(), 0, true),
+        // The outer value is cut off, and those in it are not.
+        (format!("{{\"logEvents\":[{{\"message\":{}}},{{\"message\":{}}},{{", text(&good), text(&bad)), 1, false),
+        (format!("[a] [b] {good} [c] {bad}"), 1, false),
+    ];
+    for (text, would_deny, is_partial) in rows {
+        let report = report(&text);
+        assert_eq!((report.would_deny(), report.is_partial()), (would_deny, is_partial), "{text}");
+        assert_eq!(sums(&report)["damaged_lines"], u64::from(is_partial), "{text}");
+        assert!(report.decisions > 0 && report.skipped == 0, "{text}");
+    }
+    // Cut off in the middle of the word, or written with tabs.
+    for cut in [
+        "{\"ts\":\"2026\",\"event\":\"decisi",
+        "{\"ts\":\"2026\",\"ev",
+        "{\"event\"\t:\t\"decision\",\"shadow\":true,",
+        &format!("{{\"log\": \"{}", escaped("{\"event\": \"decis")),
+    ] {
+        let report = report(&format!("{good}\n{cut}\n"));
+        assert_eq!((report.decisions, report.damaged, report.skipped), (1, 1, 0), "{cut}");
+    }
+    // What says it of itself, in the texts of a decision and elsewhere, is none.
+    let path = line(&json!({"path": "/\"event\":\"decision\"", "detail": "{\"event\":\"decision\",\"shadow\":true}"}));
+    let insights = json!({"results": [[{"field": "event", "value": "decision"}]]}).to_string();
+    for harmless in [path.as_str(), &insights, "an unknown \"event\"", "{\"ev\":1}", "{\"a\":\"event\"}"] {
+        let report = report(harmless);
+        assert_eq!((report.would_deny(), report.is_partial()), (0, false), "{harmless}");
+    }
+}
+
+#[test]
+fn a_client_s_text_does_not_make_work_without_end() {
+    // Each text is looked at once, however many values stand in front of the next one: seven times for each of them, and
+    // there would be no end of it.
+    let nested = |levels: usize, inmost: &str| {
+        (0..levels).fold(inmost.to_owned(), |text, _| {
+            format!("{}{{\"message\":{}}}", "[0]".repeat(7), serde_json::to_string(&text).unwrap())
+        })
+    };
+    let bad = shadow("/a", "");
+    let found = report(&nested(4, &bad));
+    assert_eq!((found.would_deny(), found.is_partial()), (1, false));
+    // Deeper than that is not looked into, and is not taken for nothing.
+    for (levels, inmost, is_partial) in [(9, bad.as_str(), true), (9, "decision", false)] {
+        let found = report(&nested(levels, inmost));
+        assert_eq!((found.decisions, found.is_partial()), (0, is_partial), "{levels} {inmost}");
+    }
+    // Brackets that begin nothing, each of which may be followed by a value that is read to its end.
+    let flood = format!("{}{}", "[\"".repeat(1_000), "x".repeat(1_000));
+    for (text, decisions, is_partial) in [
+        (flood.clone(), 0, false),
+        (format!("{flood} {bad}"), 0, true),
+        (format!("{bad}{flood}"), 1, false),
+        ("[".repeat(10_000), 0, false),
+        ("{\"a\":".repeat(10_000), 0, false),
+    ] {
+        let found = report(&text);
+        assert_eq!((found.decisions, found.is_partial()), (decisions, is_partial), "{text}");
+    }
+}
+
+#[test]
 fn everything_is_bounded() {
     let long = format!("{}\n{}\n", "x".repeat(lines::MAX_LINE + 1), shadow("/a", ""));
     let found = report(&long);
@@ -209,6 +285,15 @@ fn a_log_does_not_fill_the_memory() {
 
 #[test]
 fn a_client_cannot_write_to_the_terminal() {
-    let printed = render::text(&report(&shadow("/\u{1b}[2J\n\u{9b}", "")), 20).join("|");
-    assert!(!printed.contains(char::is_control), "{printed:?}");
+    let path = "/\u{1b}[2J\n\u{7f}\u{9b}31m\u{202e}\u{2066}\u{200b}\u{2028}\u{feff}\u{e0041}\u{e4}";
+    let found = report(&shadow(path, ""));
+    let is_plain =
+        |text: &str| !text.chars().any(|c| c.is_control() || ('\u{2000}'..='\u{2fff}').contains(&c) && c != '…');
+    let printed = render::text(&found, 20).join("|");
+    assert!(is_plain(&printed), "{printed:?}");
+    let lines = render::json(&found);
+    assert!(lines.iter().all(|line| is_plain(line) && !line.contains(['\u{feff}', '\u{e0041}'])), "{lines:?}");
+    // And a program reads what it was.
+    assert_eq!(serde_json::from_str::<Value>(&lines[0]).unwrap()["path"], path);
+    assert!(lines[0].contains("\\u009b31m\\u202e") && lines[0].contains("\\udb40\\udc41\u{e4}"), "{}", lines[0]);
 }

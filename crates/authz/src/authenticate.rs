@@ -11,7 +11,7 @@ mod trace;
 
 pub(crate) use keys::{KeyContext, presented_key, same_client};
 pub(crate) use repeated::joined;
-pub(crate) use strip::strip;
+pub(crate) use strip::{Caller, strip, without_outputs};
 pub(crate) use trace::trace;
 
 use crate::claims::Claims;
@@ -68,6 +68,8 @@ pub(crate) struct Authenticated {
     pub(crate) presented: bool,
     /// Whether an API key was among them.
     pub(crate) by_key: bool,
+    /// The texts of the tokens that were verified. They are credentials: never printed.
+    pub(crate) tokens: Vec<String>,
     /// The request as policies and the upstream see it.
     pub(crate) visible: Visible,
 }
@@ -106,11 +108,12 @@ pub(crate) fn authenticate(
     let has_key = by_key.is_some();
     let presented = has_key || !tokens.is_empty();
     if let Some(by_key) = &by_key {
-        for claims in &tokens {
+        for (_, claims) in &tokens {
             same_client(&by_key.claims, claims)?;
         }
     }
-    let claims = match (by_key, tokens.into_iter().last()) {
+    let (tokens, claims): (Vec<String>, Vec<Claims>) = tokens.into_iter().unzip();
+    let claims = match (by_key, claims.into_iter().last()) {
         (_, Some(claims)) => Some(claims),
         (None, None) => None,
         (Some(by_key), None) => match keys::rule_for_key(&rules, &by_key)? {
@@ -123,7 +126,7 @@ pub(crate) fn authenticate(
             }
         },
     };
-    Ok(Authenticated { claims, presented, by_key: has_key, visible })
+    Ok(Authenticated { claims, presented, by_key: has_key, tokens, visible })
 }
 
 /// What the tokens of a request need.

@@ -137,6 +137,7 @@ pub struct Allow {
     by_api_key: bool,
     shadow: Shadow,
     would_deny: Option<Box<Deny>>,
+    withheld: Vec<String>,
 }
 
 impl fmt::Debug for Allow {
@@ -153,6 +154,7 @@ impl fmt::Debug for Allow {
             by_api_key,
             shadow,
             would_deny,
+            withheld,
         } = self;
         f.debug_struct("Allow")
             .field("reason", reason)
@@ -167,6 +169,7 @@ impl fmt::Debug for Allow {
             .field("by_api_key", by_api_key)
             .field("shadow", shadow)
             .field("would_deny", would_deny)
+            .field("withheld", withheld)
             .finish()
     }
 }
@@ -184,6 +187,8 @@ pub(crate) struct AllowParts {
     pub(crate) shadow: Shadow,
     /// The denial that shadow mode overlooks.
     pub(crate) would_deny: Option<Box<Deny>>,
+    /// Names of headers of which shadow mode takes something out.
+    pub(crate) withheld: Vec<String>,
 }
 
 impl Allow {
@@ -200,6 +205,7 @@ impl Allow {
             by_api_key,
             shadow,
             would_deny,
+            withheld,
         } = parts;
         let principal = claims.as_ref().and_then(Claims::principal);
         Self {
@@ -214,6 +220,7 @@ impl Allow {
             by_api_key,
             shadow,
             would_deny,
+            withheld,
         }
     }
 
@@ -281,6 +288,12 @@ impl Allow {
         self.would_deny.as_deref()
     }
 
+    /// Names, in lower case, of the headers of which shadow mode takes something out, since nobody has verified what is in
+    /// them. Nothing behind Causeway verifies it either: it must not reach the upstream under any circumstances.
+    pub fn withheld(&self) -> &[String] {
+        &self.withheld
+    }
+
     /// Whether an API key was presented, and proven.
     pub fn by_api_key(&self) -> bool {
         self.by_api_key
@@ -336,6 +349,8 @@ pub struct Deny {
     pub hop: Hop,
     /// What AUDIT and dry-run policies found.
     pub shadow: Box<Shadow>,
+    /// Whether shadow mode was asked, and leaves it a denial: it is not asked again, by those who know less of it.
+    pub is_final: bool,
 }
 
 impl Deny {
@@ -350,6 +365,7 @@ impl Deny {
             detail: detail.into(),
             hop,
             shadow: Box::default(),
+            is_final: false,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The one place that answers "allow".
 
+mod gateway_rules;
 mod overlook;
 
 pub use overlook::overlook;
@@ -396,6 +397,7 @@ impl Passed {
             claim_headers: self.visible.made,
             shadow: self.shadow,
             would_deny: None,
+            withheld: Vec::new(),
         }
     }
 
@@ -554,7 +556,7 @@ fn stages(
         trace.authentication =
             authenticate::trace(policies, applicable, &visible, &request.method, given.keys, &key, given.now);
     }
-    let Authenticated { claims, presented, by_key, visible } =
+    let Authenticated { claims, presented, by_key, visible, .. } =
         authenticate::authenticate(policies, applicable, visible, &request.method, given.keys, &key, given.now)
             .map_err(|refused| {
                 let mut deny = Deny::new(refused.reason, hop, refused.detail);

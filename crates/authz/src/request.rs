@@ -247,6 +247,12 @@ pub(crate) fn lines<'a>(headers: &'a [(String, String)], name: &'a str) -> impl 
     headers.iter().filter(move |(n, _)| n == name).map(|(_, value)| value.as_str())
 }
 
+/// A header's name with `-` for `_`: CGI and what came of it show both to the application under one name (RFC 3875 section
+/// 4.1.18).
+pub fn plain_name(name: &str) -> String {
+    name.replace('_', "-")
+}
+
 /// The path of `target` without query and fragment: cut at the first `?` or `#`, as Envoy's
 /// `removeQueryAndFragment` does.
 pub(crate) fn path_only(target: &str) -> &str {

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::tls::Proven;
+pub(crate) use authz::request::plain_name as plain;
 
 /// The header in which Envoy says who has proven what to it.
 pub(crate) const XFCC: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
@@ -35,11 +36,6 @@ pub(crate) fn stamp(headers: &mut HeaderMap, proven: Option<&Proven>, outputs: &
     {
         headers.insert(XFCC, value);
     }
-}
-
-/// A header's name with `-` for `_`: CGI and what came of it show both to the application under one name.
-pub(crate) fn plain(name: &str) -> String {
-    name.replace('_', "-")
 }
 
 fn is_ours(name: &str) -> bool {

@@ -48,12 +48,12 @@ pub(super) fn can_be_sent(path: &str) -> bool {
 }
 
 /// Name and value of one part of a query, percent-decoded as Envoy does (`+` stays).
-fn parameter(pair: &str) -> (Cow<'_, str>, Cow<'_, str>) {
+pub(super) fn parameter(pair: &str) -> (Cow<'_, str>, Cow<'_, str>) {
     let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
     (percent_decoded(name), percent_decoded(value))
 }
 
-fn percent_decoded(text: &str) -> Cow<'_, str> {
+pub(super) fn percent_decoded(text: &str) -> Cow<'_, str> {
     if !text.contains('%') {
         return Cow::Borrowed(text);
     }

@@ -39,8 +39,8 @@ pub(super) enum Step<'s> {
     Refused(&'s TokenRefusal),
 }
 
-/// Authenticates a request by its tokens, and makes `visible` what is left of it. The claims are those of all tokens that
-/// were verified; the last ones are the caller's. None is a request without tokens.
+/// Authenticates a request by its tokens, and makes `visible` what is left of it. Gives the text and the claims of all
+/// tokens that were verified; the last ones are the caller's. None is a request without tokens.
 ///
 /// This is Envoy's walk (`verifier.cc`) through what istiod configures: any of the rules, or each of them valid or without
 /// a token. A token that is verified has its effect at once, on what the next rule finds too, even where its rule then
@@ -53,7 +53,7 @@ pub(super) fn authenticate_tokens(
     sources: &TokenSources<'_>,
     context: &KeyContext<'_>,
     mut observe: impl FnMut(usize, usize, Step<'_>),
-) -> Result<Vec<Claims>, TokenRefusal> {
+) -> Result<Vec<(String, Claims)>, TokenRefusal> {
     let mode = sources.policies.mode();
     let sent: Vec<Vec<String>> = rules.iter().map(|rule| sent_tokens(rule, visible, mode)).collect();
     let mut read = Read::new(mode, context.verified);
@@ -91,7 +91,7 @@ pub(super) fn authenticate_tokens(
                 }
                 return match doubtful.into_iter().find(|(text, _)| !walk.has_verified(text)) {
                     Some((_, refused)) => Err(beside(refused)),
-                    None => Ok(walk.claims()),
+                    None => Ok(walk.verified),
                 };
             }
             Err(_) if walk.bad_signatures >= MAX_BAD_SIGNATURES => {
@@ -126,7 +126,7 @@ pub(super) fn authenticate_tokens(
     }
     // Envoy lets it pass. Not so here when a token went unseen because a good one took its header away with it.
     match sent.iter().flatten().all(|text| walk.has_verified(text)) {
-        true => Ok(walk.claims()),
+        true => Ok(walk.verified),
         false => Err(beside(refusal)),
     }
 }
@@ -234,10 +234,6 @@ impl Walk<'_, '_, '_> {
             ),
         }
     }
-
-    fn claims(self) -> Vec<Claims> {
-        self.verified.into_iter().map(|(_, claims)| claims).collect()
-    }
 }
 
 fn verify(
@@ -334,7 +330,7 @@ fn cookies(headers: &[(String, String)]) -> impl Iterator<Item = (&str, &str)> {
 
 /// "Prefix is case-sensitive and searched with `find` anywhere in the value; prefix not found → that header is
 /// not a token."
-fn after_prefix<'v>(value: &'v str, prefix: &str, mode: Mode) -> Option<&'v str> {
+pub(super) fn after_prefix<'v>(value: &'v str, prefix: &str, mode: Mode) -> Option<&'v str> {
     if prefix.is_empty() {
         return Some(value);
     }

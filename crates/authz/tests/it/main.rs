@@ -9,6 +9,7 @@ mod destination_peers;
 mod environments;
 mod environments_properties;
 mod gateway_routes;
+mod gateway_rules;
 mod grants;
 mod grants_properties;
 mod hops;

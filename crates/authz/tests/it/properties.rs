@@ -75,7 +75,7 @@ fn condition() -> impl Strategy<Value = Condition> {
         .prop_map(|(key, values, not_values)| Condition { key, values, not_values })
 }
 
-fn rule() -> impl Strategy<Value = Rule> {
+pub(crate) fn rule() -> impl Strategy<Value = Rule> {
     let list = |present: bool| if present { 1..=2_usize } else { 0..=0 };
     (any::<[bool; 3]>()).prop_flat_map(move |[from, to, when]| {
         (
@@ -91,7 +91,7 @@ fn rule() -> impl Strategy<Value = Rule> {
     })
 }
 
-fn any_request() -> impl Strategy<Value = Request> {
+pub(crate) fn any_request() -> impl Strategy<Value = Request> {
     let paths = select(vec!["/a", "/a?b", "/ab", "/b", "/a/x/b", "/a/*/b", "/", "/c"]);
     let tokens = select(vec![
         None,
@@ -130,7 +130,7 @@ fn meta(name: &str) -> Meta {
     }
 }
 
-fn policy(name: &str, action: Action, rules: Vec<Rule>) -> AuthorizationPolicy {
+pub(crate) fn policy(name: &str, action: Action, rules: Vec<Rule>) -> AuthorizationPolicy {
     AuthorizationPolicy {
         meta: meta(name),
         selector: None,
@@ -163,7 +163,7 @@ fn world(allow: Option<Vec<Rule>>, deny: Vec<Rule>) -> World {
     World { policies, keys, ..World::new("") }
 }
 
-fn rules(most: usize) -> impl Strategy<Value = Vec<Rule>> {
+pub(crate) fn rules(most: usize) -> impl Strategy<Value = Vec<Rule>> {
     proptest::collection::vec(rule(), 0..=most)
 }
 
