@@ -152,7 +152,8 @@ fn no_exception_leads_all_calls_around_the_extension() {
 /// Clients take blanks of every kind off an item: what is left must not be one that was to be left out.
 #[test]
 fn no_blank_hides_an_exception() {
-    let spoilt = ["\r", "\u{b}", "\u{c}", "\r\n", "\u{a0}", "\u{85}", "\u{2028}", "\u{3000}", "\u{feff}", "\u{1f}", "\u{7f}"];
+    let spoilt =
+        ["\r", "\u{b}", "\u{c}", "\r\n", "\u{a0}", "\u{85}", "\u{2028}", "\u{3000}", "\u{feff}", "\u{1f}", "\u{7f}"];
     for shell in shells() {
         for (locale, item, blank) in ["C", "C.UTF-8"]
             .into_iter()

@@ -58,6 +58,9 @@ pub(crate) async fn answer(
     busy: BusyGuard,
 ) -> Response<Answer> {
     let mut line = Line::begin(&inbound.log, &inbound.clock, &request);
+    // What is refused at once is looked for as well.
+    line.request_id = given_id(request.headers()).unwrap_or_default();
+    line.traces = traces(request.headers());
     line.metrics = inbound.metrics.clone();
     line.port = caller.port;
     line.source = caller.address.to_string();
@@ -74,7 +77,10 @@ pub(crate) async fn answer(
             let detail = "HTTP/1.0 is not spoken here".to_owned();
             Outcome::Failed(Refusal::new(Reason::RequestInvalid, detail))
         }
-        _ => exchange(&inbound, &caller, request, &mut line).await,
+        _ => match inbound.tls.judges() {
+            Ok(()) => exchange(&inbound, &caller, request, &mut line).await,
+            Err(detail) => Outcome::Failed(Refusal::new(Reason::IdentityOfAnotherNamespace, detail)),
+        },
     };
     let held = (place, busy);
     let mut response = match outcome {
@@ -102,7 +108,7 @@ async fn exchange(inbound: &Inbound, caller: &Caller, mut request: Request<Incom
     let (mut head, body) = request.into_parts();
     if let Err(deny) = judge::framing(&head) {
         let decision = Decision::from(deny);
-        record(inbound, &decision, None, "", tokio::time::Instant::now());
+        record(inbound, &decision, None, &line.request_id, tokio::time::Instant::now());
         return Outcome::Denied(Box::new(decision));
     }
     // The connection is older than that: nobody is proven on it any more.
@@ -111,7 +117,7 @@ async fn exchange(inbound: &Inbound, caller: &Caller, mut request: Request<Incom
         let deny = Deny::new(authz::Reason::NoCredential, Hop::Request, detail);
         // It is to come with another one.
         let decision = Decision::from(Deny { status: 401, ..deny });
-        record(inbound, &decision, None, "", tokio::time::Instant::now());
+        record(inbound, &decision, None, &line.request_id, tokio::time::Instant::now());
         return Outcome::Denied(Box::new(decision));
     }
     // First of all: `Connection: x-forwarded-client-cert` must take nothing away that is put in here.
@@ -128,6 +134,7 @@ async fn exchange(inbound: &Inbound, caller: &Caller, mut request: Request<Incom
         join_cookies(&mut head.headers);
     }
     line.request_id = request_id(&mut head.headers);
+    // `Connection` may have named some of them.
     line.traces = traces(&head.headers);
     let allowed = match judged(inbound, caller, head, line).await {
         Ok(allowed) => allowed,
@@ -377,10 +384,15 @@ fn traces(headers: &HeaderMap) -> Traces<'static> {
     Traces::of(&named.collect::<Vec<_>>()).into_owned()
 }
 
-/// The caller's id of the request, or a new one.
+/// The caller's id of the request.
+fn given_id(headers: &HeaderMap) -> Option<String> {
+    headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).map(str::to_owned)
+}
+
+/// The same, or a new one.
 fn request_id(headers: &mut HeaderMap) -> String {
-    if let Some(id) = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()) {
-        return id.to_owned();
+    if let Some(id) = given_id(headers) {
+        return id;
     }
     let id = Draws::new().uuid();
     if let Ok(value) = HeaderValue::from_bytes(&id) {
