@@ -10,6 +10,7 @@ mod body;
 mod connection;
 mod exchange;
 pub(crate) mod health;
+mod ids;
 mod judge;
 mod line;
 mod proof;
