@@ -109,7 +109,7 @@ fn is_of_mesh(parts: &Parts, host: &str, port: u16) -> bool {
 
 /// The items of a list that stand for single names, without those that the wrapper script leaves out.
 fn items(list: &str, wrapped: bool) -> Vec<Item> {
-    let own = words(list).filter(|item| !is_for_all(item) && !(wrapped && !is_written(item)));
+    let own = words(list).filter(|item| !is_for_all(item) && (!wrapped || is_written(item)));
     own.chain(BY_WRAPPER).filter_map(Item::read).collect()
 }
 

@@ -165,6 +165,7 @@ fn statuses(answer: &Value) -> Vec<Option<u64>> {
 
 /// Whether extensions end by themselves, and say `expected`: more than half of up to [`ENDS`] environments do, each of which
 /// `one` begins and ends. A single one may be killed since the machine was busy; one that never ends is killed each time.
+#[allow(clippy::print_stdout, reason = "how often it was, for who reads the output of a test that passes")]
 async fn most_end(expected: &[&str], one: impl AsyncFn() -> Result<Option<String>, String>) -> Outcome {
     let (mut ended, mut killed) = (0, 0);
     while ended <= ENDS / 2 {
