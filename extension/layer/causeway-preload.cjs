@@ -108,7 +108,8 @@ function isExcepted(host, port) {
     }
     const [network, bits] = name.split('/');
     if (bits !== undefined) {
-      return net.isIPv4(host) && net.isIPv4(network) && sameNetwork(host, network, Number(bits));
+      const known = net.isIPv4(host) && net.isIPv4(network) && /^\d{1,2}$/.test(bits);
+      return known && sameNetwork(host, network, Number(bits));
     }
     const end = name.replace(/^\*?\.?/, '');
     return !net.isIP(host) && (host === end || host.endsWith(`.${end}`));
@@ -121,8 +122,10 @@ function sameNetwork(one, other, bits) {
   return Math.floor(number(one) / size) === Math.floor(number(other) / size);
 }
 
+// Without the brackets of an IPv6 address, which nothing else has.
 function bare(host) {
-  return host.startsWith('[') && host.endsWith(']') ? host.slice(1, -1) : host;
+  const within = host.startsWith('[') && host.endsWith(']') ? host.slice(1, -1) : '';
+  return net.isIPv6(within) ? within : host;
 }
 
 function bracketed(host) {

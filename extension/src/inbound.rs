@@ -10,6 +10,7 @@ mod body;
 mod connection;
 mod exchange;
 pub(crate) mod health;
+mod ids;
 mod judge;
 mod line;
 mod proof;
@@ -142,7 +143,7 @@ impl Bound {
             outputs: front.policies().output_headers(),
             front,
             target,
-            tls: Tls::new(Arc::clone(&parts.identity), egress.identity_wait, namespace, aliases),
+            tls: Tls::new(Arc::clone(&parts.identity), egress.identity_wait, namespace, aliases, deps.log.clone()),
             clock: Arc::clone(&deps.clock),
             log: deps.log.clone(),
             phase: seen,
@@ -209,7 +210,8 @@ impl Serving {
     pub(crate) async fn drained(mut self) -> bool {
         let ends = tokio::time::Instant::now() + self.drain;
         self.phase.send_replace(Phase::Draining);
-        tokio::time::sleep(self.drain_accept.min(self.drain)).await;
+        // What has come in the last moment of it needs some time, too.
+        tokio::time::sleep(self.drain_accept.min(self.drain / 2)).await;
         self.phase.send_replace(Phase::Stopping);
         let finished = tokio::time::timeout_at(ends, async {
             while self.accepting.join_next().await.is_some() {}

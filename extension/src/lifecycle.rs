@@ -262,6 +262,21 @@ mod tests {
         (socket, LambdaApi { address, name: "causeway".to_owned(), managed: false, snap_start: false })
     }
 
+    /// The end of `life`, while `lambda` answers: that one may wait for what never comes.
+    async fn beside<T>(life: impl Future<Output = T>, lambda: impl Future<Output = ()>) -> T {
+        let answering = async {
+            lambda.await;
+            std::future::pending::<Infallible>().await
+        };
+        let ended = async {
+            tokio::select! {
+                ended = life => ended,
+                never = answering => match never {},
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), ended).await.expect("the life has an end")
+    }
+
     #[tokio::test]
     async fn a_connection_that_is_refused_at_the_start_is_tried_again() {
         let (socket, api) = silent();
@@ -279,7 +294,7 @@ mod tests {
             });
             let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer).await;
         };
-        let (ended, ()) = tokio::join!(live(&api, &log, |_| ()), lambda);
+        let ended = beside(live(&api, &log, |_| ()), lambda).await;
         ended.unwrap();
         let said = lines.all();
         assert_eq!(said.len(), 1, "once: {said:?}");
@@ -318,7 +333,7 @@ mod tests {
         };
         let api = LambdaApi { address, name: "causeway".to_owned(), managed: false, snap_start: false };
         let log = Log::memory().0;
-        let (ended, ()) = tokio::join!(live(&api, &log, |_| ()), lambda);
+        let ended = beside(live(&api, &log, |_| ()), lambda).await;
         ended.unwrap();
         assert_eq!(asked.into_inner(), 4);
     }

@@ -25,6 +25,12 @@ const CLUSTER: &str = ".svc.cluster.local";
 /// What stands for all of them.
 const ALL: [&str; 3] = ["cluster.local", "svc.cluster.local", "svc"];
 
+/// What the line says where services are named.
+const FOR_SOME: &str = "calls to these services go around the extension, without identity, rules and log line: no_proxy has an item for them, or the wrapper script, for AWS's names";
+
+/// The same where there are items for all of them alone.
+const FOR_ALL: &str = "calls to all services would go around the extension, without identity, rules and log line, if the function were started without the wrapper script: no_proxy has items that stand for all of them";
+
 /// What the function excepts.
 #[derive(Default)]
 pub(crate) struct Exceptions {
@@ -51,6 +57,8 @@ impl Exceptions {
         }
         let for_all: Vec<&str> =
             if wrapped { Vec::new() } else { words(list).filter(|item| is_for_all(item)).collect() };
+        // Not by those for all: where the function is started by the script after all, which nobody here can see, each
+        // service of the mesh would be named without a cause.
         let found = covered(&items(list, wrapped), parts, namespace);
         if found.is_empty() && for_all.is_empty() {
             return;
@@ -58,7 +66,7 @@ impl Exceptions {
         let hosts: BTreeMap<&String, &String> = found.iter().take(MAX_NAMED).collect();
         let mut line = serde_json::json!({
             "event": "no_proxy",
-            "detail": "calls to these services go around the extension, without identity, rules and log line: no_proxy has an item for them, or the wrapper script, for AWS's names",
+            "detail": if found.is_empty() { FOR_ALL } else { FOR_SOME },
             "hosts": hosts,
             "more": found.len() > MAX_NAMED,
         });
@@ -99,28 +107,43 @@ fn is_of_mesh(parts: &Parts, host: &str, port: u16) -> bool {
     clusters.any(|cluster| matches!(cluster.table.tls, Tls::IstioMutual(_)))
 }
 
-/// The items of a list, without those that the wrapper script leaves out.
+/// The items of a list that stand for single names, without those that the wrapper script leaves out.
 fn items(list: &str, wrapped: bool) -> Vec<Item> {
-    let own = words(list).filter(|item| !(wrapped && is_for_all(item)));
+    let own = words(list).filter(|item| !is_for_all(item) && (!wrapped || is_written(item)));
     own.chain(BY_WRAPPER).filter_map(Item::read).collect()
 }
 
-/// Some clients take blanks for commas.
+/// Some clients take blanks for commas. What else is a blank is the wrapper script's word: what that does not part must
+/// not be taken for left out.
 fn words(list: &str) -> impl Iterator<Item = &str> {
-    list.split(|letter: char| letter == ',' || letter.is_whitespace()).filter(|item| !item.is_empty())
+    list.split([',', ' ', '\t', '\n', '\r', '\u{b}', '\u{c}']).filter(|item| !item.is_empty())
+}
+
+/// Whether an item has nothing but what hosts and networks are written with. The wrapper script leaves out the others,
+/// and says so itself.
+fn is_written(item: &str) -> bool {
+    item.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".:/*_%[]-".contains(&byte))
+}
+
+/// Without what clients take off the ends of an item: blanks of Unicode and controls.
+fn trimmed(item: &str) -> &str {
+    item.trim_matches(|letter: char| letter.is_whitespace() || letter.is_control() || letter == '\u{feff}')
 }
 
 /// Whether an item stands for everything, for every address, or for all services of a cluster or of a namespace. The
 /// wrapper script leaves it out, and says so itself.
 fn is_for_all(item: &str) -> bool {
-    let (name, _) = split(item);
+    let (name, _) = split(trimmed(item));
     let name = name.trim_end_matches('.').to_ascii_lowercase();
     let rest = name.strip_prefix("*.").or_else(|| name.strip_prefix(['.', '*']));
+    // Most clients take a name for what ends with it, too.
+    let namespace = name.strip_suffix(CLUSTER).or_else(|| name.strip_suffix(".svc"));
     name.bytes().all(|byte| b"*.".contains(&byte))
         || name.ends_with("/0")
         || name.ends_with("/00")
         || ALL.contains(&rest.unwrap_or(&name))
         || rest.is_some_and(|rest| rest.ends_with(CLUSTER) || rest.ends_with(".svc"))
+        || namespace.is_some_and(|namespace| !namespace.contains('.'))
 }
 
 /// Name and port of an item; an IPv6 address has none.
@@ -133,7 +156,7 @@ fn split(item: &str) -> (&str, Option<u16>) {
 
 impl Item {
     fn read(written: &str) -> Option<Item> {
-        let (name, port) = split(written);
+        let (name, port) = split(trimmed(written));
         let is_end = name.starts_with('*') && !name.starts_with("*.");
         let name = name.trim_start_matches(['*', '.']).trim_end_matches('.').to_ascii_lowercase();
         // Nobody understands a star anywhere else. What is nothing but stars and dots is everything.
@@ -213,16 +236,26 @@ mod tests {
         let out = "*,*:80,*.*,.,*.,..,cluster.local,.cluster.local,*.cluster.local,*cluster.local,svc.cluster.local,\
                    .svc.cluster.local .svc.cluster.local. .svc.cluster.local:9080 *.svc.cluster.local *svc.cluster.local \
                    .SVC.CLUSTER.LOCAL *.Svc.Cluster.Local.:80 .bookinfo.svc.cluster.local *.bookinfo.svc.cluster.local,\
-                   svc,.svc,.SVC.,*.svc,*svc,*.bookinfo.svc 0.0.0.0/0,::/0 [::]/0 0/0 10.0.0.0/00 0.0.0.0/0:80";
-        assert!(own(out, true).is_empty(), "{:?}", own(out, true));
-        // Elsewhere they are items like others.
-        assert_eq!(own(out, false).len(), words(out).count());
-        let kept = "db:5432, ratings.bookinfo.svc\tlocal .local *local 10.0.0.0/8 fd00::/10";
+                   svc,.svc,.SVC.,*.svc,*svc,*.bookinfo.svc 0.0.0.0/0,::/0 [::]/0 0/0 10.0.0.0/00 0.0.0.0/0:80,\
+                   bookinfo.svc.cluster.local Bookinfo.SVC. bookinfo.svc:80,*\r*\u{b}.svc\u{c}";
+        for wrapped in [true, false] {
+            assert!(own(out, wrapped).is_empty(), "{:?}", own(out, wrapped));
+        }
+        assert!(words(out).all(is_for_all), "{out}");
+        let kept = "db:5432, ratings.bookinfo.svc\tlocal .local *local\r\n10.0.0.0/8\u{b}fd00::/10";
         for wrapped in [true, false] {
             let expected = ["db:5432", "ratings.bookinfo.svc", "local", ".local", "*local", "10.0.0.0/8", "fd00::/10"];
             assert_eq!(own(kept, wrapped), expected);
             let kept = ["ratings.bookinfo.svc.cluster.local", "::1"];
             assert_eq!(own(&kept.join(","), wrapped), kept);
+        }
+        // What the script does not part it leaves out as a whole; elsewhere clients take the end off.
+        let host = "ratings.bookinfo.svc.cluster.local";
+        for end in ["\u{a0}", "\u{85}", "\u{2028}", "\u{feff}", "\u{1f}"] {
+            let (one, all) = (format!("{host}{end}"), format!(".svc.cluster.local{end}"));
+            assert!(own(&one, true).is_empty() && own(&all, true).is_empty(), "{end:?}");
+            assert_eq!(own(&one, false), [one.as_str()]);
+            assert!(Item::read(&one).unwrap().covers(host, 80, None) && is_for_all(&all), "{end:?}");
         }
     }
 

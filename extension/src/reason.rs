@@ -37,6 +37,8 @@ pub enum Reason {
     FaultInjected,
     /// There is no valid SVID, and none came in time.
     IdentityUnavailable,
+    /// The sidecar's own SVID is of another namespace than the policies by which calls to its application are judged.
+    IdentityOfAnotherNamespace,
     /// There is no valid access token, and none came in time.
     TokenUnavailable,
     /// The destination's token is exchanged for the caller's, and there is none, or the issuer refuses it.
@@ -79,6 +81,7 @@ impl Reason {
             Reason::DirectResponse => "direct_response",
             Reason::FaultInjected => "fault_injected",
             Reason::IdentityUnavailable => "identity_unavailable",
+            Reason::IdentityOfAnotherNamespace => "identity_of_another_namespace",
             Reason::TokenUnavailable => "token_unavailable",
             Reason::TokenRefused => "token_refused",
             Reason::PeerIdentityMismatch => "peer_identity_mismatch",
@@ -115,6 +118,7 @@ impl Reason {
             | Reason::UpstreamOverflow
             | Reason::UpstreamReset
             | Reason::IdentityUnavailable
+            | Reason::IdentityOfAnotherNamespace
             | Reason::TokenUnavailable
             | Reason::PeerIdentityMismatch
             | Reason::TlsFailed

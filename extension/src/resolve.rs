@@ -197,7 +197,9 @@ impl Resolver {
     /// Those that are not the mesh's.
     fn outside(&self, host: &str, found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Refusal> {
         allowed(host, found, |address| match self.cache.is_of_mesh(address) {
-            true => Err("an address of the mesh, which a ServiceEntry for the host would allow"),
+            true => Err(
+                "an address of the mesh, now or within the last 48 hours, which a ServiceEntry for the host would allow",
+            ),
             false => Ok(()),
         })
     }

@@ -517,21 +517,69 @@ async fn the_end_loses_no_request_under_load() {
 
 #[tokio::test]
 async fn an_end_that_cuts_a_request_off_says_so() {
+    for http2 in [false, true] {
+        let app = App::start().await;
+        let side = Side::start(&app, POLICIES, |inbound| inbound.drain = Duration::from_millis(50)).await;
+        let slow = async {
+            if !http2 {
+                return side.calls(KNOWN).once("/slow").await.map(|_| ());
+            }
+            let request = Request::get("http://reviews.bookinfo:9080/slow").body(text("")).unwrap();
+            side.shown_http2(side.mesh.certificate(params(KNOWN)), &["h2"], request).await.map(|_| ())
+        };
+        let end = async {
+            until("it is with the application", || app.busy() == 1).await;
+            side.stop();
+            // Nothing is in hand on the way out, whose end is asked for once.
+            side.ended().await;
+        };
+        let (slow, ()) = tokio::join!(slow, end);
+        assert!(slow.is_err(), "HTTP/2 {http2}");
+        assert_eq!(side.events("end").pop().unwrap()["finished"], false, "HTTP/2 {http2}");
+        // Its line is there before that.
+        let lines = side.lines.all();
+        let place = |event: &str| lines.iter().position(|line| line.contains(&format!(r#""event":"{event}""#)));
+        let cut = place("inbound").unwrap_or_else(|| panic!("{lines:?}"));
+        assert!(lines[cut].contains(r#""path":"/slow""#) && Some(cut) < place("end"), "{lines:?}");
+        assert_eq!(place("end"), Some(lines.len() - 1), "{lines:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_end_with_nothing_in_hand_has_finished_however_long_calls_are_taken() {
     let app = App::start().await;
-    let side = Side::start(&app, POLICIES, |inbound| inbound.drain = Duration::from_millis(50)).await;
-    let slow = tokio::spawn(side.calls(KNOWN).once("/slow"));
-    until("it is with the application", || app.busy() == 1).await;
-    side.stop();
-    // Nothing is in hand on the way out, whose end is asked for once.
-    side.ended().await;
-    assert_eq!(side.events("end").pop().unwrap()["finished"], false);
-    // Its line is there before that.
-    let lines = side.lines.all();
-    let place = |event: &str| lines.iter().position(|line| line.contains(&format!(r#""event":"{event}""#)));
-    let cut = place("inbound").unwrap_or_else(|| panic!("{lines:?}"));
-    assert!(lines[cut].contains(r#""path":"/slow""#) && Some(cut) < place("end"), "{lines:?}");
-    assert_eq!(place("end"), Some(lines.len() - 1), "{lines:?}");
-    assert!(slow.await.unwrap().is_err());
+    for accept in [1, 60] {
+        let side = Side::start(&app, POLICIES, |inbound| {
+            (inbound.drain_accept, inbound.drain) = (Duration::from_secs(accept), Duration::from_secs(1));
+        })
+        .await;
+        side.stop();
+        side.ended().await;
+        assert_eq!(side.events("end").pop().unwrap()["finished"], true, "{accept} s");
+    }
+}
+
+#[tokio::test]
+async fn what_is_refused_at_once_has_its_trace_as_well() {
+    let app = App::start().await;
+    let side = Side::start(&app, POLICIES, |_| ()).await;
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let head = format!("traceparent: 00-{trace}-00f067aa0ba902b7-01\r\nx-request-id: mine\r\n");
+    for (request, decided) in [
+        (format!("GET /public HTTP/1.0\r\nhost: a\r\n{head}\r\n"), false),
+        (format!("GET /public HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip, chunked\r\n{head}\r\n0\r\n\r\n"), true),
+        (format!("GET /public HTTP/1.1\r\nhost: a\r\nhost: b\r\n{head}\r\n"), true),
+    ] {
+        let before = side.events("inbound").len();
+        let answer = side.raw(&request).await;
+        assert_eq!(answer.split(' ').nth(1), Some("400"), "{request}: {answer}");
+        until("its line is written", || side.events("inbound").len() > before).await;
+        let line = side.events("inbound").pop().unwrap();
+        assert_eq!((&line["trace_id"], &line["request_id"]), (&trace.into(), &"mine".into()), "{request}: {line}");
+        let decision = side.events("decision").pop();
+        assert_eq!(decision.is_some(), decided, "{request}");
+        assert!(decision.is_none_or(|decision| decision["request_id"] == "mine"), "{request}");
+    }
 }
 
 #[tokio::test]
@@ -562,32 +610,4 @@ async fn a_call_and_its_decision_say_the_same_traces() {
             assert_eq!(found, expected, "{event} {path} {fields:?}");
         }
     }
-}
-
-#[tokio::test]
-async fn an_identity_of_another_namespace_is_not_shown() {
-    let app = App::start().await;
-    // What applies everywhere also applies to a namespace that is a mistake.
-    let everywhere = "
----
-apiVersion: security.istio.io/v1
-kind: AuthorizationPolicy
-metadata: {name: all, namespace: istio-system}
-spec: {rules: [{to: [{operation: {paths: [/public]}}]}]}
-";
-    let side = Side::in_namespace(&app, &format!("{POLICIES}{everywhere}"), "shop").await;
-    until("the identity is there", || !side.events("identity").is_empty()).await;
-    let said = async {
-        loop {
-            let said = side.health().await;
-            if said.1 != "identity_unavailable\n" {
-                return said;
-            }
-        }
-    };
-    assert_eq!(said.await, (503, "identity_of_another_namespace\n".to_owned()));
-    assert!(side.secure(KNOWN, get("/public")).await.is_err());
-    let refused = side.events("inbound_refused").pop().unwrap();
-    assert!(refused["error"].as_str().unwrap().contains("expected shop (CAUSEWAY_NAMESPACE)"), "{refused}");
-    assert_eq!(app.count(), 0);
 }

@@ -325,6 +325,10 @@ async fn node_excepts_what_no_proxy_says() {
         ("[::1]:81", "http://[::1]:81/x", false),
         ("::1", "http://[::2]/x", true),
         ("*", "http://a.example/x", false),
+        ("[*]", "http://a.example/x", true),
+        ("[a.example]", "http://a.example/x", true),
+        ("10.0.0.0/", "http://11.1.2.3/x", true),
+        ("10.0.0.0/x", "http://10.1.2.3/x", true),
     ] {
         let mut command = Command::new("node");
         command.args(["-e", WHERE, &format!("{LAYER}/causeway-preload.cjs"), address]);

@@ -96,6 +96,9 @@ fn no_exception_leads_all_calls_around_the_extension() {
         "::/0",
         "[::]/0",
         "0.0.0.0/0:80",
+        "bookinfo.svc.cluster.local",
+        "bookinfo.SVC",
+        "bookinfo.svc.:80",
     ];
     let kept = [
         "db.internal",
@@ -143,6 +146,35 @@ fn no_exception_leads_all_calls_around_the_extension() {
         // No name of a file stands for an item, and blanks mean what they meant.
         let output = run(shell, &[("NO_PROXY", "/*")], &["printenv", "NO_PROXY"]);
         assert!(String::from_utf8_lossy(&output.stdout).contains(",/*"), "{shell}: {output:?}");
+    }
+}
+
+/// Clients take blanks of every kind off an item: what is left must not be one that was to be left out.
+#[test]
+fn no_blank_hides_an_exception() {
+    let spoilt =
+        ["\r", "\u{b}", "\u{c}", "\r\n", "\u{a0}", "\u{85}", "\u{2028}", "\u{3000}", "\u{feff}", "\u{1f}", "\u{7f}"];
+    for shell in shells() {
+        for (locale, item, blank) in ["C", "C.UTF-8"]
+            .into_iter()
+            .flat_map(|locale| [".svc.cluster.local", "*", "bookinfo.svc"].map(|item| (locale, item)))
+            .flat_map(|(locale, item)| spoilt.map(|blank| (locale, item, blank)))
+        {
+            for list in [format!("db.internal,{item}{blank}"), format!("{blank}{item}{blank},db.internal")] {
+                let output = run(shell, &[("NO_PROXY", &list), ("LC_ALL", locale)], &["printenv", "no_proxy"]);
+                let direct = String::from_utf8(output.stdout).unwrap();
+                let direct: Vec<&str> = direct.trim_end_matches('\n').split(',').collect();
+                assert!(direct.contains(&"db.internal"), "{shell}: {list:?}: {direct:?}");
+                assert!(direct.iter().all(|kept| !kept.contains(item)), "{shell}: {list:?}: {direct:?}");
+                assert!(direct.iter().all(|kept| kept.is_ascii() && !kept.contains(char::is_control)), "{direct:?}");
+                let said = String::from_utf8_lossy(&output.stderr).into_owned();
+                assert!(said.contains(item) && said.contains("out of no_proxy"), "{shell}: {list:?}: {said}");
+            }
+        }
+        // A list from a file with lines as Windows ends them.
+        let output = run(shell, &[("NO_PROXY", "db.internal\r\n10.0.0.0/8\r\n")], &["printenv", "no_proxy"]);
+        let direct = String::from_utf8(output.stdout).unwrap();
+        assert!(direct.ends_with(",db.internal,10.0.0.0/8\n"), "{shell}: {direct:?}");
     }
 }
 

@@ -27,7 +27,7 @@ pub struct Inbound {
     /// `CAUSEWAY_HEALTH_PORT`: the health check's; 0 takes a free one (not from the environment).
     pub health_port: u16,
     /// `CAUSEWAY_DRAIN_ACCEPT_SECONDS`: how long new connections are still taken after SIGTERM, as load balancers need
-    /// some time to look elsewhere.
+    /// some time to look elsewhere. At most half of [`drain`](Self::drain) counts.
     pub drain_accept: Duration,
     /// `CAUSEWAY_DRAIN_SECONDS`: how long all of the end may take, with the time before.
     pub drain: Duration,

@@ -18,21 +18,18 @@ use hyper_util::rt::TokioIo;
 use platform::decision_line::Seen;
 use platform::front;
 use platform::panics::{Panicked, unpanicked};
-use platform::trace_id::{self, Traces};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::body::{Answer, Content, Upload};
 use super::connection::Caller;
 use super::line::Line;
-use super::{Inbound, Phase, judge, proof};
+use super::{Inbound, Phase, ids, judge, proof};
 use crate::headers::{join_cookies, remove_hop_by_hop};
 use crate::keepalive::BusyGuard;
-use crate::random::Draws;
 use crate::reason::{self, Reason, Refusal};
 use crate::relay::{Counts, relay};
 use crate::upgrade::Upgrading;
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// How long a switched connection may be silent: Envoy's own limit.
@@ -58,6 +55,9 @@ pub(crate) async fn answer(
     busy: BusyGuard,
 ) -> Response<Answer> {
     let mut line = Line::begin(&inbound.log, &inbound.clock, &request);
+    // What is refused at once is looked for as well.
+    line.request_id = ids::given(request.headers()).unwrap_or_default();
+    line.traces = ids::traces(request.headers());
     line.metrics = inbound.metrics.clone();
     line.port = caller.port;
     line.source = caller.address.to_string();
@@ -74,7 +74,10 @@ pub(crate) async fn answer(
             let detail = "HTTP/1.0 is not spoken here".to_owned();
             Outcome::Failed(Refusal::new(Reason::RequestInvalid, detail))
         }
-        _ => exchange(&inbound, &caller, request, &mut line).await,
+        _ => match inbound.tls.judges() {
+            Ok(()) => exchange(&inbound, &caller, request, &mut line).await,
+            Err(detail) => Outcome::Failed(Refusal::new(Reason::IdentityOfAnotherNamespace, detail)),
+        },
     };
     let held = (place, busy);
     let mut response = match outcome {
@@ -102,7 +105,7 @@ async fn exchange(inbound: &Inbound, caller: &Caller, mut request: Request<Incom
     let (mut head, body) = request.into_parts();
     if let Err(deny) = judge::framing(&head) {
         let decision = Decision::from(deny);
-        record(inbound, &decision, None, "", tokio::time::Instant::now());
+        record(inbound, &decision, None, &line.request_id, tokio::time::Instant::now());
         return Outcome::Denied(Box::new(decision));
     }
     // The connection is older than that: nobody is proven on it any more.
@@ -111,7 +114,7 @@ async fn exchange(inbound: &Inbound, caller: &Caller, mut request: Request<Incom
         let deny = Deny::new(authz::Reason::NoCredential, Hop::Request, detail);
         // It is to come with another one.
         let decision = Decision::from(Deny { status: 401, ..deny });
-        record(inbound, &decision, None, "", tokio::time::Instant::now());
+        record(inbound, &decision, None, &line.request_id, tokio::time::Instant::now());
         return Outcome::Denied(Box::new(decision));
     }
     // First of all: `Connection: x-forwarded-client-cert` must take nothing away that is put in here.
@@ -127,8 +130,9 @@ async fn exchange(inbound: &Inbound, caller: &Caller, mut request: Request<Incom
     if head.version == Version::HTTP_2 {
         join_cookies(&mut head.headers);
     }
-    line.request_id = request_id(&mut head.headers);
-    line.traces = traces(&head.headers);
+    line.request_id = ids::of(&mut head.headers);
+    // `Connection` may have named some of them.
+    line.traces = ids::traces(&head.headers);
     let allowed = match judged(inbound, caller, head, line).await {
         Ok(allowed) => allowed,
         Err(decision) => return Outcome::Denied(decision),
@@ -368,23 +372,4 @@ fn grpc_status(status: StatusCode) -> &'static str {
 fn is_grpc(headers: &HeaderMap) -> bool {
     let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     kind.strip_prefix(b"application/grpc").is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
-}
-
-/// The traces of a request, as its decision's line has them.
-fn traces(headers: &HeaderMap) -> Traces<'static> {
-    let named = trace_id::HEADERS.iter().flat_map(|name| headers.get_all(*name).iter().map(move |value| (name, value)));
-    let named = named.map(|(name, value)| ((*name).to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
-    Traces::of(&named.collect::<Vec<_>>()).into_owned()
-}
-
-/// The caller's id of the request, or a new one.
-fn request_id(headers: &mut HeaderMap) -> String {
-    if let Some(id) = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()) {
-        return id.to_owned();
-    }
-    let id = Draws::new().uuid();
-    if let Ok(value) = HeaderValue::from_bytes(&id) {
-        headers.insert(REQUEST_ID, value);
-    }
-    String::from_utf8_lossy(&id).into_owned()
 }

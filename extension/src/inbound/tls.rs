@@ -1,11 +1,12 @@
 //! TLS of callers: the workload's SVID, and a client certificate of the mesh.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use identity::{Credentials, Leaf, SpiffeId, TrustDomain, tls};
+use platform::log::Log;
 use rustls::ServerConfig;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
@@ -46,6 +47,9 @@ pub(crate) struct Tls {
     aliases: Vec<TrustDomain>,
     /// Of the newest credentials: a new SVID has a configuration of its own, and connections live on with theirs.
     made: Mutex<Option<(u64, Arc<ServerConfig>)>>,
+    /// Of the newest credentials: what is wrong with their namespace.
+    wrong: Mutex<(u64, Option<String>)>,
+    log: Log,
 }
 
 impl Tls {
@@ -54,34 +58,55 @@ impl Tls {
         wait: Duration,
         namespace: String,
         aliases: Vec<TrustDomain>,
+        log: Log,
     ) -> Tls {
-        Tls { identity, wait, namespace, aliases, made: Mutex::new(None) }
+        Tls { identity, wait, namespace, aliases, made: Mutex::default(), wrong: Mutex::default(), log }
     }
 
     /// Whether there is an identity that can be shown; the word for why not. Renews it where that is due.
     pub(crate) async fn ready(&self) -> Result<(), &'static str> {
         let credentials = self.identity.get(Duration::ZERO).await.map_err(|_| "identity_unavailable\n")?;
-        match self.is_of_another_namespace(&credentials) {
-            None => Ok(()),
-            Some(_) => Err("identity_of_another_namespace\n"),
+        self.check(&credentials).map_err(|_| "identity_of_another_namespace\n")
+    }
+
+    /// Whether calls may be judged, in plaintext as well and on connections of before: not while the SVID is of another
+    /// namespace. One that has ended still counts, as it makes the policies no better.
+    pub(crate) fn judges(&self) -> Result<(), String> {
+        match self.identity.at_hand() {
+            Some(credentials) => self.check(&credentials),
+            None => self.wrong().1.clone().map_or(Ok(()), Err),
         }
     }
 
-    /// The namespace of the SVID, if it is another one than the workload's: then one of the two is a mistake, and the
-    /// policies that apply may be somebody else's. An identity of another form says none.
-    fn is_of_another_namespace<'a>(&self, credentials: &'a Credentials) -> Option<&'a str> {
-        let (namespace, _) = credentials.svid().id().workload()?;
-        (namespace != self.namespace).then_some(namespace)
+    /// The SVID must be of the workload's namespace: otherwise one of the two is a mistake, and the policies that apply
+    /// may be somebody else's. An identity of another form says none. Each SVID that is not has a line in the log, since
+    /// a task that is never healthy gets no call that could have one.
+    fn check(&self, credentials: &Credentials) -> Result<(), String> {
+        let mut wrong = self.wrong();
+        if wrong.0 < credentials.generation() {
+            let expected = &self.namespace;
+            let found = credentials.svid().id().workload().map(|(namespace, _)| namespace);
+            let found = found.filter(|found| found != expected);
+            let error = found.map(|found| {
+                format!("found an SVID of the namespace {found}, expected {expected} (CAUSEWAY_NAMESPACE)")
+            });
+            if let Some(error) = &error {
+                self.log.write(&serde_json::json!({ "event": "identity", "state": "refused", "error": error }));
+            }
+            *wrong = (credentials.generation(), error);
+        }
+        wrong.1.clone().map_or(Ok(()), Err)
+    }
+
+    fn wrong(&self) -> MutexGuard<'_, (u64, Option<String>)> {
+        self.wrong.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Shakes hands: without an identity of ours, and without a certificate of the mesh, there is no connection.
     pub(crate) async fn accept(&self, stream: TcpStream) -> Result<(TlsStream<TcpStream>, Proven), String> {
         let credentials =
             self.identity.get(self.wait).await.map_err(|why| format!("there is no valid SVID to show: {why}"))?;
-        if let Some(found) = self.is_of_another_namespace(&credentials) {
-            let expected = &self.namespace;
-            return Err(format!("found an SVID of the namespace {found}, expected {expected} (CAUSEWAY_NAMESPACE)"));
-        }
+        self.check(&credentials)?;
         let config = self.config(&credentials)?;
         let handshake = tokio::time::timeout(HANDSHAKE, TlsAcceptor::from(config).accept(stream)).await;
         let stream = handshake.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(|error| {

@@ -9,7 +9,7 @@ use traffic::Rules;
 
 /// The addresses and names of the mesh's endpoints.
 pub(crate) struct Belongs {
-    rules: Option<Rules>,
+    gather: Box<dyn Fn() -> Known + Send + Sync>,
     /// Gathered when it is first asked for: most workloads call nobody outside.
     known: OnceLock<Known>,
 }
@@ -26,14 +26,14 @@ struct Known {
 impl Belongs {
     /// What `rules` say is of the mesh.
     pub(crate) fn of(rules: Rules) -> Belongs {
-        Belongs { rules: Some(rules), known: OnceLock::new() }
+        Belongs { gather: Box::new(move || Known::of(rules.mesh())), known: OnceLock::new() }
     }
 
     /// The same from its parts.
     #[cfg(test)]
     pub(crate) fn listed(mesh: &[&str]) -> Belongs {
-        let known = OnceLock::from(Known::of(mesh.iter().copied()));
-        Belongs { rules: None, known }
+        let mesh: Vec<String> = mesh.iter().map(|name| (*name).to_owned()).collect();
+        Belongs { gather: Box::new(move || Known::of(mesh.iter().map(String::as_str))), known: OnceLock::new() }
     }
 
     /// Whether an address is an endpoint's. Whatever the port, as of addresses that a client writes itself.
@@ -52,7 +52,7 @@ impl Belongs {
     }
 
     fn known(&self) -> &Known {
-        self.known.get_or_init(|| self.rules.as_ref().map_or_else(Known::default, |rules| Known::of(rules.mesh())))
+        self.known.get_or_init(&self.gather)
     }
 }
 

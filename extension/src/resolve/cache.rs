@@ -64,6 +64,8 @@ struct Entry {
     running: Option<Running>,
     /// When it was last asked for.
     asked: Option<SystemTime>,
+    /// Whether the name is one of the mesh, once that was asked.
+    of_mesh: Option<bool>,
 }
 
 #[derive(Clone)]
@@ -128,6 +130,12 @@ impl Cache {
             found.any(|other| canonical_address(*other) == address) || entry.earlier.has(address, now)
         };
         self.mesh.has_address(address) || self.lock().iter().any(|(name, entry)| has(entry) && self.mesh.has_name(name))
+    }
+
+    /// How many earlier addresses of a name are kept.
+    #[cfg(test)]
+    pub(super) fn kept(&self, name: &str) -> usize {
+        self.lock().get(name).map_or(0, |entry| entry.earlier.len())
     }
 
     fn look(self: &Arc<Self>, name: &str) -> Look {
@@ -227,13 +235,18 @@ fn is_within(since: SystemTime, now: SystemTime, limit: Duration) -> bool {
 }
 
 /// The name that nobody has asked for the longest goes: of those outside of the mesh, as long as there are any, since an
-/// answer for one of the mesh also says which addresses no other name may lead to.
+/// answer for one of the mesh also says which addresses no other name may lead to. One that never had an answer says
+/// nothing.
 fn make_room(names: &mut HashMap<String, Entry>, mesh: &Belongs) {
     if names.len() < MAX_NAMES {
         return;
     }
+    // Each name is compared with those of the mesh once: this is done again for every new name.
+    for (name, entry) in names.iter_mut() {
+        entry.of_mesh.get_or_insert_with(|| mesh.has_name(name));
+    }
     let oldest = names.iter().filter(|(_, entry)| entry.running.is_none());
-    let oldest = oldest.min_by_key(|(name, entry)| (mesh.has_name(name), entry.asked));
+    let oldest = oldest.min_by_key(|(_, entry)| (entry.of_mesh == Some(true) && entry.found.is_some(), entry.asked));
     if let Some(name) = oldest.map(|(name, _)| name.clone()) {
         names.remove(&name);
     } else if let Some(name) = names.keys().next().cloned() {

@@ -34,6 +34,11 @@ impl Earlier {
         self.0.iter().any(|(known, at)| *known == address && is_kept(*at, now))
     }
 
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub(super) fn clear(&mut self) {
         self.0.clear();
     }

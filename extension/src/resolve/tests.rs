@@ -414,18 +414,41 @@ async fn an_address_that_a_name_of_the_mesh_had_is_the_mesh_s_for_a_time() {
 }
 
 #[tokio::test]
-async fn names_outside_of_the_mesh_leave_no_addresses_and_displace_none_of_the_mesh() {
+async fn addresses_are_kept_of_names_of_the_mesh_alone_once_these_are_known() {
     let stage = Stage::beside(&["vm.mesh.example"], usize::MAX >> 4, &["10.9.9.1"]);
+    let mut looked_up = 0;
+    // As a named host, which does not ask what is of the mesh.
+    let mut turn = async |host: &'static str, addresses: [&str; 2]| {
+        for address in addresses {
+            stage.answers(Ok(&[address]));
+            stage.clock.advance(Duration::from_secs(6));
+            stage.resolver.original(host, 80, true).await.unwrap();
+            looked_up += 1;
+            stage.settle(looked_up).await;
+        }
+        looked_up
+    };
+    turn("vm.mesh.example", ["10.9.9.1", "10.9.9.2"]).await;
+    turn("a.example", ["10.8.8.1", "10.8.8.2"]).await;
+    let kept = |host: &str| stage.resolver.cache.kept(host);
+    assert_eq!((kept("vm.mesh.example"), kept("a.example")), (2, 2), "before anybody knows");
+    assert!(!stage.resolver.cache.is_of_mesh("10.8.8.1".parse().unwrap()));
+    turn("vm.mesh.example", ["10.9.9.3", "10.9.9.4"]).await;
+    turn("a.example", ["10.8.8.3", "10.8.8.4"]).await;
+    assert_eq!((kept("vm.mesh.example"), kept("a.example")), (4, 0));
+}
+
+#[tokio::test]
+async fn names_without_an_answer_or_outside_displace_none_of_the_mesh() {
+    let stage = Stage::beside(&["vm.mesh.example", "*.wild.mesh.example"], usize::MAX >> 4, &["10.9.9.1"]);
     stage.endpoints(&cluster(Resolution::StrictDns, &[("vm.mesh.example", 80)])).await.unwrap();
-    // One outside that moves.
-    for address in ["10.8.8.1", "10.8.8.2"] {
-        stage.answers(Ok(&[address]));
-        stage.resolver.original("a.example", 80, false).await.unwrap();
-        stage.clock.advance(Duration::from_secs(61));
+    // More of them than names are kept.
+    stage.answers(Err("no such host"));
+    for number in 0..1_100 {
+        stage.clock.advance(Duration::from_millis(1));
+        stage.resolver.original(&format!("host{number}.wild.mesh.example"), 80, true).await.unwrap_err();
     }
     stage.answers(Ok(&["10.8.8.1"]));
-    assert!(stage.resolver.original("b.example", 80, false).await.is_ok());
-    // More of them than names are kept.
     for number in 0..1_100 {
         stage.resolver.original(&format!("host{number}.example"), 80, false).await.unwrap();
     }

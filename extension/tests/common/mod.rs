@@ -145,6 +145,8 @@ pub enum Mood {
     Expired,
     /// Hands out an identity of another trust domain.
     OtherTrustDomain,
+    /// Hands out this identity.
+    Named(&'static str),
     /// SVIDs, but no tokens.
     NoTokens,
     /// Exchanges no token.
@@ -255,6 +257,9 @@ impl Door {
         let mut id = REVIEWS;
         if mood == Mood::OtherTrustDomain {
             id = "spiffe://other.example/ns/bookinfo/sa/bookinfo-reviews";
+        }
+        if let Mood::Named(other) = mood {
+            id = other;
         }
         let mut params = params(id);
         // Its end by the extension's clock; its begin stays in the present, which is what the mesh server asks for.

@@ -305,12 +305,21 @@ impl Side {
     }
 
     async fn healthy(&self, status: u16) {
+        self.asked(&format!("{status}"), |said| said.0 == status).await;
+    }
+
+    /// Returns when the health check says this.
+    pub async fn says(&self, word: &str) {
+        self.asked(word, |said| said.1 == format!("{word}\n")).await;
+    }
+
+    async fn asked(&self, expected: &str, is_it: impl Fn(&(u16, String)) -> bool) {
         let asked = async {
-            while self.health().await.0 != status {
+            while !is_it(&self.health().await) {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
         };
-        assert!(tokio::time::timeout(LONG, asked).await.is_ok(), "the health check never said {status}");
+        assert!(tokio::time::timeout(LONG, asked).await.is_ok(), "the health check never said {expected}");
     }
 
     /// SIGTERM.
