@@ -269,18 +269,231 @@ const ROWS: &[(&str, &[&str])] = &[
   Website: {Type: AWS::ElasticLoadBalancingV2::LoadBalancer, Properties: {Scheme: internet-facing}}\n",
         &["perhaps-around-gateway"],
     ),
+    // What only the deployment knows: a custom resource, a parameter for the function.
+    (
+        "  Settings: {Type: Custom::Settings, Properties: {ServiceToken: x}}
+  Url: {Type: AWS::Lambda::Url, Properties: {TargetFunctionArn: !Ref Orders, AuthType: !GetAtt Settings.AuthType}}
+  Signed: {Type: AWS::Lambda::Url, Properties: {TargetFunctionArn: !Ref Orders, AuthType: !GetAtt Orders.Arn}}\n",
+        &["perhaps-around-gateway"],
+    ),
+    (
+        "  Url: {Type: AWS::Lambda::Url, Properties: {TargetFunctionArn: !ImportValue orders-function, AuthType: NONE}}
+  Signed: {Type: AWS::Lambda::Url, Properties: {TargetFunctionArn: !ImportValue orders-function, AuthType: AWS_IAM}}
+  Allow: {Type: AWS::Lambda::Permission, Properties: {FunctionName: !ImportValue orders-function, Principal: elasticloadbalancing.amazonaws.com}}
+  Topic: {Type: AWS::Lambda::Permission, Properties: {FunctionName: !ImportValue orders-function, Principal: sns.amazonaws.com}}
+  Known: {Type: AWS::Lambda::Permission, Properties: {FunctionName: other-function, Principal: elasticloadbalancing.amazonaws.com}}\n",
+        &["perhaps-around-gateway", "perhaps-around-gateway"],
+    ),
+    // A target group alone, and one of machines. Another one stands above, with the permission.
+    (
+        "  Targets: {Type: AWS::ElasticLoadBalancingV2::TargetGroup, Properties: {TargetType: lambda, Targets: [{Id: !GetAtt Orders.Arn}]}}
+  Lattice: {Type: AWS::VpcLattice::TargetGroup, Properties: {Type: LAMBDA, Targets: [{Id: !GetAtt Orders.Arn}]}}
+  Machines: {Type: AWS::ElasticLoadBalancingV2::TargetGroup, Properties: {TargetType: instance, Targets: [{Id: !Ref Orders}]}}
+  Hook: {Type: AWS::Lambda::Function, Properties: {}}
+  Hooks: {Type: AWS::ElasticLoadBalancingV2::TargetGroup, Properties: {TargetType: lambda, Targets: [{Id: !GetAtt Hook.Arn}]}}\n",
+        &["function-behind-load-balancer", "function-behind-load-balancer"],
+    ),
+    // Everybody may call it, and so may each API: nobody knows which do.
+    (
+        "  Far: {Type: AWS::Lambda::Function, Properties: {}}
+  Allow: {Type: AWS::Lambda::Permission, Properties: {FunctionName: !Ref Far, Principal: \"*\"}}\n",
+        &["perhaps-around-gateway"],
+    ),
+    // A second domain with mutual TLS by a condition, and with none in the end; and an only one by a condition.
+    (
+        "  Own: {Type: AWS::ApiGatewayV2::Api, Properties: {ProtocolType: HTTP, DisableExecuteApiEndpoint: true}}
+  Mapping: {Type: AWS::ApiGatewayV2::ApiMapping, Properties: {ApiId: !Ref Own, DomainName: !Ref Domain, Stage: $default}}
+  Other:
+    Type: AWS::ApiGatewayV2::DomainName
+    Properties: {DomainName: o.example, MutualTlsAuthentication: !If [C, {TruststoreUri: \"s3://a/b\"}, !Ref AWS::NoValue]}
+  Second: {Type: AWS::ApiGatewayV2::ApiMapping, Properties: {ApiId: !Ref Own, DomainName: !Ref Other, Stage: $default}}\n",
+        &["perhaps-around-gateway"],
+    ),
+    (
+        "  Own: {Type: AWS::ApiGatewayV2::Api, Properties: {ProtocolType: HTTP, DisableExecuteApiEndpoint: true}}
+  Mapping: {Type: AWS::ApiGatewayV2::ApiMapping, Properties: {ApiId: !Ref Own, DomainName: !Ref Domain, Stage: $default}}
+  Other: {Type: AWS::ApiGatewayV2::DomainName, Properties: {DomainName: o.example, MutualTlsAuthentication: {}}}
+  Second: {Type: AWS::ApiGatewayV2::ApiMapping, Properties: {ApiId: !Ref Own, DomainName: !Ref Other, Stage: $default}}\n",
+        &["execute-api-beside-mutual-tls"],
+    ),
+    (
+        "  Own: {Type: AWS::ApiGatewayV2::Api, Properties: {ProtocolType: HTTP, DisableExecuteApiEndpoint: true}}
+  Other:
+    Type: AWS::ApiGatewayV2::DomainName
+    Properties: {DomainName: o.example, MutualTlsAuthentication: !If [C, {TruststoreUri: \"s3://a/b\"}, !Ref AWS::NoValue]}
+  Second: {Type: AWS::ApiGatewayV2::ApiMapping, Properties: {ApiId: !Ref Own, DomainName: !Ref Other, Stage: $default}}\n",
+        &[],
+    ),
+    (
+        "  Own: {Type: AWS::ApiGatewayV2::Api, Properties: {ProtocolType: HTTP}}
+  Other:
+    Type: AWS::ApiGatewayV2::DomainName
+    Properties: {DomainName: o.example, MutualTlsAuthentication: !If [C, {TruststoreUri: \"s3://a/b\"}, !Ref AWS::NoValue]}
+  Second: {Type: AWS::ApiGatewayV2::ApiMapping, Properties: {ApiId: !Ref Own, DomainName: !Ref Other, Stage: $default}}\n",
+        &["execute-api-beside-mutual-tls"],
+    ),
 ];
 
 #[test]
 fn what_leads_around_the_gateway_is_found_and_nothing_else() {
-    let own: Vec<&str> = super::CODES.iter().map(|code| code.name).collect();
     let mut wrong = Vec::new();
     for (beside, expected) in ROWS {
-        let text = format!("{GUARDED}{DOMAIN}{beside}");
-        let said: Vec<&str> =
-            found(&text).into_iter().map(|finding| finding.code).filter(|code| own.contains(code)).collect();
+        let said = codes(&format!("{GUARDED}{DOMAIN}{beside}"));
         if said != *expected {
             wrong.push(format!("{beside}: expected {expected:?}, found {said:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What of this topic is found in a template, with these documents behind it.
+fn codes(text: &str) -> Vec<&'static str> {
+    let own: Vec<&str> = super::CODES.iter().map(|code| code.name).collect();
+    found(text).into_iter().map(|finding| finding.code).filter(|code| own.contains(code)).collect()
+}
+
+/// A function with a name behind the guarded API, which calls it in this way, as `Sold`.
+fn named(call: &str) -> String {
+    format!(
+        "  Sold: {{Type: AWS::Serverless::Function, Properties: {{FunctionName: orders-live, AutoPublishAlias: live}}}}
+  Call: {{Type: AWS::ApiGatewayV2::Integration, Properties: {{ApiId: !Ref Api, IntegrationType: AWS_PROXY, IntegrationUri: {call}}}}}
+"
+    )
+}
+
+const LIVE: &str = "arn:aws:lambda:eu-central-1:123456789012:function:orders-live";
+
+/// Every way to write which function it is, whatever else the name is part of.
+#[test]
+fn a_function_is_found_under_each_of_its_names() {
+    let arn = "arn:${AWS::Partition}:lambda:${AWS::Region}:${AWS::AccountId}:function:orders-live";
+    let path = "arn:aws:apigateway:eu-central-1:lambda:path/2015-03-31/functions";
+    let is_meant = [
+        "!Ref Sold".to_owned(),
+        "!GetAtt Sold.Arn".to_owned(),
+        "!Ref Sold.Alias".to_owned(),
+        "!Ref SoldAliaslive".to_owned(),
+        "orders-live".to_owned(),
+        "orders-live:live".to_owned(),
+        "\"123456789012:function:orders-live\"".to_owned(),
+        format!("\"{LIVE}\""),
+        format!("\"{LIVE}:live\""),
+        format!("!Sub \"{arn}\""),
+        format!("!Sub [\"arn:aws:lambda:eu:1:function:${{Name}}\", {{Name: orders-live}}]"),
+        format!("!Sub \"{path}/{arn}/invocations\""),
+        format!("!Sub \"{path}/{arn}:live/invocations\""),
+        "!Join [\":\", [arn, aws, lambda, !Ref \"AWS::Region\", !Ref \"AWS::AccountId\", function, orders-live]]"
+            .to_owned(),
+        format!("!If [C, !Ref Elsewhere, \"{LIVE}\"]"),
+        "!Ref OfName".to_owned(),
+        "!Ref OfVersion".to_owned(),
+        "!Ref OfAlias".to_owned(),
+    ];
+    let is_another = [
+        "orders-live2",
+        "\"arn:aws:lambda:eu-central-1:123456789012:function:orders-live-old\"",
+        "\"arn:aws:lambda:eu-central-1:123456789012:function:my-orders-live\"",
+        "!Sub \"arn:aws:lambda:eu-central-1:123456789012:function:${Elsewhere}\"",
+        "!Ref Round",
+    ];
+    let aliases = "  OfName: {Type: AWS::Lambda::Alias, Properties: {FunctionName: orders-live, FunctionVersion: 1, Name: a}}
+  One: {Type: AWS::Lambda::Version, Properties: {FunctionName: !Ref Sold}}
+  OfVersion: {Type: AWS::Lambda::Alias, Properties: {FunctionName: !GetAtt One.FunctionArn, FunctionVersion: 1, Name: b}}
+  OfAlias: {Type: AWS::Lambda::Alias, Properties: {FunctionName: !Ref OfVersion, FunctionVersion: 1, Name: c}}
+  Round: {Type: AWS::Lambda::Alias, Properties: {FunctionName: !Ref Round, FunctionVersion: 1, Name: d}}
+";
+    let said = |call: &str, target: &str| {
+        let url =
+            format!("  Url: {{Type: AWS::Lambda::Url, Properties: {{TargetFunctionArn: {target}, AuthType: NONE}}}}\n");
+        codes(&format!("{GUARDED}{}{aliases}{url}", named(call)))
+    };
+    let mut wrong = Vec::new();
+    for name in &is_meant {
+        for (call, target) in [("!Ref Sold", name.as_str()), (name.as_str(), "!Ref Sold")] {
+            if said(call, target) != ["function-url-around-gateway"] {
+                wrong.push(format!("called as {call}, with a URL of {target}: {:?}", said(call, target)));
+            }
+        }
+    }
+    for name in is_another {
+        for (call, target) in [("!Ref Sold", name), (name, "!Ref Sold")] {
+            if !said(call, target).is_empty() {
+                wrong.push(format!("called as {call}, with a URL of {target}: {:?}", said(call, target)));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Permissions of a guarded function that is named by its ARN, where the API calls it, and what each opens.
+#[test]
+fn what_a_permission_opens_is_found_and_nothing_else() {
+    const BALANCED: &[&str] = &["function-behind-load-balancer"];
+    const ANY_API: &[&str] = &["permission-for-any-api"];
+    const EVERYBODY: &[&str] = &["permission-for-everybody"];
+    const PERHAPS: &[&str] = &["perhaps-around-gateway"];
+    let rows: &[(&str, &[&str])] = &[
+        ("Principal: \"*\"", EVERYBODY),
+        ("Principal: apigateway.amazonaws.com", ANY_API),
+        ("Principal: elasticloadbalancing.amazonaws.com", BALANCED),
+        // CloudFront in front of a Function URL, whose AWS_IAM it signs for.
+        ("Principal: cloudfront.amazonaws.com, FunctionUrlAuthType: AWS_IAM", BALANCED),
+        (
+            "Principal: cloudfront.amazonaws.com, SourceArn: \"arn:aws:cloudfront::123456789012:distribution/E1\"",
+            BALANCED,
+        ),
+        ("Principal: !Sub \"cloudfront.${AWS::URLSuffix}\"", BALANCED),
+        ("Principal: !Join [\".\", [elasticloadbalancing, !Ref \"AWS::URLSuffix\"]], SourceArn: !Ref Group", BALANCED),
+        ("Principal: !If [C, elasticloadbalancing.amazonaws.com, events.amazonaws.com]", PERHAPS),
+        (
+            "Principal: !If [C, apigateway.amazonaws.com, apigateway.amazonaws.com.cn], SourceArn: !Sub \"arn:aws:execute-api:eu:1:${Api}/*\"",
+            &[],
+        ),
+        ("Principal: \"*\", SourceArn: !Ref Group", BALANCED),
+        (
+            "Principal: \"*\", SourceArn: \"arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/x/1\"",
+            BALANCED,
+        ),
+        ("Principal: \"*\", SourceArn: \"arn:aws:s3:::a-bucket\"", &[]),
+        ("Principal: !Ref Who, SourceArn: !Ref Group", PERHAPS),
+        ("Principal: !Ref Who, SourceArn: !Sub \"arn:aws:execute-api:eu:1:${Api}/*\"", &[]),
+        ("Principal: !GetAtt Role.Arn", &[]),
+        ("Principal: !Sub \"arn:aws:iam::${AWS::AccountId}:root\"", &[]),
+        ("Principal: !Join [\"\", [\"arn:aws:iam::\", !Ref \"AWS::AccountId\", \":root\"]]", &[]),
+        ("Principal: sns.amazonaws.com", &[]),
+        (
+            "Principal: apigateway.amazonaws.com, SourceArn: !If [C, !Ref \"AWS::NoValue\", \"arn:aws:execute-api:eu:1:abc/*\"]",
+            PERHAPS,
+        ),
+        (
+            "Principal: apigateway.amazonaws.com, SourceArn: !If [C, !Ref \"AWS::NoValue\", \"arn:aws:execute-api:eu:1:*\"]",
+            ANY_API,
+        ),
+        (
+            "Principal: apigateway.amazonaws.com, SourceArn: !If [C, \"arn:aws:execute-api:eu:1:a/*\", \"arn:aws:execute-api:eu:1:b/*\"]",
+            &[],
+        ),
+        (
+            "Principal: apigateway.amazonaws.com, SourceArn: !Sub [\"arn:aws:execute-api:eu:1:${X}/*\", {X: \"*\"}]",
+            ANY_API,
+        ),
+        (
+            "Principal: apigateway.amazonaws.com, SourceArn: !Sub [\"arn:aws:execute-api:eu:1:${X}/*\", {X: !Ref Api}]",
+            &[],
+        ),
+        (
+            "Principal: apigateway.amazonaws.com, SourceArn: !Join [\"\", [\"arn:aws:execute-api:eu:1:\", !Ref Api, \"/*\"]]",
+            &[],
+        ),
+    ];
+    let group = "  Group: {Type: AWS::ElasticLoadBalancingV2::TargetGroup, Properties: {Name: a}}\n";
+    let mut wrong = Vec::new();
+    for (members, expected) in rows {
+        let permission =
+            format!("  Allow: {{Type: AWS::Lambda::Permission, Properties: {{FunctionName: !Ref Sold, {members}}}}}\n");
+        let said = codes(&format!("{GUARDED}{}{group}{permission}", named(&format!("\"{LIVE}\""))));
+        if said != *expected {
+            wrong.push(format!("{members}: expected {expected:?}, found {said:?}"));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
