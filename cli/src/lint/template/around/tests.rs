@@ -301,6 +301,16 @@ const ROWS: &[(&str, &[&str])] = &[
   Allow: {Type: AWS::Lambda::Permission, Properties: {FunctionName: !Ref Far, Principal: \"*\"}}\n",
         &["perhaps-around-gateway"],
     ),
+    // The function of an authorizer that may be ours.
+    (
+        "  Hidden: {Type: AWS::Serverless::Function, Properties: {Environment: {Variables: !FindInMap [A, B, C]}}}
+  Own:
+    Type: AWS::Serverless::HttpApi
+    Properties:
+      Auth: {Authorizers: {Own: {FunctionArn: !GetAtt Hidden.Arn, EnableSimpleResponses: true, AuthorizerPayloadFormatVersion: 2.0}}}
+  Allow: {Type: AWS::Lambda::Permission, Properties: {FunctionName: !Ref Hidden, Principal: \"*\"}}\n",
+        &["permission-for-everybody"],
+    ),
     // A second domain with mutual TLS by a condition, and with none in the end; and an only one by a condition.
     (
         "  Own: {Type: AWS::ApiGatewayV2::Api, Properties: {ProtocolType: HTTP, DisableExecuteApiEndpoint: true}}
