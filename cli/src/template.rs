@@ -2,9 +2,12 @@
 //!
 //! Nothing is dropped in silence: what could add or change a route and cannot be read is an error.
 
+mod alternatives;
 mod functions;
+mod names;
 mod openapi;
 mod parts;
+mod permissions;
 mod rest;
 mod sam;
 mod v2;
@@ -18,7 +21,8 @@ use authz::api::{Access, Api, ApiKind, ApiSet, Authorizer, AuthorizerKind, Route
 
 pub(crate) use self::functions::{is_published_alias, words};
 pub(crate) use self::parts::{Domain, Function, Integration};
-pub(crate) use self::ways::{Call, Could, Permission, Place, Ways};
+pub(crate) use self::permissions::{Grant, Permission};
+pub(crate) use self::ways::{Call, Could, Place, Ways};
 use self::yaml::{Member, Node, Value};
 use crate::configuration::read_text;
 

@@ -180,13 +180,13 @@ impl Could {
 }
 
 impl Node {
-    fn is_no_value(&self) -> bool {
+    pub(super) fn is_no_value(&self) -> bool {
         let reference = |name: &str, argument: &Self| name == "Ref" && argument.scalar() == Some("AWS::NoValue");
         matches!(&self.value, Value::Function(name, argument) if reference(name, argument))
     }
 
     /// `!If [CONDITION, YES, NO]`.
-    fn condition(&self) -> Option<(&str, &Self, &Self)> {
+    pub(super) fn condition(&self) -> Option<(&str, &Self, &Self)> {
         let Value::Function(name, argument) = &self.value else { return None };
         match &argument.value {
             Value::List(parts) if name == "If" => match parts.as_slice() {

@@ -2,7 +2,9 @@
 
 use authz::api::Text;
 
+use super::alternatives::can_become;
 use super::functions::words;
+use super::permissions::Permission;
 use super::yaml::{Member, Node, Value};
 use super::{Reader, kind, properties};
 
@@ -16,29 +18,14 @@ pub(crate) struct Place {
     pub(crate) line: u32,
 }
 
-/// `AWS::Lambda::Permission`.
-#[derive(Clone, Debug)]
-pub(crate) struct Permission {
-    pub(crate) place: Place,
-    /// The logical id of the function, where it is in the template.
-    pub(crate) function: Option<String>,
-    pub(crate) principal: Text,
-    /// Whether only the deployment knows if the principal is `*`.
-    pub(crate) may_be_everybody: bool,
-    /// `SourceArn`.
-    pub(crate) source: Option<Text>,
-    /// Whether callers must sign, and come by the Function URL: its AWS_IAM, or `InvokedViaFunctionUrl`.
-    pub(crate) by_signed_url: bool,
-    /// Whether it is for one organisation or account alone.
-    pub(crate) is_bound: bool,
-}
-
 /// The URL of a function.
 #[derive(Clone, Debug)]
 pub(crate) struct FunctionUrl {
     pub(crate) place: Place,
     /// The logical id of the function, where it is in the template.
     pub(crate) function: Option<String>,
+    /// Whether a parameter or another stack says which function it is.
+    pub(crate) is_of_parameter: bool,
     /// Whether it asks nobody: its `AuthType` is NONE.
     pub(crate) open: Could,
 }
@@ -82,10 +69,19 @@ pub(crate) struct Exposed {
     pub(crate) is_certain: bool,
 }
 
+/// A function among the targets of a load balancer.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    pub(crate) place: Place,
+    /// The logical id of the function.
+    pub(crate) function: String,
+}
+
 /// All of them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ways {
     pub(crate) permissions: Vec<Permission>,
+    pub(crate) targets: Vec<Target>,
     pub(crate) urls: Vec<FunctionUrl>,
     pub(crate) calls: Vec<Call>,
     pub(crate) second_names: Vec<SecondName>,
@@ -95,6 +91,7 @@ pub(crate) struct Ways {
 impl Ways {
     pub(super) fn append(&mut self, other: &mut Self) {
         self.permissions.append(&mut other.permissions);
+        self.targets.append(&mut other.targets);
         self.urls.append(&mut other.urls);
         self.calls.append(&mut other.calls);
         self.second_names.append(&mut other.second_names);
@@ -109,6 +106,9 @@ impl Reader<'_> {
         for resource in self.resources {
             match kind(resource) {
                 "AWS::Lambda::Permission" => self.permission(resource),
+                "AWS::ElasticLoadBalancingV2::TargetGroup" | "AWS::VpcLattice::TargetGroup" => {
+                    self.target_group(resource);
+                }
                 "AWS::Lambda::Url" => self.url(resource),
                 "AWS::Serverless::Function" => self.sam_url(resource),
                 "AWS::ApiGatewayV2::ApiMapping" => names.extend(self.mapping(resource, "ApiId")),
@@ -127,34 +127,16 @@ impl Reader<'_> {
         self.second_names(&names);
     }
 
-    fn place(&self, name: &str, line: u32) -> Place {
+    pub(super) fn place(&self, name: &str, line: u32) -> Place {
         Place { name: name.to_owned(), file: self.file.to_owned(), line }
-    }
-
-    fn permission(&mut self, resource: &Member) {
-        let Some(at) = properties(resource) else { return };
-        let Some(principal) = at.get("Principal").map(|node| self.text(node)) else { return };
-        let signed = at.get("FunctionUrlAuthType").and_then(Node::scalar) == Some("AWS_IAM")
-            || at
-                .get("InvokedViaFunctionUrl")
-                .and_then(Node::scalar)
-                .is_some_and(|text| text.eq_ignore_ascii_case("true"));
-        let permission = Permission {
-            place: self.place(&resource.name, resource.line),
-            function: at.get("FunctionName").and_then(|node| self.function_in(node)),
-            principal,
-            may_be_everybody: at.get("Principal").is_some_and(|node| self.could_be(node, "*") == Could::Perhaps),
-            source: at.get("SourceArn").map(|node| self.text(node)),
-            by_signed_url: signed,
-            is_bound: at.get("PrincipalOrgID").is_some() || at.get("SourceAccount").is_some(),
-        };
-        self.ways.permissions.push(permission);
     }
 
     fn url(&mut self, resource: &Member) {
         let Some(at) = properties(resource) else { return };
-        let function = at.get("TargetFunctionArn").and_then(|node| self.function_in(node));
-        self.add_url(resource, function, at.get("AuthType"));
+        let target = at.get("TargetFunctionArn");
+        let function = target.and_then(|node| self.function_in(node));
+        let is_of_parameter = target.is_some_and(|node| self.is_of_parameter(node));
+        self.add_url(resource, (function, is_of_parameter), at.get("AuthType"));
     }
 
     /// `FunctionUrlConfig` of a function, over that of `Globals`.
@@ -167,13 +149,15 @@ impl Reader<'_> {
             (Some(config), None) | (None, Some(config)) => config,
             (None, None) => return,
         };
-        self.add_url(resource, Some(resource.name.clone()), config.get("AuthType"));
+        self.add_url(resource, (Some(resource.name.clone()), false), config.get("AuthType"));
     }
 
-    fn add_url(&mut self, resource: &Member, function: Option<String>, auth: Option<&Node>) {
+    /// The function, and whether a parameter or another stack says which it is.
+    fn add_url(&mut self, resource: &Member, (function, is_of_parameter): (Option<String>, bool), auth: Option<&Node>) {
         let Some(auth) = auth else { return };
         let open = self.could_be(auth, "NONE");
-        self.ways.urls.push(FunctionUrl { place: self.place(&resource.name, resource.line), function, open });
+        let place = self.place(&resource.name, resource.line);
+        self.ways.urls.push(FunctionUrl { place, function, is_of_parameter, open });
     }
 
     /// Notes that an API calls the function that `uri` names, if it is one of the template.
@@ -209,7 +193,7 @@ impl Reader<'_> {
     }
 
     /// Whether a value is `wanted`, as far as the template says.
-    fn could_be(&self, node: &Node, wanted: &str) -> Could {
+    pub(super) fn could_be(&self, node: &Node, wanted: &str) -> Could {
         if let Some(text) = node.scalar() {
             return if text.eq_ignore_ascii_case(wanted) { Could::Yes } else { Could::No };
         }
@@ -230,87 +214,24 @@ impl Reader<'_> {
             {
                 Could::No
             }
-            ("GetAtt", _) => Could::No,
-            // Letters beside what is put in: a longer text.
-            ("Sub", Value::Scalar(text)) if !(text.starts_with("${") && text.ends_with('}')) => Could::No,
+            ("GetAtt", _) if !self.is_of_custom(node) => Could::No,
+            ("Sub" | "Join", _) => {
+                let text = node.template();
+                match can_become(&text, wanted) {
+                    true if text.eq_ignore_ascii_case(wanted) => Could::Yes,
+                    true => Could::Perhaps,
+                    false => Could::No,
+                }
+            }
             _ => Could::Perhaps,
         }
     }
 
-    /// A custom domain that leads to an API: the API, whether the domain has mutual TLS, and what says so.
-    fn mapping<'n>(&mut self, resource: &'n Member, id: &str) -> Option<(usize, Could, &'n Member)> {
-        let at = properties(resource)?;
-        let domain = at.get("DomainName").or_else(|| at.get("DomainNameArn"))?;
-        let mutual = self.mutual(domain);
-        Some((self.api_of(at.get(id)?), mutual, resource))
-    }
-
-    /// Whether the domain that `node` names has mutual TLS, if it is one of the template.
-    fn mutual(&self, node: &Node) -> Could {
-        let shown = node.shown();
-        let domain = self.resources.iter().find_map(|resource| {
-            let is_domain = matches!(
-                kind(resource),
-                "AWS::ApiGateway::DomainName" | "AWS::ApiGateway::DomainNameV2" | "AWS::ApiGatewayV2::DomainName"
-            );
-            let at = properties(resource).filter(|_| is_domain)?;
-            let refers = matches!(node.value, Value::Function(..)) && names(node, &resource.name);
-            let is_named = at.get("DomainName").is_some_and(|name| name.shown() == shown);
-            (refers || is_named).then_some(at)
-        });
-        match domain {
-            None => Could::Perhaps,
-            Some(at) if has_truststore(at) => Could::Yes,
-            Some(_) => Could::No,
-        }
-    }
-
-    /// `Domain` of an API of SAM, as [`mapping`](Self::mapping).
-    fn sam_name<'n>(&mut self, resource: &'n Member, section: &str) -> Option<(usize, Could, &'n Member)> {
-        let own = properties(resource).and_then(|at| at.get("Domain"));
-        let global = self.globals.and_then(|globals| globals.get(section)?.get("Domain"));
-        let domain = match (own, global) {
-            (Some(own), Some(global)) => own.over(global),
-            (own, global) => own.or(global).cloned()?,
-        };
-        let mutual = if has_truststore(&domain) { Could::Yes } else { Could::No };
-        Some((self.api_named(Text::Known(resource.name.clone()), resource.line, None), mutual, resource))
-    }
-
-    /// The other names of each API that has a domain with mutual TLS.
-    fn second_names(&mut self, names: &[(usize, Could, &Member)]) {
-        let is_mutual = |api: usize| names.iter().any(|(own, mutual, _)| *own == api && *mutual == Could::Yes);
-        for (api, mutual, resource) in names.iter().filter(|(api, ..)| is_mutual(*api)) {
-            if *mutual == Could::Yes {
-                self.second_name(*api, resource);
-            } else if let Some(api) = self.apis.get(*api).map(|api| api.reference.clone()) {
-                let place = self.place(&resource.name, resource.line);
-                self.ways.second_names.push(SecondName { place, api, is_certain: *mutual == Could::No });
-            }
-        }
-    }
-
-    /// Notes that the API has its `execute-api` name beside the domain, if nothing switches that off.
-    fn second_name(&mut self, api: usize, resource: &Member) {
-        let Some(reference) = self.apis.get(api).map(|api| api.reference.clone()) else { return };
-        let Some(own) = self.resources.iter().find(|resource| resource.name == reference.as_str()) else {
-            return; // of another template
-        };
-        let section = if kind(own) == "AWS::Serverless::Api" { "Api" } else { "HttpApi" };
-        let is_sam = kind(own).starts_with("AWS::Serverless::");
-        let globals = self.globals.filter(|_| is_sam).and_then(|globals| globals.get(section));
-        let switch = |at: &Node| at.get("DisableExecuteApiEndpoint").cloned();
-        let of_body = |at: &Node| {
-            let body = at.get("Body").or_else(|| at.get("DefinitionBody"))?;
-            body.get("x-amazon-apigateway-endpoint-configuration")?.get("disableExecuteApiEndpoint").cloned()
-        };
-        let at = properties(own);
-        let switch = at.and_then(switch).or_else(|| at.and_then(of_body)).or_else(|| globals.and_then(switch));
-        let is_off = switch.map_or(Could::No, |node| self.could_be(&node, "true"));
-        if is_off != Could::Yes {
-            let place = self.place(&resource.name, resource.line);
-            self.ways.second_names.push(SecondName { place, api: reference, is_certain: is_off == Could::No });
-        }
+    /// Whether it is an attribute of what may have any: a custom resource, a nested stack, a parameter of SSM.
+    fn is_of_custom(&self, node: &Node) -> bool {
+        let any = ["Custom::", "AWS::CloudFormation::", "AWS::SSM::Parameter"];
+        let mut custom = self.resources.iter().filter(|one| any.iter().any(|start| kind(one).starts_with(start)));
+        custom.any(|resource| names(node, &resource.name))
     }
 
     /// "The nodes of an Internet-facing load balancer have public IP addresses", and that is the default.
@@ -370,8 +291,4 @@ impl Reader<'_> {
 /// Whether `name` is a word of this text.
 pub(super) fn names(node: &Node, name: &str) -> bool {
     words(&node.shown()).any(|word| word == name)
-}
-
-fn has_truststore(at: &Node) -> bool {
-    at.get("MutualTlsAuthentication").is_some_and(|node| !matches!(node.value, Value::Null))
 }

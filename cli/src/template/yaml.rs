@@ -41,6 +41,14 @@ impl Node {
         }
     }
 
+    /// The nodes of a list; none of anything else.
+    pub(super) fn items(&self) -> &[Node] {
+        match &self.value {
+            Value::List(nodes) => nodes,
+            _ => &[],
+        }
+    }
+
     /// The member `name`. `!Ref AWS::NoValue` takes a member out.
     pub(super) fn get(&self, name: &str) -> Option<&Node> {
         let member = self.members().iter().find(|member| member.name == name)?;

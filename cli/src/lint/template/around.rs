@@ -187,9 +187,9 @@ static OPEN_API: Code = Code {
 static BALANCED: Code = Code {
     name: "function-behind-load-balancer",
     severity: Severity::Error,
-    what: "a function of ours, or one behind our authorizer, that a load balancer or VPC Lattice may call",
-    why: "The load balancer is a second way to the function, and no policy is asked there.",
-    instead: "take the permission out, and let the callers use the API",
+    what: "a function of ours, or one behind our authorizer, that a load balancer, VPC Lattice or CloudFront may call",
+    why: "It is a second way to the function, and no policy is asked there; CloudFront signs for everybody who calls it.",
+    instead: "take the permission and the target group out, and let the callers use the API",
     wrong: behind!(
         "  Permission:
     Type: AWS::Lambda::Permission
@@ -252,7 +252,12 @@ pub(in crate::lint) fn check(deployment: &Deployment<'_>, findings: &mut Finding
     }
     permissions::check(deployment, &mut say);
     for url in &ways.urls {
-        let Some(function) = url.function.as_deref() else { continue };
+        let Some(function) = url.function.as_deref() else {
+            if url.is_of_parameter && url.open != Could::No && has_guarded(deployment) {
+                say(&PERHAPS, &url.place, format!("{ANY_FUNCTION} has a URL that asks nobody who calls"));
+            }
+            continue;
+        };
         match is_behind(deployment, function).min(url.open) {
             Could::Yes => {
                 say(&OPEN_URL, &url.place, format!("the function {function} has a URL that asks nobody who calls"));
@@ -293,17 +298,26 @@ fn is_open(api: &Api, call: &Call) -> bool {
 /// Of a function that an API calls which the templates do not have.
 const ELSEWHERE: &str = "an API of other templates that calls it may be guarded";
 
+/// Of a function that a parameter or another stack names.
+const ANY_FUNCTION: &str = "only the deployment knows which function it is that";
+
+/// Whether an API of the templates asks our authorizer, and calls or may call functions that they do not name.
+fn has_guarded(deployment: &Deployment<'_>) -> bool {
+    deployment.templates.apis().iter().any(|api| deployment.has_ours(api))
+}
+
 /// Whether a function of the templates is ours, or behind our authorizer. Only the deployment knows that of one that API
-/// Gateway may call, and no API of the templates does.
+/// Gateway may call, be it that everybody may, and no API of the templates does.
 fn is_behind(deployment: &Deployment<'_>, function: &str) -> Could {
     let own = deployment.templates.functions().iter().any(|one| one.name == function && one.is_causeway);
-    if own || guarded(deployment, function) {
+    let asked = || deployment.authorizers().filter_map(|(.., authorizer)| deployment.function(authorizer));
+    if own || guarded(deployment, function) || asked().any(|one| one.name == function) {
         return Could::Yes;
     }
     let ways = deployment.templates.ways();
     let is_called = ways.calls.iter().any(|call| call.function == function);
     let mut own = ways.permissions.iter().filter(|permission| permission.function.as_deref() == Some(function));
-    let is_elsewhere = !is_called && own.any(|permission| permissions::service(&permission.principal) == "apigateway");
+    let is_elsewhere = !is_called && own.any(permissions::is_for_api);
     if is_elsewhere { Could::Perhaps } else { Could::No }
 }
 

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod named;
+
 use crate::lint::tests::found;
 
 /// A guarded API of SAM with a function behind it, as `Api`, `Guard` and `Orders`.
@@ -269,19 +271,95 @@ const ROWS: &[(&str, &[&str])] = &[
   Website: {Type: AWS::ElasticLoadBalancingV2::LoadBalancer, Properties: {Scheme: internet-facing}}\n",
         &["perhaps-around-gateway"],
     ),
+    // What only the deployment knows: a custom resource, a parameter for the function.
+    (
+        "  Settings: {Type: Custom::Settings, Properties: {ServiceToken: x}}
+  Url: {Type: AWS::Lambda::Url, Properties: {TargetFunctionArn: !Ref Orders, AuthType: !GetAtt Settings.AuthType}}
+  Signed: {Type: AWS::Lambda::Url, Properties: {TargetFunctionArn: !Ref Orders, AuthType: !GetAtt Orders.Arn}}\n",
+        &["perhaps-around-gateway"],
+    ),
+    (
+        "  Url: {Type: AWS::Lambda::Url, Properties: {TargetFunctionArn: !ImportValue orders-function, AuthType: NONE}}
+  Signed: {Type: AWS::Lambda::Url, Properties: {TargetFunctionArn: !ImportValue orders-function, AuthType: AWS_IAM}}
+  Allow: {Type: AWS::Lambda::Permission, Properties: {FunctionName: !ImportValue orders-function, Principal: elasticloadbalancing.amazonaws.com}}
+  Topic: {Type: AWS::Lambda::Permission, Properties: {FunctionName: !ImportValue orders-function, Principal: sns.amazonaws.com}}
+  Known: {Type: AWS::Lambda::Permission, Properties: {FunctionName: other-function, Principal: elasticloadbalancing.amazonaws.com}}\n",
+        &["perhaps-around-gateway", "perhaps-around-gateway"],
+    ),
+    // A target group alone, and one of machines. Another one stands above, with the permission.
+    (
+        "  Targets: {Type: AWS::ElasticLoadBalancingV2::TargetGroup, Properties: {TargetType: lambda, Targets: [{Id: !GetAtt Orders.Arn}]}}
+  Lattice: {Type: AWS::VpcLattice::TargetGroup, Properties: {Type: LAMBDA, Targets: [{Id: !GetAtt Orders.Arn}]}}
+  Machines: {Type: AWS::ElasticLoadBalancingV2::TargetGroup, Properties: {TargetType: instance, Targets: [{Id: !Ref Orders}]}}
+  Hook: {Type: AWS::Lambda::Function, Properties: {}}
+  Hooks: {Type: AWS::ElasticLoadBalancingV2::TargetGroup, Properties: {TargetType: lambda, Targets: [{Id: !GetAtt Hook.Arn}]}}\n",
+        &["function-behind-load-balancer", "function-behind-load-balancer"],
+    ),
+    // Everybody may call it, and so may each API: nobody knows which do.
+    (
+        "  Far: {Type: AWS::Lambda::Function, Properties: {}}
+  Allow: {Type: AWS::Lambda::Permission, Properties: {FunctionName: !Ref Far, Principal: \"*\"}}\n",
+        &["perhaps-around-gateway"],
+    ),
+    // The function of an authorizer that may be ours.
+    (
+        "  Hidden: {Type: AWS::Serverless::Function, Properties: {Environment: {Variables: !FindInMap [A, B, C]}}}
+  Own:
+    Type: AWS::Serverless::HttpApi
+    Properties:
+      Auth: {Authorizers: {Own: {FunctionArn: !GetAtt Hidden.Arn, EnableSimpleResponses: true, AuthorizerPayloadFormatVersion: 2.0}}}
+  Allow: {Type: AWS::Lambda::Permission, Properties: {FunctionName: !Ref Hidden, Principal: \"*\"}}\n",
+        &["permission-for-everybody"],
+    ),
+    // A second domain with mutual TLS by a condition, and with none in the end; and an only one by a condition.
+    (
+        "  Own: {Type: AWS::ApiGatewayV2::Api, Properties: {ProtocolType: HTTP, DisableExecuteApiEndpoint: true}}
+  Mapping: {Type: AWS::ApiGatewayV2::ApiMapping, Properties: {ApiId: !Ref Own, DomainName: !Ref Domain, Stage: $default}}
+  Other:
+    Type: AWS::ApiGatewayV2::DomainName
+    Properties: {DomainName: o.example, MutualTlsAuthentication: !If [C, {TruststoreUri: \"s3://a/b\"}, !Ref AWS::NoValue]}
+  Second: {Type: AWS::ApiGatewayV2::ApiMapping, Properties: {ApiId: !Ref Own, DomainName: !Ref Other, Stage: $default}}\n",
+        &["perhaps-around-gateway"],
+    ),
+    (
+        "  Own: {Type: AWS::ApiGatewayV2::Api, Properties: {ProtocolType: HTTP, DisableExecuteApiEndpoint: true}}
+  Mapping: {Type: AWS::ApiGatewayV2::ApiMapping, Properties: {ApiId: !Ref Own, DomainName: !Ref Domain, Stage: $default}}
+  Other: {Type: AWS::ApiGatewayV2::DomainName, Properties: {DomainName: o.example, MutualTlsAuthentication: {}}}
+  Second: {Type: AWS::ApiGatewayV2::ApiMapping, Properties: {ApiId: !Ref Own, DomainName: !Ref Other, Stage: $default}}\n",
+        &["execute-api-beside-mutual-tls"],
+    ),
+    (
+        "  Own: {Type: AWS::ApiGatewayV2::Api, Properties: {ProtocolType: HTTP, DisableExecuteApiEndpoint: true}}
+  Other:
+    Type: AWS::ApiGatewayV2::DomainName
+    Properties: {DomainName: o.example, MutualTlsAuthentication: !If [C, {TruststoreUri: \"s3://a/b\"}, !Ref AWS::NoValue]}
+  Second: {Type: AWS::ApiGatewayV2::ApiMapping, Properties: {ApiId: !Ref Own, DomainName: !Ref Other, Stage: $default}}\n",
+        &[],
+    ),
+    (
+        "  Own: {Type: AWS::ApiGatewayV2::Api, Properties: {ProtocolType: HTTP}}
+  Other:
+    Type: AWS::ApiGatewayV2::DomainName
+    Properties: {DomainName: o.example, MutualTlsAuthentication: !If [C, {TruststoreUri: \"s3://a/b\"}, !Ref AWS::NoValue]}
+  Second: {Type: AWS::ApiGatewayV2::ApiMapping, Properties: {ApiId: !Ref Own, DomainName: !Ref Other, Stage: $default}}\n",
+        &["execute-api-beside-mutual-tls"],
+    ),
 ];
 
 #[test]
 fn what_leads_around_the_gateway_is_found_and_nothing_else() {
-    let own: Vec<&str> = super::CODES.iter().map(|code| code.name).collect();
     let mut wrong = Vec::new();
     for (beside, expected) in ROWS {
-        let text = format!("{GUARDED}{DOMAIN}{beside}");
-        let said: Vec<&str> =
-            found(&text).into_iter().map(|finding| finding.code).filter(|code| own.contains(code)).collect();
+        let said = codes(&format!("{GUARDED}{DOMAIN}{beside}"));
         if said != *expected {
             wrong.push(format!("{beside}: expected {expected:?}, found {said:?}"));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What of this topic is found in a template, with these documents behind it.
+fn codes(text: &str) -> Vec<&'static str> {
+    let own: Vec<&str> = super::CODES.iter().map(|code| code.name).collect();
+    found(text).into_iter().map(|finding| finding.code).filter(|code| own.contains(code)).collect()
 }
