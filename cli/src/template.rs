@@ -15,6 +15,7 @@ mod variables;
 mod ways;
 mod yaml;
 
+use std::cell::Cell;
 use std::path::Path;
 
 use authz::api::{Access, Api, ApiKind, ApiSet, Authorizer, AuthorizerKind, Route, Text, VERSION};
@@ -70,6 +71,7 @@ impl Templates {
             root: &root,
             resources: root.get("Resources").map(Node::members).unwrap_or_default(),
             globals: root.get("Globals"),
+            steps: Cell::new(0),
             apis: Vec::new(),
             functions: Vec::new(),
             integrations: Vec::new(),
@@ -125,6 +127,8 @@ struct Reader<'a> {
     root: &'a Node,
     resources: &'a [Member],
     globals: Option<&'a Node>,
+    /// How many parts of conditions were looked at.
+    steps: Cell<usize>,
     apis: Vec<Api>,
     functions: Vec<Function>,
     integrations: Vec<Integration>,

@@ -62,14 +62,15 @@ impl<'a> Deployment<'a> {
     pub(super) fn function(&self, authorizer: &Authorizer) -> Option<&'a Function> {
         let reference = authorizer.function.as_ref()?.as_str();
         let words: Vec<&str> = words(reference).collect();
-        let is_named = |function: &&Function| {
-            words.contains(&function.name.as_str()) || function.aliases.iter().any(|one| words.contains(&one.as_str()))
-        };
+        let is_named = |function: &&Function| words.contains(&function.name.as_str());
+        // After all names: the logical id of an alias may be any word of another function's reference, as `live` is.
+        let is_aliased = |function: &&Function| function.aliases.iter().any(|one| words.contains(&one.as_str()));
         let is_published = |function: &&Function| {
             words.iter().any(|word| is_published_alias(word, &function.name)) && function.is_published
         };
         let functions = self.templates.functions();
-        functions.iter().find(is_named).or_else(|| functions.iter().find(is_published))
+        let by_name = functions.iter().find(is_named);
+        by_name.or_else(|| functions.iter().find(is_aliased)).or_else(|| functions.iter().find(is_published))
     }
 
     /// The `ApiGateway` documents that can be for this API.

@@ -9,6 +9,10 @@ use super::{Reader, properties};
 /// Deepest nesting of conditions that is followed.
 const MAX_DEPTH: usize = 32;
 
+/// How many parts of conditions are looked at in one template: ten names in each of sixteen conditions would take longer
+/// than anybody waits.
+const MAX_STEPS: usize = 100_000;
+
 /// Shadow mode of a function that has its variables, or may have them.
 #[derive(Clone, Debug)]
 pub(crate) struct Shadow {
@@ -135,7 +139,8 @@ impl<'a> Reader<'a> {
     }
 
     fn holds(&self, test: &Node, depth: usize) -> Could {
-        if depth > MAX_DEPTH {
+        self.steps.set(self.steps.get() + 1);
+        if depth > MAX_DEPTH || self.steps.get() > MAX_STEPS {
             return Could::Perhaps;
         }
         let named = |node: &Node| node.scalar().map_or(Could::Perhaps, |name| self.condition(name, depth));

@@ -46,6 +46,8 @@ pub(crate) struct Attributes<'a> {
     pub(crate) unknown: Unknown,
     /// `None` is a caller without a token or key.
     pub(crate) claims: Option<&'a Claims>,
+    /// Whether nobody can say who calls, whatever the claims are: what a DENY rule asks about them counts as met.
+    pub(crate) caller_unknown: bool,
     /// All requests that are asked about at once, where it is more than one.
     pub(crate) area: Option<&'a Area<'a>>,
 }

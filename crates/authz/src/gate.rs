@@ -359,6 +359,7 @@ impl<'a> Arrival<'a> {
             dynamic_metadata: self.dynamic_metadata,
             unknown: self.unknown,
             claims,
+            caller_unknown: false,
             area: self.area,
         }
     }

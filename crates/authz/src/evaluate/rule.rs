@@ -69,6 +69,11 @@ impl View<'_> {
         bits.into_iter().filter(|(missing, _)| *missing).fold(0, |all, (_, bit)| all | bit)
     }
 
+    /// An ALLOW rule that asks for an unknown caller does not match, as one that asks for a caller where there is none.
+    fn is_caller_unknown(self) -> bool {
+        self.attributes.caller_unknown && self.action != Action::Allow
+    }
+
     fn source<P: Probe>(self, source: &ArchivedSource, probe: &mut P) -> bool {
         let Attributes { source_ip, remote_ip, .. } = *self.attributes;
         let pair = Name::Pair;
@@ -128,6 +133,9 @@ impl View<'_> {
         let Attributes { source_ip, remote_ip, destination_ip, sni, .. } = *self.attributes;
         match condition {
             ArchivedCondition::Header(header) => self.header(header, probe),
+            ArchivedCondition::Claim(claim) if self.is_caller_unknown() => {
+                unavailable(Name::Claim(&claim.path), &claim.patterns, probe)
+            }
             ArchivedCondition::Claim(claim) => {
                 let found = self.claim(claim.path.iter().map(|name| name.as_str()));
                 let split = match claim.path.as_slice() {
@@ -235,6 +243,9 @@ impl View<'_> {
         values: &ArchivedValues<RequestPrincipal>,
         probe: &mut P,
     ) -> bool {
+        if self.is_caller_unknown() {
+            return unavailable(name, values, probe);
+        }
         let issuer = self.attributes.claims.and_then(Claims::issuer);
         let subject = self.attributes.claims.and_then(Claims::subject);
         let shown = || match (issuer, subject) {

@@ -253,6 +253,7 @@ fn plain<'a>(headers: &'a [(String, String)]) -> Attributes<'a> {
         unknown: Unknown::default(),
         claims: None,
         area: None,
+        caller_unknown: false,
     }
 }
 

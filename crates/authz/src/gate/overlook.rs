@@ -162,7 +162,9 @@ fn onward(
     let Some(onward) = of_nobody(policies, &request, &way) else { return never() };
     // Whoever is not proven may have been refused before the rules of the gateway were asked, or by none of them.
     let providers = given.and_then(|given| given.providers);
-    match guard.and_then(|guard| gateway_rules::denying(policies, guard, &request, &onward.visible, providers)) {
+    let is_refused = says(deny.reason) == Says::Bad;
+    let visible = &onward.visible;
+    match guard.and_then(|guard| gateway_rules::denying(policies, guard, &request, visible, providers, is_refused)) {
         Some(rule) => Err(kept(&rule)),
         None => Ok(onward),
     }
@@ -229,6 +231,17 @@ fn proven(policies: &Policies, request: &Request, way: &Way<'_>, given: &Given<'
     }
     let path = onward.visible.path.clone();
     let stripped = strip(policies, way, &mut onward, Caller::Proven(&verified));
+    // Authentication takes all parameters of a token's name out, those too that it did not look at. The adapter cannot:
+    // the service gets the query as it was sent.
+    let mut sent = Onward { visible: Visible::of(request), ..Onward::default() };
+    let sent_path = sent.visible.path.clone();
+    for stop in &way.stops {
+        let _ =
+            authenticate::strip(policies, policies.of_workload(*stop), &mut sent.visible, Caller::Proven(&verified));
+    }
+    if sent.visible.path != sent_path {
+        return Ok(None);
+    }
     // Not every front can take a parameter out: what cannot be told from one that was verified is nobody's.
     Ok((stripped && onward.visible.path == path && onward.claims.is_some()).then_some(onward))
 }

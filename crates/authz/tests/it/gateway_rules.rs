@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use crate::properties::{any_request, policy, rules};
-use crate::support::{NOW, World, claims_of, request, token, with_header};
+use crate::support::{NOW, World, bearer, claims_of, request, token, with_header};
 
 /// An API, and the one service behind it.
 const API: &str = "
@@ -135,6 +135,76 @@ spec:
         assert!(denied.is_final);
         let every = ShadowMode::new("*", NOW + 1).unwrap();
         assert!(!overlook(&world.policies, &request, &api(), &every, None, NOW, denied).is_allowed());
+    }
+}
+
+/// With a second credential that is refused nobody knows him; a service that verifies his token itself would.
+#[test]
+fn who_is_denied_by_name_does_not_pass_with_a_bad_credential_more() {
+    let more = "
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: { name: blocked, namespace: istio-system }
+spec:
+  selector: { matchLabels: { istio: ingressgateway } }
+  action: DENY
+  rules: [{ from: [{ source: { requestPrincipals: ['*/client:evil'] } }] }]
+";
+    let mode = ShadowMode::new("ns1/app=b", NOW + 1).unwrap();
+    for (more, path, key, expected) in [
+        (more, "/a", Some("x"), false),
+        (more, "/a?access_token=x", None, false),
+        (more, "/a", None, false),
+        ("", "/a", Some("x"), true),
+    ] {
+        let world = World::of_resources(&parsed(&format!("{API}{GUARDED}{more}")), Mode::Strict);
+        let mut request = bearer(request("GET", path), &token(&claims_of("evil", "a")));
+        if let Some(key) = key {
+            request = with_header(request, "x-api-key", key);
+        }
+        let request = Request { path_handling: PathHandling::AsSent, ..request };
+        let Decision::Deny(denied) = world.decide(&request, &api()) else { panic!("it is closed") };
+        let decision = overlook(&world.policies, &request, &api(), &mode, Some(&world.given()), NOW, denied);
+        assert_eq!(decision.is_allowed(), expected, "{path} {key:?} {decision:?}");
+    }
+}
+
+/// Authentication takes every parameter of the name out, and has looked at the first alone.
+#[test]
+fn a_second_parameter_that_nobody_has_verified_proves_nobody() {
+    let yaml = "
+apiVersion: security.istio.io/v1
+kind: RequestAuthentication
+metadata: { name: tokens, namespace: ns1 }
+spec:
+  jwtRules:
+    - issuer: https://issuer.bookinfo.example
+      jwksUri: https://issuer.bookinfo.example/jwks.json
+      fromParams: [access_token]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: { name: closed, namespace: ns1 }
+spec: { selector: { matchLabels: { app: b } } }
+";
+    let mode = ShadowMode::new("ns1/app=b", NOW + 1).unwrap();
+    let labels = vec![("app".to_owned(), "b".to_owned())];
+    let target = Target::Workload { namespace: "ns1".to_owned(), labels, environment: None };
+    let good = token(&claims_of("a", "a"));
+    for (mode_of_policies, query, client) in [
+        (Mode::Strict, format!("access_token={good}"), Some("a")),
+        (Mode::Istio, format!("access_token={good}"), Some("a")),
+        (Mode::Strict, format!("access_token={good}&access_token=forged"), None),
+        (Mode::Istio, format!("access_token={good}&access_token=forged"), None),
+        (Mode::Strict, format!("access_token={good}&access%5Ftoken=forged&q=1"), None),
+    ] {
+        let world = World::of_resources(&parsed(yaml), mode_of_policies);
+        let request = request("GET", &format!("/a?{query}"));
+        let request = Request { path_handling: PathHandling::AsSent, ..request };
+        let Decision::Deny(denied) = world.decide(&request, &target) else { panic!("it is closed") };
+        let decision = overlook(&world.policies, &request, &target, &mode, Some(&world.given()), NOW, denied);
+        assert_eq!(decision.client_id(), client, "{query} {decision:?}");
     }
 }
 

@@ -145,3 +145,37 @@ fn other_functions_may_hide_their_variables() {
     let text = template(other, "{Variables: {CAUSEWAY_ENVIRONMENT: dev}}", "0");
     assert!(found(&text).iter().all(|finding| finding.code != "shadow-mode"));
 }
+
+/// Ten names of the next one in each of sixteen conditions: without a bound they would be followed to the end of time.
+#[test]
+fn conditions_that_multiply_come_to_an_end() {
+    let name = |n: usize| (0..10).map(|_| format!("!Condition C{n}")).collect::<Vec<_>>().join(", ");
+    let mut beside = String::from("Conditions:\n");
+    for n in 0..16 {
+        beside += &format!("  C{n}: !And [{}]\n", name(n + 1));
+    }
+    beside += "  C16: !Equals [a, a]\n";
+    let environment = "{Variables: {CAUSEWAY_SHADOW_WORKLOADS: !If [C0, shop, \"\"]}}";
+    let found = found(&template(&beside, environment, "60"));
+    assert!(found.iter().any(|finding| finding.code == "shadow-mode-cached"), "{found:?}");
+}
+
+/// An alias may be called like any word of an ARN.
+#[test]
+fn an_alias_does_not_take_the_name_of_another_function() {
+    let template = template("", "{Variables: {CAUSEWAY_SHADOW_WORKLOADS: shop}}", "60");
+    let orders = "Resources:
+  Orders:
+    Type: AWS::Serverless::Function
+    Properties: {}
+  live:
+    Type: AWS::Lambda::Alias
+    Properties: {FunctionName: !Ref Orders, FunctionVersion: \"1\", Name: live}
+";
+    let template = template.replace("Resources:\n", orders).replace(
+        "!GetAtt Guard.Arn",
+        "!Sub arn:aws:apigateway:eu-central-1:lambda:path/2015-03-31/functions/${Guard.Arn}:live/invocations",
+    );
+    let found = found(&template);
+    assert!(found.iter().any(|finding| finding.code == "shadow-mode-cached"), "{found:?}");
+}

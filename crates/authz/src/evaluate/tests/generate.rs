@@ -219,6 +219,7 @@ impl Owned {
             unknown: crate::request::Unknown::default(),
             claims: self.claims.as_ref(),
             area: None,
+            caller_unknown: false,
         }
     }
 }
