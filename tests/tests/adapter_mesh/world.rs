@@ -215,7 +215,7 @@ impl RunningAdapter {
         reason(&self.lines)
     }
 
-    /// Ends it, with all its connections.
+    /// Ends it; its connections end soon after.
     pub async fn stop(self) {
         self.task.abort();
         let _ = self.task.await;
