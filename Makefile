@@ -111,7 +111,8 @@ LAMBDA_RUSTFLAGS = $(RUSTFLAGS) --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.
 	--remap-path-prefix=$(ROOT)=/causeway
 
 # What the extension spends its time on (`make profile`): with it a request takes a quarter fewer instructions, and the
-# program two megabytes less memory. It was recorded on x86_64, and for that processor alone it was measured.
+# program two megabytes less memory. It was recorded on x86_64, and for that processor alone it was measured. Under
+# cargo-lambda it has no effect yet (ARCHITECTURE.md).
 PROFILE := extension/extension.profdata
 PROFILED := $(if $(filter x86_64,$(ARCH)),-Cprofile-use=$(ROOT)/$(PROFILE))
 
